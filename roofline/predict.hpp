@@ -1,0 +1,36 @@
+// The model of a whole decode step: from a configuration to its predicted time, bytes and memory.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "roofline/phases.hpp"
+#include "roofline/sharding.hpp"
+#include "roofline/system_spec.hpp"
+
+namespace helix {
+
+enum class Bound { dram, compute, latency, comm };
+std::string_view name(Bound bound);
+
+struct Prediction {
+  double roofline_ttl_us = 0;  // DRAM bytes of the busiest rank / achieved DRAM bandwidth
+  double model_ttl_us = 0;     // DRAM, matrix peak, fixed costs, communication, overlap
+  PhaseTimes phases;           // adds up to model_ttl_us
+  Bound bound = Bound::dram;   // the largest term of the model
+  double exposed_comm_us = 0;  // communication that nothing hides
+  double tokens_per_s_user = 0;
+  double tokens_per_s_gpu = 0;
+  // Of the busiest rank and one whole step, all layers of the model:
+  double kv_bytes_per_rank = 0;      // KV cache read (and held)
+  double weight_bytes_per_rank = 0;  // weights read; of MoE experts only those that the batch touches
+  double comm_bytes_per_rank = 0;    // bytes sent
+  double memory_bytes_per_rank = 0;  // weights held + KV + activations + communication buffers
+  std::int64_t max_batch = 0;        // largest batch of the instance that fits the memory
+};
+
+/// Predicts one decode step. The configuration must be legal (see why_illegal).
+Prediction predict(const ModelSpec& model, Strategy strategy, const Sharding& sharding, const DecodeShape& shape,
+                   const SystemSpec& system);
+
+}  // namespace helix
