@@ -11,9 +11,38 @@ if(HELIX_SANITIZE)
 endif()
 target_include_directories(helix_options INTERFACE ${PROJECT_SOURCE_DIR})
 
-# helix_library(NAME SOURCES... LINK libs...): a static library of one folder.
+# helix_library(NAME LINK libs...): a static library of the current folder's *.cpp, its subfolders included.
 function(helix_library name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
-  add_library(${name} STATIC ${ARG_SOURCES})
+  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  add_library(${name} STATIC ${sources})
   target_link_libraries(${name} PUBLIC helix_options ${ARG_LINK})
+endfunction()
+
+# helix_embed(TARGET FUNCTION EXTENSION files...): compiles text files into TARGET as
+# `std::span<const helix::EmbeddedFile> helix::FUNCTION()`, so that the program needs no data files beside it.
+function(helix_embed target function extension)
+  set(entries "")
+  foreach(file ${ARGN})
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+    file(READ ${file} text)
+    get_filename_component(stem ${file} NAME)
+    string(REGEX REPLACE "\\.${extension}$" "" stem ${stem})
+    string(APPEND entries "    {\"${stem}\", R\"EMBED(${text})EMBED\"},\n")
+  endforeach()
+  file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/${function}.cpp CONTENT
+"// Generated from *.${extension} by helix_embed.
+#include <array>
+
+#include \"roofline/embedded.hpp\"
+
+namespace helix {
+std::span<const EmbeddedFile> @function@() {
+  static const auto files = std::to_array<EmbeddedFile>({
+@entries@  });
+  return files;
+}
+}  // namespace helix
+" @ONLY)
+  target_sources(${target} PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/${function}.cpp)
 endfunction()
