@@ -2,6 +2,8 @@
 // way.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -50,13 +52,13 @@ template <typename A, typename B>
 std::string first_difference(const std::vector<A>& actual, const std::vector<B>& expected, double relative,
                              double absolute = 0.0) {
   if (actual.size() != expected.size()) {
-    return "sizes " + std::to_string(actual.size()) + " and " + std::to_string(expected.size());
+    return fmt::format("sizes {} and {}", actual.size(), expected.size());
   }
   for (std::size_t i = 0; i < actual.size(); ++i) {
     const double a = as_double(actual[i]), e = as_double(expected[i]);
     const bool close = std::fabs(a - e) <= absolute + relative * std::fabs(e) && std::isfinite(e);
     if (close || a == e || (std::isnan(a) && std::isnan(e))) continue;
-    return "[" + std::to_string(i) + "]: " + std::to_string(a) + ", expected " + std::to_string(e);
+    return fmt::format("[{}]: {}, expected {}", i, a, e);
   }
   return {};
 }
