@@ -130,6 +130,7 @@ class Backend {
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;
   virtual void copy_to_host(void* host, const void* device, std::size_t bytes) = 0;
   virtual void copy_to_device(void* device, const void* host, std::size_t bytes) = 0;
+  virtual void set_bytes(void* device, int value, std::size_t bytes) = 0;
   virtual void synchronize() = 0;
 
   // --- weights ----------------------------------------------------------------------------------------------
@@ -207,8 +208,10 @@ class Backend {
                       TopLogit* top) = 0;
   /// tokens[b] = index of the largest of gathered[part * batch + b] over the parts; ties to the lower index.
   virtual void select_token(std::int64_t parts, std::int64_t batch, const TopLogit* gathered, std::int32_t* tokens) = 0;
-  /// positions[b] += 1 and, where `own`, lengths[b] += 1.
-  virtual void advance(std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* lengths) = 0;
+  /// The state of the next step: slots[b] = lengths[b] (where this rank would append), lengths[b] += 1 where `own`,
+  /// positions[b] += 1.
+  virtual void advance(std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* slots,
+                       std::int64_t* lengths) = 0;
 };
 
 /// CPU backend with `threads` worker threads (the calling thread is one of them).
