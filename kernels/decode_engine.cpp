@@ -13,9 +13,14 @@ namespace {
 // Room for whole rounds of the staggered append, and for at least this many steps.
 constexpr int min_growth_steps = 32;
 
-int growth_rounds(const DecodeShape& shape, int kvp) {
+std::int64_t growth_rounds(const DecodeShape& shape, int kvp) {
   const int round = kvp * shape.tokens_per_block;
   return std::max(1, (min_growth_steps + round - 1) / round);
+}
+
+// On each rank: one block a round.
+std::int64_t growth_tokens(const DecodeShape& shape, int kvp) {
+  return growth_rounds(shape, kvp) * shape.tokens_per_block;
 }
 
 KvShape kv_shape(const ModelSpec& model, const Range& kv_heads, const DecodeShape& shape) {
@@ -71,11 +76,7 @@ DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, con
               .scaling = static_cast<float>(model.moe.routed_scaling)},
       scale_(static_cast<float>(attention_scale(model))),
       kv_(backend, kv_shape_, layers, shape.batch, local_history(sharding, shape, at_.kvp),
-          std::int64_t{growth_rounds(shape, sharding.kvp)} * shape.tokens_per_block, memory.kv) {
-  kv_bytes_ = KvCache::bytes_needed(
-      backend, kv_shape_, layers, shape.batch,
-      kv_.history().tokens + std::int64_t{growth_rounds(shape, sharding.kvp)} * shape.tokens_per_block);
-
+          growth_tokens(shape, sharding.kvp), memory.kv) {
   Carver size;
   layout(size, a_);
   activation_bytes_ = size.used();
@@ -93,6 +94,15 @@ DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, con
 
   kv_.fill_history(seed, kv_heads_.begin, model.attention.kv_heads);
   rewind();
+}
+
+std::size_t DecodeEngine::kv_bytes_needed(const ModelSpec& model, const Sharding& sharding,
+                                          const DecodeShape& shape, std::int64_t layers, int stage_rank,
+                                          Backend& backend) {
+  const RankCoords at = rank_coords(sharding, stage_rank);
+  return KvCache::bytes_needed(
+      backend, kv_shape(model, cached_kv_heads(model, sharding, at), shape), layers, shape.batch,
+      local_history(sharding, shape, at.kvp).tokens + growth_tokens(shape, sharding.kvp));
 }
 
 void DecodeEngine::layout(Carver& carver, Arrays& arrays) const {
@@ -152,7 +162,7 @@ void DecodeEngine::layout(Carver& carver, Arrays& arrays) const {
 }
 
 std::int64_t DecodeEngine::steps_before_rewind() const {
-  return std::int64_t{growth_rounds(shape_, sharding_.kvp)} * sharding_.kvp * shape_.tokens_per_block;
+  return growth_tokens(shape_, sharding_.kvp) * sharding_.kvp;
 }
 
 void DecodeEngine::rewind() {

@@ -39,6 +39,11 @@ class DecodeEngine {
                std::int64_t layers, std::uint64_t seed, Backend& backend, const Groups& groups,
                const WeightStore& weights, EngineMemory& memory);
 
+  /// Bytes that the KV cache of rank `stage_rank` takes in EngineMemory::kv.
+  static std::size_t kv_bytes_needed(const ModelSpec& model, const Sharding& sharding,
+                                     const DecodeShape& shape, std::int64_t layers, int stage_rank,
+                                     Backend& backend);
+
   /// Decodes one token of every request through the first `depth` layers (default: all).
   void step(StepObserver& observer, std::optional<std::int64_t> depth = std::nullopt);
   /// Back to the history alone: the next step is decode step 0 again.
@@ -53,8 +58,7 @@ class DecodeEngine {
   std::vector<float> gather_logits() const;
   /// Experts chosen in `layer` by the last step, [batch, top_k]; empty for a dense layer.
   std::vector<std::int32_t> routing(std::int64_t layer) const;
-  /// Bytes of KV cache, activations and communication buffers on this rank.
-  std::size_t kv_bytes() const { return kv_bytes_; }
+  /// Bytes of activations and communication buffers on this rank.
   std::size_t activation_bytes() const { return activation_bytes_; }
 
  private:
@@ -104,7 +108,7 @@ class DecodeEngine {
   float scale_ = 1.0f;
   KvCache kv_;
   Arrays a_{};
-  std::size_t kv_bytes_ = 0, activation_bytes_ = 0;
+  std::size_t activation_bytes_ = 0;
   std::int64_t step_ = 0;
 };
 
