@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
 
 #include "kernels/rope.hpp"
 #include "kernels/weight_plan.hpp"
@@ -39,20 +40,19 @@ LocalHistory local_history(const Sharding& sharding, const DecodeShape& shape, i
   return {.first_position = tokens.begin, .tokens = tokens.size()};
 }
 
-void require_runnable(const ModelSpec& model, const Sharding& sharding) {
+}  // namespace
+
+void require_runnable(const ModelSpec& model) {
   if (!model.not_runnable.empty()) {
     throw UsageError("model " + model.name + ": the engine does not run " + model.not_runnable.front() +
                      "; predict counts it");
   }
-  if (sharding.dp != 1 || sharding.pp != 1) throw UsageError("the engine runs dp = 1 and pp = 1");
 }
-
-}  // namespace
 
 DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
                            std::int64_t layers, std::uint64_t seed, Backend& backend, const Groups& groups,
                            const WeightStore& weights, EngineMemory& memory)
-    : model_((require_runnable(model, sharding), model)),
+    : model_(model),
       sharding_(sharding),
       shape_(shape),
       layers_(layers),
@@ -77,6 +77,8 @@ DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, con
       scale_(static_cast<float>(attention_scale(model))),
       kv_(backend, kv_shape_, layers, shape.batch, local_history(sharding, shape, at_.kvp),
           growth_tokens(shape, sharding.kvp), memory.kv) {
+  require_runnable(model);
+  if (sharding.dp != 1 || sharding.pp != 1) throw std::invalid_argument("DecodeEngine runs dp = pp = 1");
   Carver size;
   layout(size, a_);
   activation_bytes_ = size.used();

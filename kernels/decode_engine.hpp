@@ -30,6 +30,9 @@ class StepObserver {
   virtual void layer_done(std::int64_t) {}
 };
 
+/// Throws UsageError naming the first feature of the model that the engine does not run.
+void require_runnable(const ModelSpec& model);
+
 class DecodeEngine {
  public:
   /// The calling rank's part of one instance; collective over groups.instance. `weights` must be loaded with

@@ -128,22 +128,20 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
 
   row.status = Status::ok;
   const MPI_Comm instance = groups_.first(c.sharding.ranks());
-  if (instance != MPI_COMM_NULL) run_in_group(point, row, instance);
+  if (instance != MPI_COMM_NULL) run_in_group(point, run.memory_bytes_per_rank, row, instance);
   wait_idle(world_.comm);
   return row;
 }
 
-void PointRunner::run_in_group(const SweepPoint& point, ResultRow& row, MPI_Comm instance) {
+void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, ResultRow& row,
+                               MPI_Comm instance) {
   const Configuration& c = point.config;
   const ModelSpec& model = *point.model;
   // What earlier points left must not push this one past its share of the node.
   const double held = memory_.kv ? static_cast<double>(memory_.kv->bytes()) : 0;
   const std::size_t kv_bytes =
       DecodeEngine::kv_bytes_needed(model, c.sharding, c.shape, row.layers_measured, world_.rank, backend_);
-  const Prediction run =
-      predict(truncated(model, row.layers_measured), c.strategy, c.sharding, c.shape, SystemSpec{});
-  if (run.memory_bytes_per_rank + held - static_cast<double>(kv_bytes) >
-      static_cast<double>(world_.memory_bytes)) {
+  if (memory_bytes + held - static_cast<double>(kv_bytes) > static_cast<double>(world_.memory_bytes)) {
     memory_.kv.reset();
   }
 

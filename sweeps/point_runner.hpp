@@ -42,7 +42,8 @@ class PointRunner {
   ResultRow run(const SweepPoint& point, const SystemSpec& system);
 
  private:
-  void run_in_group(const SweepPoint& point, ResultRow& row, MPI_Comm instance);
+  /// `memory_bytes`: what the point needs on this rank.
+  void run_in_group(const SweepPoint& point, double memory_bytes, ResultRow& row, MPI_Comm instance);
 
   const World& world_;
   Backend& backend_;

@@ -1,0 +1,44 @@
+#include "sweeps/measured_systems.hpp"
+
+#include <algorithm>
+#include <set>
+
+namespace helix {
+
+MeasuredSystems::MeasuredSystems(const std::string& choice, const World& world, Backend& backend,
+                                 RankGroups& groups)
+    : world_(world), backend_(backend), groups_(groups) {
+  if (choice != "auto") systems_[named] = load_system(choice);
+}
+
+void MeasuredSystems::prepare(const std::vector<SweepPoint>& points) {
+  if (systems_.contains(named)) return;
+  std::map<int, CalibrationRequest> requests;
+  for (const SweepPoint& point : points) {
+    const int ranks = point.config.sharding.ranks();
+    if (!point.skip_reason.empty() || ranks > world_.size) continue;
+    auto [entry, added] = requests.try_emplace(ranks);
+    CalibrationRequest& request = entry->second;
+    if (added) request.kv_dtypes.clear();
+    const auto same_model = [&](const ModelSpec& m) { return m.name == point.model->name; };
+    if (std::ranges::none_of(request.models, same_model)) request.models.push_back(*point.model);
+    if (std::ranges::count(request.kv_dtypes, point.config.shape.kv_dtype) == 0) {
+      request.kv_dtypes.push_back(point.config.shape.kv_dtype);
+    }
+  }
+  std::unique_ptr<Buffer> memory;
+  for (const auto& [ranks, request] : requests) {
+    const MPI_Comm group = groups_.first(ranks);
+    systems_[ranks] =
+        group == MPI_COMM_NULL ? SystemSpec{} : calibrate(backend_, group, world_, request, memory);
+    wait_idle(world_.comm);
+  }
+}
+
+const SystemSpec& MeasuredSystems::of(int ranks) const {
+  const auto found = systems_.find(ranks);
+  if (found != systems_.end()) return found->second;
+  return systems_.contains(named) ? systems_.at(named) : systems_.begin()->second;
+}
+
+}  // namespace helix
