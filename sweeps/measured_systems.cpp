@@ -1,9 +1,22 @@
 #include "sweeps/measured_systems.hpp"
 
 #include <algorithm>
-#include <set>
+
+#include "kernels/mpi_check.hpp"
 
 namespace helix {
+namespace {
+
+/// Rank 0's text on every rank.
+std::string from_root(std::string text, MPI_Comm comm) {
+  int length = static_cast<int>(text.size());
+  HELIX_MPI(MPI_Bcast(&length, 1, MPI_INT, 0, comm));
+  text.resize(static_cast<std::size_t>(length));
+  HELIX_MPI(MPI_Bcast(text.data(), length, MPI_CHAR, 0, comm));
+  return text;
+}
+
+}  // namespace
 
 MeasuredSystems::MeasuredSystems(const std::string& choice, const World& world, Backend& backend,
                                  RankGroups& groups)
@@ -36,9 +49,9 @@ void MeasuredSystems::prepare(const std::vector<SweepPoint>& points) {
 }
 
 const SystemSpec& MeasuredSystems::of(int ranks) const {
-  const auto found = systems_.find(ranks);
-  if (found != systems_.end()) return found->second;
-  return systems_.contains(named) ? systems_.at(named) : systems_.begin()->second;
+  static const SystemSpec unknown;
+  const auto found = systems_.find(systems_.contains(named) ? named : ranks);
+  return found == systems_.end() ? unknown : found->second;
 }
 
 }  // namespace helix
