@@ -116,10 +116,11 @@ TEST_CASE("select_token: ties to the lower index, parts without logits left out"
 }
 
 TEST_CASE("advance moves every position, and the lengths of the owner only") {
-  std::vector<std::int64_t> positions{0, 5'000'000'000}, lengths{3, 0};
-  cpu::advance(2, false, positions.data(), lengths.data());
+  std::vector<std::int64_t> positions{0, 5'000'000'000}, slots(2), lengths{3, 0};
+  cpu::advance(2, false, positions.data(), slots.data(), lengths.data());
   CHECK(lengths == std::vector<std::int64_t>{3, 0});
-  cpu::advance(2, true, positions.data(), lengths.data());
+  cpu::advance(2, true, positions.data(), slots.data(), lengths.data());
   CHECK(positions == std::vector<std::int64_t>{2, 5'000'000'002});
+  CHECK(slots == std::vector<std::int64_t>{3, 0});
   CHECK(lengths == std::vector<std::int64_t>{4, 1});
 }
