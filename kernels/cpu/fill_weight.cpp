@@ -14,11 +14,16 @@
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/synthetic.hpp"
 
+#ifndef HELIX_CPU_COLUMN_STEP
+#define HELIX_CPU_COLUMN_STEP
+namespace helix::cpu {
+constexpr std::uint32_t column_step = 0x9e3779b9u;  // of synthetic::unit_value
+}
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace helix::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-constexpr std::uint32_t column_step = 0x9e3779b9u;  // of synthetic::unit_value
 
 // scale * synthetic::unit_value for positions whose row key and column are already added up.
 template <class DU, class VF>
@@ -57,7 +62,7 @@ HWY_INLINE hn::VFromD<DU> fp8_byte(DU du, VF v) {
       hn::Add(u, hn::Add(hn::Set(du, 0x7ffffu), hn::And(hn::ShiftRight<20>(u), hn::Set(du, 1u))));
   const auto normal = hn::ShiftRight<20>(hn::Sub(rounded, hn::Set(du, 120u << 23)));
   const auto subnormal = hn::BitCast(du, hn::NearestInt(hn::Mul(a, hn::Set(df, 512.0f))));
-  const auto is_normal = hn::Ge(hn::BitCast(di, u), hn::Set(di, 121 << 23));  // a >= 2^-6
+  const auto is_normal = hn::Gt(hn::BitCast(di, u), hn::Set(di, (121 << 23) - 1));  // a >= 2^-6
   return hn::Or(
       sign, hn::BitCast(du, hn::IfThenElse(is_normal, hn::BitCast(di, normal), hn::BitCast(di, subnormal))));
 }
@@ -132,7 +137,7 @@ HWY_EXPORT(fill_row);
 
 std::uint32_t start_of(const WeightSlice& slice, std::int64_t row) {
   return synthetic::row_key(slice.key, slice.row0 + row) +
-         static_cast<std::uint32_t>(slice.col0) * HWY_STATIC_NAMESPACE::column_step;
+         static_cast<std::uint32_t>(slice.col0) * column_step;
 }
 
 }  // namespace
@@ -143,7 +148,7 @@ void fill_weight(const PackedWeight& weight, std::int64_t index, std::span<const
   std::byte* data = weight.data + static_cast<std::size_t>(index) * weight.stride_bytes;
   in_parallel(threads, [&](int thread, int team) {
     const Range mine = split(packing::panels(weight.n), thread, team);
-    const auto fill = HWY_DYNAMIC_POINTER(fill_panel);
+    const auto fill = &HWY_DYNAMIC_DISPATCH(fill_panel);
     for (std::int64_t panel = mine.begin; panel < mine.end; ++panel) {
       std::array<std::uint32_t, packing::panel_outputs> start{};
       std::array<float, packing::panel_outputs> scale{};
@@ -168,7 +173,7 @@ void fill_matrix(BF16* out, const WeightSlice& slice, int threads) {
   best_isa();
   in_parallel(threads, [&](int thread, int team) {
     const Range mine = split(slice.rows, thread, team);
-    const auto fill = HWY_DYNAMIC_POINTER(fill_row);
+    const auto fill = &HWY_DYNAMIC_DISPATCH(fill_row);
     for (std::int64_t row = mine.begin; row < mine.end; ++row)
       fill(start_of(slice, row), slice.scale, slice.cols, out + row * slice.cols);
   });

@@ -63,7 +63,7 @@ Isa apply(Isa cap) {
 #if HWY_ARCH_X86_64
   // A lower bit is a better target.
   constexpr auto better_than = [](std::int64_t target) { return target - 1; };
-  hwy::DisableTargets(isa == Isa::portable ? better_than(HWY_STATIC_TARGET)
+  hwy::DisableTargets(isa == Isa::portable ? better_than(HWY_SSE4)
                       : isa == Isa::avx2   ? better_than(HWY_AVX2)
                                            : 0);
 #endif

@@ -55,6 +55,8 @@ struct WeightTiles<DType::fp8> {
   Fp8Decoder decode;
   alignas(64) std::byte wide[2048];
 
+  HELIX_INLINE_AMX WeightTiles() {}
+
   HELIX_INLINE_AMX void load(const std::byte* block) {
     for (int i = 0; i < 16; ++i) {
       __m512i row0, row1;

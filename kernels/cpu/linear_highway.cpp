@@ -25,8 +25,9 @@ template <class D>
 HWY_INLINE hn::VFromD<D> widen_fp8(D d, hn::VFromD<D> v) {
   const auto magnitude = hn::And(v, hn::Set(d, 0x7f));
   const auto sign = hn::ShiftLeft<8>(hn::And(v, hn::Set(d, 0x80)));
-  const auto at_least = [&](int m)
-                            HWY_ATTR { return hn::Ge(magnitude, hn::Set(d, static_cast<std::int16_t>(m))); };
+  const auto at_least = [&](int m) HWY_ATTR {
+    return hn::Gt(magnitude, hn::Set(d, static_cast<std::int16_t>(m - 1)));
+  };
   const auto set = [&](int bits) HWY_ATTR { return hn::Set(d, static_cast<std::int16_t>(bits)); };
   auto w = hn::IfThenElseZero(at_least(1), set(118 << 7));
   w = hn::IfThenElse(at_least(2), hn::Add(hn::ShiftLeft<6>(magnitude), set((119 << 7) - 2 * 64)), w);
@@ -100,7 +101,7 @@ void multiply(const PackedRows& x, std::int64_t row, const std::byte* panel, flo
          ++i, block += block_bytes, xb += x.row_stride() * packing::block_inputs) {
       if (row == 0 && output == 0)
         for (std::int64_t line = 0; line < block_bytes; line += 64)
-          hwy::Prefetch(block + prefetch_bytes + line);
+          __builtin_prefetch(block + prefetch_bytes + line, 0, 2);
       HWY_ALIGN std::uint16_t widened[block_values];
       const std::uint16_t* w = reinterpret_cast<const std::uint16_t*>(block);
       if constexpr (dtype == DType::fp8) {
@@ -164,7 +165,7 @@ template <class Out>
 void product_highway(const PanelProduct<Out>& p) {
   constexpr std::int64_t rows_at_once = 4;
   float result[rows_at_once * packing::panel_outputs];
-  const auto multiply = HWY_DYNAMIC_POINTER(multiply_panel);
+  const auto multiply = &HWY_DYNAMIC_DISPATCH(multiply_panel);
   const std::int64_t panel_bytes = p.x.blocks * packing::panel_bytes(packing::block_inputs, p.dtype);
   const std::byte* panel = p.weights;
   for (std::int64_t n0 = 0; n0 < p.n; n0 += packing::panel_outputs, panel += panel_bytes) {
