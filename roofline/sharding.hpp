@@ -49,6 +49,8 @@ struct Range {
 /// Part `index` of [0, n) cut into `parts`; sizes differ by at most one and low parts hold the extra.
 Range even_split(std::int64_t n, int parts, int index);
 
+/// Where a rank stands in each grid. Medha's FFN uses the first tpf * ep ranks only: ep >= Sharding::ep marks the
+/// ranks that idle there.
 struct RankCoords {
   int dp = 0, kvp = 0, tpa = 0, tpf = 0, ep = 0, pp = 0;
 };
