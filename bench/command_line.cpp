@@ -15,7 +15,8 @@ namespace helix {
 namespace {
 
 bool is_negative_number(const std::string& text) {
-  return text.size() > 1 && text[0] == '-' && (std::isdigit(static_cast<unsigned char>(text[1])) != 0 || text[1] == '.');
+  return text.size() > 1 && text[0] == '-' &&
+         (std::isdigit(static_cast<unsigned char>(text[1])) != 0 || text[1] == '.');
 }
 
 /// CLI11 takes `-5` for a flag: as `--context=-5` it reaches our parser, whose message says what is valid.
@@ -39,7 +40,8 @@ std::string one_line(std::string text) {
 
 std::string valid_flags(const CLI::App& app) {
   std::string names;
-  for (const CLI::Option* option : app.get_options()) names += (names.empty() ? "" : " ") + option->get_name();
+  for (const CLI::Option* option : app.get_options())
+    names += (names.empty() ? "" : " ") + option->get_name();
   return names;
 }
 
@@ -55,8 +57,8 @@ bool parse_or_help(CLI::App& app, const Arguments& arguments) {
     if (launched_rank() == 0) std::fputs(app.help().c_str(), stdout);
     return true;
   } catch (const CLI::ExtrasError&) {
-    throw UsageError(fmt::format("{}: unknown argument '{}'; valid: {}", app.get_name(), fmt::join(app.remaining(), " "),
-                                 valid_flags(app)));
+    throw UsageError(fmt::format("{}: unknown argument '{}'; valid: {}", app.get_name(),
+                                 fmt::join(app.remaining(), " "), valid_flags(app)));
   } catch (const CLI::ParseError& error) {
     throw UsageError(one_line(error.what()));
   }
@@ -98,8 +100,9 @@ SweepRequest RequestFlags::request(const std::string& default_sweep, const Argum
       if (given(name)) setting.apply(block, values_.at(name), "--" + name);
     }
     if (block.models.empty()) {
-      throw UsageError(fmt::format("no model: --model NAME or the key 'model' in the sweep file; built in: {}",
-                                   fmt::join(built_in_models(), ", ")));
+      throw UsageError(
+          fmt::format("no model: --model NAME or the key 'model' in the sweep file; built in: {}",
+                      fmt::join(built_in_models(), ", ")));
     }
   }
   for (const RunSetting& setting : run_settings()) {

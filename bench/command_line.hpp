@@ -11,7 +11,8 @@
 
 namespace helix {
 
-/// Parses the arguments; true if only help was asked for (and printed, by rank 0). Throws UsageError in one line.
+/// Parses the arguments; true if only help was asked for (and printed, by rank 0). Throws UsageError in one
+/// line.
 bool parse_or_help(CLI::App& app, const Arguments& arguments);
 
 /// The flags that sweep, verify and predict share.
@@ -19,9 +20,9 @@ class RequestFlags {
  public:
   explicit RequestFlags(CLI::App& app);
 
-  /// The request: a sweep file (--sweep, or `default_sweep` if neither it nor --model is given), then the TensorRT-LLM
-  /// file, then the flags, each overriding the ones before. Every model of it has been loaded once, so that an
-  /// unusable one is known before anything starts.
+  /// The request: a sweep file (--sweep, or `default_sweep` if neither it nor --model is given), then the
+  /// TensorRT-LLM file, then the flags, each overriding the ones before. Every model of it has been loaded
+  /// once, so that an unusable one is known before anything starts.
   SweepRequest request(const std::string& default_sweep, const Arguments& arguments) const;
 
  private:

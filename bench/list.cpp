@@ -15,17 +15,19 @@ std::string describe_model(const std::string& model_name) {
   const ModelSpec model = load_model(model_name);
   const AttentionSpec& attention = model.attention;
   const std::string heads = attention.kind == AttentionKind::mla
-                                ? fmt::format("MLA {} heads, latent {} + {}", attention.q_heads, attention.kv_lora_rank,
-                                              attention.qk_rope_head_dim)
+                                ? fmt::format("MLA {} heads, latent {} + {}", attention.q_heads,
+                                              attention.kv_lora_rank, attention.qk_rope_head_dim)
                                 : fmt::format("GQA {} heads on {}", attention.q_heads, attention.kv_heads);
-  const std::string ffn = model.moe.experts > 0 ? fmt::format("{} experts, top {}", model.moe.experts, model.moe.top_k)
-                                                : fmt::format("dense FFN {}", model.ffn);
+  const std::string ffn = model.moe.experts > 0
+                              ? fmt::format("{} experts, top {}", model.moe.experts, model.moe.top_k)
+                              : fmt::format("dense FFN {}", model.ffn);
   return fmt::format("{} layers, hidden {}, {}, {}", model.layers, model.hidden, heads, ffn);
 }
 
 std::string describe_system(const std::string& system_name) {
   const SystemSpec system = load_system(system_name);
-  return fmt::format("{}, {:.4g} GB/s DRAM, {:.4g} GiB", system.device, system.dram.datasheet_bytes_per_s / 1e9,
+  return fmt::format("{}, {:.4g} GB/s DRAM, {:.4g} GiB", system.device,
+                     system.dram.datasheet_bytes_per_s / 1e9,
                      system.dram.capacity_bytes / (1024.0 * 1024.0 * 1024.0));
 }
 

@@ -27,10 +27,12 @@ constexpr Command commands[] = {
 
 int print_overview() {
   if (launched_rank() != 0) return 0;
-  fmt::print("helix-bench: measured and predicted Helix-parallel LLM decoding\n\n"
-             "[mpirun -n R] helix-bench [COMMAND] [FLAGS]\n\n");
+  fmt::print(
+      "helix-bench: measured and predicted Helix-parallel LLM decoding\n\n"
+      "[mpirun -n R] helix-bench [COMMAND] [FLAGS]\n\n");
   for (const Command& command : commands) fmt::print("  {:<10} {}\n", command.name, command.help);
-  fmt::print("\nhelix-bench COMMAND --help lists the flags of a command; --version prints version and commit.\n");
+  fmt::print(
+      "\nhelix-bench COMMAND --help lists the flags of a command; --version prints version and commit.\n");
   return 0;
 }
 

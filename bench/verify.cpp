@@ -5,7 +5,8 @@
 namespace helix {
 
 int verify_command(const Arguments& arguments) {
-  CLI::App app("Holds every sharding of the request against a single-rank high-precision reference", "verify");
+  CLI::App app("Holds every sharding of the request against a single-rank high-precision reference",
+               "verify");
   const RequestFlags flags(app);
   if (parse_or_help(app, arguments)) return 0;
   const SweepRequest request = flags.request("verify", arguments);

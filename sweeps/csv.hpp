@@ -16,8 +16,8 @@ std::string csv_field(std::string_view text);
 /// One record with its line end "\n".
 std::string csv_line(std::span<const std::string> fields);
 
-/// Reads records until the end of the stream. A last record without a line end is torn (its writer was killed) and
-/// left out.
+/// Reads records until the end of the stream. A last record without a line end is torn (its writer was
+/// killed) and left out.
 std::vector<CsvRecord> read_csv(std::istream& in);
 
 }  // namespace helix

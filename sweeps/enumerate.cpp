@@ -19,8 +19,8 @@ struct WidthRange {
   std::int64_t first = 1;
   bool fixed = false;  // at `first`
 
-  /// Calls fn(width) while width * others stays inside the limit; the first value passes always, so that widths
-  /// listed beyond the limit become points with a reason.
+  /// Calls fn(width) while width * others stays inside the limit; the first value passes always, so that
+  /// widths listed beyond the limit become points with a reason.
   template <class Fn>
   void each(std::int64_t others, std::int64_t limit, Fn fn) const {
     if (!fixed && choice->listed()) {
@@ -53,10 +53,14 @@ AttentionWidths attention_widths(const SweepSpace& space, Strategy strategy) {
     case Strategy::helix:
       return {one_if_unset(space.pp), one_if_unset(space.dp),
               free(space.kvp, contains(space.strategies, Strategy::tp) ? 2 : 1), free(space.tpa)};
-    case Strategy::tp: return {one, one, one, free(space.tpa)};
-    case Strategy::tp_pp: return {free(space.pp, 2), one, one, free(space.tpa)};
-    case Strategy::medha: return {one, one, free(space.kvp, 2), free(space.tpa)};
-    case Strategy::dp_ep: return {one, free(space.dp, 2), one, one};
+    case Strategy::tp:
+      return {one, one, one, free(space.tpa)};
+    case Strategy::tp_pp:
+      return {free(space.pp, 2), one, one, free(space.tpa)};
+    case Strategy::medha:
+      return {one, one, free(space.kvp, 2), free(space.tpa)};
+    case Strategy::dp_ep:
+      return {one, free(space.dp, 2), one, one};
   }
   return {one, one, one, one};
 }
@@ -77,8 +81,8 @@ void refuse_unused_lists(const SweepSpace& space) {
     if (!choice->listed() || only_one || used) continue;
     std::string names;
     for (const Strategy s : users) names += fmt::format("{}{}", names.empty() ? "" : ", ", name(s));
-    throw UsageError(fmt::format("--{}: none of the requested strategies has this width; valid with --strategy {}",
-                                 width, names));
+    throw UsageError(fmt::format(
+        "--{}: none of the requested strategies has this width; valid with --strategy {}", width, names));
   }
 }
 
@@ -119,7 +123,8 @@ ShardingGroups sharding_groups(const SweepSpace& space, const ModelSpec& model, 
     return !listed_ranks || std::ranges::find(space.ranks.values, ranks) != space.ranks.values.end();
   };
   const auto may_grow_to_wanted = [&](std::int64_t ranks) {
-    return !listed_ranks || std::ranges::any_of(space.ranks.values, [&](std::int64_t n) { return n % ranks == 0; });
+    return !listed_ranks ||
+           std::ranges::any_of(space.ranks.values, [&](std::int64_t n) { return n % ranks == 0; });
   };
   // Widths beyond what fits an int only come from absurd products of lists: no launch has them.
   constexpr std::int64_t most_ranks = std::numeric_limits<int>::max();
@@ -138,9 +143,12 @@ ShardingGroups sharding_groups(const SweepSpace& space, const ModelSpec& model, 
           const std::int64_t ranks = pp * dp * kvp * tpa;
           if (ranks > most_ranks || !wanted(ranks)) return;
           each_ffn_grid(space, model, strategy, ranks / pp, tpa, [&](std::int64_t tpf, std::int64_t ep) {
-            const auto pin = [](const Choice& choice, std::int64_t value) { return choice.listed() ? value : 0; };
-            const Key key{pin(space.ranks, ranks), pin(space.kvp, kvp), pin(space.tpa, tpa), pin(space.tpf, tpf),
-                          pin(space.ep, ep),       pin(space.pp, pp),   pin(space.dp, dp)};
+            const auto pin = [](const Choice& choice, std::int64_t value) {
+              return choice.listed() ? value : 0;
+            };
+            const Key key{pin(space.ranks, ranks), pin(space.kvp, kvp), pin(space.tpa, tpa),
+                          pin(space.tpf, tpf),     pin(space.ep, ep),   pin(space.pp, pp),
+                          pin(space.dp, dp)};
             groups[key].push_back({static_cast<int>(kvp), static_cast<int>(tpa), static_cast<int>(tpf),
                                    static_cast<int>(ep), static_cast<int>(pp), static_cast<int>(dp)});
           });
@@ -153,8 +161,8 @@ ShardingGroups sharding_groups(const SweepSpace& space, const ModelSpec& model, 
   return ordered;
 }
 
-std::vector<std::int64_t> resolve(const Choice& choice, const std::vector<std::int64_t>& if_unset, std::int64_t first,
-                                  std::int64_t last) {
+std::vector<std::int64_t> resolve(const Choice& choice, const std::vector<std::int64_t>& if_unset,
+                                  std::int64_t first, std::int64_t last) {
   if (choice.listed()) return choice.values;
   if (choice.kind == Choice::Kind::unset) return if_unset;
   std::vector<std::int64_t> powers;
@@ -220,8 +228,8 @@ void for_each_point(const SweepSpace& space, const ModelTable& models, const Swe
     point.config.model = point.model->name;
     point.config.layers = space.layers == point.model->layers ? 0 : space.layers;
     if (space.layers > point.model->layers) {
-      throw UsageError(fmt::format("--layers {}: {} has {} layers; valid are 1 to {}", space.layers, point.model->name,
-                                   point.model->layers, point.model->layers));
+      throw UsageError(fmt::format("--layers {}: {} has {} layers; valid are 1 to {}", space.layers,
+                                   point.model->name, point.model->layers, point.model->layers));
     }
     std::vector<std::pair<Strategy, ShardingGroups>> grids;
     for (const Strategy strategy : space.strategies) {
@@ -266,13 +274,15 @@ std::vector<SweepPoint> enumerate(const std::vector<SweepSpace>& blocks, const M
     });
   }
   if (points.empty()) {
-    throw UsageError("no configuration: the lists admit none with ranks = pp x dp x kvp x tpa and dp x kvp x tpa = "
-                     "tpf x ep; leave some of --ranks, --kvp, --tpa, --tpf, --ep, --pp, --dp at auto");
+    throw UsageError(
+        "no configuration: the lists admit none with ranks = pp x dp x kvp x tpa and dp x kvp x tpa = "
+        "tpf x ep; leave some of --ranks, --kvp, --tpa, --tpf, --ep, --pp, --dp at auto");
   }
   if (smallest_launch > world_ranks) {
-    throw UsageError(fmt::format("the smallest requested configuration needs {} MPI ranks, this launch has {}; valid: "
-                                 "mpirun -n {} helix-bench ..., or smaller --ranks, --kvp, --tpa, --pp, --dp",
-                                 smallest_launch, world_ranks, smallest_launch));
+    throw UsageError(
+        fmt::format("the smallest requested configuration needs {} MPI ranks, this launch has {}; valid: "
+                    "mpirun -n {} helix-bench ..., or smaller --ranks, --kvp, --tpa, --pp, --dp",
+                    smallest_launch, world_ranks, smallest_launch));
   }
   return points;
 }
@@ -280,12 +290,12 @@ std::vector<SweepPoint> enumerate(const std::vector<SweepSpace>& blocks, const M
 std::string configuration_id(const Configuration& config) {
   const Sharding& s = config.sharding;
   const DecodeShape& shape = config.shape;
-  std::string id = fmt::format("{}/{}/kvp{}.tpa{}.tpf{}.ep{}", config.model, name(config.strategy), s.kvp, s.tpa,
-                               s.tpf, s.ep);
+  std::string id = fmt::format("{}/{}/kvp{}.tpa{}.tpf{}.ep{}", config.model, name(config.strategy), s.kvp,
+                               s.tpa, s.tpf, s.ep);
   if (s.pp > 1) id += fmt::format(".pp{}", s.pp);
   if (s.dp > 1) id += fmt::format(".dp{}", s.dp);
-  id += fmt::format("/s{}/b{}/{}-{}/blk{}", shape.context, shape.batch, name(shape.weight_dtype), name(shape.kv_dtype),
-                    shape.tokens_per_block);
+  id += fmt::format("/s{}/b{}/{}-{}/blk{}", shape.context, shape.batch, name(shape.weight_dtype),
+                    name(shape.kv_dtype), shape.tokens_per_block);
   if (shape.hop_b > 1) id += fmt::format("/hop{}", shape.hop_b);
   if (config.layers > 0) id += fmt::format("/l{}", config.layers);
   return id;

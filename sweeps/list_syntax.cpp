@@ -47,7 +47,8 @@ std::vector<std::string> split_list(std::string_view text, const std::string& wh
     const auto comma = rest.find(',');
     const std::string_view entry = trimmed(rest.substr(0, comma));
     if (entry.empty()) {
-      throw UsageError(fmt::format("{} '{}': empty entry; valid: entries separated by single commas", where, text));
+      throw UsageError(
+          fmt::format("{} '{}': empty entry; valid: entries separated by single commas", where, text));
     }
     entries.emplace_back(entry);
     if (comma == std::string_view::npos) return entries;
@@ -64,8 +65,9 @@ std::int64_t parse_count(std::string_view text, const Quantity& quantity, const 
 Choice parse_choice(std::string_view text, const Quantity& quantity, const std::string& where) {
   if (trimmed(text) == "auto") return {Choice::Kind::every, {}};
   const auto refuse = [&](std::string_view entry) {
-    return UsageError(fmt::format("{} '{}': '{}' is not valid; valid are {}, lists 1,2,4, ranges 1:64 (powers of two), auto",
-                                  where, text, entry, valid_counts(quantity)));
+    return UsageError(fmt::format(
+        "{} '{}': '{}' is not valid; valid are {}, lists 1,2,4, ranges 1:64 (powers of two), auto", where,
+        text, entry, valid_counts(quantity)));
   };
   Choice choice{Choice::Kind::listed, {}};
   const auto add = [&](std::int64_t value) {
@@ -97,8 +99,8 @@ double parse_real(std::string_view text, double smallest, double largest, const 
   const std::string_view digits = trimmed(text);
   double value = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (error != std::errc{} || end != digits.data() + digits.size() || !std::isfinite(value) || value < smallest ||
-      value > largest) {
+  if (error != std::errc{} || end != digits.data() + digits.size() || !std::isfinite(value) ||
+      value < smallest || value > largest) {
     throw UsageError(fmt::format("{} '{}': valid are numbers from {} to {}", where, text, smallest, largest));
   }
   return value;

@@ -1,4 +1,5 @@
-// The LIST syntax of flags and sweep files: `1,2,4`, a range `1:64` of powers of two, `auto`; token counts take k, m.
+// The LIST syntax of flags and sweep files: `1,2,4`, a range `1:64` of powers of two, `auto`; token counts
+// take k, m.
 #pragma once
 
 #include <cstdint>

@@ -17,8 +17,12 @@ struct Column {
   void (*read)(ResultRow& row, const std::string& text);  // text is not empty
 };
 
-std::string number(double value) { return std::isfinite(value) ? fmt::format("{:.7g}", value) : std::string{}; }
-std::string whole(double value) { return std::isfinite(value) ? fmt::format("{:.0f}", value) : std::string{}; }
+std::string number(double value) {
+  return std::isfinite(value) ? fmt::format("{:.7g}", value) : std::string{};
+}
+std::string whole(double value) {
+  return std::isfinite(value) ? fmt::format("{:.0f}", value) : std::string{};
+}
 
 template <class T>
 T parse_number(const std::string& text) {
@@ -44,15 +48,17 @@ constexpr Column text_column(std::string_view name) {
 
 template <int Sharding::*member>
 constexpr Column width_column(std::string_view name) {
-  return {name, [](const ResultRow& row) { return fmt::format("{}", row.config.sharding.*member); },
-          [](ResultRow& row, const std::string& text) { row.config.sharding.*member = parse_number<int>(text); }};
+  return {
+      name, [](const ResultRow& row) { return fmt::format("{}", row.config.sharding.*member); },
+      [](ResultRow& row, const std::string& text) { row.config.sharding.*member = parse_number<int>(text); }};
 }
 
 template <auto member>
 constexpr Column shape_column(std::string_view name) {
   return {name, [](const ResultRow& row) { return fmt::format("{}", row.config.shape.*member); },
           [](ResultRow& row, const std::string& text) {
-            row.config.shape.*member = parse_number<std::remove_cvref_t<decltype(row.config.shape.*member)>>(text);
+            row.config.shape.*member =
+                parse_number<std::remove_cvref_t<decltype(row.config.shape.*member)>>(text);
           }};
 }
 
@@ -70,7 +76,8 @@ constexpr Column count_column(std::string_view name) {
 
 template <double Measurement::*member>
 constexpr Column measured_column(std::string_view name) {
-  return {name, [](const ResultRow& row) { return row.measurement ? number((*row.measurement).*member) : ""; },
+  return {name,
+          [](const ResultRow& row) { return row.measurement ? number((*row.measurement).*member) : ""; },
           [](ResultRow& row, const std::string& text) {
             engaged(row.measurement).*member = parse_number<double>(text);
           }};
@@ -78,7 +85,8 @@ constexpr Column measured_column(std::string_view name) {
 
 template <Phase phase>
 constexpr Column measured_phase_column(std::string_view name) {
-  return {name, [](const ResultRow& row) { return row.measurement ? number(row.measurement->phases[phase]) : ""; },
+  return {name,
+          [](const ResultRow& row) { return row.measurement ? number(row.measurement->phases[phase]) : ""; },
           [](ResultRow& row, const std::string& text) {
             engaged(row.measurement).phases[phase] = parse_number<double>(text);
           }};
@@ -94,7 +102,8 @@ constexpr Column predicted_column(std::string_view name) {
 
 template <Phase phase>
 constexpr Column predicted_phase_column(std::string_view name) {
-  return {name, [](const ResultRow& row) { return row.prediction ? number(row.prediction->phases[phase]) : ""; },
+  return {name,
+          [](const ResultRow& row) { return row.prediction ? number(row.prediction->phases[phase]) : ""; },
           [](ResultRow& row, const std::string& text) {
             engaged(row.prediction).phases[phase] = parse_number<double>(text);
           }};
@@ -127,7 +136,8 @@ constexpr auto columns = std::to_array<Column>({
     text_column<&ResultRow::system>("system"),
     text_column<&ResultRow::backend>("backend"),
     text_column<&ResultRow::kernel>("kernel"),
-    derived_column("ranks", [](const ResultRow& row) { return fmt::format("{}", row.config.sharding.ranks()); }),
+    derived_column("ranks",
+                   [](const ResultRow& row) { return fmt::format("{}", row.config.sharding.ranks()); }),
     width_column<&Sharding::kvp>("kvp"),
     width_column<&Sharding::tpa>("tpa"),
     width_column<&Sharding::tpf>("tpf"),
@@ -142,7 +152,8 @@ constexpr auto columns = std::to_array<Column>({
     dtype_column<&DecodeShape::kv_dtype>("kv_dtype"),
     count_column<&ResultRow::layers_measured>("layers_measured"),
     count_column<&ResultRow::layers_total>("layers_total"),
-    {"samples", [](const ResultRow& row) { return row.measurement ? fmt::format("{}", row.measurement->samples) : ""; },
+    {"samples",
+     [](const ResultRow& row) { return row.measurement ? fmt::format("{}", row.measurement->samples) : ""; },
      [](ResultRow& row, const std::string& text) {
        engaged(row.measurement).samples = parse_number<std::size_t>(text);
      }},
@@ -175,7 +186,8 @@ constexpr auto columns = std::to_array<Column>({
                                 ? number(row.prediction->model_ttl_us / row.measurement->ttl_us - 1.0)
                                 : "";
                    }),
-    {"bound", [](const ResultRow& row) { return row.prediction ? std::string(name(row.prediction->bound)) : ""; },
+    {"bound",
+     [](const ResultRow& row) { return row.prediction ? std::string(name(row.prediction->bound)) : ""; },
      [](ResultRow& row, const std::string& text) {
        engaged(row.prediction).bound =
            parse_name(std::array{Bound::dram, Bound::compute, Bound::latency, Bound::comm}, text);
@@ -210,16 +222,20 @@ constexpr auto columns = std::to_array<Column>({
     predicted_column<&Prediction::weight_bytes_per_rank, whole>("weight_bytes_per_rank"),
     predicted_column<&Prediction::comm_bytes_per_rank, whole>("comm_bytes_per_rank"),
     predicted_column<&Prediction::memory_bytes_per_rank, whole>("memory_bytes_per_rank"),
-    {"max_batch", [](const ResultRow& row) { return row.prediction ? fmt::format("{}", row.prediction->max_batch) : ""; },
+    {"max_batch",
+     [](const ResultRow& row) { return row.prediction ? fmt::format("{}", row.prediction->max_batch) : ""; },
      [](ResultRow& row, const std::string& text) {
        engaged(row.prediction).max_batch = parse_number<std::int64_t>(text);
      }},
-    {"verify_rel_error", [](const ResultRow& row) { return row.verify_rel_error ? number(*row.verify_rel_error) : ""; },
+    {"verify_rel_error",
+     [](const ResultRow& row) { return row.verify_rel_error ? number(*row.verify_rel_error) : ""; },
      [](ResultRow& row, const std::string& text) { row.verify_rel_error = parse_number<double>(text); }},
-    {"pareto", [](const ResultRow& row) { return row.status == Status::ok ? (row.pareto ? "1" : "0") : std::string{}; },
+    {"pareto",
+     [](const ResultRow& row) { return row.status == Status::ok ? (row.pareto ? "1" : "0") : std::string{}; },
      [](ResultRow& row, const std::string& text) { row.pareto = text == "1"; }},
     // Beyond the stable columns.
-    {"stop_reason", [](const ResultRow& row) { return row.measurement ? std::string(name(row.measurement->stop)) : ""; },
+    {"stop_reason",
+     [](const ResultRow& row) { return row.measurement ? std::string(name(row.measurement->stop)) : ""; },
      [](ResultRow& row, const std::string& text) {
        engaged(row.measurement).stop =
            parse_name(std::array{StopReason::converged, StopReason::plateau, StopReason::max_time}, text);
@@ -271,18 +287,24 @@ double tokens_per_s_gpu(const ResultRow& row) {
 
 std::string_view name(Status status) {
   switch (status) {
-    case Status::ok: return "ok";
-    case Status::skipped: return "skipped";
-    case Status::failed: return "failed";
+    case Status::ok:
+      return "ok";
+    case Status::skipped:
+      return "skipped";
+    case Status::failed:
+      return "failed";
   }
   return "?";
 }
 
 std::string_view name(StopReason reason) {
   switch (reason) {
-    case StopReason::converged: return "converged";
-    case StopReason::plateau: return "plateau";
-    case StopReason::max_time: return "max_time";
+    case StopReason::converged:
+      return "converged";
+    case StopReason::plateau:
+      return "plateau";
+    case StopReason::max_time:
+      return "max_time";
   }
   return "?";
 }

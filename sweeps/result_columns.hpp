@@ -17,7 +17,8 @@ CsvRecord to_record(const ResultRow& row);
 /// The row back; samples are not part of it. Throws UsageError naming the column that is malformed.
 ResultRow from_record(const CsvRecord& record);
 
-double tokens_per_s_user(const ResultRow& row);  // measured if there is a measurement, else predicted; 0 if neither
+double tokens_per_s_user(
+    const ResultRow& row);  // measured if there is a measurement, else predicted; 0 if neither
 double tokens_per_s_gpu(const ResultRow& row);
 
 std::string_view name(Status status);

@@ -27,20 +27,25 @@ std::string host_name() {
 }
 
 fs::path new_default_directory() {
-  return fs::path("results") / fmt::format("{:%Y%m%dT%H%M%SZ}-{}-{}", fmt::gmtime(std::time(nullptr)), host_name(), getpid());
+  return fs::path("results") /
+         fmt::format("{:%Y%m%dT%H%M%SZ}-{}-{}", fmt::gmtime(std::time(nullptr)), host_name(), getpid());
 }
 
 /// True if the directory already held something.
 bool create_or_enter(const fs::path& path, bool may_hold_run) {
   std::error_code error;
   fs::create_directories(path, error);
-  if (error) throw UsageError(fmt::format("--out '{}': cannot create the directory: {}", path.string(), error.message()));
-  if (access(path.c_str(), W_OK | X_OK) != 0) throw UsageError(fmt::format("--out '{}': not writable", path.string()));
+  if (error)
+    throw UsageError(
+        fmt::format("--out '{}': cannot create the directory: {}", path.string(), error.message()));
+  if (access(path.c_str(), W_OK | X_OK) != 0)
+    throw UsageError(fmt::format("--out '{}': not writable", path.string()));
   const bool empty = fs::is_empty(path, error);
   if (error) throw UsageError(fmt::format("--out '{}': cannot be read: {}", path.string(), error.message()));
   if (!empty && !may_hold_run) {
-    throw UsageError(fmt::format("--out '{}': not empty; valid: a new directory, or --resume to continue the run in it",
-                                 path.string()));
+    throw UsageError(
+        fmt::format("--out '{}': not empty; valid: a new directory, or --resume to continue the run in it",
+                    path.string()));
   }
   return !empty;
 }
@@ -63,7 +68,8 @@ std::string table_text(const CsvRecord& header, const std::vector<CsvRecord>& re
 }
 
 void write_and_flush(std::ofstream& file, const std::string& text, const char* name) {
-  if (!(file << text << std::flush)) throw std::runtime_error(fmt::format("cannot write {}: disk full?", name));
+  if (!(file << text << std::flush))
+    throw std::runtime_error(fmt::format("cannot write {}: disk full?", name));
 }
 
 }  // namespace
@@ -103,7 +109,8 @@ void RunDirectory::read_back() {
   std::ifstream file(path_ / "run.json");
   run_ = nlohmann::ordered_json::parse(file, nullptr, false);
   if (!run_.is_object() || !run_.contains("resumed") || !run_["resumed"].is_number_integer()) {
-    throw UsageError(fmt::format("--resume: '{}' is not the run.json of a run", (path_ / "run.json").string()));
+    throw UsageError(
+        fmt::format("--resume: '{}' is not the run.json of a run", (path_ / "run.json").string()));
   }
 }
 
@@ -140,7 +147,7 @@ void RunDirectory::finish(const nlohmann::ordered_json& end) {
   const auto pareto_column = static_cast<std::size_t>(std::ranges::find(header, "pareto") - header.begin());
   std::vector<CsvRecord> frontier;
   for (std::size_t i = 0; i < rows_.size(); ++i) {
-    if (rows_[i].status == Status::ok) records_[i][pareto_column] = rows_[i].pareto ? "1" : "0";
+    if (rows_[i].status == Status::ok) records_[i][pareto_column] = rows_[i].pareto ? '1' : '0';
     if (rows_[i].pareto) frontier.push_back(records_[i]);
   }
   results_.close();
@@ -163,7 +170,8 @@ void mark_pareto(std::vector<ResultRow>& rows) {
   }
   for (const auto& [group, members] : groups) {
     std::vector<ParetoPoint> points;
-    for (const std::size_t i : members) points.push_back({tokens_per_s_user(rows[i]), tokens_per_s_gpu(rows[i])});
+    for (const std::size_t i : members)
+      points.push_back({tokens_per_s_user(rows[i]), tokens_per_s_gpu(rows[i])});
     for (const std::size_t on_front : pareto_front(points)) rows[members[on_front]].pareto = true;
   }
 }

@@ -16,9 +16,9 @@ namespace helix {
 
 class RunDirectory {
  public:
-  /// Creates the directory; an empty path means a new results/<UTC time>-<host>-<pid>. A directory that holds anything
-  /// is refused unless `resume`, which then reads its finished rows back (a row torn by a kill is dropped).
-  /// Throws UsageError: not empty, not writable, not a run directory of this version.
+  /// Creates the directory; an empty path means a new results/<UTC time>-<host>-<pid>. A directory that holds
+  /// anything is refused unless `resume`, which then reads its finished rows back (a row torn by a kill is
+  /// dropped). Throws UsageError: not empty, not writable, not a run directory of this version.
   RunDirectory(const std::filesystem::path& requested, bool resume);
 
   const std::filesystem::path& path() const { return path_; }
@@ -29,8 +29,8 @@ class RunDirectory {
   /// Appends a row and its samples and flushes both.
   void append(const ResultRow& row);
 
-  /// Writes run.json with the start's provenance. On resuming, start time and command line of the first run stay and
-  /// "resumed" counts the continuations.
+  /// Writes run.json with the start's provenance. On resuming, start time and command line of the first run
+  /// stay and "resumed" counts the continuations.
   void begin(const nlohmann::ordered_json& run);
   /// Marks the Pareto frontier, rewrites results.csv with it, writes pareto.csv and run.json's end.
   void finish(const nlohmann::ordered_json& end);
@@ -46,8 +46,8 @@ class RunDirectory {
   nlohmann::ordered_json run_;
 };
 
-/// Sets `pareto` on the ok rows that no other of the same model, context and precision beats in both tokens/s/user and
-/// tokens/s/GPU.
+/// Sets `pareto` on the ok rows that no other of the same model, context and precision beats in both
+/// tokens/s/user and tokens/s/GPU.
 void mark_pareto(std::vector<ResultRow>& rows);
 
 /// Writes a file as a whole or not at all.

@@ -14,8 +14,8 @@ inline std::vector<double> sorted(std::span<const double> samples) {
   return ordered;
 }
 
-/// The value below which the given fraction of the samples lies, linear between neighbours (Hyndman-Fan type 7).
-/// `ordered` ascends and is not empty.
+/// The value below which the given fraction of the samples lies, linear between neighbours (Hyndman-Fan type
+/// 7). `ordered` ascends and is not empty.
 inline double quantile(std::span<const double> ordered, double fraction) {
   const double position = fraction * static_cast<double>(ordered.size() - 1);
   const auto below = static_cast<std::size_t>(position);
@@ -23,14 +23,18 @@ inline double quantile(std::span<const double> ordered, double fraction) {
   return std::lerp(ordered[below], ordered[above], position - static_cast<double>(below));
 }
 
-inline double median_of_sorted(std::span<const double> ordered) { return quantile(ordered, 0.5); }
+inline double median_of_sorted(std::span<const double> ordered) {
+  return quantile(ordered, 0.5);
+}
 
-inline double median(std::span<const double> samples) { return median_of_sorted(sorted(samples)); }
+inline double median(std::span<const double> samples) {
+  return median_of_sorted(sorted(samples));
+}
 
-/// Standard error of the median, after McKean and Schrader (1984): the distance of two order statistics that enclose
-/// the median at 99 %, divided by the 2 z that it would be in standard errors. It assumes no shape of the
-/// distribution: outliers of the scheduler do not move it, and two modes widen it to the gap between them.
-/// With fewer than six samples there are no such order statistics, and the extremes are used.
+/// Standard error of the median, after McKean and Schrader (1984): the distance of two order statistics that
+/// enclose the median at 99 %, divided by the 2 z that it would be in standard errors. It assumes no shape of
+/// the distribution: outliers of the scheduler do not move it, and two modes widen it to the gap between
+/// them. With fewer than six samples there are no such order statistics, and the extremes are used.
 inline double median_standard_error(std::span<const double> ordered) {
   constexpr double z = 2.5758293035489004;  // normal quantile at 0.995
   const auto n = static_cast<double>(ordered.size());

@@ -33,7 +33,8 @@ bool StoppingRule::drifts() const {
   const std::span<const double> all = series_;
   const auto half = all.size() / 2;
   if (half < 2) return false;
-  // At the limit e the standard error of each half is sqrt(2) e and that of their difference 2 e: two of these pass.
+  // At the limit e the standard error of each half is sqrt(2) e and that of their difference 2 e: two of
+  // these pass.
   return std::abs(median(all.first(half)) - median(all.last(half))) >
          4.0 * limits_.relative_error * median_of_sorted(ordered_);
 }

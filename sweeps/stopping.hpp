@@ -10,15 +10,18 @@
 namespace helix {
 
 struct StoppingLimits {
-  double max_time_s = 2.0;        // of sampled time, per configuration
+  double max_time_s = 2.0;  // of sampled time, per configuration
   std::size_t min_samples = 10;
   double relative_error = 0.005;  // standard error of the median / median
 };
 
 /// Stops a series at the first of
-///  - converged: the relative standard error of the median is at most the limit, and the medians of the first and the
-///    second half of the series agree (a drifting series has a small standard error long before it has a median);
-///  - plateau: over the last two doublings of the sample count the error has not shrunk by a tenth each, where
+///  - converged: the relative standard error of the median is at most the limit, and the medians of the first
+///  and the
+///    second half of the series agree (a drifting series has a small standard error long before it has a
+///    median);
+///  - plateau: over the last two doublings of the sample count the error has not shrunk by a tenth each,
+///  where
 ///    independent samples shrink it by 1 / sqrt(2): more samples of this kind do not help;
 ///  - max_time: the samples add up to the time budget.
 class StoppingRule {

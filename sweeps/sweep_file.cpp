@@ -54,7 +54,8 @@ constexpr auto settings = std::to_array<RunSetting>({
 
 std::string read_text(const std::string& path) {
   std::error_code error;
-  if (std::filesystem::is_directory(path, error)) throw UsageError(fmt::format("'{}' is a directory, not a file", path));
+  if (std::filesystem::is_directory(path, error))
+    throw UsageError(fmt::format("'{}' is a directory, not a file", path));
   std::ifstream file(path);
   std::ostringstream text;
   if (!file || !(text << file.rdbuf())) throw UsageError(fmt::format("cannot read the file '{}'", path));
@@ -77,7 +78,8 @@ std::string list_text(const YAML::Node& node, const std::string& where) {
   std::string text;
   if (node.IsSequence()) {
     for (const auto& entry : node) {
-      if (!entry.IsScalar()) throw UsageError(fmt::format("{}: valid are a value or a list of values", where));
+      if (!entry.IsScalar())
+        throw UsageError(fmt::format("{}: valid are a value or a list of values", where));
       text += (text.empty() ? "" : ",") + entry.Scalar();
     }
   }
@@ -131,7 +133,9 @@ std::string quoted_scalar(const YAML::Node& node) {
 
 }  // namespace
 
-std::span<const RunSetting> run_settings() { return settings; }
+std::span<const RunSetting> run_settings() {
+  return settings;
+}
 
 void parse_sweep(std::string_view yaml, const std::string& origin, SweepRequest& request) {
   const YAML::Node root = parse_yaml(yaml, origin);
@@ -153,7 +157,8 @@ void parse_sweep(std::string_view yaml, const std::string& origin, SweepRequest&
   if (!root["sweeps"].IsDefined()) {
     request.blocks = {common};
   } else {
-    if (!blocks.IsSequence() || blocks.size() == 0) throw UsageError(fmt::format("{}: 'sweeps' is not a list", origin));
+    if (!blocks.IsSequence() || blocks.size() == 0)
+      throw UsageError(fmt::format("{}: 'sweeps' is not a list", origin));
     request.blocks.clear();
     for (const auto& node : blocks) {
       request.blocks.push_back(common);
@@ -164,12 +169,14 @@ void parse_sweep(std::string_view yaml, const std::string& origin, SweepRequest&
 
 void load_sweep(const std::string& name_or_path, SweepRequest& request) {
   for (const EmbeddedFile& preset : embedded_sweeps()) {
-    if (preset.name == name_or_path) return parse_sweep(preset.text, fmt::format("sweep {}", preset.name), request);
+    if (preset.name == name_or_path)
+      return parse_sweep(preset.text, fmt::format("sweep {}", preset.name), request);
   }
   std::error_code error;
   if (!std::filesystem::exists(name_or_path, error)) {
-    throw UsageError(fmt::format("--sweep '{}': no such file, and no built-in sweep of this name; built in: {}",
-                                 name_or_path, fmt::join(built_in_sweeps(), ", ")));
+    throw UsageError(
+        fmt::format("--sweep '{}': no such file, and no built-in sweep of this name; built in: {}",
+                    name_or_path, fmt::join(built_in_sweeps(), ", ")));
   }
   parse_sweep(read_text(name_or_path), name_or_path, request);
 }
@@ -184,14 +191,16 @@ void parse_trtllm_config(std::string_view yaml, const std::string& origin, Sweep
   const YAML::Node root = parse_yaml(yaml, origin);
   const auto section = [&](const char* key) {
     const YAML::Node node = root[key];
-    if (node.IsDefined() && !node.IsMap()) throw UsageError(fmt::format("{}: {} is not a mapping", origin, key));
+    if (node.IsDefined() && !node.IsMap())
+      throw UsageError(fmt::format("{}: {} is not a mapping", origin, key));
     return node.IsDefined() ? node : YAML::Node(YAML::NodeType::Map);
   };
   const YAML::Node cp = section("cp_config");
   const YAML::Node kv_cache = section("kv_cache_config");
 
   std::string cp_type = cp["cp_type"].IsDefined() && cp["cp_type"].IsScalar() ? cp["cp_type"].Scalar() : "";
-  std::ranges::transform(cp_type, cp_type.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  std::ranges::transform(cp_type, cp_type.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   if (cp_type != "HELIX") {
     throw UsageError(
         fmt::format("{}: cp_config.cp_type is {}, valid is 'HELIX'", origin, quoted_scalar(cp["cp_type"])));
@@ -202,13 +211,15 @@ void parse_trtllm_config(std::string_view yaml, const std::string& origin, Sweep
     return parse_count(node.Scalar(), quantity, where);
   };
   const YAML::Node cp_block = cp["tokens_per_block"], kv_block = kv_cache["tokens_per_block"];
-  if (cp_block.IsDefined()) space.tokens_per_block = read(cp_block, "cp_config.tokens_per_block", block_tokens);
+  if (cp_block.IsDefined())
+    space.tokens_per_block = read(cp_block, "cp_config.tokens_per_block", block_tokens);
   if (kv_block.IsDefined()) {
     const std::int64_t of_cache = read(kv_block, "kv_cache_config.tokens_per_block", block_tokens);
     if (of_cache != space.tokens_per_block) {
-      throw UsageError(fmt::format("{}: cp_config.tokens_per_block is {}{} and kv_cache_config.tokens_per_block is {}; "
-                                   "they must be equal", origin, space.tokens_per_block,
-                                   cp_block.IsDefined() ? "" : " (the default)", of_cache));
+      throw UsageError(fmt::format(
+          "{}: cp_config.tokens_per_block is {}{} and kv_cache_config.tokens_per_block is {}; "
+          "they must be equal",
+          origin, space.tokens_per_block, cp_block.IsDefined() ? "" : " (the default)", of_cache));
     }
   }
   const auto width = [&](const char* key, Choice& choice) {

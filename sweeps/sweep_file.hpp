@@ -10,9 +10,10 @@
 
 namespace helix {
 
-/// Fills blocks and the quantities of the whole run from a built-in sweep or a YAML file: keys as the flags are called
-/// (model, context, kvp, tokens-per-block, ...), and `sweeps`, a list of blocks that each override the keys above it.
-/// Throws UsageError: unknown name or key (lists the valid ones), unreadable or malformed file, unusable value.
+/// Fills blocks and the quantities of the whole run from a built-in sweep or a YAML file: keys as the flags
+/// are called (model, context, kvp, tokens-per-block, ...), and `sweeps`, a list of blocks that each override
+/// the keys above it. Throws UsageError: unknown name or key (lists the valid ones), unreadable or malformed
+/// file, unusable value.
 void load_sweep(const std::string& name_or_path, SweepRequest& request);
 /// The same from YAML text; `origin` names it in errors.
 void parse_sweep(std::string_view yaml, const std::string& origin, SweepRequest& request);

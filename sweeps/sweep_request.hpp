@@ -1,4 +1,5 @@
-// A whole request of sweep, verify, calibrate or predict: what to run, how precisely, and where the results go.
+// A whole request of sweep, verify, calibrate or predict: what to run, how precisely, and where the results
+// go.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +28,12 @@ struct SweepRequest {
   bool quiet = false;
   OutputFormat output = OutputFormat::table;
   std::vector<std::string> command_line;
+};
+
+struct PredictRequest {
+  SweepRequest sweep;
+  std::filesystem::path validate;  // measured kernels to hold the model against; empty: predict the sweep
+  bool bench = false;              // print configurations per second
 };
 
 }  // namespace helix

@@ -45,7 +45,8 @@ void apply_models(SweepSpace& space, std::string_view text, const std::string& w
 }
 
 void apply_strategies(SweepSpace& space, std::string_view text, const std::string& where) {
-  space.strategies = parse_entries(text, where, [](const std::string& entry) { return parse_strategy(entry); });
+  space.strategies =
+      parse_entries(text, where, [](const std::string& entry) { return parse_strategy(entry); });
 }
 
 void apply_hop_b(SweepSpace& space, std::string_view text, const std::string& where) {
@@ -55,8 +56,10 @@ void apply_hop_b(SweepSpace& space, std::string_view text, const std::string& wh
     try {
       return parse_count(entry, batch_requests, "");
     } catch (const UsageError&) {
-      throw UsageError(fmt::format("'{}' is not valid; valid are off, on (one micro-batch per request) and numbers of "
-                                   "micro-batches from 1 to {}", entry, batch_requests.largest));
+      throw UsageError(
+          fmt::format("'{}' is not valid; valid are off, on (one micro-batch per request) and numbers of "
+                      "micro-batches from 1 to {}",
+                      entry, batch_requests.largest));
     }
   });
 }
@@ -65,7 +68,8 @@ constexpr auto settings = std::to_array<SpaceSetting>({
     {"model", "", "NAME|FILE,...", "built-in models or Hugging Face config.json files", apply_models},
     {"context", "", "LIST", "cached tokens per request; k = 1024, m = 1024 x 1024",
      apply_choice<&SweepSpace::contexts, context_tokens>},
-    {"batch", "", "LIST", "requests of the whole instance", apply_choice<&SweepSpace::batches, batch_requests>},
+    {"batch", "", "LIST", "requests of the whole instance",
+     apply_choice<&SweepSpace::batches, batch_requests>},
     {"strategy", "", "LIST", "of helix, tp, tp+pp, medha, dp+ep", apply_strategies},
     {"ranks", "", "LIST", "ranks of an instance", apply_choice<&SweepSpace::ranks, rank_count>},
     {"kvp", "cp", "LIST", "KV-parallel width", apply_choice<&SweepSpace::kvp, rank_count>},
@@ -85,6 +89,8 @@ constexpr auto settings = std::to_array<SpaceSetting>({
 
 }  // namespace
 
-std::span<const SpaceSetting> space_settings() { return settings; }
+std::span<const SpaceSetting> space_settings() {
+  return settings;
+}
 
 }  // namespace helix
