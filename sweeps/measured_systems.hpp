@@ -20,7 +20,8 @@ class MeasuredSystems {
   /// over the world.
   void prepare(const std::vector<SweepPoint>& points);
 
-  /// The machine as a group of `ranks` sees it, the same on every rank; empty for a size that no point runs in.
+  /// The machine as a group of `ranks` sees it, the same on every rank; empty for a size that no point runs
+  /// in.
   const SystemSpec& of(int ranks) const;
   /// By group size; one entry 0 for a named system.
   const std::map<int, SystemSpec>& all() const { return systems_; }

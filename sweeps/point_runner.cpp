@@ -13,30 +13,6 @@ namespace {
 
 constexpr double gib = 1024.0 * 1024.0 * 1024.0;
 
-/// Why this program does not measure a legal point, or nothing.
-std::string why_not_measured(const Configuration& config) {
-  if (config.strategy != Strategy::helix && config.strategy != Strategy::tp) {
-    return fmt::format("strategy {} is predicted, not measured", name(config.strategy));
-  }
-  if (config.sharding.dp > 1 || config.sharding.pp > 1)
-    return "dp and pp above 1 are predicted, not measured";
-  if (config.shape.hop_b > 1) return "hop-b is predicted, not measured";
-  if (config.shape.weight_dtype != DType::bf16) {
-    return fmt::format("weight dtype {} is predicted, not measured; bf16 is",
-                       name(config.shape.weight_dtype));
-  }
-  if (config.shape.kv_dtype != DType::bf16 && config.shape.kv_dtype != DType::fp8) {
-    return fmt::format("kv dtype {} is predicted, not measured; bf16 and fp8 are",
-                       name(config.shape.kv_dtype));
-  }
-  return {};
-}
-
-/// Layers that contain every kind of layer of the model, for verification.
-std::int64_t verify_depth(const ModelSpec& model) {
-  return model.moe.experts > 0 ? model.moe.first_dense_layers + 1 : 1;
-}
-
 void add_caveat(std::string& reason, const std::string& caveat) {
   reason += reason.empty() ? caveat : "; " + caveat;
 }
@@ -57,6 +33,27 @@ MPI_Comm RankGroups::first(int size) {
   MPI_Comm group = MPI_COMM_NULL;
   HELIX_MPI(MPI_Comm_split(world_, rank < size ? 0 : MPI_UNDEFINED, rank, &group));
   return groups_[size] = group;
+}
+
+std::string why_not_measured(const SweepPoint& point) {
+  const Configuration& c = point.config;
+  if (!point.skip_reason.empty()) return point.skip_reason;
+  if (c.strategy != Strategy::helix && c.strategy != Strategy::tp) {
+    return fmt::format("strategy {} is predicted, not measured", name(c.strategy));
+  }
+  if (c.sharding.dp > 1 || c.sharding.pp > 1) return "dp and pp above 1 are predicted, not measured";
+  if (c.shape.hop_b > 1) return "hop-b is predicted, not measured";
+  if (c.shape.weight_dtype != DType::bf16) {
+    return fmt::format("weight dtype {} is predicted, not measured; bf16 is", name(c.shape.weight_dtype));
+  }
+  if (c.shape.kv_dtype != DType::bf16 && c.shape.kv_dtype != DType::fp8) {
+    return fmt::format("kv dtype {} is predicted, not measured; bf16 and fp8 are", name(c.shape.kv_dtype));
+  }
+  return {};
+}
+
+std::int64_t verify_depth(const ModelSpec& model) {
+  return model.moe.experts > 0 ? model.moe.first_dense_layers + 1 : 1;
 }
 
 std::int64_t layers_to_measure(const Configuration& config, const ModelSpec& model) {
@@ -99,7 +96,7 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   row.layers_total = model.layers;
   row.layers_measured = layers_to_measure(c, model);
   row.status = Status::skipped;
-  row.reason = !point.skip_reason.empty() ? point.skip_reason : why_not_measured(c);
+  row.reason = why_not_measured(point);
   if (!point.skip_reason.empty()) return row;
   row.prediction = predict(model, c.strategy, c.sharding, c.shape, system);
   if (!row.reason.empty()) return row;

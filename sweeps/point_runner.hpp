@@ -53,6 +53,10 @@ class PointRunner {
   WeightStore weights_;
 };
 
+/// Why this program does not run a point: illegal, or of a kind that is only predicted; empty if it runs.
+std::string why_not_measured(const SweepPoint& point);
+/// As many of the first layers as contain every kind of layer of the model.
+std::int64_t verify_depth(const ModelSpec& model);
 /// Layers that a point measures: what it asks for, at most the model's depth.
 std::int64_t layers_to_measure(const Configuration& config, const ModelSpec& model);
 /// The model cut to its first `layers` layers.

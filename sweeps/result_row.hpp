@@ -17,6 +17,7 @@ struct Configuration {
   Strategy strategy = Strategy::helix;
   Sharding sharding;
   DecodeShape shape;
+  std::int64_t layers = 0;  // layers to measure, scaled to the model's depth; 0: all of the model
 };
 
 enum class Status { ok, skipped, failed };
@@ -25,7 +26,10 @@ enum class Status { ok, skipped, failed };
 enum class StopReason { converged, plateau, max_time };
 
 struct Measurement {
-  std::vector<double> samples_us;  // slowest rank's time of each step, scaled to the model's full depth
+  std::size_t samples = 0;
+  /// Slowest rank's time of each step, scaled to the model's full depth; empty in a row read back from a
+  /// file.
+  std::vector<double> samples_us;
   double ttl_us = 0, ttl_p90_us = 0, ttl_p99_us = 0, ttl_min_us = 0, ttl_rel_stderr = 0;
   PhaseTimes phases;  // of the instrumented pass, scaled likewise
   double exposed_comm_us = 0;

@@ -30,6 +30,22 @@ void order_by_sharding(std::vector<SweepPoint>& points) {
   std::ranges::stable_sort(points, {}, key);
 }
 
+EngineProvenance engine_provenance(const SweepRequest& request, const World& world, const Backend& backend,
+                                   const MeasuredSystems& systems) {
+  EngineProvenance engine{.backend = backend.name(),
+                          .kernel = backend.kernel_path(),
+                          .device = backend.device_name(),
+                          .world_ranks = world.size,
+                          .threads_per_rank = world.threads,
+                          .placement = world.placement,
+                          .system = request.system,
+                          .calibration_yaml = {}};
+  if (request.system == "auto") {
+    for (const auto& [ranks, system] : systems.all()) engine.calibration_yaml += "---\n" + to_yaml(system);
+  }
+  return engine;
+}
+
 }  // namespace
 
 int run_sweep(const SweepRequest& request) {
@@ -40,7 +56,9 @@ int run_sweep(const SweepRequest& request) {
   order_by_sharding(points);
   const std::unique_ptr<Backend> backend = make_backend(request.backend, world.threads);
 
-  std::optional<RunDirectory> directory;
+  RankGroups groups(world.comm);
+  MeasuredSystems systems(request.system, world, *backend, groups);
+  std::optional<RunDirectory> directory;  // on rank 0
   on_root([&] { directory.emplace(request.out, request.resume); });
   const auto finished = [&](const std::string& id) {
     int held = directory && directory->holds(id) ? 1 : 0;
@@ -48,29 +66,37 @@ int run_sweep(const SweepRequest& request) {
     return held != 0;
   };
 
-  RankGroups groups(world.comm);
-  MeasuredSystems systems(request.system, world, *backend, groups);
   Progress progress(points.size(), world.rank == 0 && !request.quiet);
-  progress.show("calibrating");
+  progress.running("calibrating");
   systems.prepare(points);
-  on_root([&] { directory->begin(provenance(request, world, *backend, systems)); });
+  on_root([&] {
+    directory->begin(run_provenance(request, engine_provenance(request, world, *backend, systems)));
+  });
 
   PointRunner runner(world, *backend, groups, request);
   runner.reserve(points);
   for (const SweepPoint& point : points) {
     const std::string id = configuration_id(point.config);
-    progress.show(id);
+    progress.running(id);
     if (!finished(id)) {
       const ResultRow row = runner.run(point, systems.of(point.config.sharding.ranks()));
       on_root([&] { directory->append(row); });
     }
-    progress.advance();
+    progress.finished();
   }
   progress.clear();
 
   on_root([&] {
-    directory->finish(end_of_run());
-    print_rows(directory->rows(), request);
+    directory->finish({{"end_time", utc_now()}});
+    if (request.quiet) return;
+    fmt::print("{}", format_rows(directory->rows(), request.output));
+    if (request.output != OutputFormat::table) return;
+    if (world.oversubscribed) {
+      fmt::print("\nMore worker threads than CPUs: these times say little about this machine.\n");
+    }
+    for (const char* file : {"results.csv", "pareto.csv", "samples.csv", "run.json"}) {
+      fmt::print("{}\n", (directory->path() / file).string());
+    }
   });
   return 0;
 }

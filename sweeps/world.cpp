@@ -75,6 +75,26 @@ int common_cpus(const CpuMask& a, const CpuMask& b) {
   return count;
 }
 
+std::string cpu_list(const CpuMask& mask) {
+  std::string text;
+  for (std::size_t cpu = 0; cpu < 8 * mask.size(); ++cpu) {
+    if ((mask[cpu / 8] >> (cpu % 8)) & 1u) text += (text.empty() ? "" : ",") + std::to_string(cpu);
+  }
+  return text;
+}
+
+/// One text of every rank, on rank 0.
+std::vector<std::string> gather_texts(const std::string& mine, MPI_Comm comm, int rank, int size) {
+  constexpr std::size_t width = 512;
+  std::array<char, width> padded{};
+  mine.copy(padded.data(), width - 1);
+  std::vector<char> all(rank == 0 ? width * static_cast<std::size_t>(size) : 0);
+  HELIX_MPI(MPI_Gather(padded.data(), width, MPI_CHAR, all.data(), width, MPI_CHAR, 0, comm));
+  std::vector<std::string> texts;
+  for (std::size_t r = 0; r * width < all.size(); ++r) texts.emplace_back(&all[r * width]);
+  return texts;
+}
+
 }  // namespace
 
 World describe_world(MPI_Comm comm) {
@@ -94,6 +114,7 @@ World describe_world(MPI_Comm comm) {
   std::vector<CpuMask> masks(static_cast<std::size_t>(world.node_ranks));
   HELIX_MPI(
       MPI_Allgather(mine.data(), sizeof(CpuMask), MPI_BYTE, masks.data(), sizeof(CpuMask), MPI_BYTE, node));
+  world.placement = gather_texts(world.host + ": CPUs " + cpu_list(mine), comm, world.rank, world.size);
   CpuMask all{};
   int sharers = 0;
   for (const CpuMask& mask : masks) {
