@@ -82,10 +82,12 @@ std::uint64_t key_of(std::uint64_t seed, Tensor tensor, std::int64_t layer, std:
 }
 
 /// Normed inputs have variance 1, so products with weight_scale have a standard deviation of 0.7 to 1.4. The
-/// router's is rounded up to 1 to 2, that its probabilities differ as in a trained model. The embedding is
-/// the residual stream itself.
+/// router's is rounded up to 1 to 2, that its probabilities differ as in a trained model. The embedding
+/// starts the residual stream with a variance of 16/3, so that each block corrects it, as in a trained model,
+/// and does not replace it: otherwise bf16 roundings grow from layer to layer as in any chaotic map (2 %
+/// after three).
 float scale_of(Tensor tensor, std::int64_t fan_in) {
-  if (tensor == Tensor::embedding) return 1.0f;
+  if (tensor == Tensor::embedding) return 4.0f;
   if (tensor == Tensor::router)
     return std::exp2(std::ceil(0.5f * std::log2(3.0f / static_cast<float>(fan_in))));
   return synthetic::weight_scale(fan_in);

@@ -69,8 +69,14 @@ RequestCache::RequestCache(const KvShape& shape, std::uint64_t seed, std::int64_
       stored_(stored_values(shape.dtype)) {}
 
 void RequestCache::append(std::span<const double> k, std::span<const double> v) {
-  appended_k_.insert(appended_k_.end(), k.begin(), k.end());
-  appended_v_.insert(appended_v_.end(), v.begin(), v.end());
+  const auto keep = [&](std::span<const double> from, Vector& to) {
+    for (const double x : from) {
+      const bool quantised = shape_.dtype == DType::fp8;
+      to.push_back(quantised ? static_cast<double>(synthetic::stored_fp8(static_cast<float>(x))) : x);
+    }
+  };
+  keep(k, appended_k_);
+  keep(v, appended_v_);
   ++appended_;
 }
 
