@@ -86,7 +86,9 @@ std::uint64_t key_of(std::uint64_t seed, Tensor tensor, std::int64_t layer, std:
 /// starts the residual stream with a variance of 16/3, so that each block corrects it, as in a trained model,
 /// and does not replace it: otherwise bf16 roundings grow from layer to layer as in any chaotic map (2 %
 /// after three).
-float scale_of(Tensor tensor, std::int64_t fan_in) {
+float scale_of(Tensor tensor, Dims dims) {
+  // w_uk is used transposed in effect: k_nope = w_uk^T c sums over the latent.
+  const std::int64_t fan_in = tensor == Tensor::w_uk ? dims.rows : dims.cols;
   if (tensor == Tensor::embedding) return 4.0f;
   if (tensor == Tensor::router)
     return std::exp2(std::ceil(0.5f * std::log2(3.0f / static_cast<float>(fan_in))));
@@ -102,7 +104,7 @@ WeightSlice whole_tensor(const ModelSpec& model, std::uint64_t seed, Tensor tens
   return {.key = key_of(seed, tensor, layer, index),
           .rows = dims.rows,
           .cols = dims.cols,
-          .scale = scale_of(tensor, dims.cols)};
+          .scale = scale_of(tensor, dims)};
 }
 
 std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor, std::int64_t layer) {
