@@ -103,11 +103,20 @@ std::string why_impossible(const Ballot& ballot, std::span<const std::int32_t> g
     if (score >= first_dropped + 2 * tolerance) kept[g] = true;  // beyond doubt
   }
 
-  const double cutoff = ballot.choice[static_cast<std::size_t>(ballot.best(kept).back())];
+  std::int32_t best_left_out = -1;
+  for (const std::int32_t e : falling_order(ballot.choice)) {
+    if (kept[ballot.group_of(e)] && !std::binary_search(sorted.begin(), sorted.end(), e)) {
+      best_left_out = e;
+      break;
+    }
+  }
   for (const std::int32_t e : given) {
     const double choice = ballot.choice[static_cast<std::size_t>(e)];
-    if (!(choice >= cutoff - tolerance)) {
-      return fmt::format("expert {} scores {:.4f}, the last one chosen {:.4f}", e, choice, cutoff);
+    const double left_out = best_left_out < 0 ? -std::numeric_limits<double>::infinity()
+                                              : ballot.choice[static_cast<std::size_t>(best_left_out)];
+    if (!(choice >= left_out - tolerance)) {
+      return fmt::format("expert {} scores {:.4f}, but {} with {:.4f} is left out", e, choice, best_left_out,
+                         left_out);
     }
   }
   return {};

@@ -18,8 +18,8 @@ struct Routing {
 };
 
 /// The router of kernels/cpu/router.cpp's formulas. `given`: experts chosen elsewhere, or empty. They are
-/// taken over, with weights from these logits, if each is within `tolerance` (in logits) of what would be
-/// chosen here; else the own choice is used and `problem` says what is wrong. `bias` is read by
+/// taken over, with weights from these logits, if none lies more than `tolerance` (in logits) below one that
+/// they leave out; else the own choice is used and `problem` says what is wrong. `bias` is read by
 /// sigmoid_grouped only.
 Routing route(const MoeSpec& moe, const Vector& logits, const std::vector<float>& bias,
               std::span<const std::int32_t> given, double tolerance);
