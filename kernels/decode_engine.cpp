@@ -220,6 +220,12 @@ std::vector<std::int32_t> DecodeEngine::tokens() const {
   return tokens;
 }
 
+std::vector<BF16> DecodeEngine::block_output() const {
+  std::vector<BF16> delta(static_cast<std::size_t>(shape_.batch * model_.hidden));
+  backend_.copy_to_host(delta.data(), a_.delta, delta.size() * sizeof(BF16));
+  return delta;
+}
+
 std::vector<std::int32_t> DecodeEngine::routing(std::int64_t layer) const {
   if (!model_.layer_kind(layer).moe) return {};
   const std::int64_t count = shape_.batch * model_.moe.top_k;

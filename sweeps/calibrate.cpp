@@ -7,7 +7,6 @@
 #include <cmath>
 #include <functional>
 
-#include "kernels/cpu/stream.hpp"
 #include "kernels/memory.hpp"
 #include "kernels/mpi_check.hpp"
 #include "kernels/mpi_communicator.hpp"
@@ -362,12 +361,11 @@ SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const
   system.sms = backend.threads();
   system.dram.capacity_bytes = static_cast<double>(world.memory_bytes);
   HELIX_MPI(MPI_Barrier(group));
-  system.dram.achieved_bytes_per_s = prober.least(
-      read_bandwidth_bytes_per_s({cold.data(), cold.bytes()}, backend.threads(), 3 * prober.seconds()));
+  system.dram.achieved_bytes_per_s =
+      prober.least(backend.read_bandwidth_bytes_per_s({cold.data(), cold.bytes()}, 3 * prober.seconds()));
   system.dram.datasheet_bytes_per_s = system.dram.achieved_bytes_per_s;
   HELIX_MPI(MPI_Barrier(group));
-  system.peak_flops.bf16 =
-      prober.least(matrix_peak_flops_per_s(DType::bf16, backend.threads(), prober.seconds()));
+  system.peak_flops.bf16 = prober.least(backend.matrix_peak_flops_per_s(DType::bf16, prober.seconds()));
   system.peak_flops.fp8 = system.peak_flops.fp4 = system.peak_flops.bf16;  // de-quantised to bf16 first
 
   system.kernels.push_back(probe_gemm(backend, prober, cold));

@@ -29,7 +29,7 @@ void MeasuredSystems::prepare(const std::vector<SweepPoint>& points) {
   std::map<int, CalibrationRequest> requests;
   for (const SweepPoint& point : points) {
     const int ranks = point.config.sharding.ranks();
-    if (!point.skip_reason.empty() || ranks > world_.size) continue;
+    if (!why_not_measured(point).empty()) continue;
     auto [entry, added] = requests.try_emplace(ranks);
     CalibrationRequest& request = entry->second;
     if (added) request.kv_dtypes.clear();
@@ -42,9 +42,10 @@ void MeasuredSystems::prepare(const std::vector<SweepPoint>& points) {
   std::unique_ptr<Buffer> memory;
   for (const auto& [ranks, request] : requests) {
     const MPI_Comm group = groups_.first(ranks);
-    systems_[ranks] =
-        group == MPI_COMM_NULL ? SystemSpec{} : calibrate(backend_, group, world_, request, memory);
+    std::string yaml;
+    if (group != MPI_COMM_NULL) yaml = to_yaml(calibrate(backend_, group, world_, request, memory));
     wait_idle(world_.comm);
+    systems_[ranks] = parse_system(from_root(yaml, world_.comm), "calibration");
   }
 }
 

@@ -75,8 +75,7 @@ void PointRunner::reserve(const std::vector<SweepPoint>& points) {
   std::size_t largest = 0;
   for (const SweepPoint& point : points) {
     const Configuration& c = point.config;
-    if (!point.skip_reason.empty() || !why_not_measured(c).empty() || world_.rank >= c.sharding.ranks())
-      continue;
+    if (!why_not_measured(point).empty() || world_.rank >= c.sharding.ranks()) continue;
     const std::size_t bytes = DecodeEngine::kv_bytes_needed(
         *point.model, c.sharding, c.shape, layers_to_measure(c, *point.model), world_.rank, backend_);
     if (bytes <= world_.memory_bytes) largest = std::max(largest, bytes);

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "kernels/mpi_check.hpp"
 #include "sweeps/backend_choice.hpp"
 #include "sweeps/csv.hpp"
 #include "sweeps/mpi_session.hpp"
@@ -89,7 +90,10 @@ int run_verify(const SweepRequest& request) {
   std::vector<VerifyRow> rows;
   for (const SweepPoint& point : points) {
     const Configuration& c = point.config;
-    VerifyRow row{.id = configuration_id(c), .status = "skipped", .reason = why_not_measured(point)};
+    VerifyRow row;
+    row.id = configuration_id(c);
+    row.status = "skipped";
+    row.reason = why_not_measured(point);
     progress.running(row.id);
     if (row.reason.empty()) {
       const ModelSpec& model = *point.model;

@@ -33,16 +33,42 @@ struct Difference {
 };
 
 // NaN anywhere makes both figures infinite: it must not slip through a comparison.
-Difference compare(std::span<const float> logits, const reference::Vector& expected) {
+template <class T>
+Difference compare(std::span<const T> values, const reference::Vector& expected) {
   double squares = 0, norm = 0, largest = 0;
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    const double d = static_cast<double>(logits[i]) - expected[i];
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    double value = 0;
+    if constexpr (std::is_same_v<T, BF16>) {
+      value = static_cast<double>(to_float(values[i]));
+    } else {
+      value = static_cast<double>(values[i]);
+    }
+    const double d = value - expected[i];
     squares += d * d;
     norm += expected[i] * expected[i];
-    largest = std::isnan(d) ? d : std::max(largest, std::fabs(d));
+    largest = std::max(largest, std::fabs(d));
   }
-  if (std::isnan(squares) || std::isnan(norm) || norm == 0) return {HUGE_VAL, HUGE_VAL};
+  if (!std::isfinite(squares) || !std::isfinite(norm) || norm == 0) return {HUGE_VAL, HUGE_VAL};
   return {std::sqrt(squares / norm), largest};
+}
+
+/// Keeps what each block adds to the residual stream in one step.
+class BlockRecorder final : public StepObserver {
+ public:
+  explicit BlockRecorder(const DecodeEngine& engine) : engine_(engine) {}
+  void phase_done(Phase phase) override {
+    if (phase == Phase::attn_allreduce || phase == Phase::ffn_comm) outputs_.push_back(engine_.block_output());
+  }
+  void clear() { outputs_.clear(); }
+  const std::vector<std::vector<BF16>>& outputs() const { return outputs_; }
+
+ private:
+  const DecodeEngine& engine_;
+  std::vector<std::vector<BF16>> outputs_;
+};
+
+std::string block_name(std::size_t block) {
+  return fmt::format("{} of layer {}", block % 2 == 0 ? "attention" : "FFN", block / 2);
 }
 
 std::string check_token(std::int32_t token, std::span<const float> logits,
@@ -99,7 +125,7 @@ Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeSh
   }
 
   engine.rewind();
-  StepObserver nobody;
+  BlockRecorder recorder(engine);
   Verification result;
   std::string failure;
   const auto fail = [&](const std::string& what) {
@@ -107,7 +133,8 @@ Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeSh
   };
   for (std::int64_t step = 0; step < options.steps; ++step) {
     const std::vector<std::int32_t> input = engine.tokens();
-    engine.step(nobody, options.depth);
+    recorder.clear();
+    engine.step(recorder, options.depth);
     const std::vector<std::int32_t> output = engine.tokens();
     std::vector<std::vector<std::int32_t>> routing;
     for (std::int64_t layer = 0; layer < options.depth; ++layer) routing.push_back(engine.routing(layer));
@@ -125,16 +152,24 @@ Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeSh
       const std::string where = fmt::format("request {}, step {}: ", f.request, step);
       if (!expected.routing_problem.empty()) fail(where + expected.routing_problem);
       if (!compared) continue;
+      const double allowed = verify_tolerance(shape.kv_dtype);
+      const auto hold = [&](const Difference& difference, const std::string& what) {
+        result.rel_error = std::max(result.rel_error, difference.rel_error);
+        if (difference.rel_error > allowed) {
+          fail(where + fmt::format("{}: relative error {:.3g} exceeds {:.3g}", what, difference.rel_error, allowed));
+        }
+      };
+      const auto hidden = static_cast<std::size_t>(model.hidden);
+      for (std::size_t block = 0; block < recorder.outputs().size(); ++block) {
+        const std::span<const BF16> output(recorder.outputs()[block].data() + b * hidden, hidden);
+        hold(compare(output, expected.block_outputs[block]), block_name(block));
+      }
       const auto vocab = static_cast<std::size_t>(model.vocab);
       const std::span<const float> row(logits.data() + b * vocab, vocab);
       const Difference difference = compare(row, expected.logits);
-      result.rel_error = std::max(result.rel_error, difference.rel_error);
       result.max_error = std::max(result.max_error, difference.max_error);
-      if (!(difference.rel_error <= verify_tolerance(shape.kv_dtype))) {
-        fail(where + fmt::format("relative error {:.3g} exceeds {:.3g}", difference.rel_error,
-                                 verify_tolerance(shape.kv_dtype)));
-      } else if (const std::string token = check_token(output[b], row, expected, difference.max_error);
-                 !token.empty()) {
+      hold(difference, "logits");
+      if (const std::string token = check_token(output[b], row, expected, difference.max_error); !token.empty()) {
         fail(where + token);
       }
     }

@@ -19,7 +19,10 @@ struct VerifyOptions {
 };
 
 struct Verification {
-  double rel_error = 0;  // largest ||logits - reference|| / ||reference|| of a request and step
+  /// Largest ||x - reference|| / ||reference|| of a request and step, x being the logits and what each attention and
+  /// FFN block adds to the residual stream. (Over a long context attention adds little, and logits alone would hide
+  /// its errors.)
+  double rel_error = 0;
   double max_error = 0;  // largest |logit - reference|
   std::string failure;   // empty: passed
   bool ok() const { return failure.empty(); }

@@ -1,5 +1,6 @@
 #include "sweeps/world.hpp"
 
+#include <fmt/format.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -78,7 +79,7 @@ int common_cpus(const CpuMask& a, const CpuMask& b) {
 std::string cpu_list(const CpuMask& mask) {
   std::string text;
   for (std::size_t cpu = 0; cpu < 8 * mask.size(); ++cpu) {
-    if ((mask[cpu / 8] >> (cpu % 8)) & 1u) text += (text.empty() ? "" : ",") + std::to_string(cpu);
+    if ((mask[cpu / 8] >> (cpu % 8)) & 1u) text += fmt::format("{}{}", text.empty() ? "" : ",", cpu);
   }
   return text;
 }

@@ -10,6 +10,7 @@
 #include "kernels/cpu/linear.hpp"
 #include "kernels/cpu/moe.hpp"
 #include "kernels/cpu/small_ops.hpp"
+#include "kernels/cpu/stream.hpp"
 #include "kernels/ops.hpp"
 
 namespace helix {
@@ -65,6 +66,12 @@ class CpuBackend : public Backend {
     if (bytes > 0) std::memset(device, value, bytes);
   }
   void synchronize() override {}
+  double read_bandwidth_bytes_per_s(std::span<const std::byte> memory, double seconds) override {
+    return cpu::read_bandwidth_bytes_per_s(memory, threads_, seconds);
+  }
+  double matrix_peak_flops_per_s(DType dtype, double seconds) override {
+    return cpu::matrix_peak_flops_per_s(dtype, threads_, seconds);
+  }
 
   std::size_t packed_bytes(std::int64_t n, std::int64_t k, DType dtype) const override {
     return cpu::packed_bytes(n, k, dtype);

@@ -178,18 +178,18 @@ ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const std::ve
     const Layer w{setup_, l};
     Vector x = residual;
     w.norm(Tensor::input_norm, x);
-    add(attention(l, x), residual);
+    result.block_outputs.push_back(attention(l, x));
+    add(result.block_outputs.back(), residual);
 
     x = residual;
     w.norm(Tensor::post_norm, x);
     result.routing.emplace_back();
-    if (model.layer_kind(l).moe) {
-      const bool given = l < std::ssize(routing);
-      add(experts(w, x, given ? std::span(routing[to_size(l)]) : std::span<const std::int32_t>{}, result),
-          residual);
-    } else {
-      add(w.gated(Tensor::gate, Tensor::up, Tensor::down, x), residual);
-    }
+    const bool given = l < std::ssize(routing);
+    result.block_outputs.push_back(
+        model.layer_kind(l).moe
+            ? experts(w, x, given ? std::span(routing[to_size(l)]) : std::span<const std::int32_t>{}, result)
+            : w.gated(Tensor::gate, Tensor::up, Tensor::down, x));
+    add(result.block_outputs.back(), residual);
   }
   const Layer head{setup_, 0};
   head.norm(Tensor::final_norm, residual);

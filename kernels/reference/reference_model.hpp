@@ -30,6 +30,8 @@ struct ReferenceSetup {
 };
 
 struct ReferenceStep {
+  /// What each block adds to the residual stream, [hidden]: attention and FFN of layer 0, of layer 1, ...
+  std::vector<Vector> block_outputs;
   Vector logits;            // [vocab]
   std::int32_t token = -1;  // the largest logit's, the lower one of equals
   double top2_gap = 0.0;    // how much larger it is than the second

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "kernels/simd_clones.hpp"
@@ -69,14 +70,13 @@ RequestCache::RequestCache(const KvShape& shape, std::uint64_t seed, std::int64_
       stored_(stored_values(shape.dtype)) {}
 
 void RequestCache::append(std::span<const double> k, std::span<const double> v) {
-  const auto keep = [&](std::span<const double> from, Vector& to) {
-    for (const double x : from) {
-      const bool quantised = shape_.dtype == DType::fp8;
-      to.push_back(quantised ? static_cast<double>(synthetic::stored_fp8(static_cast<float>(x))) : x);
-    }
+  const auto stored = [this](double x) {
+    const auto rounded = static_cast<float>(x);
+    return static_cast<double>(shape_.dtype == DType::fp8 ? synthetic::stored_fp8(rounded)
+                                                          : synthetic::stored_bf16(rounded));
   };
-  keep(k, appended_k_);
-  keep(v, appended_v_);
+  std::ranges::transform(k, std::back_inserter(appended_k_), stored);
+  std::ranges::transform(v, std::back_inserter(appended_v_), stored);
   ++appended_;
 }
 

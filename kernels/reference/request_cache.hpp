@@ -1,7 +1,5 @@
 // The KV cache of one request in one layer, as the fp64 reference sees it: `context` synthetic tokens, made
-// when they are read, and behind them the tokens that were decoded. Those are kept unrounded for a bf16
-// cache, whose rounding is part of the error to be measured; fp8 is a choice of the model's user that costs
-// several percent by itself, so they are quantised as the cache quantises them.
+// when they are read, and behind them the tokens that were decoded. All are what the cache's dtype holds.
 #pragma once
 
 #include <cstdint>

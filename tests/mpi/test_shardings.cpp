@@ -71,7 +71,7 @@ TEST_CASE("every grid decodes as the reference does, across a change of owner") 
   for (const ModelSpec& model : small_models()) {
     // Contexts: fewer blocks than ranks (empty shards), one token, whole blocks, a short last block, and
     // blocks that the ranks do not divide.
-    for (const auto [context, batch, block] : {std::tuple{1, 1, 4}, std::tuple{4, 3, 4}, std::tuple{9, 1, 4},
+    for (const auto& [context, batch, block] : {std::tuple{1, 1, 4}, std::tuple{4, 3, 4}, std::tuple{9, 1, 4},
                                                std::tuple{100, 3, 7}, std::tuple{257, 2, 16}}) {
       for (DType kv : {DType::bf16, DType::fp8}) {
         const DecodeShape shape{
