@@ -1,0 +1,312 @@
+// Flash-decode of GQA on AMX tiles: S [heads, tokens] = Q K^T and O [heads, v_dim] += P V. The pages hold K
+// and V as the B operands of these products (kv_layout.hpp), so tiles are loaded straight from the cache; fp8
+// pages are widened into L1 first. A tile of A has as many rows as a unit has query heads (its time is
+// proportional to them), up to 16; more heads take several tiles.
+#include "kernels/cpu/amx.hpp"
+
+#if HELIX_HAVE_AMX
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/avx512.hpp"
+#include "kernels/cpu/chunk_kernel.hpp"
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")
+
+namespace helix::cpu {
+namespace {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+constexpr std::int64_t tile_columns = 16;
+constexpr std::int64_t value_group = 32;  // columns of V widened at a time: 16 KiB of a chunk
+
+struct AmxWorkspace {
+  // Rows must not alias in L1.
+  static constexpr std::int64_t score_stride = chunk_tokens + 16, p_stride = chunk_tokens + 32;
+
+  std::int64_t head_tiles,
+      tile_heads;                // tiles of query heads, and heads in each; the last may have unused rows
+  std::int64_t granule;          // tokens of a tile of V
+  std::uint16_t *q, *p, *k, *v;  // q: [head_tiles][head_dim / 32][tile_heads][32]
+  float *scores, *o;
+  float* max;                // of the unscaled scores
+  float *sum, *rounded_sum;  // of the probabilities, and of what bf16 holds of them
+
+  AmxWorkspace(Carver& carver, const UnitShape& shape) {
+    const KvLayout& layout = shape.layout;
+    head_tiles = (shape.heads + 15) / 16;
+    tile_heads = (shape.heads + head_tiles - 1) / head_tiles;
+    granule = layout.padded_tokens % 32 == 0 ? 32 : 16;
+    q = carver.take<std::uint16_t>(rows() * layout.head_dim);
+    p = carver.take<std::uint16_t>(rows() * p_stride);
+    k = carver.take<std::uint16_t>(layout.fp8 ? std::min(layout.padded_tokens, chunk_tokens) * layout.head_dim
+                                              : 0);
+    v = carver.take<std::uint16_t>(chunk_tokens * value_group);
+    scores = carver.take<float>(rows() * score_stride);
+    o = carver.take<float>(rows() * layout.v_dim);
+    max = carver.take<float>(shape.heads);
+    sum = carver.take<float>(shape.heads);
+    rounded_sum = carver.take<float>(shape.heads);
+  }
+  std::int64_t rows() const { return head_tiles * tile_heads; }
+};
+
+AmxWorkspace arrays(const UnitShape& shape, std::byte* workspace) {
+  Carver carver(workspace);
+  return AmxWorkspace(carver, shape);
+}
+
+/// Tiles side by side: where the first is, its row stride, and the steps to the next tile beside it and to
+/// the next along the summed dimension, all in bytes.
+struct Tiles {
+  const void* first;
+  std::int64_t row, beside, along;
+
+  const std::byte* at(std::int64_t i, std::int64_t k) const {
+    return static_cast<const std::byte*>(first) + i * beside + k * along;
+  }
+};
+
+// Tiles 0-3: C, two by two. 4, 5: A. 6, 7: B.
+
+template <int kRows, int kColumns>
+void zero_sums() {
+  amx::zero<0>();
+  if constexpr (kColumns > 1) amx::zero<1>();
+  if constexpr (kRows > 1) amx::zero<2>();
+  if constexpr (kRows > 1 && kColumns > 1) amx::zero<3>();
+}
+
+template <int kRows, int kColumns>
+void load_sums(const Tiles& c) {
+  amx::load<0>(c.at(0, 0), c.row);
+  if constexpr (kColumns > 1) amx::load<1>(c.at(0, 1), c.row);
+  if constexpr (kRows > 1) amx::load<2>(c.at(1, 0), c.row);
+  if constexpr (kRows > 1 && kColumns > 1) amx::load<3>(c.at(1, 1), c.row);
+}
+
+template <int kRows, int kColumns>
+void store_sums(const Tiles& c) {
+  const auto at = [&](std::int64_t i, std::int64_t j) { return const_cast<std::byte*>(c.at(i, j)); };
+  amx::store<0>(at(0, 0), c.row);
+  if constexpr (kColumns > 1) amx::store<1>(at(0, 1), c.row);
+  if constexpr (kRows > 1) amx::store<2>(at(1, 0), c.row);
+  if constexpr (kRows > 1 && kColumns > 1) amx::store<3>(at(1, 1), c.row);
+}
+
+template <int kRows, int kColumns>
+void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, Prefetcher& next,
+              std::int64_t lines_a_step) {
+  for (std::int64_t k = 0; k < steps; ++k) {
+    next.advance(lines_a_step);
+    amx::load<6>(b.at(0, k), b.row);
+    amx::load<4>(a.at(0, k), a.row);
+    amx::multiply_add<0, 4, 6>();
+    if constexpr (kColumns > 1) {
+      amx::load<7>(b.at(1, k), b.row);
+      amx::multiply_add<1, 4, 7>();
+    }
+    if constexpr (kRows > 1) {
+      amx::load<5>(a.at(1, k), a.row);
+      amx::multiply_add<2, 5, 6>();
+      if constexpr (kColumns > 1) amx::multiply_add<3, 5, 7>();
+    }
+  }
+}
+
+/// body(rows, columns), both 1 or 2 as constants.
+template <typename Body>
+void with_block(bool two_rows, bool two_columns, const Body& body) {
+  constexpr std::integral_constant<int, 1> one;
+  constexpr std::integral_constant<int, 2> two;
+  if (two_rows) return two_columns ? body(two, two) : body(two, one);
+  return two_columns ? body(one, two) : body(one, one);
+}
+
+void configure(const AmxWorkspace& ws, std::int64_t summed) {
+  amx::TileConfig config;
+  for (int c = 0; c < 4; ++c) config.set(c, ws.tile_heads, 64);
+  for (int a = 4; a < 6; ++a) config.set(a, ws.tile_heads, summed * 2);
+  for (int b = 6; b < 8; ++b) config.set(b, summed / 2, 64);
+  amx::configure(config);
+}
+
+void scores_of_segment(const UnitShape& shape, const AmxWorkspace& ws, const Segment& s, const Widen& widen,
+                       Prefetcher& next, std::int64_t lines_a_step) {
+  const KvLayout& layout = shape.layout;
+  const void* pairs = s.k;
+  std::int64_t row = layout.padded_tokens * 4;
+  if (layout.fp8) {
+    for (std::int64_t d = 0; d < layout.head_dim; d += 4)
+      for (std::int64_t t = 0; t < s.slots; t += 16) {
+        std::uint16_t* const to = ws.k + d * s.slots + 2 * t;
+        widen(s.k + d * layout.padded_tokens + 4 * t, to, to + 2 * s.slots);
+      }
+    pairs = ws.k;
+    row = s.slots * 4;
+  }
+  const std::int64_t steps = layout.head_dim / 32, q_tile = ws.tile_heads * 64;
+  for (std::int64_t h = 0; h < ws.head_tiles; h += 2)
+    for (std::int64_t t = 0; t < s.slots; t += 2 * tile_columns) {
+      const Tiles a{ws.q + h * steps * q_tile / 2, 64, steps * q_tile, q_tile};
+      const Tiles b{static_cast<const std::byte*>(pairs) + t * 4, row, 64, 16 * row};
+      const Tiles c{ws.scores + h * ws.tile_heads * ws.score_stride + s.column + t, ws.score_stride * 4,
+                    ws.tile_heads * ws.score_stride * 4, 64};
+      with_block(h + 1 < ws.head_tiles, t + tile_columns < s.slots, [&](auto rows, auto columns) {
+        zero_sums<rows(), columns()>();
+        multiply<rows(), columns()>(a, b, steps, next, lines_a_step);
+        store_sums<rows(), columns()>(c);
+      });
+    }
+  if (s.valid < s.slots)
+    for (std::int64_t h = 0; h < shape.heads; ++h) {
+      float* const scores = ws.scores + h * ws.score_stride + s.column;
+      std::fill(scores + s.valid, scores + s.slots, -infinity);
+    }
+}
+
+/// Scores of head h -> bf16 probabilities relative to the new maximum; returns the factor for earlier sums.
+float softmax_row(const AmxWorkspace& ws, std::int64_t h, std::int64_t columns, float scale_log2) {
+  const float* const scores = ws.scores + h * ws.score_stride;
+  std::uint16_t* const p = ws.p + h * ws.p_stride;
+  __m512 top = _mm512_set1_ps(ws.max[h]);
+  for (std::int64_t t = 0; t < columns; t += 16) top = _mm512_max_ps(top, _mm512_loadu_ps(scores + t));
+  const float new_max = max_of_lanes(top);
+  const float reference = new_max == -infinity ? 0.0f : new_max;
+  __m512 total = _mm512_setzero_ps(), rounded_total = _mm512_setzero_ps();
+  for (std::int64_t t = 0; t < columns; t += 16) {
+    const __m512 x = _mm512_sub_ps(_mm512_loadu_ps(scores + t), _mm512_set1_ps(reference));
+    const __m512 exact = exp2_avx512(_mm512_mul_ps(x, _mm512_set1_ps(scale_log2)));
+    const __m256bh rounded = _mm512_cvtneps_pbh(exact);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + t), reinterpret_cast<__m256i>(rounded));
+    total = _mm512_add_ps(total, exact);
+    rounded_total = _mm512_add_ps(rounded_total, as_floats(rounded));
+  }
+  const float factor = std::exp2((ws.max[h] - reference) * scale_log2);
+  ws.sum[h] = ws.sum[h] * factor + sum_of_lanes(total);
+  ws.rounded_sum[h] = ws.rounded_sum[h] * factor + sum_of_lanes(rounded_total);
+  ws.max[h] = new_max;
+  return factor;
+}
+
+/// Columns [d, d + value_group) of a segment's V as bf16 pairs in `to` (row stride value_group), fp8 widened
+/// and slots past the valid ones zero: they may be NaN, and 0 * NaN is NaN.
+void widen_values(const KvLayout& layout, const Segment& s, std::int64_t d, const Widen& widen,
+                  std::uint16_t* to) {
+  const std::int64_t width = std::min(value_group, layout.v_dim - d);
+  constexpr std::int64_t row = 2 * value_group;
+  if (layout.fp8) {
+    for (std::int64_t t = 0; t < s.slots; t += 4)
+      for (std::int64_t i = 0; i < width; i += 16) {
+        std::uint16_t* const out = to + t / 2 * row + 2 * i;
+        widen(s.v + t * layout.v_dim + 4 * (d + i), out, out + row);
+      }
+  } else {
+    for (std::int64_t t = 0; t < s.slots; t += 2)
+      std::copy_n(s.v + 2 * t * layout.v_dim + 4 * d, 4 * width,
+                  reinterpret_cast<std::byte*>(to + t / 2 * row));
+  }
+  if (s.valid % 2 == 1)
+    for (std::int64_t i = 0; i < width; ++i) to[s.valid / 2 * row + 2 * i + 1] = 0;
+  std::fill(to + (s.valid + 1) / 2 * row, to + s.slots / 2 * row, std::uint16_t{0});
+}
+
+void add_values(const UnitShape& shape, const Chunk& chunk, const AmxWorkspace& ws, const Widen& widen,
+                Prefetcher& next, std::int64_t lines_a_step) {
+  const KvLayout& layout = shape.layout;
+  const std::int64_t v_dim = layout.v_dim;
+  for (std::int64_t d = 0; d < v_dim; d += value_group) {
+    for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s)
+      if (layout.fp8 || s->valid < s->slots)
+        widen_values(layout, *s, d, widen, ws.v + s->column * value_group);
+    for (std::int64_t h = 0; h < ws.head_tiles; h += 2) {
+      const Tiles c{ws.o + h * ws.tile_heads * v_dim + d, v_dim * 4, ws.tile_heads * v_dim * 4, 64};
+      with_block(h + 1 < ws.head_tiles, d + tile_columns < v_dim, [&](auto rows, auto columns) {
+        load_sums<rows(), columns()>(c);
+        for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s) {
+          const Tiles a{ws.p + h * ws.tile_heads * ws.p_stride + s->column, ws.p_stride * 2,
+                        ws.tile_heads * ws.p_stride * 2, ws.granule * 2};
+          const bool copied = layout.fp8 || s->valid < s->slots;
+          const std::int64_t row = (copied ? value_group : v_dim) * 4;
+          const void* const first =
+              copied ? static_cast<const void*>(ws.v + s->column * value_group) : s->v + 4 * d;
+          multiply<rows(), columns()>(a, {first, row, 64, ws.granule / 2 * row}, s->slots / ws.granule, next,
+                                      lines_a_step);
+        }
+        store_sums<rows(), columns()>(c);
+      });
+    }
+  }
+}
+
+class AmxChunkKernel final : public ChunkKernel {
+ public:
+  std::size_t workspace_bytes(const UnitShape& shape) const override {
+    Carver carver(nullptr);
+    AmxWorkspace(carver, shape);
+    return carver.used();
+  }
+
+  void begin(const UnitShape& shape, const BF16* q, std::byte* workspace) const override {
+    const AmxWorkspace ws = arrays(shape, workspace);
+    const std::int64_t steps = shape.layout.head_dim / 32;
+    std::uint16_t* to = ws.q;
+    for (std::int64_t tile = 0; tile < ws.head_tiles; ++tile)
+      for (std::int64_t k = 0; k < steps; ++k)
+        for (std::int64_t h = tile * ws.tile_heads; h < (tile + 1) * ws.tile_heads; ++h)
+          for (std::int64_t d = 32 * k; d < 32 * (k + 1); ++d)
+            *to++ = h < shape.heads ? q[h * shape.layout.head_dim + d].bits : std::uint16_t{0};
+    // Unused rows stay zero.
+    std::fill_n(ws.p, ws.rows() * ws.p_stride, std::uint16_t{0});
+    std::fill_n(ws.o, ws.rows() * shape.layout.v_dim, 0.0f);
+    std::fill_n(ws.max, shape.heads, -infinity);
+    std::fill_n(ws.sum, shape.heads, 0.0f);
+    std::fill_n(ws.rounded_sum, shape.heads, 0.0f);
+  }
+
+  void process(const UnitShape& shape, const Chunk& chunk, Prefetcher& next,
+               std::byte* workspace) const override {
+    const AmxWorkspace ws = arrays(shape, workspace);
+    const std::int64_t v_dim = shape.layout.v_dim;
+    const Widen widen;
+    const std::int64_t blocks = (ws.head_tiles + 1) / 2 * (chunk.columns / 32 + 1);
+    const std::int64_t lines_a_step = next.total() / (blocks * (shape.layout.head_dim + v_dim) / 32) + 1;
+    configure(ws, 32);
+    for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s)
+      scores_of_segment(shape, ws, *s, widen, next, lines_a_step);
+    for (std::int64_t h = 0; h < shape.heads; ++h) {
+      const float factor = softmax_row(ws, h, chunk.columns, shape.scale_log2);
+      if (factor == 1.0f) continue;
+      for (std::int64_t d = 0; d < v_dim; ++d) ws.o[h * v_dim + d] *= factor;
+    }
+    if (ws.granule != 32) configure(ws, ws.granule);
+    add_values(shape, chunk, ws, widen, next, lines_a_step);
+  }
+
+  void finish(const UnitShape& shape, std::byte* workspace, float* o, float* lse2) const override {
+    amx::release();
+    const AmxWorkspace ws = arrays(shape, workspace);
+    const std::int64_t v_dim = shape.layout.v_dim;
+    for (std::int64_t h = 0; h < shape.heads; ++h) {
+      lse2[h] = ws.max[h] * shape.scale_log2 + std::log2(ws.sum[h]);
+      // Dividing by the rounded sum cancels the rounding of probabilities that are alike. Zero: all scores
+      // -inf.
+      const float factor = ws.rounded_sum[h] == 0.0f ? 0.0f : 1.0f / ws.rounded_sum[h];
+      for (std::int64_t d = 0; d < v_dim; ++d) o[h * v_dim + d] = ws.o[h * v_dim + d] * factor;
+    }
+  }
+};
+
+}  // namespace
+
+const ChunkKernel& amx_chunk_kernel() {
+  static const AmxChunkKernel kernel;
+  return kernel;
+}
+
+}  // namespace helix::cpu
+
+#pragma GCC pop_options
+#endif
