@@ -17,7 +17,8 @@ namespace {
 const ChunkKernel& choose_kernel(const KvLayout& layout) {
   const Isa isa = best_isa();  // sets what Highway dispatches to, too
 #if HELIX_HAVE_AMX
-  if (isa >= Isa::amx && !layout.mla && layout.head_dim % 32 == 0) return amx_chunk_kernel();
+  if (isa >= Isa::amx && layout.mla) return amx_mla_chunk_kernel();
+  if (isa >= Isa::amx && layout.head_dim % 32 == 0) return amx_chunk_kernel();
 #endif
   return vector_chunk_kernel();
 }

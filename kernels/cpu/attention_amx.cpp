@@ -9,6 +9,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/cpu/amx_blocks.hpp"
 #include "kernels/cpu/avx512.hpp"
 #include "kernels/cpu/chunk_kernel.hpp"
 
@@ -18,6 +19,7 @@
 namespace helix::cpu {
 namespace {
 
+using amx::Tiles;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr std::int64_t tile_columns = 16;
 constexpr std::int64_t value_group = 32;  // columns of V widened at a time: 16 KiB of a chunk
@@ -58,64 +60,6 @@ AmxWorkspace arrays(const UnitShape& shape, std::byte* workspace) {
   return AmxWorkspace(carver, shape);
 }
 
-/// Tiles side by side: where the first is, its row stride, and the steps to the next tile beside it and to
-/// the next along the summed dimension, all in bytes.
-struct Tiles {
-  const void* first;
-  std::int64_t row, beside, along;
-
-  const std::byte* at(std::int64_t i, std::int64_t k) const {
-    return static_cast<const std::byte*>(first) + i * beside + k * along;
-  }
-};
-
-// Tiles 0-3: C, two by two. 4, 5: A. 6, 7: B.
-
-template <int kRows, int kColumns>
-void zero_sums() {
-  amx::zero<0>();
-  if constexpr (kColumns > 1) amx::zero<1>();
-  if constexpr (kRows > 1) amx::zero<2>();
-  if constexpr (kRows > 1 && kColumns > 1) amx::zero<3>();
-}
-
-template <int kRows, int kColumns>
-void load_sums(const Tiles& c) {
-  amx::load<0>(c.at(0, 0), c.row);
-  if constexpr (kColumns > 1) amx::load<1>(c.at(0, 1), c.row);
-  if constexpr (kRows > 1) amx::load<2>(c.at(1, 0), c.row);
-  if constexpr (kRows > 1 && kColumns > 1) amx::load<3>(c.at(1, 1), c.row);
-}
-
-template <int kRows, int kColumns>
-void store_sums(const Tiles& c) {
-  const auto at = [&](std::int64_t i, std::int64_t j) { return const_cast<std::byte*>(c.at(i, j)); };
-  amx::store<0>(at(0, 0), c.row);
-  if constexpr (kColumns > 1) amx::store<1>(at(0, 1), c.row);
-  if constexpr (kRows > 1) amx::store<2>(at(1, 0), c.row);
-  if constexpr (kRows > 1 && kColumns > 1) amx::store<3>(at(1, 1), c.row);
-}
-
-template <int kRows, int kColumns>
-void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, Prefetcher& next,
-              std::int64_t lines_a_step) {
-  for (std::int64_t k = 0; k < steps; ++k) {
-    next.advance(lines_a_step);
-    amx::load<6>(b.at(0, k), b.row);
-    amx::load<4>(a.at(0, k), a.row);
-    amx::multiply_add<0, 4, 6>();
-    if constexpr (kColumns > 1) {
-      amx::load<7>(b.at(1, k), b.row);
-      amx::multiply_add<1, 4, 7>();
-    }
-    if constexpr (kRows > 1) {
-      amx::load<5>(a.at(1, k), a.row);
-      amx::multiply_add<2, 5, 6>();
-      if constexpr (kColumns > 1) amx::multiply_add<3, 5, 7>();
-    }
-  }
-}
-
 /// body(rows, columns), both 1 or 2 as constants.
 template <typename Body>
 void with_block(bool two_rows, bool two_columns, const Body& body) {
@@ -123,14 +67,6 @@ void with_block(bool two_rows, bool two_columns, const Body& body) {
   constexpr std::integral_constant<int, 2> two;
   if (two_rows) return two_columns ? body(two, two) : body(two, one);
   return two_columns ? body(one, two) : body(one, one);
-}
-
-void configure(const AmxWorkspace& ws, std::int64_t summed) {
-  amx::TileConfig config;
-  for (int c = 0; c < 4; ++c) config.set(c, ws.tile_heads, 64);
-  for (int a = 4; a < 6; ++a) config.set(a, ws.tile_heads, summed * 2);
-  for (int b = 6; b < 8; ++b) config.set(b, summed / 2, 64);
-  amx::configure(config);
 }
 
 void scores_of_segment(const UnitShape& shape, const AmxWorkspace& ws, const Segment& s, const Widen& widen,
@@ -155,9 +91,9 @@ void scores_of_segment(const UnitShape& shape, const AmxWorkspace& ws, const Seg
       const Tiles c{ws.scores + h * ws.tile_heads * ws.score_stride + s.column + t, ws.score_stride * 4,
                     ws.tile_heads * ws.score_stride * 4, 64};
       with_block(h + 1 < ws.head_tiles, t + tile_columns < s.slots, [&](auto rows, auto columns) {
-        zero_sums<rows(), columns()>();
-        multiply<rows(), columns()>(a, b, steps, next, lines_a_step);
-        store_sums<rows(), columns()>(c);
+        amx::zero_sums<rows() * columns()>();
+        amx::multiply<rows(), columns()>(a, b, steps, [&] { next.advance(lines_a_step); });
+        amx::store_sums<rows(), columns()>(c);
       });
     }
   if (s.valid < s.slots)
@@ -224,7 +160,7 @@ void add_values(const UnitShape& shape, const Chunk& chunk, const AmxWorkspace& 
     for (std::int64_t h = 0; h < ws.head_tiles; h += 2) {
       const Tiles c{ws.o + h * ws.tile_heads * v_dim + d, v_dim * 4, ws.tile_heads * v_dim * 4, 64};
       with_block(h + 1 < ws.head_tiles, d + tile_columns < v_dim, [&](auto rows, auto columns) {
-        load_sums<rows(), columns()>(c);
+        amx::load_sums<rows(), columns()>(c);
         for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s) {
           const Tiles a{ws.p + h * ws.tile_heads * ws.p_stride + s->column, ws.p_stride * 2,
                         ws.tile_heads * ws.p_stride * 2, ws.granule * 2};
@@ -232,10 +168,10 @@ void add_values(const UnitShape& shape, const Chunk& chunk, const AmxWorkspace& 
           const std::int64_t row = (copied ? value_group : v_dim) * 4;
           const void* const first =
               copied ? static_cast<const void*>(ws.v + s->column * value_group) : s->v + 4 * d;
-          multiply<rows(), columns()>(a, {first, row, 64, ws.granule / 2 * row}, s->slots / ws.granule, next,
-                                      lines_a_step);
+          amx::multiply<rows(), columns()>(a, {first, row, 64, ws.granule / 2 * row}, s->slots / ws.granule,
+                                           [&] { next.advance(lines_a_step); });
         }
-        store_sums<rows(), columns()>(c);
+        amx::store_sums<rows(), columns()>(c);
       });
     }
   }
@@ -273,7 +209,7 @@ class AmxChunkKernel final : public ChunkKernel {
     const Widen widen;
     const std::int64_t blocks = (ws.head_tiles + 1) / 2 * (chunk.columns / 32 + 1);
     const std::int64_t lines_a_step = next.total() / (blocks * (shape.layout.head_dim + v_dim) / 32) + 1;
-    configure(ws, 32);
+    amx::configure_blocks(ws.tile_heads, 32);
     for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s)
       scores_of_segment(shape, ws, *s, widen, next, lines_a_step);
     for (std::int64_t h = 0; h < shape.heads; ++h) {
@@ -281,7 +217,7 @@ class AmxChunkKernel final : public ChunkKernel {
       if (factor == 1.0f) continue;
       for (std::int64_t d = 0; d < v_dim; ++d) ws.o[h * v_dim + d] *= factor;
     }
-    if (ws.granule != 32) configure(ws, ws.granule);
+    if (ws.granule != 32) amx::configure_blocks(ws.tile_heads, ws.granule);
     add_values(shape, chunk, ws, widen, next, lines_a_step);
   }
 

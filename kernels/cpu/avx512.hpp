@@ -45,7 +45,22 @@ struct Widen {
         lower{_mm512_load_si512(fp8_bytes.lower), _mm512_load_si512(fp8_bytes.lower + 64)} {}
 
   void operator()(const void* from, void* to_even, void* to_odd) const {
-    const __m512i x = _mm512_loadu_si512(from);
+    const Parts parts = split(_mm512_loadu_si512(from));
+    _mm512_storeu_si512(to_even, parts.even);
+    _mm512_storeu_si512(to_odd, parts.odd);
+  }
+  /// Likewise of 32 values.
+  void half(const void* from, void* to_even, void* to_odd) const {
+    const Parts parts = split(_mm512_castsi256_si512(_mm256_loadu_si256(static_cast<const __m256i*>(from))));
+    _mm256_storeu_si256(static_cast<__m256i*>(to_even), _mm512_castsi512_si256(parts.even));
+    _mm256_storeu_si256(static_cast<__m256i*>(to_odd), _mm512_castsi512_si256(parts.odd));
+  }
+
+ private:
+  struct Parts {
+    __m512i even, odd;
+  };
+  Parts split(__m512i x) const {
     // The look-up uses seven bits of each byte, so the sign need not be masked away.
     const __m512i sign = _mm512_set1_epi8(static_cast<char>(0x80));
     const __m512i magnitude = _mm512_permutex2var_epi8(upper[0], x, upper[1]);
@@ -53,8 +68,8 @@ struct Widen {
     const __m512i low = _mm512_permutex2var_epi8(lower[0], x, lower[1]);
     const __m512i low_byte = _mm512_set1_epi16(0x00ff);
     // low_byte ? low : high << 8, and low_byte ? low >> 8 : high
-    _mm512_storeu_si512(to_even, _mm512_ternarylogic_epi32(low_byte, low, _mm512_slli_epi16(high, 8), 0xca));
-    _mm512_storeu_si512(to_odd, _mm512_ternarylogic_epi32(low_byte, _mm512_srli_epi16(low, 8), high, 0xca));
+    return {_mm512_ternarylogic_epi32(low_byte, low, _mm512_slli_epi16(high, 8), 0xca),
+            _mm512_ternarylogic_epi32(low_byte, _mm512_srli_epi16(low, 8), high, 0xca)};
   }
 };
 

@@ -37,6 +37,8 @@ const ChunkKernel& vector_chunk_kernel();
 #if HELIX_HAVE_AMX
 /// GQA with head_dim a multiple of 32.
 const ChunkKernel& amx_chunk_kernel();
+/// Absorbed MLA.
+const ChunkKernel& amx_mla_chunk_kernel();
 #endif
 
 /// Hands out 64-byte aligned arrays from a workspace; with a null workspace only counts.
