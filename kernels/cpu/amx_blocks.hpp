@@ -29,15 +29,17 @@ inline void unrolled(const Body& body) {
   (std::make_integer_sequence<int, kCount>());
 }
 
-// Registers: C in 0-3, row by row; with one column A takes turns in 4-6 and B is in 7, else A is in 4-5, B in
-// 6-7.
+/// Which tile registers hold A and B; C is in 0-3, row by row. A block is up to 2 by 2 tiles (square), 4 by 1
+/// (tall: A takes turns in three registers) or 1 by 4 (wide: B does).
+enum class Shape { square, tall, wide };
 
 /// C and A tiles of `rows` rows, `summed` (16 or 32) bf16 along the summed dimension.
-inline void configure_blocks(std::int64_t rows, std::int64_t summed, bool one_column = false) {
+inline void configure_blocks(Shape shape, std::int64_t rows, std::int64_t summed) {
+  const int first_b = shape == Shape::square ? 6 : shape == Shape::tall ? 7 : 5;
   TileConfig config;
   for (int c = 0; c < 4; ++c) config.set(c, rows, 64);
-  for (int a = 4; a < 8; ++a) config.set(a, rows, summed * 2);
-  for (int b = one_column ? 7 : 6; b < 8; ++b) config.set(b, summed / 2, 64);
+  for (int a = 4; a < first_b; ++a) config.set(a, rows, summed * 2);
+  for (int b = first_b; b < 8; ++b) config.set(b, summed / 2, 64);
   configure(config);
 }
 
@@ -58,17 +60,25 @@ inline void store_sums(const Tiles& c) {
 }
 
 /// C += A B over `steps` tiles of the summed dimension; each_step() before each.
-template <int kRows, int kColumns, typename EachStep>
+template <Shape kShape, int kRows, int kColumns, typename EachStep>
 inline void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const EachStep& each_step) {
-  static_assert(kRows * kColumns <= 4 && (kColumns == 1 || kRows <= 2));
-  constexpr int first_b = kColumns == 1 ? 7 : 6;
+  static_assert(kShape == Shape::square
+                    ? kRows <= 2 && kColumns <= 2
+                    : kRows * kColumns <= 4 && (kShape == Shape::tall ? kColumns : kRows) == 1);
+  constexpr int a_tiles = kShape == Shape::square ? 2 : kShape == Shape::tall ? 3 : 1, b_tiles = 4 - a_tiles;
   for (std::int64_t k = 0; k < steps; ++k) {
     each_step();
-    unrolled<kColumns>([&](auto j) { load<first_b + j()>(b.at(j, k), b.row); });
+    // The operand that does not take turns first.
+    if constexpr (kShape == Shape::wide) load<4>(a.at(0, k), a.row);
+    if constexpr (kShape != Shape::wide)
+      unrolled<kColumns>([&](auto j) { load<4 + a_tiles + j() % b_tiles>(b.at(j, k), b.row); });
     unrolled<kRows>([&](auto i) {
-      constexpr int a_tile = kColumns == 1 ? 4 + i() % 3 : 4 + i();
-      load<a_tile>(a.at(i, k), a.row);
-      unrolled<kColumns>([&](auto j) { multiply_add<i() * kColumns + j(), a_tile, first_b + j()>(); });
+      if constexpr (kShape != Shape::wide) load<4 + i() % a_tiles>(a.at(i, k), a.row);
+      unrolled<kColumns>([&](auto j) {
+        constexpr int b_tile = 4 + a_tiles + j() % b_tiles;
+        if constexpr (kShape == Shape::wide) load<b_tile>(b.at(j, k), b.row);
+        multiply_add<i() * kColumns + j(), 4 + i() % a_tiles, b_tile>();
+      });
     });
   }
 }

@@ -22,7 +22,7 @@ namespace {
 using amx::Tiles;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr std::int64_t tile_columns = 16;
-constexpr std::int64_t value_group = 32;  // columns of V widened at a time: 16 KiB of a chunk
+constexpr std::int64_t value_group = 64;  // columns of V widened at a time: 32 KiB of a chunk
 
 struct AmxWorkspace {
   // Rows must not alias in L1.
@@ -60,17 +60,41 @@ AmxWorkspace arrays(const UnitShape& shape, std::byte* workspace) {
   return AmxWorkspace(carver, shape);
 }
 
-/// body(rows, columns), both 1 or 2 as constants.
+/// body(block shape, rows, columns, as constants) for a block at row `r` of `rows` tiles and column `c` of
+/// `columns`: two by two, or one by four where there is but one row; returns the block's columns.
 template <typename Body>
-void with_block(bool two_rows, bool two_columns, const Body& body) {
+std::int64_t with_block(std::int64_t r, std::int64_t rows, std::int64_t c, std::int64_t columns,
+                        const Body& body) {
+  using amx::Shape;
   constexpr std::integral_constant<int, 1> one;
   constexpr std::integral_constant<int, 2> two;
-  if (two_rows) return two_columns ? body(two, two) : body(two, one);
-  return two_columns ? body(one, two) : body(one, one);
+  if (rows == 1) {
+    constexpr std::integral_constant<Shape, Shape::wide> wide;
+    switch (std::min<std::int64_t>(4, columns - c)) {
+      case 1:
+        return body(wide, one, one), 1;
+      case 2:
+        return body(wide, one, two), 2;
+      case 3:
+        return body(wide, one, std::integral_constant<int, 3>()), 3;
+      default:
+        return body(wide, one, std::integral_constant<int, 4>()), 4;
+    }
+  }
+  constexpr std::integral_constant<Shape, Shape::square> square;
+  if (r + 1 < rows)
+    c + 1 < columns ? body(square, two, two) : body(square, two, one);
+  else
+    c + 1 < columns ? body(square, one, two) : body(square, one, one);
+  return std::min<std::int64_t>(2, columns - c);
+}
+
+void configure(const AmxWorkspace& ws, std::int64_t summed) {
+  amx::configure_blocks(ws.head_tiles == 1 ? amx::Shape::wide : amx::Shape::square, ws.tile_heads, summed);
 }
 
 void scores_of_segment(const UnitShape& shape, const AmxWorkspace& ws, const Segment& s, const Widen& widen,
-                       Prefetcher& next, std::int64_t lines_a_step) {
+                       Prefetcher& next) {
   const KvLayout& layout = shape.layout;
   const void* pairs = s.k;
   std::int64_t row = layout.padded_tokens * 4;
@@ -84,15 +108,16 @@ void scores_of_segment(const UnitShape& shape, const AmxWorkspace& ws, const Seg
     row = s.slots * 4;
   }
   const std::int64_t steps = layout.head_dim / 32, q_tile = ws.tile_heads * 64;
+  const std::int64_t tiles = s.slots / tile_columns;
   for (std::int64_t h = 0; h < ws.head_tiles; h += 2)
-    for (std::int64_t t = 0; t < s.slots; t += 2 * tile_columns) {
+    for (std::int64_t t = 0; t < tiles;) {
       const Tiles a{ws.q + h * steps * q_tile / 2, 64, steps * q_tile, q_tile};
-      const Tiles b{static_cast<const std::byte*>(pairs) + t * 4, row, 64, 16 * row};
-      const Tiles c{ws.scores + h * ws.tile_heads * ws.score_stride + s.column + t, ws.score_stride * 4,
-                    ws.tile_heads * ws.score_stride * 4, 64};
-      with_block(h + 1 < ws.head_tiles, t + tile_columns < s.slots, [&](auto rows, auto columns) {
+      const Tiles b{static_cast<const std::byte*>(pairs) + t * 64, row, 64, 16 * row};
+      const Tiles c{ws.scores + h * ws.tile_heads * ws.score_stride + s.column + t * tile_columns,
+                    ws.score_stride * 4, ws.tile_heads * ws.score_stride * 4, 64};
+      t += with_block(h, ws.head_tiles, t, tiles, [&](auto shape_of_block, auto rows, auto columns) {
         amx::zero_sums<rows() * columns()>();
-        amx::multiply<rows(), columns()>(a, b, steps, [&] { next.advance(lines_a_step); });
+        amx::multiply<shape_of_block(), rows(), columns()>(a, b, steps, [&] { next.step(); });
         amx::store_sums<rows(), columns()>(c);
       });
     }
@@ -150,30 +175,34 @@ void widen_values(const KvLayout& layout, const Segment& s, std::int64_t d, cons
 }
 
 void add_values(const UnitShape& shape, const Chunk& chunk, const AmxWorkspace& ws, const Widen& widen,
-                Prefetcher& next, std::int64_t lines_a_step) {
+                Prefetcher& next) {
   const KvLayout& layout = shape.layout;
   const std::int64_t v_dim = layout.v_dim;
   for (std::int64_t d = 0; d < v_dim; d += value_group) {
     for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s)
       if (layout.fp8 || s->valid < s->slots)
         widen_values(layout, *s, d, widen, ws.v + s->column * value_group);
-    for (std::int64_t h = 0; h < ws.head_tiles; h += 2) {
-      const Tiles c{ws.o + h * ws.tile_heads * v_dim + d, v_dim * 4, ws.tile_heads * v_dim * 4, 64};
-      with_block(h + 1 < ws.head_tiles, d + tile_columns < v_dim, [&](auto rows, auto columns) {
-        amx::load_sums<rows(), columns()>(c);
-        for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s) {
-          const Tiles a{ws.p + h * ws.tile_heads * ws.p_stride + s->column, ws.p_stride * 2,
-                        ws.tile_heads * ws.p_stride * 2, ws.granule * 2};
-          const bool copied = layout.fp8 || s->valid < s->slots;
-          const std::int64_t row = (copied ? value_group : v_dim) * 4;
-          const void* const first =
-              copied ? static_cast<const void*>(ws.v + s->column * value_group) : s->v + 4 * d;
-          amx::multiply<rows(), columns()>(a, {first, row, 64, ws.granule / 2 * row}, s->slots / ws.granule,
-                                           [&] { next.advance(lines_a_step); });
-        }
-        amx::store_sums<rows(), columns()>(c);
-      });
-    }
+    const std::int64_t tiles = std::min(value_group, v_dim - d) / tile_columns;
+    for (std::int64_t h = 0; h < ws.head_tiles; h += 2)
+      for (std::int64_t i = 0; i < tiles;) {
+        const Tiles c{ws.o + h * ws.tile_heads * v_dim + d + i * tile_columns, v_dim * 4,
+                      ws.tile_heads * v_dim * 4, 64};
+        i += with_block(h, ws.head_tiles, i, tiles, [&](auto shape_of_block, auto rows, auto columns) {
+          amx::load_sums<rows(), columns()>(c);
+          for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s) {
+            const Tiles a{ws.p + h * ws.tile_heads * ws.p_stride + s->column, ws.p_stride * 2,
+                          ws.tile_heads * ws.p_stride * 2, ws.granule * 2};
+            const bool copied = layout.fp8 || s->valid < s->slots;
+            const std::int64_t row = (copied ? value_group : v_dim) * 4;
+            const std::byte* const pairs =
+                copied ? reinterpret_cast<const std::byte*>(ws.v + s->column * value_group) : s->v + 4 * d;
+            amx::multiply<shape_of_block(), rows(), columns()>(
+                a, {pairs + i * 64, row, 64, ws.granule / 2 * row}, s->slots / ws.granule,
+                [&] { next.step(); });
+          }
+          amx::store_sums<rows(), columns()>(c);
+        });
+      }
   }
 }
 
@@ -207,18 +236,24 @@ class AmxChunkKernel final : public ChunkKernel {
     const AmxWorkspace ws = arrays(shape, workspace);
     const std::int64_t v_dim = shape.layout.v_dim;
     const Widen widen;
-    const std::int64_t blocks = (ws.head_tiles + 1) / 2 * (chunk.columns / 32 + 1);
-    const std::int64_t lines_a_step = next.total() / (blocks * (shape.layout.head_dim + v_dim) / 32) + 1;
-    amx::configure_blocks(ws.tile_heads, 32);
+    const std::int64_t block_rows = (ws.head_tiles + 1) / 2, block_columns = ws.head_tiles == 1 ? 4 : 2;
+    const auto blocks = [&](std::int64_t columns) {
+      return (columns / 16 + block_columns - 1) / block_columns * block_rows;
+    };
+    std::int64_t steps = 0;
     for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s)
-      scores_of_segment(shape, ws, *s, widen, next, lines_a_step);
+      steps += blocks(s->slots) * shape.layout.head_dim / 32 + blocks(v_dim) * s->slots / ws.granule;
+    next.plan(steps);
+    configure(ws, 32);
+    for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s)
+      scores_of_segment(shape, ws, *s, widen, next);
     for (std::int64_t h = 0; h < shape.heads; ++h) {
       const float factor = softmax_row(ws, h, chunk.columns, shape.scale_log2);
       if (factor == 1.0f) continue;
       for (std::int64_t d = 0; d < v_dim; ++d) ws.o[h * v_dim + d] *= factor;
     }
-    if (ws.granule != 32) amx::configure_blocks(ws.tile_heads, ws.granule);
-    add_values(shape, chunk, ws, widen, next, lines_a_step);
+    if (ws.granule != 32) configure(ws, ws.granule);
+    add_values(shape, chunk, ws, widen, next);
   }
 
   void finish(const UnitShape& shape, std::byte* workspace, float* o, float* lse2) const override {

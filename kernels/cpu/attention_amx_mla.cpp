@@ -25,13 +25,9 @@ constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr std::int64_t tile_bytes = 1024;
 constexpr std::int64_t block_tokens = 32;  // summed by one tile product of P V
 constexpr std::int64_t chunk_blocks = chunk_tokens / block_tokens;
-/// Between the tiles of V of one column: not a multiple of 4 KiB, or all columns would meet in the same cache
-/// sets.
-constexpr std::int64_t v_column_bytes = chunk_blocks * tile_bytes + 64;
-
 struct MlaWorkspace {
   std::int64_t head_tiles, tile_heads;
-  std::int64_t k_steps, v_tiles;
+  std::int64_t k_steps, v_tiles, v_block_bytes;
   std::byte* q;                          // tiles [head_tiles][k_steps], 16 pairs of a row by 16 heads
   float* scores;                         // [head_tiles][chunk_tokens][16 heads]
   std::byte* p;                          // tiles [head_tiles][chunk_blocks], 16 heads by 32 tokens
@@ -49,7 +45,10 @@ struct MlaWorkspace {
     q = carver.take<std::byte>(head_tiles * k_steps * tile_bytes);
     scores = carver.take<float>(head_tiles * chunk_tokens * 16);
     p = carver.take<std::byte>(head_tiles * chunk_blocks * tile_bytes);
-    v = carver.take<std::byte>(v_tiles * v_column_bytes);
+    // A block's tiles and one more: blocks that are a multiple of 4 KiB apart would meet in the same cache
+    // sets.
+    v_block_bytes = (v_tiles + 1) * tile_bytes;
+    v = carver.take<std::byte>(chunk_blocks * v_block_bytes);
     o = carver.take<float>(head_tiles * v_tiles * 256);
     rows = carver.take<std::uint16_t>(layout.fp8 ? block_tokens * layout.head_dim : 0);
     reference = carver.take<float>(head_tiles * 16);
@@ -64,7 +63,7 @@ struct MlaWorkspace {
   }
   /// Row of V's tiles for the tokens at `column` and the next.
   std::byte* v_of(std::int64_t column, std::int64_t v_tile) const {
-    return v + v_tile * v_column_bytes + column / block_tokens * tile_bytes + column % block_tokens / 2 * 64;
+    return v + column / block_tokens * v_block_bytes + v_tile * tile_bytes + column % block_tokens / 2 * 64;
   }
 };
 
@@ -86,16 +85,15 @@ void widen_rows(const KvLayout& layout, const std::byte* from, std::int64_t rows
 /// NaN is NaN).
 void interleave_values(const MlaWorkspace& ws, const std::uint16_t* rows, std::int64_t row_values,
                        std::int64_t column, std::int64_t slots, std::int64_t valid) {
-  for (std::int64_t t = 0; t < slots; t += 2) {
-    const __mmask32 first = t < valid ? ~0u : 0u, second = t + 1 < valid ? ~0u : 0u;
-    const std::uint16_t* const row = rows + t * row_values;
-    for (std::int64_t v_tile = 0; v_tile < ws.v_tiles; v_tile += 2) {
-      const __m512i a = _mm512_maskz_loadu_epi16(first, row + 16 * v_tile);
-      const __m512i b = _mm512_maskz_loadu_epi16(second, row + row_values + 16 * v_tile);
+  for (std::int64_t v_tile = 0; v_tile < ws.v_tiles; v_tile += 2)
+    for (std::int64_t t = 0; t < slots; t += 2) {
+      const __mmask32 first = t < valid ? ~0u : 0u, second = t + 1 < valid ? ~0u : 0u;
+      const std::uint16_t* const row = rows + t * row_values + 16 * v_tile;
+      const __m512i a = _mm512_maskz_loadu_epi16(first, row);
+      const __m512i b = _mm512_maskz_loadu_epi16(second, row + row_values);
       _mm512_store_si512(ws.v_of(column + t, v_tile), _mm512_unpacklo_epi16(a, b));
       _mm512_store_si512(ws.v_of(column + t, v_tile + 1), _mm512_unpackhi_epi16(a, b));
     }
-  }
 }
 
 /// Scores of up to 32 tokens of a segment for all heads, and their V.
@@ -115,7 +113,7 @@ void scores_of_block(const UnitShape& shape, const MlaWorkspace& ws, const std::
     const Tiles c{ws.scores_of(h, column), 64, tile_bytes, chunk_tokens * 64};
     const auto block = [&](auto token_tiles, auto head_tiles) {
       amx::zero_sums<token_tiles() * head_tiles()>();
-      amx::multiply<token_tiles(), head_tiles()>(a, b, ws.k_steps, each_step);
+      amx::multiply<amx::Shape::square, token_tiles(), head_tiles()>(a, b, ws.k_steps, each_step);
       amx::store_sums<token_tiles(), head_tiles()>(c);
     };
     constexpr std::integral_constant<int, 1> one;
@@ -219,32 +217,17 @@ void softmax_tile(const UnitShape& shape, const MlaWorkspace& ws, std::int64_t h
   _mm512_store_ps(ws.rounded_sum + 16 * head_tile, rounded_sum);
 }
 
-template <typename EachStep>
-void add_values(const MlaWorkspace& ws, std::int64_t columns, const EachStep& each_step) {
-  for (std::int64_t h = 0; h < ws.head_tiles; h += 4)
-    for (std::int64_t v_tile = 0; v_tile < ws.v_tiles; ++v_tile) {
-      const Tiles a{ws.p + h * chunk_blocks * tile_bytes, 64, chunk_blocks * tile_bytes, tile_bytes};
-      const Tiles b{ws.v_of(0, v_tile), 64, 0, tile_bytes};
-      const Tiles c{ws.o_of(h, v_tile), 64, ws.v_tiles * tile_bytes, 0};
-      const auto block = [&](auto rows) {
-        amx::load_sums<rows(), 1>(c);
-        amx::multiply<rows(), 1>(a, b, columns / block_tokens, each_step);
-        amx::store_sums<rows(), 1>(c);
-      };
-      switch (std::min<std::int64_t>(4, ws.head_tiles - h)) {
-        case 1:
-          block(std::integral_constant<int, 1>());
-          break;
-        case 2:
-          block(std::integral_constant<int, 2>());
-          break;
-        case 3:
-          block(std::integral_constant<int, 3>());
-          break;
-        default:
-          block(std::integral_constant<int, 4>());
-      }
-    }
+/// O of tiles of heads from h on += P V, in blocks of kRows by kColumns tiles.
+template <amx::Shape kShape, int kRows, int kColumns, typename EachStep>
+void add_values(const MlaWorkspace& ws, std::int64_t h, std::int64_t columns, const EachStep& each_step) {
+  for (std::int64_t v_tile = 0; v_tile < ws.v_tiles; v_tile += kColumns) {
+    const Tiles a{ws.p + h * chunk_blocks * tile_bytes, 64, chunk_blocks * tile_bytes, tile_bytes};
+    const Tiles b{ws.v_of(0, v_tile), 64, tile_bytes, ws.v_block_bytes};
+    const Tiles c{ws.o_of(h, v_tile), 64, ws.v_tiles * tile_bytes, tile_bytes};
+    amx::load_sums<kRows, kColumns>(c);
+    amx::multiply<kShape, kRows, kColumns>(a, b, columns / block_tokens, each_step);
+    amx::store_sums<kRows, kColumns>(c);
+  }
 }
 
 class AmxMlaChunkKernel final : public ChunkKernel {
@@ -277,12 +260,12 @@ class AmxMlaChunkKernel final : public ChunkKernel {
     const MlaWorkspace ws = arrays(shape, workspace);
     const Widen widen;
     const std::int64_t columns = (chunk.columns + block_tokens - 1) / block_tokens * block_tokens;
-    const std::int64_t steps = columns / block_tokens *
-                               ((ws.head_tiles + 1) / 2 * ws.k_steps + (ws.head_tiles + 3) / 4 * ws.v_tiles);
-    const std::int64_t lines_a_step = next.total() / steps + 1;
-    const auto each_step = [&] { next.advance(lines_a_step); };
+    const std::int64_t s_steps = (ws.head_tiles + 1) / 2 * ws.k_steps;
+    const std::int64_t pv_steps = ws.head_tiles / 4 * ws.v_tiles + (ws.head_tiles % 4 + 1) / 2 * ws.v_tiles / 2;
+    next.plan(columns / block_tokens * (s_steps + pv_steps));
+    const auto each_step = [&] { next.step(); };
 
-    amx::configure_blocks(16, 32);
+    amx::configure_blocks(amx::Shape::square, 16, 32);
     for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s)
       for (std::int64_t t = 0; t < s->slots; t += block_tokens) {
         const std::int64_t slots = std::min(block_tokens, s->slots - t);
@@ -304,8 +287,14 @@ class AmxMlaChunkKernel final : public ChunkKernel {
     }
 
     for (std::int64_t h = 0; h < ws.head_tiles; ++h) softmax_tile(shape, ws, h, columns);
-    amx::configure_blocks(ws.tile_heads, 32, true);
-    add_values(ws, columns, each_step);
+    // Four tiles of heads at a time leave their P in L1 while V goes by; a single one takes V two tiles at a
+    // time.
+    amx::configure_blocks(amx::Shape::tall, ws.tile_heads, 32);
+    std::int64_t h = 0;
+    for (; h + 4 <= ws.head_tiles; h += 4) add_values<amx::Shape::tall, 4, 1>(ws, h, columns, each_step);
+    amx::configure_blocks(amx::Shape::square, ws.tile_heads, 32);
+    for (; h + 2 <= ws.head_tiles; h += 2) add_values<amx::Shape::square, 2, 2>(ws, h, columns, each_step);
+    if (h < ws.head_tiles) add_values<amx::Shape::square, 1, 2>(ws, h, columns, each_step);
   }
 
   void finish(const UnitShape& shape, std::byte* workspace, float* o, float* lse2) const override {

@@ -292,7 +292,7 @@ HWY_INLINE float softmax_row(float* scores, std::int64_t columns, float scale_lo
 void ProcessChunk(const UnitShape& shape, const Chunk& chunk, Prefetcher& next, const VectorWorkspace& ws) {
   const KvLayout& layout = shape.layout;
   const std::int64_t dim = layout.head_dim, v_dim = layout.v_dim;
-  const std::int64_t lines_a_step = next.total() / (2 * chunk.count * ((shape.heads + 3) / 4)) + 1;
+  next.plan(2 * chunk.count * ((shape.heads + 3) / 4));
 
   const auto bf16_rows = [&](const Segment& s) HWY_ATTR {
     if (!layout.fp8) return as<const std::uint16_t>(s.k);
@@ -314,7 +314,7 @@ void ProcessChunk(const UnitShape& shape, const Chunk& chunk, Prefetcher& next, 
       stride = s->slots;
     }
     for_head_blocks(shape.heads, [&](std::int64_t h, auto heads) HWY_ATTR {
-      next.advance(lines_a_step);
+      next.step();
       scores_of_heads<decltype(heads)::value>(pairs, stride, s->slots, dim, ws.q + h * dim,
                                               ws.scores + h * VectorWorkspace::score_stride + s->column);
     });
@@ -346,7 +346,7 @@ void ProcessChunk(const UnitShape& shape, const Chunk& chunk, Prefetcher& next, 
     }
     if (s->valid < s->slots) clear_pairs_from(s->valid, s->slots, v_dim, ws.v);
     for_head_blocks(shape.heads, [&](std::int64_t h, auto heads) HWY_ATTR {
-      next.advance(lines_a_step);
+      next.step();
       values_of_heads<decltype(heads)::value>(pairs, s->slots, v_dim,
                                               ws.scores + h * VectorWorkspace::score_stride + s->column,
                                               ws.o + h * v_dim);

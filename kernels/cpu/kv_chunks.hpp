@@ -95,8 +95,8 @@ class ChunkWalker {
   std::int64_t pages_left_;
 };
 
-/// Reads ahead into L2, one line of each segment in turn: a core reaches its full bandwidth with several
-/// streams.
+/// Reads the next chunk ahead into L2, evenly over the steps of computing a chunk, one line of each segment
+/// in turn: a core reaches its full bandwidth with several streams.
 class Prefetcher {
  public:
   Prefetcher() = default;
@@ -108,26 +108,24 @@ class Prefetcher {
           layout.mla ? static_cast<std::size_t>(s->slots * layout.head_dim) * layout.value_bytes
                      : layout.head_bytes();
       stream_[streams_++] = s->k;
-      lines_ = std::max(lines_, static_cast<std::int64_t>(bytes + 63) / 64);
+      bytes_ = std::max(bytes_, static_cast<std::int64_t>(bytes));
     }
   }
 
-  std::int64_t total() const { return streams_ * lines_; }
+  /// Says how many times `step` will be called.
+  void plan(std::int64_t steps) { bytes_a_step_ = bytes_ / std::max<std::int64_t>(steps, 1) + 1; }
 
-  void advance(std::int64_t lines) {
-    for (; lines > 0 && line_ < lines_; --lines) {
-      __builtin_prefetch(stream_[at_] + line_ * 64, 0, 2);
-      if (++at_ == streams_) {
-        at_ = 0;
-        ++line_;
-      }
-    }
+  void step() {
+    due_ += bytes_a_step_;
+    for (; at_ < due_ && at_ < bytes_; at_ += 64)
+      for (int s = 0; s < streams_; ++s) __builtin_prefetch(stream_[s] + at_, 0, 2);
   }
 
  private:
   const std::byte* stream_[chunk_tokens / 16];
-  int streams_ = 0, at_ = 0;
-  std::int64_t lines_ = 0, line_ = 0;
+  int streams_ = 0;
+  std::int64_t bytes_ = 0, bytes_a_step_ = 0;  // of each stream
+  std::int64_t due_ = 0, at_ = 0;
 };
 
 }  // namespace helix::cpu
