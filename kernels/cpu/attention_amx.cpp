@@ -21,7 +21,6 @@ namespace {
 
 using amx::Tiles;
 constexpr float infinity = std::numeric_limits<float>::infinity();
-constexpr std::int64_t tile_columns = 16;
 constexpr std::int64_t value_group = 64;  // columns of V widened at a time: 32 KiB of a chunk
 
 struct AmxWorkspace {
@@ -30,7 +29,6 @@ struct AmxWorkspace {
 
   std::int64_t head_tiles,
       tile_heads;                // tiles of query heads, and heads in each; the last may have unused rows
-  std::int64_t granule;          // tokens of a tile of V
   std::uint16_t *q, *p, *k, *v;  // q: [head_tiles][head_dim / 32][tile_heads][32]
   float *scores, *o;
   float* max;                // of the unscaled scores
@@ -40,7 +38,6 @@ struct AmxWorkspace {
     const KvLayout& layout = shape.layout;
     head_tiles = (shape.heads + 15) / 16;
     tile_heads = (shape.heads + head_tiles - 1) / head_tiles;
-    granule = layout.padded_tokens % 32 == 0 ? 32 : 16;
     q = carver.take<std::uint16_t>(rows() * layout.head_dim);
     p = carver.take<std::uint16_t>(rows() * p_stride);
     k = carver.take<std::uint16_t>(layout.fp8 ? std::min(layout.padded_tokens, chunk_tokens) * layout.head_dim
@@ -93,28 +90,28 @@ void configure(const AmxWorkspace& ws, std::int64_t summed) {
   amx::configure_blocks(ws.head_tiles == 1 ? amx::Shape::wide : amx::Shape::square, ws.tile_heads, summed);
 }
 
+/// Tiles of fp8 words -> tiles of bf16 pairs.
+void widen_tiles(const std::byte* from, std::int64_t values, const Widen& widen, std::uint16_t* to) {
+  for (std::int64_t i = 0; i < values; i += 64) widen(from + i, to + i, to + i + 32);
+}
+
 void scores_of_segment(const UnitShape& shape, const AmxWorkspace& ws, const Segment& s, const Widen& widen,
                        Prefetcher& next) {
   const KvLayout& layout = shape.layout;
-  const void* pairs = s.k;
-  std::int64_t row = layout.padded_tokens * 4;
+  const std::byte* pairs = s.k;
   if (layout.fp8) {
-    for (std::int64_t d = 0; d < layout.head_dim; d += 4)
-      for (std::int64_t t = 0; t < s.slots; t += 16) {
-        std::uint16_t* const to = ws.k + d * s.slots + 2 * t;
-        widen(s.k + d * layout.padded_tokens + 4 * t, to, to + 2 * s.slots);
-      }
-    pairs = ws.k;
-    row = s.slots * 4;
+    widen_tiles(s.k, s.slots * layout.head_dim, widen, ws.k);
+    pairs = reinterpret_cast<const std::byte*>(ws.k);
   }
   const std::int64_t steps = layout.head_dim / 32, q_tile = ws.tile_heads * 64;
-  const std::int64_t tiles = s.slots / tile_columns;
+  const std::int64_t tiles = s.slots / 16;
   for (std::int64_t h = 0; h < ws.head_tiles; h += 2)
     for (std::int64_t t = 0; t < tiles;) {
       const Tiles a{ws.q + h * steps * q_tile / 2, 64, steps * q_tile, q_tile};
-      const Tiles b{static_cast<const std::byte*>(pairs) + t * 64, row, 64, 16 * row};
-      const Tiles c{ws.scores + h * ws.tile_heads * ws.score_stride + s.column + t * tile_columns,
-                    ws.score_stride * 4, ws.tile_heads * ws.score_stride * 4, 64};
+      const std::int64_t group = layout.head_dim * 32;  // bytes of 16 tokens
+      const Tiles b{pairs + t * group, 64, group, 1024};
+      const Tiles c{ws.scores + h * ws.tile_heads * ws.score_stride + s.column + t * 16, ws.score_stride * 4,
+                    ws.tile_heads * ws.score_stride * 4, 64};
       t += with_block(h, ws.head_tiles, t, tiles, [&](auto shape_of_block, auto rows, auto columns) {
         amx::zero_sums<rows() * columns()>();
         amx::multiply<shape_of_block(), rows(), columns()>(a, b, steps, [&] { next.step(); });
@@ -152,53 +149,51 @@ float softmax_row(const AmxWorkspace& ws, std::int64_t h, std::int64_t columns, 
   return factor;
 }
 
-/// Columns [d, d + value_group) of a segment's V as bf16 pairs in `to` (row stride value_group), fp8 widened
+/// Tiles of `width` columns of a segment's V from d on as bf16, [slots / granule][width / 16], fp8 widened
 /// and slots past the valid ones zero: they may be NaN, and 0 * NaN is NaN.
-void widen_values(const KvLayout& layout, const Segment& s, std::int64_t d, const Widen& widen,
-                  std::uint16_t* to) {
-  const std::int64_t width = std::min(value_group, layout.v_dim - d);
-  constexpr std::int64_t row = 2 * value_group;
-  if (layout.fp8) {
-    for (std::int64_t t = 0; t < s.slots; t += 4)
-      for (std::int64_t i = 0; i < width; i += 16) {
-        std::uint16_t* const out = to + t / 2 * row + 2 * i;
-        widen(s.v + t * layout.v_dim + 4 * (d + i), out, out + row);
-      }
-  } else {
-    for (std::int64_t t = 0; t < s.slots; t += 2)
-      std::copy_n(s.v + 2 * t * layout.v_dim + 4 * d, 4 * width,
-                  reinterpret_cast<std::byte*>(to + t / 2 * row));
+void copy_values(const KvLayout& layout, const Segment& s, std::int64_t d, std::int64_t width,
+                 const Widen& widen, std::uint16_t* to) {
+  const std::int64_t granule = layout.granule, values = granule * width;
+  for (std::int64_t t = 0; t < s.slots; t += granule) {
+    const std::byte* const from = s.v + layout.v_offset(t, d);
+    std::uint16_t* const out = to + t * width;
+    if (layout.fp8) {
+      widen_tiles(from, values, widen, out);
+    } else {
+      std::copy_n(from, 2 * values, reinterpret_cast<std::byte*>(out));
+    }
   }
-  if (s.valid % 2 == 1)
-    for (std::int64_t i = 0; i < width; ++i) to[s.valid / 2 * row + 2 * i + 1] = 0;
-  std::fill(to + (s.valid + 1) / 2 * row, to + s.slots / 2 * row, std::uint16_t{0});
+  for (std::int64_t t = s.valid; t < s.slots; ++t)
+    for (std::int64_t i = 0; i < width; ++i)
+      to[t / granule * values + i / 16 * 16 * granule + t % granule / 2 * 32 + i % 16 * 2 + t % 2] = 0;
 }
 
 void add_values(const UnitShape& shape, const Chunk& chunk, const AmxWorkspace& ws, const Widen& widen,
                 Prefetcher& next) {
   const KvLayout& layout = shape.layout;
   const std::int64_t v_dim = layout.v_dim;
+  const std::int64_t granule = layout.granule, tile = granule * 32;  // bytes
   for (std::int64_t d = 0; d < v_dim; d += value_group) {
+    const std::int64_t width = std::min(value_group, v_dim - d);
     for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s)
       if (layout.fp8 || s->valid < s->slots)
-        widen_values(layout, *s, d, widen, ws.v + s->column * value_group);
-    const std::int64_t tiles = std::min(value_group, v_dim - d) / tile_columns;
+        copy_values(layout, *s, d, width, widen, ws.v + s->column * value_group);
     for (std::int64_t h = 0; h < ws.head_tiles; h += 2)
-      for (std::int64_t i = 0; i < tiles;) {
-        const Tiles c{ws.o + h * ws.tile_heads * v_dim + d + i * tile_columns, v_dim * 4,
-                      ws.tile_heads * v_dim * 4, 64};
-        i += with_block(h, ws.head_tiles, i, tiles, [&](auto shape_of_block, auto rows, auto columns) {
+      for (std::int64_t i = 0; i < width / 16;) {
+        const Tiles c{ws.o + h * ws.tile_heads * v_dim + d + i * 16, v_dim * 4, ws.tile_heads * v_dim * 4,
+                      64};
+        i += with_block(h, ws.head_tiles, i, width / 16, [&](auto shape_of_block, auto rows, auto columns) {
           amx::load_sums<rows(), columns()>(c);
           for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s) {
             const Tiles a{ws.p + h * ws.tile_heads * ws.p_stride + s->column, ws.p_stride * 2,
-                          ws.tile_heads * ws.p_stride * 2, ws.granule * 2};
+                          ws.tile_heads * ws.p_stride * 2, granule * 2};
             const bool copied = layout.fp8 || s->valid < s->slots;
-            const std::int64_t row = (copied ? value_group : v_dim) * 4;
             const std::byte* const pairs =
-                copied ? reinterpret_cast<const std::byte*>(ws.v + s->column * value_group) : s->v + 4 * d;
-            amx::multiply<shape_of_block(), rows(), columns()>(
-                a, {pairs + i * 64, row, 64, ws.granule / 2 * row}, s->slots / ws.granule,
-                [&] { next.step(); });
+                copied ? reinterpret_cast<const std::byte*>(ws.v + s->column * value_group)
+                       : s->v + d / 16 * tile;
+            const Tiles b{pairs + i * tile, 64, tile, (copied ? width : v_dim) / 16 * tile};
+            amx::multiply<shape_of_block(), rows(), columns()>(a, b, s->slots / granule,
+                                                               [&] { next.step(); });
           }
           amx::store_sums<rows(), columns()>(c);
         });
@@ -242,7 +237,8 @@ class AmxChunkKernel final : public ChunkKernel {
     };
     std::int64_t steps = 0;
     for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s)
-      steps += blocks(s->slots) * shape.layout.head_dim / 32 + blocks(v_dim) * s->slots / ws.granule;
+      steps +=
+          blocks(s->slots) * shape.layout.head_dim / 32 + blocks(v_dim) * s->slots / shape.layout.granule;
     next.plan(steps);
     configure(ws, 32);
     for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s)
@@ -252,7 +248,7 @@ class AmxChunkKernel final : public ChunkKernel {
       if (factor == 1.0f) continue;
       for (std::int64_t d = 0; d < v_dim; ++d) ws.o[h * v_dim + d] *= factor;
     }
-    if (ws.granule != 32) configure(ws, ws.granule);
+    if (shape.layout.granule != 32) configure(ws, shape.layout.granule);
     add_values(shape, chunk, ws, widen, next);
   }
 

@@ -72,28 +72,31 @@ MlaWorkspace arrays(const UnitShape& shape, std::byte* workspace) {
   return MlaWorkspace(carver, shape);
 }
 
-void widen_rows(const KvLayout& layout, const std::byte* from, std::int64_t rows, const Widen& widen,
-                std::uint16_t* to) {
-  for (std::int64_t i = 0; i < rows; ++i, from += layout.head_dim, to += layout.head_dim) {
-    std::int64_t d = 0;
-    for (; d + 64 <= layout.head_dim; d += 64) widen(from + d, to + d, to + d + 32);
-    if (d < layout.head_dim) widen.half(from + d, to + d, to + d + 16);
-  }
+/// 16 rows of fp8 tiles -> bf16 tiles.
+void widen_rows(const KvLayout& layout, const std::byte* from, const Widen& widen, std::uint16_t* to) {
+  std::int64_t d = 0;
+  for (; d + 64 <= layout.head_dim; d += 64)
+    for (std::int64_t t = 0; t < 16; ++t)
+      widen(from + 16 * d + 64 * t, to + 16 * d + 32 * t, to + 16 * d + 512 + 32 * t);
+  if (d < layout.head_dim)
+    for (std::int64_t t = 0; t < 16; ++t)
+      widen.half(from + 16 * d + 32 * t, to + 16 * d + 32 * t, to + 16 * d + 32 * t + 16);
 }
 
-/// Tokens [column, column + slots) of V from rows; those from `valid` on are zero (they may be NaN, and 0 *
-/// NaN is NaN).
-void interleave_values(const MlaWorkspace& ws, const std::uint16_t* rows, std::int64_t row_values,
-                       std::int64_t column, std::int64_t slots, std::int64_t valid) {
-  for (std::int64_t v_tile = 0; v_tile < ws.v_tiles; v_tile += 2)
-    for (std::int64_t t = 0; t < slots; t += 2) {
-      const __mmask32 first = t < valid ? ~0u : 0u, second = t + 1 < valid ? ~0u : 0u;
-      const std::uint16_t* const row = rows + t * row_values + 16 * v_tile;
-      const __m512i a = _mm512_maskz_loadu_epi16(first, row);
-      const __m512i b = _mm512_maskz_loadu_epi16(second, row + row_values);
-      _mm512_store_si512(ws.v_of(column + t, v_tile), _mm512_unpacklo_epi16(a, b));
-      _mm512_store_si512(ws.v_of(column + t, v_tile + 1), _mm512_unpackhi_epi16(a, b));
+/// 16 rows of V in tiles of rows -> their half of tiles of pairs, rows from `valid` on zero (they may be NaN,
+/// and 0 * NaN is NaN).
+void interleave_values(const MlaWorkspace& ws, const std::uint16_t* rows, std::int64_t column,
+                       std::int64_t valid) {
+  for (std::int64_t v_tile = 0; v_tile < ws.v_tiles; v_tile += 2) {
+    const std::uint16_t* const from = rows + v_tile / 2 * 512;
+    std::byte* const to = ws.v_of(column, v_tile);
+    for (std::int64_t t = 0; t < 16; t += 2) {
+      const __m512i a = t < valid ? _mm512_loadu_si512(from + 32 * t) : _mm512_setzero_si512();
+      const __m512i b = t + 1 < valid ? _mm512_loadu_si512(from + 32 * t + 32) : _mm512_setzero_si512();
+      _mm512_store_si512(to + 32 * t, _mm512_unpacklo_epi16(a, b));
+      _mm512_store_si512(to + tile_bytes + 32 * t, _mm512_unpackhi_epi16(a, b));
     }
+  }
 }
 
 /// Scores of up to 32 tokens of a segment for all heads, and their V.
@@ -103,12 +106,13 @@ void scores_of_block(const UnitShape& shape, const MlaWorkspace& ws, const std::
   const KvLayout& layout = shape.layout;
   const auto* rows = reinterpret_cast<const std::uint16_t*>(k);
   if (layout.fp8) {
-    widen_rows(layout, k, slots, widen, ws.rows);
+    for (std::int64_t t = 0; t < slots; t += 16)
+      widen_rows(layout, k + t * layout.head_dim, widen, ws.rows + t * layout.head_dim);
     rows = ws.rows;
   }
-  const std::int64_t row = layout.head_dim * 2, q_tiles = ws.k_steps * tile_bytes;
+  const std::int64_t q_tiles = ws.k_steps * tile_bytes;
   for (std::int64_t h = 0; h < ws.head_tiles; h += 2) {
-    const Tiles a{rows, row, 16 * row, 64};
+    const Tiles a{rows, 64, layout.head_dim * 32, tile_bytes};
     const Tiles b{ws.q + h * q_tiles, 64, q_tiles, tile_bytes};
     const Tiles c{ws.scores_of(h, column), 64, tile_bytes, chunk_tokens * 64};
     const auto block = [&](auto token_tiles, auto head_tiles) {
@@ -125,7 +129,8 @@ void scores_of_block(const UnitShape& shape, const MlaWorkspace& ws, const std::
       two_heads ? block(one, two) : block(one, one);
     }
   }
-  interleave_values(ws, rows, layout.head_dim, column, slots, valid);
+  for (std::int64_t t = 0; t < slots; t += 16)
+    interleave_values(ws, rows + t * layout.head_dim, column + t, valid - t);
 }
 
 /// The bf16 of rows 2i and 2i + 1 of 16 lanes as pairs.
@@ -261,7 +266,8 @@ class AmxMlaChunkKernel final : public ChunkKernel {
     const Widen widen;
     const std::int64_t columns = (chunk.columns + block_tokens - 1) / block_tokens * block_tokens;
     const std::int64_t s_steps = (ws.head_tiles + 1) / 2 * ws.k_steps;
-    const std::int64_t pv_steps = ws.head_tiles / 4 * ws.v_tiles + (ws.head_tiles % 4 + 1) / 2 * ws.v_tiles / 2;
+    const std::int64_t pv_steps =
+        ws.head_tiles / 4 * ws.v_tiles + (ws.head_tiles % 4 + 1) / 2 * ws.v_tiles / 2;
     next.plan(columns / block_tokens * (s_steps + pv_steps));
     const auto each_step = [&] { next.step(); };
 
