@@ -45,8 +45,11 @@ class OpList {
   }
   void gemm(std::string_view op, Phase phase, GemmShape s) { gemm(op, phase, s, weight_dtype_); }
 
-  void elementwise(std::string_view op, Phase phase, double bytes) {
-    add({.name = op, .phase = phase, .shape = ElementwiseShape{}, .bytes = {.activations = bytes}});
+  void elementwise(std::string_view op, Phase phase, double bytes, bool fused_on_gpu = false) {
+    add({.name = op,
+         .phase = phase,
+         .shape = ElementwiseShape{fused_on_gpu},
+         .bytes = {.activations = bytes}});
   }
 
   /// No op in a group of one. Sent bytes are those of a ring, the least that a rank must send.

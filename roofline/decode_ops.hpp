@@ -38,7 +38,9 @@ struct MoeShape {
   double active_experts = 0, pairs = 0;
 };
 
-struct ElementwiseShape {};
+struct ElementwiseShape {
+  bool fused_on_gpu = false;  // GPU libraries do it inside a neighbouring kernel
+};
 
 struct CollectiveShape {
   Collective op = Collective::all_reduce;
