@@ -34,8 +34,9 @@ struct GpuGemm {
 /// GQA flash-decode, split along the context so that the SMs are filled.
 struct GpuGqa {
   double isolated_us = 0;
-  double kernels = 0;     // inside a graph: RoPE + append, attention
-  double efficiency = 0;  // of DRAM bandwidth
+  double kernels = 0;                // inside a graph: RoPE + append, attention
+  double efficiency = 0;             // of DRAM bandwidth
+  double narrow_row_efficiency = 0;  // of that, with rows of 64 bytes and less: short bursts
   double dram_latency_us = 0;
   double sm_score_rows_per_s = 0;  // per SM: scores of a token in groups of 8 heads; tensor cores and softmax
   double split_tokens = 0;         // shortest context of a split
@@ -93,7 +94,7 @@ struct GpuCollective {
   double norm = 1;
 };
 
-/// Kernels that store straight into every peer's memory after one barrier.
+/// Kernels that store straight into every peer's memory, then wait for one barrier.
 struct GpuOneShot {
   double base_us = 0;
   double octave_us = 0;         // per doubling of the ranks

@@ -36,6 +36,7 @@ struct DescribeGpu {
       in.number("isolated_us", g.isolated_us, time_us);
       in.number("kernels", g.kernels, count);
       in.number("efficiency", g.efficiency, share);
+      in.number("narrow_row_efficiency", g.narrow_row_efficiency, {0.01, 1});
       in.number("dram_latency_us", g.dram_latency_us, time_us);
       in.number("sm_score_rows_per_s", g.sm_score_rows_per_s, {1, 1e15});
       in.number("split_tokens", g.split_tokens, {1, 1e6});
@@ -95,8 +96,6 @@ struct DescribeGpu {
       in.number("base_us", c.base_us, time_us);
       in.number("octave_us", c.octave_us, time_us);
       in.number("efficiency", c.efficiency, {0.01, 1});
-      in.number("two_shot_base_us", c.two_shot_base_us, time_us);
-      in.number("two_shot_efficiency", c.two_shot_efficiency, {0.01, 1});
     });
   }
 };
