@@ -51,7 +51,7 @@ double dram_bytes_per_s(const SystemSpec& system, double efficiency) {
 }  // namespace
 
 OpTime gemm_time(const SystemSpec& system, const GpuGemm& g, const GemmShape& s, double weight_bytes,
-                 double value_bytes, Setting setting) {
+                 Setting setting) {
   const double m = real(s.m), n = real(s.n), k = real(s.k), matrices = real(s.matrices);
   const GpuCommon& common = system.gpu->common;
   const double tiles = matrices * ceil_div(n, g.tile_n) * ceil_div(m, 128);
@@ -61,9 +61,8 @@ OpTime gemm_time(const SystemSpec& system, const GpuGemm& g, const GemmShape& s,
   double hits = 0;
   if (setting == Setting::benchmark_loop) {
     // The collector cycles through as many copies of W as exceed the L2, five at most.
-    const double copy = n * k * value_bytes;
-    const double copies = std::min(5.0, ceil_div(common.l2_bytes * 1.05, copy));
-    if (copies * copy <= 0.7 * common.l2_bytes) hits = g.warm_hits;
+    const double copies = std::min(5.0, ceil_div(common.l2_bytes * 1.05, weight_bytes));
+    if (copies * weight_bytes <= 0.7 * common.l2_bytes) hits = g.warm_hits;
   }
   const double bytes = weight_bytes * (1 - hits) + matrices * m * (g.input_bytes * k + 2 * n);
   const double t_mem = bytes / dram_bytes_per_s(system, g.efficiency) * us;
@@ -255,7 +254,7 @@ OpTime gpu_op_time(const Op& op, const SystemSpec& system) {
 
     OpTime operator()(const GemmShape& s) const {
       return fastest(gpu.gemm, op, system, [&](const GpuGemm& g) {
-        return gemm_time(system, g, s, op.bytes.weights, bytes_per_value(op.dtype), Setting::decode_step);
+        return gemm_time(system, g, s, op.bytes.weights, Setting::decode_step);
       });
     }
     OpTime operator()(const AttentionShape& s) const {

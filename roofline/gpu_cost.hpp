@@ -16,7 +16,7 @@ namespace helix {
 enum class Setting { decode_step, benchmark_loop };
 
 OpTime gemm_time(const SystemSpec& system, const GpuGemm& kernel, const GemmShape& shape, double weight_bytes,
-                 double value_bytes, Setting setting);
+                 Setting setting);
 OpTime gqa_time(const SystemSpec& system, const AttentionShape& shape, double kv_bytes, Setting setting);
 OpTime mla_time(const SystemSpec& system, const AttentionShape& shape, double kv_bytes, bool fp8,
                 Setting setting);
