@@ -14,6 +14,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the backend has to be chosen first)
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter  # noqa: E402
 
 # Okabe and Ito's colours stay apart for colour-blind readers; markers tell the strategies apart in grey, too.
 STYLES = {"helix": ("#0072B2", "o"), "tp": ("#D55E00", "s"), "tp+pp": ("#009E73", "^"), "medha": ("#CC79A7", "D"),
@@ -66,6 +67,10 @@ def draw_panel(axes, key, strategies):
     axes.set_title(f"{model}, {tokens(context)} tokens, {precision} weights/KV", fontsize=9)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("tokens/s per user")
     axes.set_ylabel("tokens/s per GPU (CPU: per rank)")
     axes.grid(True, which="both", linewidth=0.3)
