@@ -221,6 +221,9 @@ TEST_CASE("directories that are no use are refused in one line") {
   std::ofstream(scratch.path / "results.csv") << "other,columns\n";
   CHECK_THAT(refusal(scratch.path, true), Catch::Contains("columns"));
   CHECK(read(scratch.path / "results.csv") == "other,columns\n");
+
+  const RunDirectory alive(scratch.path / "alive", false);
+  CHECK_THAT(refusal(scratch.path / "alive", true), Catch::Contains("another run"));
 }
 
 TEST_CASE("the frontier is that of one model, context and precision") {
