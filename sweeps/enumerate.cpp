@@ -156,9 +156,19 @@ ShardingGroups sharding_groups(const SweepSpace& space, const ModelSpec& model, 
       });
     });
   });
-  ShardingGroups ordered;
-  for (auto& [key, shardings] : groups) ordered.push_back(std::move(shardings));
-  return ordered;
+  // What no shape makes legal is dropped here, once instead of for each shape; a group keeps one to give the
+  // reason.
+  DecodeShape permissive;
+  permissive.context = permissive.batch = 1 << 20;
+  ShardingGroups kept;
+  for (auto& [key, shardings] : groups) {
+    const Sharding first = shardings.front();
+    std::erase_if(shardings,
+                  [&](const Sharding& s) { return why_illegal(model, strategy, s, permissive).has_value(); });
+    if (shardings.empty()) shardings.push_back(first);
+    kept.push_back(std::move(shardings));
+  }
+  return kept;
 }
 
 /// A list of widths none of which any sharding has would vanish without a row: refused instead.
