@@ -34,7 +34,7 @@ HELIX_TARGET_AVX512 void multiply(const PackedRows& x, std::int64_t row, const s
   for (int r = 0; r < rows; ++r) c[r][0] = c[r][1] = _mm512_setzero_ps();
   [[maybe_unused]] const Fp8Decoder decode;
   for (std::int64_t b = 0; b < x.blocks; ++b, a += a_step, panel += 2 * tile_bytes) {
-    if (row == 0) prefetch_ahead(panel, 2 * tile_bytes, prefetch_bytes);
+    if (row == 0) prefetch(panel + prefetch_bytes, panel + prefetch_bytes + 2 * tile_bytes);
     if constexpr (dtype == DType::bf16) {
       for (int p = 0; p < packing::tile_rows; ++p)
         accumulate<rows>(a + 2 * p, _mm512_loadu_si512(panel + 64 * p),
