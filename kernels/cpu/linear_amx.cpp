@@ -41,36 +41,57 @@ HELIX_INLINE_AMX void configure_tiles(int token_rows) {
 template <DType dtype>
 constexpr std::int64_t block_bytes = 2 * packing::tile_values*(dtype == DType::fp8 ? 1 : 2);
 
-// The two B tiles of a block.
+// Cache lines to prefetch.
+struct Lines {
+  const std::byte *begin, *end;
+};
+
+// The two B tiles of a block. start() precedes the first load() of a stretch.
 template <DType dtype>
 struct WeightTiles;
 
 template <>
 struct WeightTiles<DType::bf16> {
-  HELIX_INLINE_AMX void load(const std::byte* block) {
+  void start(const std::byte*) {}
+  HELIX_INLINE_AMX void load(const std::byte* block, const std::byte*, Lines ahead) {
+    for (; ahead.begin < ahead.end; ahead.begin += 64) prefetch(ahead.begin);
     _tile_loadd(6, block, 64);
     _tile_loadd(7, block + 1024, 64);
   }
 };
 
+// Widens one block ahead, so that the tile loads do not wait for the stores, and prefetches in between, so
+// that the loads find fill buffers.
 template <>
 struct WeightTiles<DType::fp8> {
   Fp8Decoder decode;
-  alignas(64) std::byte wide[2048];
+  alignas(64) std::byte wide[2][2048];
+  int current = 0;
 
   HELIX_INLINE_AMX WeightTiles() {}
 
-  HELIX_INLINE_AMX void load(const std::byte* block) {
+  HELIX_INLINE_AMX void start(const std::byte* block) {
+    widen(block, wide[current], {block, block});
+    compiler_barrier();
+  }
+  HELIX_INLINE_AMX void load(const std::byte*, const std::byte* next, Lines ahead) {
+    _tile_loadd(6, wide[current], 64);
+    _tile_loadd(7, wide[current] + 1024, 64);
+    current ^= 1;
+    widen(next, wide[current], ahead);
+    compiler_barrier();
+  }
+
+ private:
+  HELIX_INLINE_AMX void widen(const std::byte* block, std::byte* out, Lines ahead) const {
     for (int i = 0; i < 16; ++i) {
+      if (ahead.begin < ahead.end) prefetch(ahead.begin);
+      ahead.begin += 64;
       __m512i row0, row1;
       decode(block + 64 * i, row0, row1);
-      _mm512_store_si512(wide + 128 * i, row0);
-      _mm512_store_si512(wide + 128 * i + 64, row1);
+      _mm512_store_si512(out + 128 * i, row0);
+      _mm512_store_si512(out + 128 * i + 64, row1);
     }
-    compiler_barrier();
-    _tile_loadd(6, wide, 64);
-    _tile_loadd(7, wide + 1024, 64);
-    compiler_barrier();
   }
 };
 
@@ -106,10 +127,12 @@ HELIX_INLINE_AMX void multiply(const PackedRows& x, std::int64_t row_tile0, cons
     }
   }
   const std::byte* block = stretch.weights;
+  const std::byte* last = block + (stretch.blocks - 1) * block_bytes<dtype>;
+  weights.start(block);
   for (std::int64_t b = 0; b < stretch.blocks; ++b, a0 += a_step, block += block_bytes<dtype>) {
-    prefetch(block + stretch.prefetch_begin, block + stretch.prefetch_end);
     _tile_loadd(4, a0, 64);
-    weights.load(block);
+    weights.load(block, std::min(block + block_bytes<dtype>, last),
+                 {block + stretch.prefetch_begin, block + stretch.prefetch_end});
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(1, 4, 7);
     if constexpr (row_tiles == 2) {
