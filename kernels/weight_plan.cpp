@@ -83,12 +83,16 @@ std::uint64_t key_of(std::uint64_t seed, Tensor tensor, std::int64_t layer, std:
 
 /// Normed inputs have variance 1, so products with weight_scale have a standard deviation of 0.7 to 1.4. The
 /// router's is rounded up to 1 to 2, that its probabilities differ as in a trained model. The embedding is
-/// the residual stream itself.
-float scale_of(Tensor tensor, std::int64_t fan_in) {
-  if (tensor == Tensor::embedding) return 1.0f;
+/// the residual stream itself, which blocks add to without dominating it. MLA's queries are halved: its scores, over
+/// latents of 512 values, would have a standard deviation of 2 to 3 otherwise, and a softmax turns an absolute error
+/// of its scores into a relative error of the output.
+float scale_of(const ModelSpec& model, Tensor tensor, std::int64_t fan_in) {
+  if (tensor == Tensor::embedding) return 2.0f;
   if (tensor == Tensor::router)
     return std::exp2(std::ceil(0.5f * std::log2(3.0f / static_cast<float>(fan_in))));
-  return synthetic::weight_scale(fan_in);
+  const bool mla_query =
+      model.attention.kind == AttentionKind::mla && (tensor == Tensor::q || tensor == Tensor::q_b);
+  return synthetic::weight_scale(fan_in) * (mla_query ? 0.5f : 1.0f);
 }
 
 }  // namespace
@@ -100,7 +104,7 @@ WeightSlice whole_tensor(const ModelSpec& model, std::uint64_t seed, Tensor tens
   return {.key = key_of(seed, tensor, layer, index),
           .rows = dims.rows,
           .cols = dims.cols,
-          .scale = scale_of(tensor, dims.cols)};
+          .scale = scale_of(model, tensor, dims.cols)};
 }
 
 std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor, std::int64_t layer) {

@@ -59,7 +59,7 @@ TEST_CASE("swiglu at the ends of the exponential") {
     const double g = as_double(gate_up[i]);
     CHECK(as_double(out[i]) == Approx(2.0 * g / (1.0 + std::exp(-g))).epsilon(0x1p-8).margin(1e-30));
   }
-  CHECK(std::fabs(to_float(out[6])) < 1e-35f);  // exp is held at exp(88) and the quotient is still negligible
+  CHECK(std::fabs(to_float(out[6])) < 1e-35f);  // exp is held at exp(-87) and the product is still negligible
   CHECK(std::fabs(to_float(out[7])) < 1e-7f);
 
   gate_up[3] = bf16_nan();
@@ -116,10 +116,11 @@ TEST_CASE("select_token: ties to the lower index, parts without logits left out"
 }
 
 TEST_CASE("advance moves every position, and the lengths of the owner only") {
-  std::vector<std::int64_t> positions{0, 5'000'000'000}, lengths{3, 0};
-  cpu::advance(2, false, positions.data(), lengths.data());
+  std::vector<std::int64_t> positions{0, 5'000'000'000}, slots(2), lengths{3, 0};
+  cpu::advance(2, false, positions.data(), slots.data(), lengths.data());
   CHECK(lengths == std::vector<std::int64_t>{3, 0});
-  cpu::advance(2, true, positions.data(), lengths.data());
+  cpu::advance(2, true, positions.data(), slots.data(), lengths.data());
   CHECK(positions == std::vector<std::int64_t>{2, 5'000'000'002});
+  CHECK(slots == std::vector<std::int64_t>{3, 0});
   CHECK(lengths == std::vector<std::int64_t>{4, 1});
 }

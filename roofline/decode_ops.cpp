@@ -1,0 +1,290 @@
+#include "roofline/decode_ops.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+namespace helix {
+namespace {
+
+constexpr double bf16_bytes = 2, fp32_bytes = 4;
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+double real(std::int64_t x) {
+  return static_cast<double>(x);
+}
+double align16(double bytes) {
+  return std::ceil(bytes / 16) * 16;
+}
+
+/// The ops of a layer in the order of their execution.
+class OpList {
+ public:
+  explicit OpList(DType weight_dtype) : weight_dtype_(weight_dtype) {}
+
+  /// Executions of each op added from here on.
+  void repeat(std::int64_t times) { repeat_ = real(times); }
+
+  void add(Op op) {
+    op.count = repeat_;
+    ops_.push_back(op);
+  }
+
+  void gemm(std::string_view op, Phase phase, GemmShape s, DType dtype, double out_bytes = bf16_bytes) {
+    const double matrices = real(s.matrices);
+    add({.name = op,
+         .phase = phase,
+         .shape = s,
+         .dtype = dtype,
+         .bytes = {.weights = matrices * real(s.n * s.k) * bytes_per_value(dtype),
+                   .activations = matrices * real(s.m) * (real(s.k) * bf16_bytes + real(s.n) * out_bytes)},
+         .flops = 2 * matrices * real(s.m) * real(s.n) * real(s.k)});
+  }
+  void gemm(std::string_view op, Phase phase, GemmShape s) { gemm(op, phase, s, weight_dtype_); }
+
+  void elementwise(std::string_view op, Phase phase, double bytes) {
+    add({.name = op, .phase = phase, .shape = ElementwiseShape{}, .bytes = {.activations = bytes}});
+  }
+
+  /// No op in a group of one. Sent bytes are those of a ring, the least that a rank must send.
+  void collective(std::string_view op, Phase phase, CollectiveShape s) {
+    if (s.group <= 1) return;
+    const double others = (s.group - 1.0) / s.group;
+    const double sent = s.op == Collective::send ? 1 : s.op == Collective::all_reduce ? 2 * others : others;
+    add({.name = op, .phase = phase, .shape = s, .wire_bytes = sent * s.payload_bytes});
+  }
+
+  /// Fused gate and up, SwiGLU, down.
+  void swiglu_ffn(std::array<std::string_view, 3> names, std::int64_t m, std::int64_t hidden,
+                  std::int64_t width) {
+    gemm(names[0], Phase::ffn, {.m = m, .n = 2 * width, .k = hidden});
+    elementwise(names[1], Phase::ffn, real(m * width) * 3 * bf16_bytes);
+    gemm(names[2], Phase::ffn, {.m = m, .n = hidden, .k = width});
+  }
+
+  /// B x H bf16 summed over all ranks of the stage.
+  void all_reduce_hidden(std::string_view op, Phase phase, std::int64_t batch, std::int64_t hidden,
+                         int group) {
+    collective(
+        op, phase,
+        {.op = Collective::all_reduce, .group = group, .payload_bytes = real(batch * hidden) * bf16_bytes});
+  }
+
+  std::vector<Op> take() { return std::move(ops_); }
+
+ private:
+  DType weight_dtype_;
+  double repeat_ = 1;
+  std::vector<Op> ops_;
+};
+
+/// residual += delta, normalised: delta and result bf16, residual fp32 read and written.
+double add_norm_bytes(std::int64_t rows, std::int64_t hidden) {
+  return real(rows * hidden) * (2 * bf16_bytes + 2 * fp32_bytes);
+}
+
+/// What the rank with index 0 on every axis owns, the busiest by construction (low parts hold the extra).
+struct AttentionShard {
+  std::int64_t q_heads, owned_heads, kv_heads, tokens, batch;
+};
+
+AttentionShard attention_shard(const ModelSpec& model, std::int64_t window, const Sharding& sharding,
+                               const DecodeShape& shape) {
+  const RankCoords first;
+  std::int64_t tokens = history_tokens(shape.context, shape.tokens_per_block, sharding.kvp, 0).size();
+  if (window > 0) tokens = std::min(tokens, window);
+  return {.q_heads = query_heads(model, sharding, first).size(),
+          .owned_heads = owned_heads(model, sharding, first).size(),
+          .kv_heads = cached_kv_heads(model, sharding, first).size(),
+          .tokens = tokens,
+          .batch = ceil_div(stage_batch(sharding, shape), sharding.dp)};
+}
+
+void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionShard& shard, DType kv_dtype) {
+  const AttentionSpec& a = model.attention;
+  const std::int64_t b = shard.batch;
+  const std::int64_t q = shard.q_heads * a.qk_head_dim;
+  const std::int64_t kv = shard.kv_heads * (a.qk_head_dim + a.v_head_dim);
+  ops.gemm("qkv projection", Phase::attn_proj, {.m = b, .n = q + kv, .k = model.hidden});
+  const double rotated = real(b * (shard.q_heads + shard.kv_heads) * a.qk_head_dim) * 2 * bf16_bytes;
+  if (a.qk_norm) ops.elementwise("q and k norm", Phase::attn_proj, rotated);
+  ops.elementwise("rope", Phase::attn_proj, rotated);
+  ops.elementwise("kv append", Phase::attn_proj, real(b * kv) * (bf16_bytes + bytes_per_value(kv_dtype)));
+}
+
+void mla_projections(OpList& ops, const ModelSpec& model, const AttentionShard& shard, DType kv_dtype) {
+  const AttentionSpec& a = model.attention;
+  const std::int64_t b = shard.batch;
+  const std::int64_t q = shard.q_heads * a.qk_head_dim;
+  const std::int64_t row = a.kv_lora_rank + a.qk_rope_head_dim;
+  if (a.q_lora_rank > 0) {
+    ops.gemm("q_a projection", Phase::attn_proj, {.m = b, .n = a.q_lora_rank, .k = model.hidden});
+    ops.elementwise("q_a norm", Phase::attn_proj, real(b * a.q_lora_rank) * 2 * bf16_bytes);
+  }
+  ops.gemm("q_b projection", Phase::attn_proj,
+           {.m = b, .n = q, .k = a.q_lora_rank > 0 ? a.q_lora_rank : model.hidden});
+  ops.gemm("kv_a projection", Phase::attn_proj, {.m = b, .n = row, .k = model.hidden});
+  ops.elementwise("kv_a norm", Phase::attn_proj, real(b * a.kv_lora_rank) * 2 * bf16_bytes);
+  ops.elementwise("rope", Phase::attn_proj,
+                  real(b * (shard.q_heads + 1) * a.qk_rope_head_dim) * 2 * bf16_bytes);
+  ops.elementwise("kv append", Phase::attn_proj, real(b * row) * (bf16_bytes + bytes_per_value(kv_dtype)));
+  ops.gemm("W_UK", Phase::attn_proj,
+           {.m = b, .n = a.kv_lora_rank, .k = a.qk_nope_head_dim, .matrices = shard.q_heads});
+}
+
+}  // namespace
+
+double expected_active_experts(std::int64_t local, std::int64_t experts, std::int64_t top_k,
+                               std::int64_t tokens) {
+  const double missed = std::pow(1.0 - real(top_k) / real(experts), real(tokens));
+  return real(local) * (1.0 - missed);
+}
+
+std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape) {
+  return ceil_div(shape.batch, sharding.pp);
+}
+
+std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const Sharding& sharding,
+                              const DecodeShape& shape) {
+  const AttentionSpec& a = model.attention;
+  const bool mla = a.kind == AttentionKind::mla;
+  const AttentionShard shard = attention_shard(model, window, sharding, shape);
+  OpList ops(shape.weight_dtype);
+  ops.elementwise("attention norm", Phase::attn_proj, add_norm_bytes(shard.batch, model.hidden));
+  if (mla) {
+    mla_projections(ops, model, shard, shape.kv_dtype);
+  } else {
+    gqa_projections(ops, model, shard, shape.kv_dtype);
+  }
+
+  // Widths of a query, of its partial output and of what is cached per token.
+  const std::int64_t key_dim = mla ? a.kv_lora_rank + a.qk_rope_head_dim : a.qk_head_dim;
+  const std::int64_t out_dim = mla ? a.kv_lora_rank : a.v_head_dim;
+  const std::int64_t cached = mla ? key_dim : shard.kv_heads * (a.qk_head_dim + a.v_head_dim);
+
+  const std::int64_t micro_batches = std::clamp<std::int64_t>(shape.hop_b, 1, shard.batch);
+  const std::int64_t mb = ceil_div(shard.batch, micro_batches);
+  const double tokens = real(mb * shard.tokens);
+  ops.repeat(micro_batches);
+  ops.add({.name = "attention",
+           .phase = Phase::attn,
+           .shape = AttentionShape{.kind = a.kind,
+                                   .batch = mb,
+                                   .q_heads = shard.q_heads,
+                                   .kv_heads = shard.kv_heads,
+                                   .head_dim = key_dim,
+                                   .v_dim = out_dim,
+                                   .tokens = shard.tokens},
+           .dtype = shape.kv_dtype,
+           .bytes = {.kv = tokens * real(cached) * bytes_per_value(shape.kv_dtype),
+                     .activations = real(mb * shard.q_heads * (key_dim + out_dim)) * bf16_bytes},
+           .flops = 2 * tokens * real(shard.q_heads * (key_dim + out_dim))});
+  if (sharding.kvp > 1) {
+    // Every peer gets its heads' partial outputs and log-sum-exps in one chunk: PartialShape of
+    // kernels/ops.hpp.
+    const double outputs = real(mb * shard.owned_heads * out_dim) * bf16_bytes;
+    const double chunk = align16(align16(outputs) + real(mb * shard.owned_heads) * fp32_bytes);
+    const double packed = chunk * sharding.kvp;
+    ops.elementwise("pack", Phase::merge, 2 * packed);
+    ops.collective("partials all-to-all", Phase::a2a,
+                   {.op = Collective::all_to_all, .group = sharding.kvp, .payload_bytes = packed});
+    ops.elementwise("merge", Phase::merge, packed + outputs);
+  }
+  ops.repeat(1);
+
+  if (mla) {
+    ops.gemm("W_UV", Phase::attn_proj,
+             {.m = shard.batch, .n = a.v_head_dim, .k = a.kv_lora_rank, .matrices = shard.owned_heads});
+  }
+  ops.gemm("output projection", Phase::attn_proj,
+           {.m = shard.batch, .n = model.hidden, .k = shard.owned_heads * a.v_head_dim});
+  ops.all_reduce_hidden("attention all-reduce", Phase::attn_allreduce, stage_batch(sharding, shape),
+                        model.hidden, sharding.stage_ranks());
+  return ops.take();
+}
+
+std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& sharding,
+                        const DecodeShape& shape) {
+  const std::int64_t b = stage_batch(sharding, shape);
+  const std::int64_t h = model.hidden;
+  const std::int64_t ranks = std::int64_t{sharding.tpf} * sharding.ep;  // that share a dense FFN
+  OpList ops(shape.weight_dtype);
+  ops.elementwise("ffn norm", Phase::ffn, add_norm_bytes(b, h));
+  if (moe) {
+    const MoeSpec& m = model.moe;
+    ops.gemm("router", Phase::ffn, {.m = b, .n = m.experts, .k = h}, DType::bf16, fp32_bytes);
+    ops.elementwise("top-k", Phase::ffn, real(b * m.experts) * fp32_bytes);
+    if (m.shared_experts > 0) {
+      ops.swiglu_ffn({"shared gate and up", "shared swiglu", "shared down"}, b, h,
+                     ceil_div(m.shared_ffn, ranks));
+    }
+    const std::int64_t local = ceil_div(m.experts, sharding.ep);
+    const std::int64_t f = ceil_div(m.expert_ffn, sharding.tpf);
+    const double active = expected_active_experts(local, m.experts, m.top_k, b);
+    const double pairs = real(b * m.top_k) * real(local) / real(m.experts);
+    ops.add({.name = "routed experts",
+             .phase = Phase::ffn,
+             .shape = MoeShape{.tokens = b,
+                               .hidden = h,
+                               .ffn = f,
+                               .local_experts = local,
+                               .active_experts = active,
+                               .pairs = pairs},
+             .dtype = shape.weight_dtype,
+             .bytes = {.weights = active * 3 * real(h * f) * bytes_per_value(shape.weight_dtype),
+                       .activations = pairs * real(2 * h + 3 * f) * bf16_bytes},
+             .flops = 2 * pairs * 3 * real(h * f)});
+  } else {
+    ops.swiglu_ffn({"gate and up", "swiglu", "down"}, b, h, ceil_div(model.ffn, ranks));
+  }
+  ops.all_reduce_hidden("ffn all-reduce", Phase::ffn_comm, b, h, sharding.stage_ranks());
+  return ops.take();
+}
+
+std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+  const std::int64_t b = stage_batch(sharding, shape);
+  const std::int64_t h = model.hidden;
+  const int n = sharding.stage_ranks();
+  const std::int64_t vocab = ceil_div(model.vocab, n);
+  constexpr double top_logit_bytes = 8;
+  OpList ops(shape.weight_dtype);
+  ops.elementwise("embedding", Phase::head, real(b * h) * 2 * bf16_bytes);
+  ops.all_reduce_hidden("embedding all-reduce", Phase::head, b, h, n);
+  ops.elementwise("final norm", Phase::head, add_norm_bytes(b, h));
+  ops.gemm("LM head", Phase::head, {.m = b, .n = vocab, .k = h}, shape.weight_dtype, fp32_bytes);
+  ops.elementwise("argmax", Phase::head, real(b * vocab) * fp32_bytes);
+  ops.collective("argmax all-gather", Phase::head,
+                 {.op = Collective::all_gather, .group = n, .payload_bytes = real(b) * top_logit_bytes * n});
+  if (sharding.pp > 1) {
+    // A token passes every stage boundary once, and goes back to the first stage.
+    ops.repeat(sharding.pp);
+    ops.collective("stage hand-over", Phase::head,
+                   {.op = Collective::send, .group = 2, .payload_bytes = real(b * h) * fp32_bytes});
+  }
+  return ops.take();
+}
+
+double layer_repeats(const ModelSpec& model, const Sharding& sharding, const LayerGroup& group) {
+  const std::int64_t longest_stage = ceil_div(model.layers, sharding.pp);
+  return real(group.count) * real(longest_stage * sharding.pp) / real(model.layers);
+}
+
+std::vector<Op> decode_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+  std::vector<Op> all = head_ops(model, sharding, shape);
+  for (const LayerGroup& group : model.layer_groups()) {
+    const double repeats = layer_repeats(model, sharding, group);
+    for (auto ops : {attention_ops(model, group.kind.window, sharding, shape),
+                     ffn_ops(model, group.kind.moe, sharding, shape)}) {
+      for (Op& op : ops) {
+        op.count *= repeats;
+        all.push_back(op);
+      }
+    }
+  }
+  return all;
+}
+
+}  // namespace helix

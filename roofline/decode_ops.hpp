@@ -1,0 +1,89 @@
+// The operations of one decode step on the busiest rank, each with the DRAM bytes it moves, its FLOPs and
+// what it sends. This is the one place where bytes are stated: prediction prices these ops and the engine
+// runs them.
+//
+// Per layer, with B requests of a pipeline micro-batch, b = ceil(B / dp) of them attended here, N ranks a
+// stage:
+//   norm, Q/K/V projections of the TPA shard (the same on all KVP peers), RoPE, append, attention over the
+//   local tokens, for KVP > 1 pack + all-to-all + merge, MLA's W_UV and the output projection on the owned
+//   heads, all-reduce over N; norm, dense SwiGLU or router + local experts + shared experts, all-reduce over
+//   N.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "roofline/phases.hpp"
+#include "roofline/sharding.hpp"
+#include "roofline/system_spec.hpp"
+
+namespace helix {
+
+/// y [m, n] = x [m, k] W^T, `matrices` times (per-head products).
+struct GemmShape {
+  std::int64_t m = 0, n = 0, k = 0, matrices = 1;
+};
+
+/// Flash-decode of `batch` requests over `tokens` local tokens each.
+struct AttentionShape {
+  AttentionKind kind = AttentionKind::gqa;
+  std::int64_t batch = 0, q_heads = 0, kv_heads = 0, head_dim = 0, v_dim = 0, tokens = 0;
+};
+
+/// Routed experts of one rank: `pairs` of (token, local expert), spread over `active_experts` distinct ones.
+struct MoeShape {
+  std::int64_t tokens = 0, hidden = 0, ffn = 0, local_experts = 0;
+  double active_experts = 0, pairs = 0;
+};
+
+struct ElementwiseShape {};
+
+struct CollectiveShape {
+  Collective op = Collective::all_reduce;
+  int group = 1;
+  double payload_bytes = 0;  // in the convention of `Collective`
+};
+
+using OpShape = std::variant<GemmShape, AttentionShape, MoeShape, ElementwiseShape, CollectiveShape>;
+
+struct DramBytes {
+  double weights = 0, kv = 0, activations = 0;
+  double total() const { return weights + kv + activations; }
+};
+
+struct Op {
+  std::string_view name{};
+  Phase phase = Phase::attn;
+  OpShape shape{};
+  DType dtype = DType::bf16;  // of the weights or the KV cache
+  DramBytes bytes{};          // of one execution
+  double flops = 0;
+  double wire_bytes = 0;  // sent by this rank
+  double count = 1;       // executions in one step
+};
+
+/// Distinct experts among `local` of `experts` that `tokens` draws of `top_k` different experts touch on
+/// average: each expert is missed by a token with probability 1 - k / E, so local (1 - (1 - k / E)^tokens).
+double expected_active_experts(std::int64_t local, std::int64_t experts, std::int64_t top_k,
+                               std::int64_t tokens);
+
+/// Requests that the ranks of a stage work on at a time: with pp stages, pp such micro-batches are in flight.
+std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape);
+
+// One layer's ops (count = 1 each, except those repeated for every HOP-B micro-batch), and those of the head.
+std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const Sharding& sharding,
+                              const DecodeShape& shape);
+std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& sharding, const DecodeShape& shape);
+/// Embedding, final norm, LM head, choice of the token.
+std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+
+/// How often the busiest rank executes a layer of a kind in one step: layers of that kind / pp for each of
+/// the pp micro-batches, rounded up to whole layers per stage.
+double layer_repeats(const ModelSpec& model, const Sharding& sharding, const LayerGroup& group);
+
+/// The whole step: the ops above with their counts.
+std::vector<Op> decode_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+
+}  // namespace helix

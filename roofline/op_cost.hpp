@@ -1,0 +1,22 @@
+// What an op of the decode step costs on a system.
+#pragma once
+
+#include "roofline/decode_ops.hpp"
+#include "roofline/system_spec.hpp"
+
+namespace helix {
+
+/// The terms of one execution. `total_us` is less than their sum where memory and arithmetic overlap.
+struct OpTime {
+  double dram_us = 0, compute_us = 0, fixed_us = 0, comm_us = 0;
+  double total_us = 0;
+};
+
+/// Throws UsageError if the system has no figures for the op.
+OpTime op_time(const Op& op, const SystemSpec& system);
+
+/// HOP-B [P 2.1.3]: `micro_batches` times compute, each followed by communication that overlaps the next
+/// compute. The communication channel takes one message at a time.
+double pipelined_us(double compute_us, double comm_us, double micro_batches);
+
+}  // namespace helix

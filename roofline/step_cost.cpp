@@ -1,0 +1,68 @@
+#include "roofline/step_cost.hpp"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "roofline/op_cost.hpp"
+
+namespace helix {
+
+void StepCost::add(const StepCost& other, double times) {
+  for (std::size_t p = 0; p < phase_count; ++p) phases.us[p] += times * other.phases.us[p];
+  dram_us += times * other.dram_us;
+  compute_us += times * other.compute_us;
+  latency_us += times * other.latency_us;
+  comm_us += times * other.comm_us;
+  weight_bytes += times * other.weight_bytes;
+  kv_bytes += times * other.kv_bytes;
+  wire_bytes += times * other.wire_bytes;
+}
+
+StepCost cost_of(std::span<const Op> ops, const SystemSpec& system) {
+  StepCost cost;
+  double micro_batches = 1;
+  for (const Op& op : ops) {
+    const OpTime t = op_time(op, system);
+    cost.phases[op.phase] += op.count * t.total_us;
+    cost.dram_us += op.count * t.dram_us;
+    cost.compute_us += op.count * t.compute_us;
+    cost.latency_us += op.count * t.fixed_us;
+    cost.comm_us += op.count * t.comm_us;
+    cost.weight_bytes += op.count * op.bytes.weights;
+    cost.kv_bytes += op.count * op.bytes.kv;
+    cost.wire_bytes += op.count * op.wire_bytes;
+    if (op.phase == Phase::a2a) micro_batches = op.count;
+  }
+  if (micro_batches > 1) {
+    const double compute = cost.phases[Phase::attn] + cost.phases[Phase::merge];
+    double& exchange = cost.phases[Phase::a2a];
+    const double exposed =
+        pipelined_us(compute / micro_batches, exchange / micro_batches, micro_batches) - compute;
+    cost.comm_us -= exchange - exposed;
+    exchange = exposed;
+  }
+  return cost;
+}
+
+Prediction summarise(const StepCost& step, const MemoryModel& memory, const Sharding& sharding,
+                     const DecodeShape& shape, const SystemSpec& system) {
+  const std::array terms{std::pair{step.dram_us, Bound::dram}, std::pair{step.compute_us, Bound::compute},
+                         std::pair{step.latency_us, Bound::latency}, std::pair{step.comm_us, Bound::comm}};
+  const double ttl_us = step.phases.total();
+  const double tokens_per_s = static_cast<double>(shape.batch) / ttl_us * 1e6;
+  return {.roofline_ttl_us = (step.weight_bytes + step.kv_bytes) / system.roofline_bytes_per_s() * 1e6,
+          .model_ttl_us = ttl_us,
+          .phases = step.phases,
+          .bound = std::max_element(terms.begin(), terms.end())->second,
+          .exposed_comm_us = step.comm_us,
+          .tokens_per_s_user = 1e6 / ttl_us,
+          .tokens_per_s_gpu = tokens_per_s / sharding.ranks(),
+          .kv_bytes_per_rank = step.kv_bytes,
+          .weight_bytes_per_rank = step.weight_bytes,
+          .comm_bytes_per_rank = step.wire_bytes,
+          .memory_bytes_per_rank = memory.bytes(shape.batch),
+          .max_batch = memory.max_batch(system.dram.capacity_bytes)};
+}
+
+}  // namespace helix

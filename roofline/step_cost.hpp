@@ -1,0 +1,28 @@
+// Costs of sequences of ops, which add up to a decode step.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "roofline/decode_ops.hpp"
+#include "roofline/memory.hpp"
+#include "roofline/predict.hpp"
+
+namespace helix {
+
+struct StepCost {
+  PhaseTimes phases;
+  // The same time by what takes it; where terms overlap inside a kernel they add up to more.
+  double dram_us = 0, compute_us = 0, latency_us = 0, comm_us = 0;
+  double weight_bytes = 0, kv_bytes = 0, wire_bytes = 0;
+
+  void add(const StepCost& other, double times);
+};
+
+/// Attention's all-to-all counts only as far as nothing hides it (HOP-B).
+StepCost cost_of(std::span<const Op> ops, const SystemSpec& system);
+
+Prediction summarise(const StepCost& step, const MemoryModel& memory, const Sharding& sharding,
+                     const DecodeShape& shape, const SystemSpec& system);
+
+}  // namespace helix
