@@ -90,8 +90,9 @@ std::uint64_t key_of(std::uint64_t seed, Tensor tensor, std::int64_t layer, std:
 ///    relative error of the output), hence smaller queries and keys, and decoded values weigh no more than
 ///    those of the history;
 ///  - the router's is rounded up to 1 to 2, that its probabilities differ as in a trained model.
-float scale_of(const ModelSpec& model, Tensor tensor, std::int64_t fan_in) {
-  const bool mla = model.attention.kind == AttentionKind::mla;
+float scale_of(Tensor tensor, Dims dims) {
+  // w_uk is used transposed in effect: k_nope = w_uk^T c sums over the latent.
+  const std::int64_t fan_in = tensor == Tensor::w_uk ? dims.rows : dims.cols;
   const float unit = synthetic::weight_scale(fan_in);
   switch (tensor) {
     case Tensor::embedding:
@@ -100,7 +101,6 @@ float scale_of(const ModelSpec& model, Tensor tensor, std::int64_t fan_in) {
       return std::exp2(std::ceil(0.5f * std::log2(3.0f / static_cast<float>(fan_in))));
     case Tensor::q:
     case Tensor::q_b:
-      return unit * (mla ? 0.25f : 0.5f);
     case Tensor::k:
     case Tensor::v:
       return unit * 0.5f;
@@ -118,7 +118,7 @@ WeightSlice whole_tensor(const ModelSpec& model, std::uint64_t seed, Tensor tens
   return {.key = key_of(seed, tensor, layer, index),
           .rows = dims.rows,
           .cols = dims.cols,
-          .scale = scale_of(model, tensor, dims.cols)};
+          .scale = scale_of(tensor, dims)};
 }
 
 std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor, std::int64_t layer) {

@@ -192,6 +192,14 @@ TEST_CASE("attention by hand: weights 3/4 and 1/4") {
   CHECK(first_difference(cache.attend(q, 0.0), Vector{6, 6, 150, 150}, kFp64) == "");
 }
 
+TEST_CASE("appended tokens are kept as they are, or as fp8 holds them") {
+  for (const DType dtype : {DType::bf16, DType::fp8}) {
+    RequestCache cache({.kv_heads = 1, .head_dim = 1, .v_dim = 2, .dtype = dtype}, 1, 0, 0, 0);
+    cache.append(Vector{1}, Vector{1.03, 1000});  // fp8 has 1, 1.125, ... 448
+    CHECK(cache.attend(Vector{1}, 1.0) == (dtype == DType::fp8 ? Vector{1, 448} : Vector{1.03, 1000}));
+  }
+}
+
 TEST_CASE("the reference reads the history that synthetic.hpp defines") {
   const DType dtype = GENERATE(DType::bf16, DType::fp8);
   const auto stored = [&](std::uint64_t key, std::int64_t row, std::uint32_t col) {
