@@ -66,9 +66,9 @@ inline __mmask16 output_mask(std::int64_t left) {
   return static_cast<__mmask16>(left >= 16 ? 0xffff : left <= 0 ? 0 : (1 << left) - 1);
 }
 
-HELIX_INLINE_AVX512 void prefetch_ahead(const std::byte* from, std::int64_t bytes, std::int64_t distance) {
-  for (std::int64_t i = 0; i < bytes; i += 64)
-    _mm_prefetch(reinterpret_cast<const char*>(from) + distance + i, _MM_HINT_T1);
+/// One cache line to the second level cache.
+inline void prefetch(const std::byte* line) {
+  _mm_prefetch(reinterpret_cast<const char*>(line), _MM_HINT_T1);
 }
 
 }  // namespace helix::cpu

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "kernels/cpu/isa.hpp"
 #include "kernels/cpu/linear.hpp"
@@ -14,11 +15,23 @@
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/synthetic.hpp"
 
-#ifndef HELIX_CPU_COLUMN_STEP
-#define HELIX_CPU_COLUMN_STEP
+#ifndef HELIX_CPU_FILL_WEIGHT_COMMON  // once for all targets
+#define HELIX_CPU_FILL_WEIGHT_COMMON
 namespace helix::cpu {
+namespace {
+
 constexpr std::uint32_t column_step = 0x9e3779b9u;  // of synthetic::unit_value
-}
+
+// What a tile of 16 outputs is made of: start[output] is row key + first column * column_step; outputs that
+// do not exist have keep = 0, others all ones.
+struct TileSource {
+  std::uint32_t start[packing::tile_outputs];
+  std::uint32_t keep[packing::tile_outputs];
+  float scale[packing::tile_outputs];
+};
+
+}  // namespace
+}  // namespace helix::cpu
 #endif
 
 HWY_BEFORE_NAMESPACE();
@@ -67,43 +80,70 @@ HWY_INLINE hn::VFromD<DU> fp8_byte(DU du, VF v) {
       sign, hn::BitCast(du, hn::IfThenElse(is_normal, hn::BitCast(di, normal), hn::BitCast(di, subnormal))));
 }
 
-// One panel: start[output] is row key + first column * column_step; outputs past n have scale 0 and are
-// masked.
-void fill_panel(const std::uint32_t* start, const float* scale, std::int64_t outputs, std::int64_t k,
-                DType dtype, std::byte* panel) {
-  const hn::CappedTag<std::uint32_t, 16> du;
-  const hn::RebindToFloat<decltype(du)> df;
+// Values of inputs (input, input + 1) for the outputs from `output` on.
+template <class DU>
+struct InputPair {
+  hn::VFromD<hn::RebindToFloat<DU>> first, second;
+
+  HWY_INLINE InputPair(DU du, const TileSource& source, std::int64_t output, std::int64_t input) {
+    const hn::RebindToFloat<DU> df;
+    const auto scale = hn::LoadU(df, source.scale + output);
+    const auto position = hn::Add(hn::LoadU(du, source.start + output),
+                                  hn::Set(du, static_cast<std::uint32_t>(input) * column_step));
+    first = value(du, position, scale);
+    second = value(du, hn::Add(position, hn::Set(du, column_step)), scale);
+  }
+};
+
+// Which halves of a pair of inputs exist.
+HWY_INLINE std::uint32_t existing(std::int64_t input, std::int64_t k, std::uint32_t both,
+                                  std::uint32_t first) {
+  return input + 1 < k ? both : input < k ? first : 0u;
+}
+
+void fill_bf16_tile(const TileSource& source, std::int64_t input0, std::int64_t k, std::byte* tile) {
+  const hn::CappedTag<std::uint32_t, packing::tile_outputs> du;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(du));
-  HWY_ALIGN std::uint32_t valid[packing::panel_outputs];
-  for (std::int64_t o = 0; o < packing::panel_outputs; ++o) valid[o] = o < outputs ? 0xffffffffu : 0;
-  HWY_ALIGN std::uint32_t bits[packing::tile_outputs];
+  for (std::int64_t row = 0; row < packing::tile_rows; ++row, tile += 64) {
+    const std::int64_t input = input0 + 2 * row;
+    const auto inputs = hn::Set(du, existing(input, k, 0xffffffffu, 0xffffu));
+    for (std::int64_t output = 0; output < packing::tile_outputs; output += lanes) {
+      const InputPair pair(du, source, output, input);
+      const auto keep = hn::And(inputs, hn::LoadU(du, source.keep + output));
+      hn::StoreU(hn::And(bf16_pair(du, pair.first, pair.second), keep), du,
+                 reinterpret_cast<std::uint32_t*>(tile + output * 4));
+    }
+  }
+}
+
+void fill_fp8_tile(const TileSource& source, std::int64_t input0, std::int64_t k, std::byte* tile) {
+  const hn::CappedTag<std::uint32_t, packing::tile_outputs> du;
+  const hn::Rebind<std::uint16_t, decltype(du)> d_pair;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(du));
+  HWY_ALIGN std::uint16_t rows[2][packing::tile_outputs];
+  for (std::int64_t row = 0; row < packing::tile_rows; ++row) {
+    const std::int64_t input = input0 + 2 * row;
+    const auto inputs = hn::Set(du, existing(input, k, 0xffffu, 0xffu));
+    for (std::int64_t output = 0; output < packing::tile_outputs; output += lanes) {
+      const InputPair pair(du, source, output, input);
+      const auto keep = hn::And(inputs, hn::LoadU(du, source.keep + output));
+      const auto bytes = hn::Or(fp8_byte(du, pair.first), hn::ShiftLeft<8>(fp8_byte(du, pair.second)));
+      hn::StoreU(hn::TruncateTo(d_pair, hn::And(bytes, keep)), d_pair, rows[row % 2] + output);
+    }
+    if (row % 2 == 0) continue;
+    for (int group = 0; group < 4; ++group, tile += 16) {
+      std::memcpy(tile, rows[0] + 4 * group, 8);
+      std::memcpy(tile + 8, rows[1] + 4 * group, 8);
+    }
+  }
+}
+
+void fill_panel(const std::array<TileSource, 2>& sources, std::int64_t k, DType dtype, std::byte* panel) {
+  const auto fill_tile = dtype == DType::fp8 ? fill_fp8_tile : fill_bf16_tile;
   for (std::int64_t block = 0; block < packing::blocks(k); ++block) {
-    for (std::int64_t o = 0; o < packing::panel_outputs; o += lanes) {
-      const std::int64_t tile = block * 2 + o / packing::tile_outputs;
-      std::byte* out = panel + tile * packing::tile_values * packing::bytes_per_weight(dtype);
-      const auto scales = hn::LoadU(df, scale + o);
-      const auto mask = hn::LoadU(du, valid + o);
-      for (std::int64_t p = 0; p < packing::tile_rows; ++p) {
-        const std::int64_t input = block * packing::block_inputs + 2 * p;
-        auto position =
-            hn::Add(hn::LoadU(du, start + o), hn::Set(du, static_cast<std::uint32_t>(input) * column_step));
-        const auto first = value(du, position, scales);
-        const auto second = value(du, hn::Add(position, hn::Set(du, column_step)), scales);
-        const std::uint32_t inputs_left = input + 1 < k ? 0xffffffffu : input < k ? 0x0000ffffu : 0u;
-        const std::int64_t in_tile = o % packing::tile_outputs;
-        if (dtype == DType::bf16) {
-          const auto pair = hn::And(bf16_pair(du, first, second), hn::And(mask, hn::Set(du, inputs_left)));
-          hn::StoreU(pair, du, reinterpret_cast<std::uint32_t*>(out + p * 64 + in_tile * 4));
-          continue;
-        }
-        const auto pair = hn::Or(fp8_byte(du, first), hn::ShiftLeft<16>(fp8_byte(du, second)));
-        hn::StoreU(hn::And(pair, hn::And(mask, hn::Set(du, inputs_left))), du, bits);
-        for (std::int64_t i = 0; i < lanes; ++i) {
-          std::byte* at = out + packing::index_in_tile(in_tile + i, 2 * p, dtype);
-          at[0] = static_cast<std::byte>(bits[i]);
-          at[1] = static_cast<std::byte>(bits[i] >> 16);
-        }
-      }
+    for (const TileSource& source : sources) {
+      fill_tile(source, block * packing::block_inputs, k, panel);
+      panel += packing::tile_values * packing::bytes_per_weight(dtype);
     }
   }
 }
@@ -150,21 +190,22 @@ void fill_weight(const PackedWeight& weight, std::int64_t index, std::span<const
     const Range mine = split(packing::panels(weight.n), thread, team);
     const auto fill = &HWY_DYNAMIC_DISPATCH(fill_panel);
     for (std::int64_t panel = mine.begin; panel < mine.end; ++panel) {
-      std::array<std::uint32_t, packing::panel_outputs> start{};
-      std::array<float, packing::panel_outputs> scale{};
+      std::array<TileSource, 2> sources{};
       const std::int64_t begin = panel * packing::panel_outputs;
       const std::int64_t outputs = std::min(packing::panel_outputs, weight.n - begin);
       std::int64_t slice_begin = 0;
       for (const WeightSlice& slice : slices) {
         const std::int64_t slice_end = slice_begin + slice.rows;
         for (std::int64_t o = std::max(begin, slice_begin); o < std::min(begin + outputs, slice_end); ++o) {
-          start[static_cast<std::size_t>(o - begin)] = start_of(slice, o - slice_begin);
-          scale[static_cast<std::size_t>(o - begin)] = slice.scale;
+          TileSource& source = sources[static_cast<std::size_t>((o - begin) / packing::tile_outputs)];
+          const std::int64_t i = (o - begin) % packing::tile_outputs;
+          source.start[i] = start_of(slice, o - slice_begin);
+          source.scale[i] = slice.scale;
+          source.keep[i] = 0xffffffffu;
         }
         slice_begin = slice_end;
       }
-      fill(start.data(), scale.data(), outputs, weight.k, weight.dtype,
-           data + panel * packing::panel_bytes(weight.k, weight.dtype));
+      fill(sources, weight.k, weight.dtype, data + panel * packing::panel_bytes(weight.k, weight.dtype));
     }
   });
 }

@@ -1,5 +1,6 @@
 #include "kernels/cpu/linear.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -35,25 +36,29 @@ class PackingBuffer {
 };
 thread_local PackingBuffer packing_buffer;
 
-inline void assign(BF16& to, BF16 from) {
-  to = from;
+inline void copy(const BF16* from, std::int64_t count, BF16* to) {
+  std::copy_n(from, count, to);
 }
-inline void assign(float& to, BF16 from) {
-  to = to_float(from);
+inline void copy(const BF16* from, std::int64_t count, float* to) {
+  std::transform(from, from + count, to, [](BF16 v) { return to_float(v); });
 }
 
 // Row `row` of packed.m (or padding after it) in the layout of PackedRows.
 template <class T>
 void pack_row(const PackedRows& packed, const Rows& rows, std::int64_t k, std::int64_t row) {
-  auto* out = const_cast<T*>(packed.tile<T>(row / PackedRows::tile_rows, 0)) +
-              row % PackedRows::tile_rows * packing::block_inputs;
-  const BF16* x = row < rows.m ? rows.row(row) : nullptr;
-  for (std::int64_t block = 0; block < packed.blocks; ++block) {
-    const std::int64_t valid =
-        x == nullptr ? 0 : std::min(packing::block_inputs, k - block * packing::block_inputs);
-    for (std::int64_t i = 0; i < valid; ++i) assign(out[i], x[block * packing::block_inputs + i]);
-    for (std::int64_t i = valid; i < packing::block_inputs; ++i) assign(out[i], BF16{});
-    out += packed.row_stride() * packing::block_inputs;
+  constexpr std::int64_t width = packing::block_inputs;
+  auto* out =
+      const_cast<T*>(packed.tile<T>(row / PackedRows::tile_rows, 0)) + row % PackedRows::tile_rows * width;
+  const std::int64_t step = packed.row_stride() * width;
+  std::int64_t valid = row < rows.m ? k : 0;
+  const BF16* x = valid > 0 ? rows.row(row) : nullptr;
+  for (std::int64_t block = 0; block < packed.blocks; ++block, valid -= width, out += step) {
+    if (valid >= width) {
+      copy(x + block * width, width, out);
+      continue;
+    }
+    std::fill_n(out, width, T{});
+    if (valid > 0) copy(x + block * width, valid, out);
   }
 }
 

@@ -34,18 +34,22 @@ HELIX_TARGET_AVX512 void multiply(const PackedRows& x, std::int64_t row, const s
   for (int r = 0; r < rows; ++r) c[r][0] = c[r][1] = _mm512_setzero_ps();
   [[maybe_unused]] const Fp8Decoder decode;
   for (std::int64_t b = 0; b < x.blocks; ++b, a += a_step, panel += 2 * tile_bytes) {
-    if (row == 0) prefetch_ahead(panel, 2 * tile_bytes, prefetch_bytes);
-    if constexpr (dtype == DType::bf16) {
-      for (int p = 0; p < packing::tile_rows; ++p)
-        accumulate<rows>(a + 2 * p, _mm512_loadu_si512(panel + 64 * p),
-                         _mm512_loadu_si512(panel + tile_bytes + 64 * p), c);
-    } else {
-      for (int p = 0; p < packing::tile_rows; p += 2) {
+    constexpr int step = dtype == DType::fp8 ? 2 : 1;  // rows in a line
+    for (int p = 0; p < packing::tile_rows; p += step) {
+      const std::byte* line0 = panel + 64 * (p / step);
+      const std::byte* line1 = line0 + tile_bytes;
+      if (row == 0) {
+        prefetch(line0 + prefetch_bytes);
+        prefetch(line1 + prefetch_bytes);
+      }
+      if constexpr (dtype == DType::fp8) {
         __m512i w00, w01, w10, w11;
-        decode(panel + 32 * p, w00, w01);
-        decode(panel + tile_bytes + 32 * p, w10, w11);
+        decode(line0, w00, w01);
+        decode(line1, w10, w11);
         accumulate<rows>(a + 2 * p, w00, w10, c);
         accumulate<rows>(a + 2 * p + 2, w01, w11, c);
+      } else {
+        accumulate<rows>(a + 2 * p, _mm512_loadu_si512(line0), _mm512_loadu_si512(line1), c);
       }
     }
   }

@@ -65,8 +65,8 @@ struct Problem {
     cpu::moe_experts(batch, top_k, x.data(), routing.ids.data(), routing.weights.data(), first,
                      gate_up.packed(), down.packed(), with_shared ? shared.data() : nullptr, out.data(),
                      scratch.data(), threads);
-    for (std::size_t i = bytes; i < scratch.size(); ++i) REQUIRE(scratch[i] == std::byte{0xff});
-    for (std::size_t i = out.size() - 64; i < out.size(); ++i) REQUIRE(out[i].bits == bf16_nan().bits);
+    REQUIRE(std::count(scratch.end() - guard, scratch.end(), std::byte{0xff}) == guard);
+    REQUIRE(std::count_if(out.end() - 64, out.end(), [](BF16 v) { return v.bits == bf16_nan().bits; }) == 64);
     out.resize(out.size() - 64);
     return out;
   }
