@@ -1,5 +1,5 @@
 #pragma once
 #include "sweeps/sweep_request.hpp"
 namespace helix {
-int run_predict(const PredictRequest& request);
+inline int run_predict(const PredictRequest&) { return 3; }
 }
