@@ -202,6 +202,16 @@ TEST_CASE("a killed run is continued: the torn row is dropped, finished rows sta
   CHECK(read(scratch.path / "samples.csv") == samples);
 }
 
+TEST_CASE("a run that ended before its first row can be continued") {
+  ScratchDirectory scratch;
+  { RunDirectory before_calibration(scratch.path, false); }
+  RunDirectory run(scratch.path, true);
+  run.begin(nlohmann::ordered_json::object());
+  run.append(measured_row(4, 1000));
+  run.finish(nlohmann::ordered_json::object());
+  CHECK(read(scratch.path / "results.csv") == golden_header + golden_measured);
+}
+
 TEST_CASE("directories that are no use are refused in one line") {
   ScratchDirectory scratch;
   fs::create_directories(scratch.path);
