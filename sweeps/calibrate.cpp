@@ -140,15 +140,15 @@ KernelRate probe_gemm(Backend& backend, const Prober& prober, const ColdMemory& 
   return fit(KernelFamily::gemm, DType::bf16, fixed, probes);
 }
 
-/// Experts [2 ffn, hidden] and [hidden, ffn], `tokens` with six experts each, no expert chosen twice.
+/// Experts [2 ffn, hidden] and [hidden, ffn]: six that one token chose, and six that eight tokens chose
+/// alike.
 KernelRate probe_moe(Backend& backend, const Prober& prober, const ColdMemory& cold, std::int64_t hidden,
                      std::int64_t ffn) {
   constexpr std::int64_t top_k = 6, widest = 8;
-  const PackedWeight up = cold.matrices(backend, 2 * ffn, hidden);
-  const PackedWeight down = cold.matrices(backend, hidden, ffn);
-  const std::int64_t experts = std::min(up.count, down.count);
-  PackedWeight gate_up = up, downs = down;
-  gate_up.count = downs.count = experts;
+  PackedWeight gate_up = cold.matrices(backend, 2 * ffn, hidden);
+  PackedWeight down = cold.matrices(backend, hidden, ffn);
+  const std::int64_t experts = std::max(top_k, std::min(gate_up.count, down.count));
+  gate_up.count = down.count = experts;
 
   auto x = backend.allocate(static_cast<std::size_t>(widest * hidden) * sizeof(BF16));
   auto y = backend.allocate(static_cast<std::size_t>(widest * hidden) * sizeof(BF16));
@@ -166,20 +166,20 @@ KernelRate probe_moe(Backend& backend, const Prober& prober, const ColdMemory& c
       // Consecutive calls walk through the experts; those before first_expert are not local and cost nothing.
       for (std::size_t i = 0; i < chosen.size(); ++i) {
         chosen[i] =
-            static_cast<std::int32_t>((call * batch * top_k + static_cast<std::int64_t>(i)) % experts);
+            static_cast<std::int32_t>((call * top_k + static_cast<std::int64_t>(i) % top_k) % experts);
       }
       backend.copy_to_device(ids->data(), chosen.data(), chosen.size() * sizeof(std::int32_t));
       backend.moe_experts(batch, top_k, in, reinterpret_cast<const std::int32_t*>(ids->data()),
-                          reinterpret_cast<const float*>(weights->data()), first_expert, gate_up, downs,
+                          reinterpret_cast<const float*>(weights->data()), first_expert, gate_up, down,
                           nullptr, reinterpret_cast<BF16*>(y->data()), scratch->data());
     });
   };
   const double fixed = time(1, experts);
   std::vector<Probe> probes;
-  for (std::int64_t batch : {std::int64_t{1}, std::int64_t{2}}) {
-    const auto pairs = static_cast<double>(std::min(batch * top_k, experts));
-    const double values = 3.0 * static_cast<double>(hidden * ffn);
-    probes.push_back({.bytes = pairs * 2 * values, .flops = pairs * 2 * values, .us = time(batch, 0)});
+  for (std::int64_t batch : {std::int64_t{1}, widest}) {
+    const double values = 3.0 * static_cast<double>(top_k * hidden * ffn);
+    probes.push_back(
+        {.bytes = 2 * values, .flops = 2 * values * static_cast<double>(batch), .us = time(batch, 0)});
   }
   return fit(KernelFamily::moe, DType::bf16, fixed, probes);
 }
