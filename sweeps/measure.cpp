@@ -9,8 +9,13 @@
 namespace helix {
 namespace {
 
-constexpr int warmup_steps = 2;
-constexpr int phase_steps = 5;
+/// How many steps a pass takes: at least `least`, then until `seconds` are over, at most `most`.
+struct Effort {
+  int least, most;
+  double seconds;
+};
+constexpr Effort warmup{1, 5, 0.1};
+constexpr Effort phase_pass{2, 9, 0.5};
 
 void make_room(DecodeEngine& engine) {
   if (engine.steps_done() == engine.steps_before_rewind()) engine.rewind();
@@ -25,6 +30,18 @@ void run_step(DecodeEngine& engine, Backend& backend, ObserverClock& clock, MPI_
   clock.start();
   engine.step(clock);
   backend.synchronize();
+}
+
+/// Calls `step` as often as the effort says; rank 0's clock decides for all.
+template <class Step>
+void repeat(const Effort& effort, MPI_Comm instance, Step step) {
+  const double begin = MPI_Wtime();
+  for (int done = 0, go_on = 1; go_on != 0;) {
+    step();
+    ++done;
+    go_on = done < effort.least || (done < effort.most && MPI_Wtime() - begin < effort.seconds) ? 1 : 0;
+    HELIX_MPI(MPI_Bcast(&go_on, 1, MPI_INT, 0, instance));
+  }
 }
 
 std::vector<double> sample_steps(DecodeEngine& engine, Backend& backend, LayerClock& clock,
@@ -50,7 +67,7 @@ PhaseTimes phase_times(DecodeEngine& engine, Backend& backend, PhaseClock& clock
   int rank = 0;
   HELIX_MPI(MPI_Comm_rank(instance, &rank));
   std::array<std::vector<double>, phase_count> series;
-  for (int i = 0; i < phase_steps; ++i) {
+  repeat(phase_pass, instance, [&] {
     run_step(engine, backend, clock, instance);
     PhaseTimes times = clock.stop();
     struct {
@@ -60,7 +77,7 @@ PhaseTimes phase_times(DecodeEngine& engine, Backend& backend, PhaseClock& clock
     HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &slowest, 1, MPI_DOUBLE_INT, MPI_MAXLOC, instance));
     HELIX_MPI(MPI_Bcast(times.us.data(), static_cast<int>(phase_count), MPI_DOUBLE, slowest.rank, instance));
     for (std::size_t p = 0; p < phase_count; ++p) series[p].push_back(times.us[p]);
-  }
+  });
   PhaseTimes result;
   for (std::size_t p = 0; p < phase_count; ++p) result.us[p] = median(series[p]);
   return result;
@@ -87,7 +104,7 @@ Measurement measure(DecodeEngine& engine, Backend& backend, const ModelSpec& mod
                     const StoppingLimits& limits, MPI_Comm instance) {
   LayerClock clock(depth_weights(model, layers));
   engine.rewind();
-  for (int i = 0; i < warmup_steps; ++i) run_step(engine, backend, clock, instance);
+  repeat(warmup, instance, [&] { run_step(engine, backend, clock, instance); });
 
   Measurement result;
   result.samples_us = sample_steps(engine, backend, clock, limits, instance, result.stop);

@@ -11,7 +11,7 @@
 namespace helix {
 
 struct VerifyOptions {
-  std::int64_t steps = 2;         // decode steps from step 0 on
+  std::int64_t steps = 1;         // decode steps from step 0 on
   std::int64_t depth = 1;         // layers to run
   std::int64_t max_requests = 2;  // requests do not see each other, so a few of the batch are followed
   /// Steps before this one only advance both sides; from it on their logits are compared.
