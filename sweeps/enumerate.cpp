@@ -296,22 +296,42 @@ void for_each_point(const SweepSpace& space, const ModelTable& models, const Swe
   }
 }
 
+namespace {
+
+/// Where a block names no width at all, it means the launch as it is: of its points only those of the most
+/// ranks.
+void keep_largest(const SweepSpace& space, std::vector<SweepPoint>& points) {
+  const auto unset = [](const Choice& choice) { return choice.kind == Choice::Kind::unset; };
+  for (const Choice* choice : {&space.ranks, &space.kvp, &space.tpa, &space.pp, &space.dp}) {
+    if (!unset(*choice)) return;
+  }
+  int most = 0;
+  for (const SweepPoint& point : points) {
+    if (point.skip_reason.empty()) most = std::max(most, point.config.sharding.ranks());
+  }
+  std::erase_if(points, [&](const SweepPoint& point) { return point.config.sharding.ranks() < most; });
+}
+
+}  // namespace
+
 std::vector<SweepPoint> enumerate(const std::vector<SweepSpace>& blocks, const ModelTable& models,
                                   const SweepDefaults& defaults, std::int64_t world_ranks) {
   std::vector<SweepPoint> points;
   std::set<std::string> seen;
   std::int64_t smallest_launch = std::numeric_limits<std::int64_t>::max();
   for (const SweepSpace& block : blocks) {
-    for_each_point(block, models, defaults, [&](const SweepPoint& found) {
-      if (!seen.insert(configuration_id(found.config)).second) return;
-      SweepPoint point = found;
+    std::vector<SweepPoint> of_block;
+    for_each_point(block, models, defaults, [&](const SweepPoint& found) { of_block.push_back(found); });
+    keep_largest(block, of_block);
+    for (SweepPoint& point : of_block) {
+      if (!seen.insert(configuration_id(point.config)).second) continue;
       const std::int64_t ranks = point.config.sharding.ranks();
       smallest_launch = std::min(smallest_launch, ranks);
       if (ranks > world_ranks && point.skip_reason.empty()) {
         point.skip_reason = fmt::format("needs {} MPI ranks, this launch has {}", ranks, world_ranks);
       }
       points.push_back(std::move(point));
-    });
+    }
   }
   if (points.empty()) {
     throw UsageError(

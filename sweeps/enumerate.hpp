@@ -40,7 +40,8 @@ void for_each_point(const SweepSpace& space, const ModelTable& models, const Swe
                     const std::function<void(const SweepPoint&)>& visit);
 
 /// The points of all blocks, without repetitions, for a world of this many ranks; larger ones have a
-/// skip_reason. Throws UsageError if no point fits the world, naming the launch that would.
+/// skip_reason. A block without any width gives the grids of the whole launch (of as many of its ranks as
+/// admit one). Throws UsageError if no point fits the world, naming the launch that would.
 std::vector<SweepPoint> enumerate(const std::vector<SweepSpace>& blocks, const ModelTable& models,
                                   const SweepDefaults& defaults, std::int64_t world_ranks);
 
