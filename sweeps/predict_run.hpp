@@ -1,5 +1,0 @@
-#pragma once
-#include "sweeps/sweep_request.hpp"
-namespace helix {
-inline int run_predict(const PredictRequest&) { return 3; }
-}
