@@ -36,9 +36,14 @@ template <int kTile>
 inline void zero() {
   __asm__ volatile("tilezero %%tmm%c0" : : "i"(kTile));
 }
+/// Completes earlier stores as far as the compiler is concerned; due between writing memory and loading tiles
+/// from it.
+inline void publish() {
+  __asm__ volatile("" : : : "memory");
+}
 template <int kTile>
 inline void load(const void* from, std::int64_t stride_bytes) {
-  __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride_bytes), "i"(kTile) : "memory");
+  __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride_bytes), "i"(kTile));
 }
 template <int kTile>
 inline void store(void* to, std::int64_t stride_bytes) {

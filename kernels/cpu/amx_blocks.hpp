@@ -50,6 +50,7 @@ inline void zero_sums() {
 
 template <int kRows, int kColumns>
 inline void load_sums(const Tiles& c) {
+  publish();
   unrolled<kRows * kColumns>([&](auto i) { load<i()>(c.at(i / kColumns, i % kColumns), c.row); });
 }
 
@@ -66,18 +67,28 @@ inline void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const E
                     ? kRows <= 2 && kColumns <= 2
                     : kRows * kColumns <= 4 && (kShape == Shape::tall ? kColumns : kRows) == 1);
   constexpr int a_tiles = kShape == Shape::square ? 2 : kShape == Shape::tall ? 3 : 1, b_tiles = 4 - a_tiles;
+  publish();
+  const std::byte *a_at[kRows], *b_at[kColumns];
+  for (int i = 0; i < kRows; ++i) a_at[i] = a.at(i, 0);
+  for (int j = 0; j < kColumns; ++j) b_at[j] = b.at(j, 0);
+  const auto load_a = [&, row = a.row, along = a.along](auto i) {
+    load<4 + i() % a_tiles>(a_at[i()], row);
+    a_at[i()] += along;
+  };
+  const auto load_b = [&, row = b.row, along = b.along](auto j) {
+    load<4 + a_tiles + j() % b_tiles>(b_at[j()], row);
+    b_at[j()] += along;
+  };
   for (std::int64_t k = 0; k < steps; ++k) {
     each_step();
     // The operand that does not take turns first.
-    if constexpr (kShape == Shape::wide) load<4>(a.at(0, k), a.row);
-    if constexpr (kShape != Shape::wide)
-      unrolled<kColumns>([&](auto j) { load<4 + a_tiles + j() % b_tiles>(b.at(j, k), b.row); });
+    if constexpr (kShape == Shape::wide) load_a(std::integral_constant<int, 0>());
+    if constexpr (kShape != Shape::wide) unrolled<kColumns>(load_b);
     unrolled<kRows>([&](auto i) {
-      if constexpr (kShape != Shape::wide) load<4 + i() % a_tiles>(a.at(i, k), a.row);
+      if constexpr (kShape != Shape::wide) load_a(i);
       unrolled<kColumns>([&](auto j) {
-        constexpr int b_tile = 4 + a_tiles + j() % b_tiles;
-        if constexpr (kShape == Shape::wide) load<b_tile>(b.at(j, k), b.row);
-        multiply_add<i() * kColumns + j(), 4 + i() % a_tiles, b_tile>();
+        if constexpr (kShape == Shape::wide) load_b(j);
+        multiply_add<i() * kColumns + j(), 4 + i() % a_tiles, 4 + a_tiles + j() % b_tiles>();
       });
     });
   }

@@ -21,7 +21,7 @@ namespace {
 
 using amx::Tiles;
 constexpr float infinity = std::numeric_limits<float>::infinity();
-constexpr std::int64_t value_group = 64;  // columns of V widened at a time: 32 KiB of a chunk
+constexpr std::int64_t value_group = 64;  // columns of V copied at a time
 
 struct AmxWorkspace {
   // Rows must not alias in L1.
@@ -29,6 +29,7 @@ struct AmxWorkspace {
 
   std::int64_t head_tiles,
       tile_heads;                // tiles of query heads, and heads in each; the last may have unused rows
+  std::int64_t k_values;         // of a segment's K
   std::uint16_t *q, *p, *k, *v;  // q: [head_tiles][head_dim / 32][tile_heads][32]
   float *scores, *o;
   float* max;                // of the unscaled scores
@@ -40,9 +41,10 @@ struct AmxWorkspace {
     tile_heads = (shape.heads + head_tiles - 1) / head_tiles;
     q = carver.take<std::uint16_t>(rows() * layout.head_dim);
     p = carver.take<std::uint16_t>(rows() * p_stride);
-    k = carver.take<std::uint16_t>(layout.fp8 ? std::min(layout.padded_tokens, chunk_tokens) * layout.head_dim
-                                              : 0);
-    v = carver.take<std::uint16_t>(chunk_tokens * value_group);
+    const std::int64_t slots = std::min(layout.padded_tokens, chunk_tokens);
+    k_values = layout.fp8 ? slots * layout.head_dim : 0;
+    k = carver.take<std::uint16_t>(2 * k_values);
+    v = carver.take<std::uint16_t>(head_tiles == 1 ? 2 * slots * value_group : chunk_tokens * value_group);
     scores = carver.take<float>(rows() * score_stride);
     o = carver.take<float>(rows() * layout.v_dim);
     max = carver.take<float>(shape.heads);
@@ -95,14 +97,9 @@ void widen_tiles(const std::byte* from, std::int64_t values, const Widen& widen,
   for (std::int64_t i = 0; i < values; i += 64) widen(from + i, to + i, to + i + 32);
 }
 
-void scores_of_segment(const UnitShape& shape, const AmxWorkspace& ws, const Segment& s, const Widen& widen,
-                       Prefetcher& next) {
+void scores_of_segment(const UnitShape& shape, const AmxWorkspace& ws, const Segment& s,
+                       const std::byte* pairs, Prefetcher& next) {
   const KvLayout& layout = shape.layout;
-  const std::byte* pairs = s.k;
-  if (layout.fp8) {
-    widen_tiles(s.k, s.slots * layout.head_dim, widen, ws.k);
-    pairs = reinterpret_cast<const std::byte*>(ws.k);
-  }
   const std::int64_t steps = layout.head_dim / 32, q_tile = ws.tile_heads * 64;
   const std::int64_t tiles = s.slots / 16;
   for (std::int64_t h = 0; h < ws.head_tiles; h += 2)
@@ -123,6 +120,23 @@ void scores_of_segment(const UnitShape& shape, const AmxWorkspace& ws, const Seg
       float* const scores = ws.scores + h * ws.score_stride + s.column;
       std::fill(scores + s.valid, scores + s.slots, -infinity);
     }
+}
+
+void scores_of_chunk(const UnitShape& shape, const Chunk& chunk, const AmxWorkspace& ws, const Widen& widen,
+                     Prefetcher& next) {
+  const auto widened = [&](int i) { return ws.k + i % 2 * ws.k_values; };
+  const auto widen_segment = [&](int i) {
+    if (!shape.layout.fp8 || i == chunk.count) return;
+    const Segment& s = chunk.segments[i];
+    widen_tiles(s.k, s.slots * shape.layout.head_dim, widen, widened(i));
+  };
+  widen_segment(0);
+  for (int i = 0; i < chunk.count; ++i) {
+    const Segment& s = chunk.segments[i];
+    widen_segment(i + 1);
+    const std::byte* const pairs = shape.layout.fp8 ? reinterpret_cast<const std::byte*>(widened(i)) : s.k;
+    scores_of_segment(shape, ws, s, pairs, next);
+  }
 }
 
 /// Scores of head h -> bf16 probabilities relative to the new maximum; returns the factor for earlier sums.
@@ -168,32 +182,42 @@ void copy_values(const KvLayout& layout, const Segment& s, std::int64_t d, std::
       to[t / granule * values + i / 16 * 16 * granule + t % granule / 2 * 32 + i % 16 * 2 + t % 2] = 0;
 }
 
+/// O += P V. V that cannot be used as it is is copied: for one tile of heads a segment ahead of its use, so
+/// that only two segments of it are ever in L1; for more a whole chunk first, which all of them use.
 void add_values(const UnitShape& shape, const Chunk& chunk, const AmxWorkspace& ws, const Widen& widen,
                 Prefetcher& next) {
   const KvLayout& layout = shape.layout;
   const std::int64_t v_dim = layout.v_dim;
   const std::int64_t granule = layout.granule, tile = granule * 32;  // bytes
+  const std::int64_t slots = std::min(layout.padded_tokens, chunk_tokens);
+  const bool one_by_one = ws.head_tiles == 1;
+  const auto is_copied = [&](const Segment& s) { return layout.fp8 || s.valid < s.slots; };
+  const auto copy_of = [&](int i) {
+    return ws.v + (one_by_one ? i % 2 * slots : chunk.segments[i].column) * value_group;
+  };
   for (std::int64_t d = 0; d < v_dim; d += value_group) {
     const std::int64_t width = std::min(value_group, v_dim - d);
-    for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s)
-      if (layout.fp8 || s->valid < s->slots)
-        copy_values(layout, *s, d, width, widen, ws.v + s->column * value_group);
+    const auto copy = [&](int i) {
+      if (i < chunk.count && is_copied(chunk.segments[i]))
+        copy_values(layout, chunk.segments[i], d, width, widen, copy_of(i));
+    };
+    for (int i = 0; i < (one_by_one ? 1 : chunk.count); ++i) copy(i);
     for (std::int64_t h = 0; h < ws.head_tiles; h += 2)
-      for (std::int64_t i = 0; i < width / 16;) {
-        const Tiles c{ws.o + h * ws.tile_heads * v_dim + d + i * 16, v_dim * 4, ws.tile_heads * v_dim * 4,
-                      64};
-        i += with_block(h, ws.head_tiles, i, width / 16, [&](auto shape_of_block, auto rows, auto columns) {
+      for (std::int64_t column = 0; column < width / 16;) {
+        const Tiles c{ws.o + h * ws.tile_heads * v_dim + d + column * 16, v_dim * 4,
+                      ws.tile_heads * v_dim * 4, 64};
+        column += with_block(h, ws.head_tiles, column, width / 16, [&](auto block, auto rows, auto columns) {
           amx::load_sums<rows(), columns()>(c);
-          for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s) {
-            const Tiles a{ws.p + h * ws.tile_heads * ws.p_stride + s->column, ws.p_stride * 2,
-                          ws.tile_heads * ws.p_stride * 2, granule * 2};
-            const bool copied = layout.fp8 || s->valid < s->slots;
+          for (int i = 0; i < chunk.count; ++i) {
+            if (one_by_one) copy(i + 1);
+            const Segment& s = chunk.segments[i];
+            const bool copied = is_copied(s);
             const std::byte* const pairs =
-                copied ? reinterpret_cast<const std::byte*>(ws.v + s->column * value_group)
-                       : s->v + d / 16 * tile;
-            const Tiles b{pairs + i * tile, 64, tile, (copied ? width : v_dim) / 16 * tile};
-            amx::multiply<shape_of_block(), rows(), columns()>(a, b, s->slots / granule,
-                                                               [&] { next.step(); });
+                copied ? reinterpret_cast<const std::byte*>(copy_of(i)) : s.v + d / 16 * tile;
+            const Tiles a{ws.p + h * ws.tile_heads * ws.p_stride + s.column, ws.p_stride * 2,
+                          ws.tile_heads * ws.p_stride * 2, granule * 2};
+            const Tiles b{pairs + column * tile, 64, tile, (copied ? width : v_dim) / 16 * tile};
+            amx::multiply<block(), rows(), columns()>(a, b, s.slots / granule, [&] { next.step(); });
           }
           amx::store_sums<rows(), columns()>(c);
         });
@@ -241,8 +265,7 @@ class AmxChunkKernel final : public ChunkKernel {
           blocks(s->slots) * shape.layout.head_dim / 32 + blocks(v_dim) * s->slots / shape.layout.granule;
     next.plan(steps);
     configure(ws, 32);
-    for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s)
-      scores_of_segment(shape, ws, *s, widen, next);
+    scores_of_chunk(shape, chunk, ws, widen, next);
     for (std::int64_t h = 0; h < shape.heads; ++h) {
       const float factor = softmax_row(ws, h, chunk.columns, shape.scale_log2);
       if (factor == 1.0f) continue;

@@ -1,7 +1,9 @@
 // Flash-decode of absorbed MLA on AMX tiles. The cache holds one row a token that is both K and, in its head,
 // V:
 //   S^T [tokens, heads] = K Q^T   with rows of the cache as A tiles, as they are, and Q packed once;
-//   O [heads, v_dim] += P V       with V interleaved to B tiles in one shuffle a vector, and P transposed.
+//   O [heads, v_dim] += P V       with P transposed, and V interleaved to B tiles by one shuffle a vector, a
+//   few columns
+//                                 at a time so that they stay in L1.
 // Interleaving works within 128-bit lanes, so the columns of O come in another order until `finish`.
 #include "kernels/cpu/amx.hpp"
 
@@ -27,12 +29,15 @@ constexpr std::int64_t block_tokens = 32;  // summed by one tile product of P V
 constexpr std::int64_t chunk_blocks = chunk_tokens / block_tokens;
 struct MlaWorkspace {
   std::int64_t head_tiles, tile_heads;
-  std::int64_t k_steps, v_tiles, v_block_bytes;
-  std::byte* q;                          // tiles [head_tiles][k_steps], 16 pairs of a row by 16 heads
-  float* scores;                         // [head_tiles][chunk_tokens][16 heads]
-  std::byte* p;                          // tiles [head_tiles][chunk_blocks], 16 heads by 32 tokens
-  std::byte* v;                          // tiles [v_tiles][chunk_blocks], 16 pairs of tokens by 16 columns
-  float* o;                              // tiles [head_tiles][v_tiles], 16 heads by 16 columns
+  std::int64_t k_steps;
+  std::int64_t v_group;  // tiles of V interleaved at a time: those in one tile of the cache
+  std::int64_t
+      v_tiles;    // a multiple of v_group; columns past v_dim are computed from what is there and not used
+  std::byte* q;   // tiles [head_tiles][k_steps], 16 pairs of a row by 16 heads
+  float* scores;  // [head_tiles][chunk_tokens][16 heads]
+  std::byte* p;   // tiles [head_tiles][chunk_blocks], 16 heads by 32 tokens
+  std::byte* v;   // tiles [chunk_blocks][v_group], 16 pairs of tokens by 16 columns
+  float* o;       // tiles [head_tiles][v_tiles], 16 heads by 16 columns
   std::uint16_t* rows;                   // fp8: a block's rows widened
   float *reference, *sum, *rounded_sum;  // [head_tiles][16]; reference: of the unscaled scores
 
@@ -41,14 +46,12 @@ struct MlaWorkspace {
     head_tiles = (shape.heads + 15) / 16;
     tile_heads = (shape.heads + head_tiles - 1) / head_tiles;
     k_steps = layout.head_dim / 32;
-    v_tiles = layout.v_dim / 16;
+    v_group = layout.fp8 ? 4 : 2;
+    v_tiles = (layout.v_dim / 16 + v_group - 1) / v_group * v_group;
     q = carver.take<std::byte>(head_tiles * k_steps * tile_bytes);
     scores = carver.take<float>(head_tiles * chunk_tokens * 16);
     p = carver.take<std::byte>(head_tiles * chunk_blocks * tile_bytes);
-    // A block's tiles and one more: blocks that are a multiple of 4 KiB apart would meet in the same cache
-    // sets.
-    v_block_bytes = (v_tiles + 1) * tile_bytes;
-    v = carver.take<std::byte>(chunk_blocks * v_block_bytes);
+    v = carver.take<std::byte>(v_group * chunk_blocks * tile_bytes);
     o = carver.take<float>(head_tiles * v_tiles * 256);
     rows = carver.take<std::uint16_t>(layout.fp8 ? block_tokens * layout.head_dim : 0);
     reference = carver.take<float>(head_tiles * 16);
@@ -61,10 +64,8 @@ struct MlaWorkspace {
   float* o_of(std::int64_t head_tile, std::int64_t v_tile) const {
     return o + (head_tile * v_tiles + v_tile) * 256;
   }
-  /// Row of V's tiles for the tokens at `column` and the next.
-  std::byte* v_of(std::int64_t column, std::int64_t v_tile) const {
-    return v + column / block_tokens * v_block_bytes + v_tile * tile_bytes + column % block_tokens / 2 * 64;
-  }
+  /// The group of V's tiles of one block.
+  std::byte* v_of(std::int64_t slot) const { return v + slot * v_group * tile_bytes; }
 };
 
 MlaWorkspace arrays(const UnitShape& shape, std::byte* workspace) {
@@ -83,26 +84,68 @@ void widen_rows(const KvLayout& layout, const std::byte* from, const Widen& wide
       widen.half(from + 16 * d + 32 * t, to + 16 * d + 32 * t, to + 16 * d + 32 * t + 16);
 }
 
-/// 16 rows of V in tiles of rows -> their half of tiles of pairs, rows from `valid` on zero (they may be NaN,
-/// and 0 * NaN is NaN).
-void interleave_values(const MlaWorkspace& ws, const std::uint16_t* rows, std::int64_t column,
-                       std::int64_t valid) {
-  for (std::int64_t v_tile = 0; v_tile < ws.v_tiles; v_tile += 2) {
-    const std::uint16_t* const from = rows + v_tile / 2 * 512;
-    std::byte* const to = ws.v_of(column, v_tile);
+/// 16 columns of a chunk: half a block.
+struct Half {
+  const std::byte* k = nullptr;
+  std::int64_t valid = 0;  // rows from here on are garbage; <= 0: all
+};
+
+struct Halves {
+  Half at[chunk_tokens / 16];
+  std::int64_t count = 0;  // even
+
+  Halves(const KvLayout& layout, const Chunk& chunk) {
+    for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s)
+      for (std::int64_t t = 0; t < s->slots; t += 16)
+        at[count++] = {s->k + layout.k_offset(t, 0), s->valid - t};
+    if (count % 2 == 1) {
+      at[count] = {at[count - 1].k, 0};
+      ++count;
+    }
+  }
+};
+
+/// Two rows of 32 values -> a row of pairs in each of two tiles of V.
+void store_pairs(__m512i first, __m512i second, std::byte* to) {
+  _mm512_store_si512(to, _mm512_unpacklo_epi16(first, second));
+  _mm512_store_si512(to + tile_bytes, _mm512_unpackhi_epi16(first, second));
+}
+
+/// Group `group` of the tiles of V of a block in `slot` of ws.v; garbage rows are zero (they may be NaN, and
+/// 0 * NaN is NaN).
+void interleave_block(const MlaWorkspace& ws, const KvLayout& layout, const Half* block, std::int64_t group,
+                      std::int64_t slot, const Widen& widen) {
+  const std::int64_t first_dim = group * ws.v_group * 16;
+  const std::int64_t row_bytes = layout.fp8 ? std::min<std::int64_t>(64, layout.head_dim - first_dim) : 64;
+  const __mmask64 row = row_bytes == 64 ? ~0ull : (1ull << row_bytes) - 1;
+  for (std::int64_t half = 0; half < 2; ++half) {
+    const std::byte* const from =
+        block[half].k + static_cast<std::size_t>(first_dim * 16) * layout.value_bytes;
+    const std::int64_t valid = block[half].valid;
+    std::byte* const to = ws.v_of(slot) + half * tile_bytes / 2;
     for (std::int64_t t = 0; t < 16; t += 2) {
-      const __m512i a = t < valid ? _mm512_loadu_si512(from + 32 * t) : _mm512_setzero_si512();
-      const __m512i b = t + 1 < valid ? _mm512_loadu_si512(from + 32 * t + 32) : _mm512_setzero_si512();
-      _mm512_store_si512(to + 32 * t, _mm512_unpacklo_epi16(a, b));
-      _mm512_store_si512(to + tile_bytes + 32 * t, _mm512_unpackhi_epi16(a, b));
+      const __m512i a = _mm512_maskz_loadu_epi8(t < valid ? row : 0, from + t * row_bytes);
+      const __m512i b = _mm512_maskz_loadu_epi8(t + 1 < valid ? row : 0, from + (t + 1) * row_bytes);
+      if (!layout.fp8) {
+        store_pairs(a, b, to + 32 * t);
+        continue;
+      }
+      const Widen::Parts first = widen.split(a), second = widen.split(b);
+      if (row_bytes == 64) {
+        store_pairs(first.even, second.even, to + 32 * t);
+        store_pairs(first.odd, second.odd, to + 2 * tile_bytes + 32 * t);
+      } else {  // the two parts are halves of a row of 32 values
+        store_pairs(_mm512_inserti64x4(first.even, _mm512_castsi512_si256(first.odd), 1),
+                    _mm512_inserti64x4(second.even, _mm512_castsi512_si256(second.odd), 1), to + 32 * t);
+      }
     }
   }
 }
 
-/// Scores of up to 32 tokens of a segment for all heads, and their V.
+/// Scores of up to 32 tokens of a segment for all heads.
 template <typename EachStep>
 void scores_of_block(const UnitShape& shape, const MlaWorkspace& ws, const std::byte* k, std::int64_t column,
-                     std::int64_t slots, std::int64_t valid, const Widen& widen, const EachStep& each_step) {
+                     std::int64_t slots, const Widen& widen, const EachStep& each_step) {
   const KvLayout& layout = shape.layout;
   const auto* rows = reinterpret_cast<const std::uint16_t*>(k);
   if (layout.fp8) {
@@ -129,8 +172,6 @@ void scores_of_block(const UnitShape& shape, const MlaWorkspace& ws, const std::
       two_heads ? block(one, two) : block(one, one);
     }
   }
-  for (std::int64_t t = 0; t < slots; t += 16)
-    interleave_values(ws, rows + t * layout.head_dim, column + t, valid - t);
 }
 
 /// The bf16 of rows 2i and 2i + 1 of 16 lanes as pairs.
@@ -222,16 +263,58 @@ void softmax_tile(const UnitShape& shape, const MlaWorkspace& ws, std::int64_t h
   _mm512_store_ps(ws.rounded_sum + 16 * head_tile, rounded_sum);
 }
 
-/// O of tiles of heads from h on += P V, in blocks of kRows by kColumns tiles.
+/// Where P of tiles of heads from h on is, from a block on.
+Tiles probabilities(const MlaWorkspace& ws, std::int64_t h, std::int64_t block) {
+  return {ws.p + (h * chunk_blocks + block) * tile_bytes, 64, chunk_blocks * tile_bytes, tile_bytes};
+}
+
+/// O += P V for few heads: V is interleaved one block ahead of its use, and only two blocks of it are ever in
+/// L1.
 template <amx::Shape kShape, int kRows, int kColumns, typename EachStep>
-void add_values(const MlaWorkspace& ws, std::int64_t h, std::int64_t columns, const EachStep& each_step) {
-  for (std::int64_t v_tile = 0; v_tile < ws.v_tiles; v_tile += kColumns) {
-    const Tiles a{ws.p + h * chunk_blocks * tile_bytes, 64, chunk_blocks * tile_bytes, tile_bytes};
-    const Tiles b{ws.v_of(0, v_tile), 64, tile_bytes, ws.v_block_bytes};
-    const Tiles c{ws.o_of(h, v_tile), 64, ws.v_tiles * tile_bytes, tile_bytes};
+void add_values_one_by_one(const MlaWorkspace& ws, const KvLayout& layout, const Halves& halves,
+                           const Widen& widen, const EachStep& each_step) {
+  const std::int64_t blocks = halves.count / 2, groups = ws.v_tiles / ws.v_group;
+  const auto interleave = [&](std::int64_t i) {
+    if (i < groups * blocks)
+      interleave_block(ws, layout, halves.at + i % blocks * 2, i / blocks, i % 2, widen);
+  };
+  interleave(0);
+  for (std::int64_t group = 0, i = 0; group < groups; ++group) {
+    const Tiles c{ws.o_of(0, group * ws.v_group), 64, ws.v_tiles * tile_bytes, tile_bytes};
     amx::load_sums<kRows, kColumns>(c);
-    amx::multiply<kShape, kRows, kColumns>(a, b, columns / block_tokens, each_step);
+    for (std::int64_t block = 0; block < blocks; ++block, ++i) {
+      interleave(i + 1);
+      amx::multiply<kShape, kRows, kColumns>(probabilities(ws, 0, block), {ws.v_of(i % 2), 64, tile_bytes, 0},
+                                             1, each_step);
+    }
     amx::store_sums<kRows, kColumns>(c);
+  }
+}
+
+/// O += P V for kRows tiles of heads from h on and a group of V, of which ws.v has all blocks.
+template <int kRows, typename EachStep>
+void add_group(const MlaWorkspace& ws, std::int64_t h, std::int64_t group, std::int64_t blocks,
+               const EachStep& each_step) {
+  for (std::int64_t tile = 0; tile < ws.v_group; tile += 2) {
+    const Tiles b{ws.v + tile * tile_bytes, 64, tile_bytes, ws.v_group * tile_bytes};
+    const Tiles c{ws.o_of(h, group * ws.v_group + tile), 64, ws.v_tiles * tile_bytes, tile_bytes};
+    amx::load_sums<kRows, 2>(c);
+    amx::multiply<amx::Shape::square, kRows, 2>(probabilities(ws, h, 0), b, blocks, each_step);
+    amx::store_sums<kRows, 2>(c);
+  }
+}
+
+/// O += P V for many heads: all of them use what was interleaved.
+template <typename EachStep>
+void add_values_by_group(const MlaWorkspace& ws, const KvLayout& layout, const Halves& halves,
+                         const Widen& widen, const EachStep& each_step) {
+  const std::int64_t blocks = halves.count / 2;
+  for (std::int64_t group = 0; group < ws.v_tiles / ws.v_group; ++group) {
+    for (std::int64_t block = 0; block < blocks; ++block)
+      interleave_block(ws, layout, halves.at + 2 * block, group, block, widen);
+    std::int64_t h = 0;
+    for (; h + 2 <= ws.head_tiles; h += 2) add_group<2>(ws, h, group, blocks, each_step);
+    if (h < ws.head_tiles) add_group<1>(ws, h, group, blocks, each_step);
   }
 }
 
@@ -265,10 +348,7 @@ class AmxMlaChunkKernel final : public ChunkKernel {
     const MlaWorkspace ws = arrays(shape, workspace);
     const Widen widen;
     const std::int64_t columns = (chunk.columns + block_tokens - 1) / block_tokens * block_tokens;
-    const std::int64_t s_steps = (ws.head_tiles + 1) / 2 * ws.k_steps;
-    const std::int64_t pv_steps =
-        ws.head_tiles / 4 * ws.v_tiles + (ws.head_tiles % 4 + 1) / 2 * ws.v_tiles / 2;
-    next.plan(columns / block_tokens * (s_steps + pv_steps));
+    next.plan(columns / block_tokens * ((ws.head_tiles + 1) / 2) * (ws.k_steps + ws.v_tiles / 2));
     const auto each_step = [&] { next.step(); };
 
     amx::configure_blocks(amx::Shape::square, 16, 32);
@@ -277,30 +357,31 @@ class AmxMlaChunkKernel final : public ChunkKernel {
         const std::int64_t slots = std::min(block_tokens, s->slots - t);
         scores_of_block(shape, ws,
                         s->k + static_cast<std::size_t>(t * shape.layout.head_dim) * shape.layout.value_bytes,
-                        s->column + t, slots, s->valid - t, widen, each_step);
+                        s->column + t, slots, widen, each_step);
       }
-    // Columns without a token: their scores are garbage, and the second half of the last tile of V is, too.
+    // Columns without a token: their scores are garbage.
     const auto clear_scores = [&](std::int64_t from, std::int64_t to) {
       for (std::int64_t h = 0; h < ws.head_tiles; ++h)
         std::fill(ws.scores_of(h, from), ws.scores_of(h, to), -infinity);
     };
     for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s)
       clear_scores(s->column + s->valid, s->column + s->slots);
-    if (chunk.columns < columns) {
-      clear_scores(chunk.columns, columns);
-      for (std::int64_t v_tile = 0; v_tile < ws.v_tiles; ++v_tile)
-        std::fill_n(ws.v_of(chunk.columns, v_tile), tile_bytes / 2, std::byte{0});
-    }
+    clear_scores(chunk.columns, columns);
 
     for (std::int64_t h = 0; h < ws.head_tiles; ++h) softmax_tile(shape, ws, h, columns);
-    // Four tiles of heads at a time leave their P in L1 while V goes by; a single one takes V two tiles at a
-    // time.
-    amx::configure_blocks(amx::Shape::tall, ws.tile_heads, 32);
-    std::int64_t h = 0;
-    for (; h + 4 <= ws.head_tiles; h += 4) add_values<amx::Shape::tall, 4, 1>(ws, h, columns, each_step);
-    amx::configure_blocks(amx::Shape::square, ws.tile_heads, 32);
-    for (; h + 2 <= ws.head_tiles; h += 2) add_values<amx::Shape::square, 2, 2>(ws, h, columns, each_step);
-    if (h < ws.head_tiles) add_values<amx::Shape::square, 1, 2>(ws, h, columns, each_step);
+    using amx::Shape;
+    const Halves halves(shape.layout, chunk);
+    const bool wide = ws.head_tiles == 1 && ws.v_group == 4;
+    amx::configure_blocks(wide ? Shape::wide : Shape::square, ws.tile_heads, 32);
+    if (wide) {
+      add_values_one_by_one<Shape::wide, 1, 4>(ws, shape.layout, halves, widen, each_step);
+    } else if (ws.head_tiles == 1) {
+      add_values_one_by_one<Shape::square, 1, 2>(ws, shape.layout, halves, widen, each_step);
+    } else if (ws.head_tiles == 2 && ws.v_group == 2) {
+      add_values_one_by_one<Shape::square, 2, 2>(ws, shape.layout, halves, widen, each_step);
+    } else {
+      add_values_by_group(ws, shape.layout, halves, widen, each_step);
+    }
   }
 
   void finish(const UnitShape& shape, std::byte* workspace, float* o, float* lse2) const override {
@@ -312,7 +393,7 @@ class AmxMlaChunkKernel final : public ChunkKernel {
       // Dividing by the rounded sum cancels the rounding of probabilities that are alike. Zero: all scores
       // -inf.
       const __m128 factor = _mm_set1_ps(ws.rounded_sum[at] == 0.0f ? 0.0f : 1.0f / ws.rounded_sum[at]);
-      for (std::int64_t v_tile = 0; v_tile < ws.v_tiles; ++v_tile)
+      for (std::int64_t v_tile = 0; v_tile < shape.layout.v_dim / 16; ++v_tile)
         for (std::int64_t i = 0; i < 4; ++i) {
           const __m128 x = _mm_load_ps(ws.o_of(tile, v_tile) + 16 * lane + 4 * i);
           _mm_storeu_ps(o + h * shape.layout.v_dim + v_tile / 2 * 32 + 8 * i + v_tile % 2 * 4,

@@ -56,7 +56,6 @@ struct Widen {
     _mm256_storeu_si256(static_cast<__m256i*>(to_odd), _mm512_castsi512_si256(parts.odd));
   }
 
- private:
   struct Parts {
     __m512i even, odd;
   };
