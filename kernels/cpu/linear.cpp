@@ -105,10 +105,12 @@ void products(const Rows& rows, std::int64_t x_step, const PackedWeight& w, Out*
                                       y + matrix * y_step + n0,
                                       ldy};
       switch (isa) {
-#if defined(__x86_64__)
+#if HELIX_HAVE_AMX
         case Isa::amx:
           product_amx(product);
           break;
+#endif
+#if defined(__x86_64__)
         case Isa::avx512:
           product_avx512(product);
           break;
