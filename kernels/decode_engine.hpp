@@ -59,8 +59,8 @@ class DecodeEngine {
   std::vector<std::int32_t> tokens() const;
   /// Logits of the last step for every request over the whole vocabulary, [batch, vocab]; collective.
   std::vector<float> gather_logits() const;
-  /// What the block just finished adds to the residual stream, [batch, hidden]: for observers, when its all-reduce
-  /// (Phase::attn_allreduce, Phase::ffn_comm) is done.
+  /// What the block just finished adds to the residual stream, [batch, hidden]: for observers, when its
+  /// all-reduce (Phase::attn_allreduce, Phase::ffn_comm) is done.
   std::vector<BF16> block_output() const;
   /// Experts chosen in `layer` by the last step, [batch, top_k]; empty for a dense layer.
   std::vector<std::int32_t> routing(std::int64_t layer) const;

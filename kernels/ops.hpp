@@ -136,8 +136,8 @@ class Backend {
   virtual void copy_to_device(void* device, const void* host, std::size_t bytes) = 0;
   virtual void set_bytes(void* device, int value, std::size_t bytes) = 0;
   virtual void synchronize() = 0;
-  /// The best that this rank's share of the device does now, measured for about `seconds`: reading `memory`, which
-  /// should be several times the caches, and multiplying matrices of this type.
+  /// The best that this rank's share of the device does now, measured for about `seconds`: reading `memory`,
+  /// which should be several times the caches, and multiplying matrices of this type.
   virtual double read_bandwidth_bytes_per_s(std::span<const std::byte> memory, double seconds) = 0;
   virtual double matrix_peak_flops_per_s(DType dtype, double seconds) = 0;
 

@@ -81,18 +81,32 @@ std::uint64_t key_of(std::uint64_t seed, Tensor tensor, std::int64_t layer, std:
                                static_cast<std::uint32_t>(index));
 }
 
-/// Normed inputs have variance 1, so products with weight_scale have a standard deviation of 0.7 to 1.4. The
-/// router's is rounded up to 1 to 2, that its probabilities differ as in a trained model. The embedding is
-/// the residual stream itself, which blocks add to without dominating it. MLA's queries are halved: its scores, over
-/// latents of 512 values, would have a standard deviation of 2 to 3 otherwise, and a softmax turns an absolute error
-/// of its scores into a relative error of the output.
-float scale_of(const ModelSpec& model, Tensor tensor, std::int64_t fan_in) {
-  if (tensor == Tensor::embedding) return 2.0f;
-  if (tensor == Tensor::router)
-    return std::exp2(std::ceil(0.5f * std::log2(3.0f / static_cast<float>(fan_in))));
-  const bool mla_query =
-      model.attention.kind == AttentionKind::mla && (tensor == Tensor::q || tensor == Tensor::q_b);
-  return synthetic::weight_scale(fan_in) * (mla_query ? 0.5f : 1.0f);
+/// Normed inputs have variance 1, so products with weight_scale have a standard deviation of 0.7 to 1.4. On
+/// top of that the problem is kept well conditioned, so that a difference from the reference means a fault
+/// and not rounding that grew on its way:
+///  - the embedding is the residual stream itself, which blocks add to without dominating it;
+///  - attention scores have a standard deviation below 1 (a softmax turns an absolute error of its scores
+///  into a
+///    relative error of the output), hence smaller queries and keys, and decoded values weigh no more than
+///    those of the history;
+///  - the router's is rounded up to 1 to 2, that its probabilities differ as in a trained model.
+float scale_of(Tensor tensor, Dims dims) {
+  // w_uk is used transposed in effect: k_nope = w_uk^T c sums over the latent.
+  const std::int64_t fan_in = tensor == Tensor::w_uk ? dims.rows : dims.cols;
+  const float unit = synthetic::weight_scale(fan_in);
+  switch (tensor) {
+    case Tensor::embedding:
+      return 8.0f;
+    case Tensor::router:
+      return std::exp2(std::ceil(0.5f * std::log2(3.0f / static_cast<float>(fan_in))));
+    case Tensor::q:
+    case Tensor::q_b:
+    case Tensor::k:
+    case Tensor::v:
+      return unit * 0.5f;
+    default:
+      return unit;
+  }
 }
 
 }  // namespace
@@ -104,14 +118,16 @@ WeightSlice whole_tensor(const ModelSpec& model, std::uint64_t seed, Tensor tens
   return {.key = key_of(seed, tensor, layer, index),
           .rows = dims.rows,
           .cols = dims.cols,
-          .scale = scale_of(model, tensor, dims.cols)};
+          .scale = scale_of(tensor, dims)};
 }
 
 std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor, std::int64_t layer) {
   std::vector<BF16> gain(static_cast<std::size_t>(gain_length(model, tensor)));
   const std::uint32_t row = synthetic::row_key(key_of(seed, tensor, layer), 0);
+  // Normed queries and keys would have scores of standard deviation 1, see scale_of.
+  const float mean = tensor == Tensor::q_norm ? 0.5f : 1.0f;
   for (std::size_t i = 0; i < gain.size(); ++i) {
-    gain[i] = to_bf16(1.0f + 0.25f * synthetic::unit_value(row, static_cast<std::uint32_t>(i)));
+    gain[i] = to_bf16(mean * (1.0f + 0.25f * synthetic::unit_value(row, static_cast<std::uint32_t>(i))));
   }
   return gain;
 }

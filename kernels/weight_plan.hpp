@@ -17,7 +17,7 @@ namespace helix {
 WeightSlice whole_tensor(const ModelSpec& model, std::uint64_t seed, Tensor tensor, std::int64_t layer = 0,
                          std::int64_t index = 0);
 
-/// Gain of an RMSNorm: 1 + unit_value / 4, rounded to bf16.
+/// Gain of an RMSNorm: 1 + unit_value / 4, rounded to bf16; of q_norm half of that.
 std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor,
                               std::int64_t layer = 0);
 

@@ -9,6 +9,8 @@ namespace helix {
 namespace {
 
 constexpr double bf16_bytes = 2, fp32_bytes = 4;
+// RoPE and append are part of the attention op, top-k of the routed experts.
+constexpr bool fused_on_gpu = true;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
@@ -45,8 +47,11 @@ class OpList {
   }
   void gemm(std::string_view op, Phase phase, GemmShape s) { gemm(op, phase, s, weight_dtype_); }
 
-  void elementwise(std::string_view op, Phase phase, double bytes) {
-    add({.name = op, .phase = phase, .shape = ElementwiseShape{}, .bytes = {.activations = bytes}});
+  void elementwise(std::string_view op, Phase phase, double bytes, bool fused = false) {
+    add({.name = op,
+         .phase = phase,
+         .shape = ElementwiseShape{.fused_on_gpu = fused},
+         .bytes = {.activations = bytes}});
   }
 
   /// No op in a group of one. Sent bytes are those of a ring, the least that a rank must send.
@@ -111,8 +116,9 @@ void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionShard& 
   ops.gemm("qkv projection", Phase::attn_proj, {.m = b, .n = q + kv, .k = model.hidden});
   const double rotated = real(b * (shard.q_heads + shard.kv_heads) * a.qk_head_dim) * 2 * bf16_bytes;
   if (a.qk_norm) ops.elementwise("q and k norm", Phase::attn_proj, rotated);
-  ops.elementwise("rope", Phase::attn_proj, rotated);
-  ops.elementwise("kv append", Phase::attn_proj, real(b * kv) * (bf16_bytes + bytes_per_value(kv_dtype)));
+  ops.elementwise("rope", Phase::attn_proj, rotated, fused_on_gpu);
+  ops.elementwise("kv append", Phase::attn_proj, real(b * kv) * (bf16_bytes + bytes_per_value(kv_dtype)),
+                  fused_on_gpu);
 }
 
 void mla_projections(OpList& ops, const ModelSpec& model, const AttentionShard& shard, DType kv_dtype) {
@@ -120,17 +126,20 @@ void mla_projections(OpList& ops, const ModelSpec& model, const AttentionShard& 
   const std::int64_t b = shard.batch;
   const std::int64_t q = shard.q_heads * a.qk_head_dim;
   const std::int64_t row = a.kv_lora_rank + a.qk_rope_head_dim;
-  if (a.q_lora_rank > 0) {
+  const bool low_rank_q = a.q_lora_rank > 0;
+  if (low_rank_q) {
     ops.gemm("q_a projection", Phase::attn_proj, {.m = b, .n = a.q_lora_rank, .k = model.hidden});
     ops.elementwise("q_a norm", Phase::attn_proj, real(b * a.q_lora_rank) * 2 * bf16_bytes);
   }
   ops.gemm("q_b projection", Phase::attn_proj,
-           {.m = b, .n = q, .k = a.q_lora_rank > 0 ? a.q_lora_rank : model.hidden});
-  ops.gemm("kv_a projection", Phase::attn_proj, {.m = b, .n = row, .k = model.hidden});
+           {.m = b, .n = q, .k = low_rank_q ? a.q_lora_rank : model.hidden});
+  ops.gemm("kv_a projection", Phase::attn_proj,
+           {.m = b, .n = row, .k = model.hidden, .fused_on_gpu = fused_on_gpu});
   ops.elementwise("kv_a norm", Phase::attn_proj, real(b * a.kv_lora_rank) * 2 * bf16_bytes);
   ops.elementwise("rope", Phase::attn_proj,
-                  real(b * (shard.q_heads + 1) * a.qk_rope_head_dim) * 2 * bf16_bytes);
-  ops.elementwise("kv append", Phase::attn_proj, real(b * row) * (bf16_bytes + bytes_per_value(kv_dtype)));
+                  real(b * (shard.q_heads + 1) * a.qk_rope_head_dim) * 2 * bf16_bytes, fused_on_gpu);
+  ops.elementwise("kv append", Phase::attn_proj, real(b * row) * (bf16_bytes + bytes_per_value(kv_dtype)),
+                  fused_on_gpu);
   ops.gemm("W_UK", Phase::attn_proj,
            {.m = b, .n = a.kv_lora_rank, .k = a.qk_nope_head_dim, .matrices = shard.q_heads});
 }
@@ -152,8 +161,10 @@ std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const
   const AttentionSpec& a = model.attention;
   const bool mla = a.kind == AttentionKind::mla;
   const AttentionShard shard = attention_shard(model, window, sharding, shape);
+  const bool follows_all_reduce = sharding.stage_ranks() > 1;  // whose kernel does it on a GPU
   OpList ops(shape.weight_dtype);
-  ops.elementwise("attention norm", Phase::attn_proj, add_norm_bytes(shard.batch, model.hidden));
+  ops.elementwise("attention norm", Phase::attn_proj, add_norm_bytes(shard.batch, model.hidden),
+                  follows_all_reduce);
   if (mla) {
     mla_projections(ops, model, shard, shape.kv_dtype);
   } else {
@@ -188,7 +199,7 @@ std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const
     const double outputs = real(mb * shard.owned_heads * out_dim) * bf16_bytes;
     const double chunk = align16(align16(outputs) + real(mb * shard.owned_heads) * fp32_bytes);
     const double packed = chunk * sharding.kvp;
-    ops.elementwise("pack", Phase::merge, 2 * packed);
+    ops.elementwise("pack", Phase::merge, 2 * packed, fused_on_gpu);  // GPU: stored straight to the peers
     ops.collective("partials all-to-all", Phase::a2a,
                    {.op = Collective::all_to_all, .group = sharding.kvp, .payload_bytes = packed});
     ops.elementwise("merge", Phase::merge, packed + outputs);
@@ -211,12 +222,13 @@ std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& shardi
   const std::int64_t b = stage_batch(sharding, shape);
   const std::int64_t h = model.hidden;
   const std::int64_t ranks = std::int64_t{sharding.tpf} * sharding.ep;  // that share a dense FFN
+  const bool follows_all_reduce = sharding.stage_ranks() > 1;
   OpList ops(shape.weight_dtype);
-  ops.elementwise("ffn norm", Phase::ffn, add_norm_bytes(b, h));
+  ops.elementwise("ffn norm", Phase::ffn, add_norm_bytes(b, h), follows_all_reduce);
   if (moe) {
     const MoeSpec& m = model.moe;
     ops.gemm("router", Phase::ffn, {.m = b, .n = m.experts, .k = h}, DType::bf16, fp32_bytes);
-    ops.elementwise("top-k", Phase::ffn, real(b * m.experts) * fp32_bytes);
+    ops.elementwise("top-k", Phase::ffn, real(b * m.experts) * fp32_bytes, fused_on_gpu);
     if (m.shared_experts > 0) {
       ops.swiglu_ffn({"shared gate and up", "shared swiglu", "shared down"}, b, h,
                      ceil_div(m.shared_ffn, ranks));

@@ -24,6 +24,7 @@ namespace helix {
 /// y [m, n] = x [m, k] W^T, `matrices` times (per-head products).
 struct GemmShape {
   std::int64_t m = 0, n = 0, k = 0, matrices = 1;
+  bool fused_on_gpu = false;  // GPU libraries append it to the previous product, whose input it shares
 };
 
 /// Flash-decode of `batch` requests over `tokens` local tokens each.
@@ -38,7 +39,9 @@ struct MoeShape {
   double active_experts = 0, pairs = 0;
 };
 
-struct ElementwiseShape {};
+struct ElementwiseShape {
+  bool fused_on_gpu = false;  // GPU libraries do it inside a neighbouring kernel
+};
 
 struct CollectiveShape {
   Collective op = Collective::all_reduce;

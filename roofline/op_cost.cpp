@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "roofline/error.hpp"
+#include "roofline/gpu_cost.hpp"
 
 namespace helix {
 namespace {
@@ -80,6 +81,7 @@ OpTime collective_time(const SystemSpec& system, const CollectiveShape& shape) {
 }  // namespace
 
 OpTime op_time(const Op& op, const SystemSpec& system) {
+  if (system.gpu) return gpu_op_time(op, system);
   if (const auto* collective = std::get_if<CollectiveShape>(&op.shape))
     return collective_time(system, *collective);
   return kernel_time(kernel_rate(system, family_of(op.shape), op.dtype), op.bytes.total(), op.flops);

@@ -4,11 +4,13 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "roofline/dtype.hpp"
+#include "roofline/gpu_kernels.hpp"
 
 namespace helix {
 
@@ -63,8 +65,10 @@ struct SystemSpec {
     double beyond_latency_us = 0;   // added to a collective that leaves the domain
   } link;
 
+  // A measured host is priced by these rates, a GPU by its physical parameters.
   std::vector<KernelRate> kernels;
   std::vector<CollectiveRate> collectives;
+  std::optional<GpuKernels> gpu;
 
   /// Where the numbers of a section come from: {"dram": "NVIDIA data sheet ..."}.
   std::map<std::string, std::string> origin;

@@ -156,9 +156,48 @@ ShardingGroups sharding_groups(const SweepSpace& space, const ModelSpec& model, 
       });
     });
   });
-  ShardingGroups ordered;
-  for (auto& [key, shardings] : groups) ordered.push_back(std::move(shardings));
-  return ordered;
+  // What no shape makes legal is dropped here, once instead of for each shape; a group keeps one to give the
+  // reason.
+  DecodeShape permissive;
+  permissive.context = permissive.batch = 1 << 20;
+  ShardingGroups kept;
+  for (auto& [key, shardings] : groups) {
+    const Sharding first = shardings.front();
+    std::erase_if(shardings,
+                  [&](const Sharding& s) { return why_illegal(model, strategy, s, permissive).has_value(); });
+    if (shardings.empty()) shardings.push_back(first);
+    kept.push_back(std::move(shardings));
+  }
+  return kept;
+}
+
+/// A list of widths none of which any sharding has would vanish without a row: refused instead.
+void refuse_unmet_lists(const SweepSpace& space,
+                        const std::vector<std::pair<Strategy, ShardingGroups>>& grids) {
+  const auto meets = [&](const Choice& choice, auto width) {
+    for (const auto& [strategy, groups] : grids) {
+      for (const auto& group : groups) {
+        for (const Sharding& sharding : group) {
+          if (std::ranges::find(choice.values, width(sharding)) != choice.values.end()) return true;
+        }
+      }
+    }
+    return false;
+  };
+  const auto check = [&](std::string_view flag, const Choice& choice, auto width) {
+    if (!choice.listed() || meets(choice, width)) return;
+    throw UsageError(fmt::format(
+        "--{} {}: no configuration of the request has this; valid: ranks = pp x dp x kvp x tpa and dp x "
+        "kvp x tpa = tpf x ep",
+        flag, fmt::join(choice.values, ",")));
+  };
+  check("ranks", space.ranks, [](const Sharding& s) { return s.ranks(); });
+  check("kvp", space.kvp, [](const Sharding& s) { return s.kvp; });
+  check("tpa", space.tpa, [](const Sharding& s) { return s.tpa; });
+  check("tpf", space.tpf, [](const Sharding& s) { return s.tpf; });
+  check("ep", space.ep, [](const Sharding& s) { return s.ep; });
+  check("pp", space.pp, [](const Sharding& s) { return s.pp; });
+  check("dp", space.dp, [](const Sharding& s) { return s.dp; });
 }
 
 std::vector<std::int64_t> resolve(const Choice& choice, const std::vector<std::int64_t>& if_unset,
@@ -235,6 +274,7 @@ void for_each_point(const SweepSpace& space, const ModelTable& models, const Swe
     for (const Strategy strategy : space.strategies) {
       grids.emplace_back(strategy, sharding_groups(space, *point.model, strategy, defaults.max_ranks));
     }
+    refuse_unmet_lists(space, grids);
     DecodeShape& shape = point.config.shape;
     shape.tokens_per_block = static_cast<int>(space.tokens_per_block);
     for (const std::int64_t context : contexts) {

@@ -91,6 +91,7 @@ Measurement measure(DecodeEngine& engine, Backend& backend, const ModelSpec& mod
 
   Measurement result;
   result.samples_us = sample_steps(engine, backend, clock, limits, instance, result.stop);
+  result.samples = result.samples_us.size();
   const std::vector<double> ordered = sorted(result.samples_us);
   result.ttl_us = median_of_sorted(ordered);
   result.ttl_p90_us = quantile(ordered, 0.90);

@@ -165,12 +165,12 @@ constexpr auto columns = std::to_array<Column>({
     {"tokens_per_s_user",
      [](const ResultRow& row) { return tokens_per_s_user(row) > 0 ? number(tokens_per_s_user(row)) : ""; },
      [](ResultRow& row, const std::string& text) {
-       if (row.prediction) row.prediction->tokens_per_s_user = parse_number<double>(text);
+       if (!row.measurement) engaged(row.prediction).tokens_per_s_user = parse_number<double>(text);
      }},
     {"tokens_per_s_gpu",
      [](const ResultRow& row) { return tokens_per_s_gpu(row) > 0 ? number(tokens_per_s_gpu(row)) : ""; },
      [](ResultRow& row, const std::string& text) {
-       if (row.prediction) row.prediction->tokens_per_s_gpu = parse_number<double>(text);
+       if (!row.measurement) engaged(row.prediction).tokens_per_s_gpu = parse_number<double>(text);
      }},
     predicted_column<&Prediction::roofline_ttl_us>("roofline_ttl_us"),
     predicted_column<&Prediction::model_ttl_us>("model_ttl_us"),
@@ -212,12 +212,17 @@ constexpr auto columns = std::to_array<Column>({
     predicted_phase_column<Phase::attn>("model_attn_us"),
     predicted_phase_column<Phase::a2a>("model_a2a_us"),
     predicted_phase_column<Phase::ffn>("model_ffn_us"),
-    derived_column("model_comm_us",
-                   [](const ResultRow& row) -> std::string {
-                     if (!row.prediction) return "";
-                     const PhaseTimes& t = row.prediction->phases;
-                     return number(t[Phase::a2a] + t[Phase::attn_allreduce] + t[Phase::ffn_comm]);
-                   }),
+    {"model_comm_us",
+     [](const ResultRow& row) -> std::string {
+       if (!row.prediction) return "";
+       const PhaseTimes& t = row.prediction->phases;
+       return number(t[Phase::a2a] + t[Phase::attn_allreduce] + t[Phase::ffn_comm]);
+     },
+     [](ResultRow& row, const std::string& text) {
+       // The file has only the sum of what is not the all-to-all.
+       PhaseTimes& t = engaged(row.prediction).phases;
+       t[Phase::attn_allreduce] = parse_number<double>(text) - t[Phase::a2a];
+     }},
     predicted_column<&Prediction::kv_bytes_per_rank, whole>("kv_bytes_per_rank"),
     predicted_column<&Prediction::weight_bytes_per_rank, whole>("weight_bytes_per_rank"),
     predicted_column<&Prediction::comm_bytes_per_rank, whole>("comm_bytes_per_rank"),

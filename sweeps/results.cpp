@@ -1,11 +1,14 @@
 #include "sweeps/results.hpp"
 
+#include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <map>
 #include <system_error>
 #include <tuple>
@@ -82,9 +85,24 @@ void write_atomically(const fs::path& path, const std::string& text) {
   fs::rename(partial, path);
 }
 
+DirectoryLock::DirectoryLock(const fs::path& directory)
+    : descriptor_(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  // File systems without locks are no reason not to run.
+  if (descriptor_ >= 0 && flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    close(descriptor_);
+    throw UsageError(fmt::format("--out '{}': another run is writing to it", directory.string()));
+  }
+}
+
+DirectoryLock::~DirectoryLock() {
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
 RunDirectory::RunDirectory(const fs::path& requested, bool resume)
     : path_(requested.empty() ? new_default_directory() : requested) {
-  if (create_or_enter(path_, resume)) {
+  const bool holds_run = create_or_enter(path_, resume);
+  lock_.emplace(path_);
+  if (holds_run) {
     read_back();
   } else {
     write_atomically(path_ / "results.csv", table_text(result_header(), {}));

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -14,11 +15,24 @@
 
 namespace helix {
 
+/// Keeps other processes from writing to the same directory; the system lets go of it when the process dies.
+class DirectoryLock {
+ public:
+  explicit DirectoryLock(const std::filesystem::path& directory);
+  ~DirectoryLock();
+  DirectoryLock(const DirectoryLock&) = delete;
+  DirectoryLock& operator=(const DirectoryLock&) = delete;
+
+ private:
+  int descriptor_;
+};
+
 class RunDirectory {
  public:
   /// Creates the directory; an empty path means a new results/<UTC time>-<host>-<pid>. A directory that holds
   /// anything is refused unless `resume`, which then reads its finished rows back (a row torn by a kill is
-  /// dropped). Throws UsageError: not empty, not writable, not a run directory of this version.
+  /// dropped). Throws UsageError: not empty, not writable, in use by another process, not a run directory of
+  /// this version.
   RunDirectory(const std::filesystem::path& requested, bool resume);
 
   const std::filesystem::path& path() const { return path_; }
@@ -39,6 +53,7 @@ class RunDirectory {
   void read_back();
 
   std::filesystem::path path_;
+  std::optional<DirectoryLock> lock_;
   std::vector<ResultRow> rows_;
   std::vector<CsvRecord> records_;
   std::set<std::string> ids_;

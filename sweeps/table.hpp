@@ -10,7 +10,8 @@
 namespace helix {
 
 /// A table for the terminal, its rows grouped by model, context and batch and by falling tokens/s/user in
-/// each; frontier points carry a `*`. Skipped and failed rows follow with their reasons.
+/// each; frontier points carry a `*`, a caveat its keyword. Skipped and failed rows follow with their
+/// reasons.
 std::string format_table(std::span<const ResultRow> rows);
 /// An array of objects with the columns of results.csv; numbers are numbers, empty columns are null.
 std::string format_json(std::span<const ResultRow> rows);

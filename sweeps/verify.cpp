@@ -57,7 +57,8 @@ class BlockRecorder final : public StepObserver {
  public:
   explicit BlockRecorder(const DecodeEngine& engine) : engine_(engine) {}
   void phase_done(Phase phase) override {
-    if (phase == Phase::attn_allreduce || phase == Phase::ffn_comm) outputs_.push_back(engine_.block_output());
+    if (phase == Phase::attn_allreduce || phase == Phase::ffn_comm)
+      outputs_.push_back(engine_.block_output());
   }
   void clear() { outputs_.clear(); }
   const std::vector<std::vector<BF16>>& outputs() const { return outputs_; }
@@ -156,20 +157,22 @@ Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeSh
       const auto hold = [&](const Difference& difference, const std::string& what) {
         result.rel_error = std::max(result.rel_error, difference.rel_error);
         if (difference.rel_error > allowed) {
-          fail(where + fmt::format("{}: relative error {:.3g} exceeds {:.3g}", what, difference.rel_error, allowed));
+          fail(where +
+               fmt::format("{}: relative error {:.3g} exceeds {:.3g}", what, difference.rel_error, allowed));
         }
       };
       const auto hidden = static_cast<std::size_t>(model.hidden);
       for (std::size_t block = 0; block < recorder.outputs().size(); ++block) {
-        const std::span<const BF16> output(recorder.outputs()[block].data() + b * hidden, hidden);
-        hold(compare(output, expected.block_outputs[block]), block_name(block));
+        const std::span<const BF16> produced(recorder.outputs()[block].data() + b * hidden, hidden);
+        hold(compare(produced, expected.block_outputs[block]), block_name(block));
       }
       const auto vocab = static_cast<std::size_t>(model.vocab);
       const std::span<const float> row(logits.data() + b * vocab, vocab);
       const Difference difference = compare(row, expected.logits);
       result.max_error = std::max(result.max_error, difference.max_error);
       hold(difference, "logits");
-      if (const std::string token = check_token(output[b], row, expected, difference.max_error); !token.empty()) {
+      if (const std::string token = check_token(output[b], row, expected, difference.max_error);
+          !token.empty()) {
         fail(where + token);
       }
     }

@@ -14,8 +14,12 @@
 namespace helix::cpu {
 namespace {
 
-const ChunkKernel& choose_kernel(const KvLayout&) {
-  best_isa();  // sets what Highway dispatches to
+const ChunkKernel& choose_kernel(const KvLayout& layout) {
+  const Isa isa = best_isa();  // sets what Highway dispatches to, too
+#if HELIX_HAVE_AMX
+  if (isa >= Isa::amx && layout.mla) return amx_mla_chunk_kernel();
+  if (isa >= Isa::amx && layout.head_dim % 32 == 0) return amx_chunk_kernel();
+#endif
   return vector_chunk_kernel();
 }
 
@@ -186,7 +190,7 @@ void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, fl
 }
 
 std::string attention_kernel_path() {
-  return highway_target_name();
+  return best_isa() >= Isa::amx ? "amx-bf16" : highway_target_name();
 }
 
 }  // namespace helix::cpu

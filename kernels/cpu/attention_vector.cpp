@@ -56,7 +56,6 @@ using Floats = hn::CappedTag<float, 16>;
 using Vec = hn::Vec<Floats>;
 constexpr Floats df;
 constexpr hn::RebindToUnsigned<Floats> du32;
-constexpr hn::Repartition<std::uint16_t, Floats> du16;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
 template <typename To, typename From>
@@ -84,77 +83,84 @@ HWY_INLINE hn::Vec<D> bf16_of_fp8(D d, hn::Vec<D> x) {
   return hn::Or(sign, hn::IfThenElse(hn::Eq(magnitude, hn::Set(d, std::uint16_t{0x7f})), nan, finite));
 }
 
-/// `words` words of four fp8 values -> two rows of words of two bf16 values, `to` and `to + 2 *
-/// stride_words`.
-HWY_INLINE void widen_quads(const std::byte* from, std::int64_t words, std::uint16_t* to,
-                            std::int64_t stride_words) {
-  const auto n = static_cast<std::int64_t>(hn::Lanes(du16));
-  for (std::int64_t i = 0; i < 2 * words; i += n) {
-    const auto x = hn::LoadU(du16, as<const std::uint16_t>(from + 2 * i));
-    hn::StoreU(bf16_of_fp8(du16, hn::And(x, hn::Set(du16, std::uint16_t{0xff}))), du16, to + i);
-    hn::StoreU(bf16_of_fp8(du16, hn::ShiftRight<8>(x)), du16, to + 2 * stride_words + i);
+/// Widens 64 fp8 bytes: even bytes -> `even`, odd bytes -> `odd`, `bytes / 2` values each.
+HWY_INLINE void widen(const std::byte* from, std::int64_t bytes, std::uint16_t* even, std::uint16_t* odd) {
+  constexpr hn::CappedTag<std::uint16_t, 16> d;
+  const auto n = static_cast<std::int64_t>(hn::Lanes(d));
+  for (std::int64_t i = 0; i < bytes / 2; i += n) {
+    const auto x = hn::LoadU(d, as<const std::uint16_t>(from + 2 * i));
+    hn::StoreU(bf16_of_fp8(d, hn::And(x, hn::Set(d, std::uint16_t{0xff}))), d, even + i);
+    hn::StoreU(bf16_of_fp8(d, hn::ShiftRight<8>(x)), d, odd + i);
   }
 }
 
-/// One MLA row of fp8 blocks -> bf16 in order.
-HWY_INLINE void widen_row(const std::byte* from, std::int64_t values, std::uint16_t* to) {
-  constexpr hn::CappedTag<std::uint16_t, 16> d;
-  const auto n = static_cast<std::int64_t>(hn::Lanes(d));
-  for (std::int64_t block = 0; block < values; block += 64) {
-    const std::int64_t half = std::min<std::int64_t>(64, values - block) / 2;
-    for (std::int64_t i = 0; i < half; i += n) {
-      const auto x = hn::LoadU(d, as<const std::uint16_t>(from + block + 2 * i));
-      hn::StoreU(bf16_of_fp8(d, hn::And(x, hn::Set(d, std::uint16_t{0xff}))), d, to + block + i);
-      hn::StoreU(bf16_of_fp8(d, hn::ShiftRight<8>(x)), d, to + block + half + i);
+/// Tiles of fp8 words -> tiles of bf16 pairs.
+HWY_INLINE void widen_tiles(const std::byte* from, std::int64_t values, std::uint16_t* to) {
+  for (std::int64_t i = 0; i < values; i += 64) widen(from + i, 64, to + i, to + i + 32);
+}
+
+/// 16 rows of MLA's fp8 tiles -> bf16 tiles.
+HWY_INLINE void widen_rows(const std::byte* from, std::int64_t head_dim, std::uint16_t* to) {
+  for (std::int64_t d = 0; d < head_dim; d += 64) {
+    const std::int64_t width = std::min<std::int64_t>(64, head_dim - d);
+    for (std::int64_t t = 0; t < 16; ++t) {
+      const std::byte* const row = from + 16 * d + t * width;
+      if (width == 64) {
+        widen(row, 64, to + 16 * d + 32 * t, to + 16 * d + 512 + 32 * t);
+      } else {
+        widen(row, 32, to + 16 * d + 32 * t, to + 16 * d + 32 * t + 16);
+      }
     }
   }
 }
 
-/// Rows [slots][row_words] of 32-bit words -> [row_words][slots].
-HWY_INLINE void transpose_words(const std::uint32_t* from, std::int64_t slots, std::int64_t row_words,
-                                std::uint32_t* to) {
+/// A tile of 16 rows of 16 words -> its columns.
+HWY_INLINE void transpose_tile(const std::uint32_t* from, std::uint32_t* to) {
   constexpr hn::Full128<std::uint32_t> d;
   constexpr hn::Full128<std::uint64_t> d64;
-  for (std::int64_t t = 0; t < slots; t += 4) {
-    for (std::int64_t w = 0; w < row_words; w += 4) {
-      const std::uint32_t* const at = from + t * row_words + w;
-      const auto a = hn::LoadU(d, at), b = hn::LoadU(d, at + row_words);
-      const auto e = hn::LoadU(d, at + 2 * row_words), f = hn::LoadU(d, at + 3 * row_words);
+  for (int t = 0; t < 16; t += 4) {
+    for (int w = 0; w < 16; w += 4) {
+      const std::uint32_t* const at = from + t * 16 + w;
+      const auto a = hn::LoadU(d, at), b = hn::LoadU(d, at + 16);
+      const auto e = hn::LoadU(d, at + 32), f = hn::LoadU(d, at + 48);
       const auto ab_low = hn::BitCast(d64, hn::InterleaveLower(d, a, b));
       const auto ab_high = hn::BitCast(d64, hn::InterleaveUpper(d, a, b));
       const auto ef_low = hn::BitCast(d64, hn::InterleaveLower(d, e, f));
       const auto ef_high = hn::BitCast(d64, hn::InterleaveUpper(d, e, f));
-      std::uint32_t* const out = to + w * slots + t;
+      std::uint32_t* const out = to + w * 16 + t;
       hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab_low, ef_low)), d, out);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab_low, ef_low)), d, out + slots);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab_high, ef_high)), d, out + 2 * slots);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab_high, ef_high)), d, out + 3 * slots);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab_low, ef_low)), d, out + 16);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab_high, ef_high)), d, out + 32);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab_high, ef_high)), d, out + 48);
     }
   }
 }
 
-/// The first `values` of rows of `row_values` bf16 -> pairs [slots / 2][values][2].
-HWY_INLINE void interleave_rows(const std::uint16_t* from, std::int64_t slots, std::int64_t row_values,
-                                std::int64_t values, std::uint16_t* to) {
+/// MLA's bf16 tiles of rows -> tiles of V.
+HWY_INLINE void interleave_values(const KvLayout& layout, const std::uint16_t* rows, std::int64_t slots,
+                                  std::uint16_t* to) {
   constexpr hn::Full128<std::uint16_t> d;
-  for (std::int64_t t = 0; t < slots; t += 2) {
-    for (std::int64_t i = 0; i < values; i += 8, to += 16) {
-      const auto a = hn::LoadU(d, from + t * row_values + i),
-                 b = hn::LoadU(d, from + (t + 1) * row_values + i);
-      hn::StoreU(hn::InterleaveLower(d, a, b), d, to);
-      hn::StoreU(hn::InterleaveUpper(d, a, b), d, to + 8);
-    }
-  }
+  for (std::int64_t block = 0; block < slots; block += layout.granule)
+    for (std::int64_t column = 0; column < layout.v_dim; column += 16)
+      for (std::int64_t t = block; t < block + layout.granule; t += 2) {
+        const std::uint16_t* const row =
+            rows + t / 16 * 16 * layout.head_dim + column / 32 * 512 + t % 16 * 32 + column % 32;
+        for (int i = 0; i < 16; i += 8, to += 16) {
+          const auto a = hn::LoadU(d, row + i), b = hn::LoadU(d, row + 32 + i);
+          hn::StoreU(hn::InterleaveLower(d, a, b), d, to);
+          hn::StoreU(hn::InterleaveUpper(d, a, b), d, to + 8);
+        }
+      }
 }
 
-/// Zero the values of slots from `valid` on in pairs [slots / 2][values][2]: they may be NaN, and 0 * NaN is
-/// NaN.
-HWY_INLINE void clear_pairs_from(std::int64_t valid, std::int64_t slots, std::int64_t values,
-                                 std::uint16_t* pairs) {
-  if (valid % 2 == 1)
-    for (std::int64_t i = 0; i < values; ++i) pairs[(valid / 2 * values + i) * 2 + 1] = 0;
-  const std::int64_t first = (valid + 1) / 2 * 2 * values;
-  std::fill(pairs + first, pairs + slots * values, std::uint16_t{0});
+/// Zero the slots from `valid` on in tiles of V: they may be NaN, and 0 * NaN is NaN.
+HWY_INLINE void clear_values_from(const KvLayout& layout, std::int64_t valid, std::int64_t slots,
+                                  std::uint16_t* v) {
+  const std::int64_t granule = layout.granule;
+  for (std::int64_t t = valid; t < slots; ++t)
+    for (std::int64_t d = 0; d < layout.v_dim; ++d)
+      v[t / granule * granule * layout.v_dim + d / 16 * 16 * granule + t % granule / 2 * 32 + d % 16 * 2 +
+        t % 2] = 0;
 }
 
 // --- products ---------------------------------------------------------------------------------------------
@@ -166,21 +172,22 @@ HWY_INLINE Vec high_of_pair(hn::Vec<decltype(du32)> pair) {
   return hn::BitCast(df, hn::And(pair, hn::Set(du32, 0xffff0000u)));
 }
 
-/// scores[h][0:slots] = q[h] . K for `kHeads` heads, K as pairs [dim / 2][stride].
+/// scores[h][0:slots] = q[h] . K for `kHeads` heads, K in tiles of pairs.
 template <int kHeads>
-HWY_INLINE void scores_of_heads(const std::uint32_t* k, std::int64_t stride, std::int64_t slots,
-                                std::int64_t dim, const float* q, float* scores) {
+HWY_INLINE void scores_of_heads(const std::uint32_t* k, std::int64_t slots, std::int64_t dim, const float* q,
+                                float* scores) {
   const auto n = static_cast<std::int64_t>(hn::Lanes(df));
   const auto columns = [&](std::int64_t t, auto width) HWY_ATTR {
     constexpr int kWidth = decltype(width)::value;
     Vec sum[kHeads][kWidth];
+    const std::uint32_t* pairs[kWidth];
+    for (int w = 0; w < kWidth; ++w) pairs[w] = k + (t + w * n) / 16 * 8 * dim + (t + w * n) % 16;
     for (auto& row : sum)
       for (Vec& x : row) x = hn::Zero(df);
     for (std::int64_t d = 0; d < dim; d += 2) {
-      const std::uint32_t* const pairs = k + d / 2 * stride + t;
       Vec low[kWidth], high[kWidth];
       for (int w = 0; w < kWidth; ++w) {
-        const auto pair = hn::LoadU(du32, pairs + w * n);
+        const auto pair = hn::LoadU(du32, pairs[w] + 8 * d);
         low[w] = low_of_pair(pair);
         high[w] = high_of_pair(pair);
       }
@@ -199,29 +206,33 @@ HWY_INLINE void scores_of_heads(const std::uint32_t* k, std::int64_t stride, std
   if (t < slots) columns(t, std::integral_constant<int, 1>());
 }
 
-/// o[h] += P[h] V for `kHeads` heads, V as pairs [slots / 2][dim].
+/// o[h] += P[h] V for `kHeads` heads, V in tiles of pairs.
 template <int kHeads>
-HWY_INLINE void values_of_heads(const std::uint32_t* v, std::int64_t slots, std::int64_t dim, const float* p,
-                                float* o) {
+HWY_INLINE void values_of_heads(const std::uint32_t* v, std::int64_t granule, std::int64_t slots,
+                                std::int64_t dim, const float* p, float* o) {
   const auto n = static_cast<std::int64_t>(hn::Lanes(df));
   const auto columns = [&](std::int64_t d, auto width) HWY_ATTR {
     constexpr int kWidth = decltype(width)::value;
     Vec sum[kHeads][kWidth];
     for (int h = 0; h < kHeads; ++h)
       for (int w = 0; w < kWidth; ++w) sum[h][w] = hn::LoadU(df, o + h * dim + d + w * n);
-    for (std::int64_t t = 0; t < slots; t += 2) {
-      const std::uint32_t* const pairs = v + t / 2 * dim + d;
-      Vec low[kWidth], high[kWidth];
-      for (int w = 0; w < kWidth; ++w) {
-        const auto pair = hn::LoadU(du32, pairs + w * n);
-        low[w] = low_of_pair(pair);
-        high[w] = high_of_pair(pair);
-      }
-      for (int h = 0; h < kHeads; ++h) {
-        const float* const p_pair = p + h * VectorWorkspace::score_stride + t;
-        const auto p_low = hn::Set(df, p_pair[0]), p_high = hn::Set(df, p_pair[1]);
-        for (int w = 0; w < kWidth; ++w)
-          sum[h][w] = hn::MulAdd(p_high, high[w], hn::MulAdd(p_low, low[w], sum[h][w]));
+    for (std::int64_t block = 0; block < slots; block += granule) {
+      const std::uint32_t* pairs[kWidth];
+      for (int w = 0; w < kWidth; ++w)
+        pairs[w] = v + block / 2 * dim + (d + w * n) / 16 * 8 * granule + (d + w * n) % 16;
+      for (std::int64_t t = 0; t < granule; t += 2) {
+        Vec low[kWidth], high[kWidth];
+        for (int w = 0; w < kWidth; ++w) {
+          const auto pair = hn::LoadU(du32, pairs[w] + 8 * t);
+          low[w] = low_of_pair(pair);
+          high[w] = high_of_pair(pair);
+        }
+        for (int h = 0; h < kHeads; ++h) {
+          const float* const p_pair = p + h * VectorWorkspace::score_stride + block + t;
+          const auto p_low = hn::Set(df, p_pair[0]), p_high = hn::Set(df, p_pair[1]);
+          for (int w = 0; w < kWidth; ++w)
+            sum[h][w] = hn::MulAdd(p_high, high[w], hn::MulAdd(p_low, low[w], sum[h][w]));
+        }
       }
     }
     for (int h = 0; h < kHeads; ++h)
@@ -292,30 +303,28 @@ HWY_INLINE float softmax_row(float* scores, std::int64_t columns, float scale_lo
 void ProcessChunk(const UnitShape& shape, const Chunk& chunk, Prefetcher& next, const VectorWorkspace& ws) {
   const KvLayout& layout = shape.layout;
   const std::int64_t dim = layout.head_dim, v_dim = layout.v_dim;
-  const std::int64_t lines_a_step = next.total() / (2 * chunk.count * ((shape.heads + 3) / 4)) + 1;
+  next.plan(2 * chunk.count * ((shape.heads + 3) / 4));
 
   const auto bf16_rows = [&](const Segment& s) HWY_ATTR {
     if (!layout.fp8) return as<const std::uint16_t>(s.k);
-    for (std::int64_t t = 0; t < s.slots; ++t) widen_row(s.k + t * dim, dim, ws.rows + t * dim);
+    for (std::int64_t t = 0; t < s.slots; t += 16) widen_rows(s.k + t * dim, dim, ws.rows + t * dim);
     return static_cast<const std::uint16_t*>(ws.rows);
   };
 
   for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s) {
-    const std::uint32_t* pairs = as<const std::uint32_t>(s->k);
-    std::int64_t stride = layout.padded_tokens;
+    const auto* pairs = as<const std::uint32_t>(ws.k);
     if (layout.mla) {
-      transpose_words(as<const std::uint32_t>(bf16_rows(*s)), s->slots, dim / 2, as<std::uint32_t>(ws.k));
+      const auto* const rows = as<const std::uint32_t>(bf16_rows(*s));
+      for (std::int64_t tile = 0; tile < s->slots * dim / 2; tile += 256)
+        transpose_tile(rows + tile, as<std::uint32_t>(ws.k) + tile);
     } else if (layout.fp8) {
-      for (std::int64_t d = 0; d < dim; d += 4)
-        widen_quads(s->k + d * layout.padded_tokens, s->slots, ws.k + d * s->slots, s->slots);
-    }
-    if (layout.mla || layout.fp8) {
-      pairs = as<const std::uint32_t>(ws.k);
-      stride = s->slots;
+      widen_tiles(s->k, s->slots * dim, ws.k);
+    } else {
+      pairs = as<const std::uint32_t>(s->k);
     }
     for_head_blocks(shape.heads, [&](std::int64_t h, auto heads) HWY_ATTR {
-      next.advance(lines_a_step);
-      scores_of_heads<decltype(heads)::value>(pairs, stride, s->slots, dim, ws.q + h * dim,
+      next.step();
+      scores_of_heads<decltype(heads)::value>(pairs, s->slots, dim, ws.q + h * dim,
                                               ws.scores + h * VectorWorkspace::score_stride + s->column);
     });
     if (s->valid < s->slots)
@@ -333,21 +342,20 @@ void ProcessChunk(const UnitShape& shape, const Chunk& chunk, Prefetcher& next, 
   }
 
   for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s) {
-    const std::uint32_t* pairs = as<const std::uint32_t>(ws.v);
+    const auto* pairs = as<const std::uint32_t>(ws.v);
     if (layout.mla) {
-      interleave_rows(bf16_rows(*s), s->slots, dim, v_dim, ws.v);
+      interleave_values(layout, bf16_rows(*s), s->slots, ws.v);
     } else if (layout.fp8) {
-      for (std::int64_t t = 0; t < s->slots; t += 4)
-        widen_quads(s->v + t * v_dim, v_dim, ws.v + t * v_dim, v_dim);
+      widen_tiles(s->v, s->slots * v_dim, ws.v);
     } else if (s->valid < s->slots) {
       std::memcpy(ws.v, s->v, static_cast<std::size_t>(s->slots * v_dim) * 2);
     } else {
       pairs = as<const std::uint32_t>(s->v);
     }
-    if (s->valid < s->slots) clear_pairs_from(s->valid, s->slots, v_dim, ws.v);
+    if (s->valid < s->slots) clear_values_from(layout, s->valid, s->slots, ws.v);
     for_head_blocks(shape.heads, [&](std::int64_t h, auto heads) HWY_ATTR {
-      next.advance(lines_a_step);
-      values_of_heads<decltype(heads)::value>(pairs, s->slots, v_dim,
+      next.step();
+      values_of_heads<decltype(heads)::value>(pairs, layout.granule, s->slots, v_dim,
                                               ws.scores + h * VectorWorkspace::score_stride + s->column,
                                               ws.o + h * v_dim);
     });

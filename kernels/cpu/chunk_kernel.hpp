@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/bf16.hpp"
+#include "kernels/cpu/amx.hpp"
 #include "kernels/cpu/kv_chunks.hpp"
 #include "kernels/cpu/kv_layout.hpp"
 
@@ -33,6 +34,12 @@ class ChunkKernel {
 
 /// Google Highway, every shape.
 const ChunkKernel& vector_chunk_kernel();
+#if HELIX_HAVE_AMX
+/// GQA with head_dim a multiple of 32.
+const ChunkKernel& amx_chunk_kernel();
+/// Absorbed MLA.
+const ChunkKernel& amx_mla_chunk_kernel();
+#endif
 
 /// Hands out 64-byte aligned arrays from a workspace; with a null workspace only counts.
 class Carver {

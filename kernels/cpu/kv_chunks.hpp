@@ -15,9 +15,9 @@ constexpr std::int64_t chunk_tokens = 256;
 
 /// Consecutive slots of one page.
 struct Segment {
-  const std::byte* k = nullptr;  // word column (GQA) or row (MLA) of the first slot
-  const std::byte* v = nullptr;  // word row of the first slot; MLA: null
-  std::int64_t slots = 0;        // a multiple of the walker's granule; those from `valid` on hold garbage
+  const std::byte* k = nullptr;  // tiles of the first slot
+  const std::byte* v = nullptr;  // likewise; MLA: null
+  std::int64_t slots = 0;        // a multiple of the layout's granule; those from `valid` on hold garbage
   std::int64_t valid = 0;
   std::int64_t column = 0;  // of the first slot in the chunk's scores
 };
@@ -56,7 +56,7 @@ class ChunkWalker {
     while (chunk.columns < chunk_tokens && pages_left_ > 0 && page_ < unit_pages) {
       const std::int64_t in_page =
           std::min(layout_.page_tokens, length - page_ * layout_.page_tokens) - slot_;
-      const std::int64_t padded = (in_page + granule() - 1) / granule() * granule();
+      const std::int64_t padded = (in_page + layout_.granule - 1) / layout_.granule * layout_.granule;
       Segment& s = chunk.segments[chunk.count++];
       s.slots = std::min(padded, chunk_tokens - chunk.columns);
       s.valid = std::min(in_page, s.slots);
@@ -77,9 +77,6 @@ class ChunkWalker {
   }
 
  private:
-  /// Slots that stay together: a tile of V holds 32 tokens where pages allow it.
-  std::int64_t granule() const { return layout_.padded_tokens % 32 == 0 ? 32 : 16; }
-
   void next_unit() {
     page_ = 0;
     if (++head_ < layout_.kv_heads) return;
@@ -95,39 +92,36 @@ class ChunkWalker {
   std::int64_t pages_left_;
 };
 
-/// Reads ahead into L2, one line of each segment in turn: a core reaches its full bandwidth with several
-/// streams.
+/// Reads the next chunk ahead into L2, evenly over the steps of computing a chunk, one line of each segment
+/// in turn: a core reaches its full bandwidth with several streams.
 class Prefetcher {
  public:
   Prefetcher() = default;
   Prefetcher(const KvLayout& layout, const Chunk& chunk) {
-    // A GQA slot's words lie all over its head's part, which is contiguous only as a whole.
-    if (!layout.mla && layout.padded_tokens > chunk_tokens) return;
+    const auto row_bytes = static_cast<std::int64_t>(layout.value_bytes) * layout.head_dim;
     for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s) {
-      const std::size_t bytes =
-          layout.mla ? static_cast<std::size_t>(s->slots * layout.head_dim) * layout.value_bytes
-                     : layout.head_bytes();
       stream_[streams_++] = s->k;
-      lines_ = std::max(lines_, static_cast<std::int64_t>(bytes + 63) / 64);
+      // The V of a whole page follows its K; of the rest of a page only K is prefetched here.
+      const bool whole = s->slots == layout.padded_tokens && !layout.mla;
+      bytes_ =
+          std::max(bytes_, whole ? static_cast<std::int64_t>(layout.head_bytes()) : s->slots * row_bytes);
     }
   }
 
-  std::int64_t total() const { return streams_ * lines_; }
+  /// Says how many times `step` will be called.
+  void plan(std::int64_t steps) { bytes_a_step_ = bytes_ / std::max<std::int64_t>(steps, 1) + 1; }
 
-  void advance(std::int64_t lines) {
-    for (; lines > 0 && line_ < lines_; --lines) {
-      __builtin_prefetch(stream_[at_] + line_ * 64, 0, 2);
-      if (++at_ == streams_) {
-        at_ = 0;
-        ++line_;
-      }
-    }
+  void step() {
+    due_ += bytes_a_step_;
+    for (; at_ < due_ && at_ < bytes_; at_ += 64)
+      for (int s = 0; s < streams_; ++s) __builtin_prefetch(stream_[s] + at_, 0, 2);
   }
 
  private:
   const std::byte* stream_[chunk_tokens / 16];
-  int streams_ = 0, at_ = 0;
-  std::int64_t lines_ = 0, line_ = 0;
+  int streams_ = 0;
+  std::int64_t bytes_ = 0, bytes_a_step_ = 0;  // of each stream
+  std::int64_t due_ = 0, at_ = 0;
 };
 
 }  // namespace helix::cpu

@@ -79,56 +79,58 @@ HWY_INLINE Word columns(std::int64_t first, std::uint32_t stride) {
 void FillK(const KvLayout& layout, const std::uint32_t* rows, std::byte* part) {
   const auto n = static_cast<std::int64_t>(hn::Lanes(du));
   const std::int64_t per_word = layout.fp8 ? 4 : 2;
-  for (std::int64_t d = 0; d < layout.head_dim; d += per_word) {
-    for (std::int64_t t = 0; t < layout.padded_tokens; t += n, part += 4 * n) {
-      const auto row = hn::LoadU(du, rows + t);
-      const auto at = [&](std::int64_t i) HWY_ATTR { return hn::Add(row, column(d + i)); };
-      if (layout.fp8) {
-        emit(part, at(0), at(2), at(1), at(3));
-      } else {
-        emit(part, at(0), at(1));
+  for (std::int64_t group = 0; group < layout.padded_tokens; group += 16)
+    for (std::int64_t d = 0; d < layout.head_dim; d += per_word)
+      for (std::int64_t t = group; t < group + 16; t += n, part += 4 * n) {
+        const auto row = hn::LoadU(du, rows + t);
+        const auto at = [&](std::int64_t i) HWY_ATTR { return hn::Add(row, column(d + i)); };
+        if (layout.fp8) {
+          emit(part, at(0), at(2), at(1), at(3));
+        } else {
+          emit(part, at(0), at(1));
+        }
       }
-    }
-  }
 }
 
 void FillV(const KvLayout& layout, const std::uint32_t* rows, std::byte* part) {
   const auto n = static_cast<std::int64_t>(hn::Lanes(du));
   const std::int64_t per_word = layout.fp8 ? 4 : 2;
-  for (std::int64_t t = 0; t < layout.padded_tokens; t += per_word) {
-    for (std::int64_t d = 0; d < layout.v_dim; d += n, part += 4 * n) {
-      const auto col = columns(d, 1);
-      const auto at = [&](std::int64_t i) HWY_ATTR { return hn::Add(hn::Set(du, rows[t + i]), col); };
-      if (layout.fp8) {
-        emit(part, at(0), at(2), at(1), at(3));
-      } else {
-        emit(part, at(0), at(1));
-      }
-    }
-  }
+  for (std::int64_t group = 0; group < layout.padded_tokens; group += layout.granule)
+    for (std::int64_t tile = 0; tile < layout.v_dim; tile += 16)
+      for (std::int64_t t = group; t < group + layout.granule; t += per_word)
+        for (std::int64_t d = tile; d < tile + 16; d += n, part += 4 * n) {
+          const auto col = columns(d, 1);
+          const auto at = [&](std::int64_t i) HWY_ATTR { return hn::Add(hn::Set(du, rows[t + i]), col); };
+          if (layout.fp8) {
+            emit(part, at(0), at(2), at(1), at(3));
+          } else {
+            emit(part, at(0), at(1));
+          }
+        }
 }
 
 void FillMla(const KvLayout& layout, const std::uint32_t* rows, std::byte* page) {
   const auto n = static_cast<std::int64_t>(hn::Lanes(du));
-  for (std::int64_t t = 0; t < layout.page_tokens; ++t) {
-    const auto row = hn::Set(du, rows[t]);
-    const auto at = [&](std::int64_t first) HWY_ATTR { return hn::Add(row, columns(first, 2)); };
-    if (!layout.fp8) {
-      for (std::int64_t d = 0; d < layout.head_dim; d += 2 * n, page += 4 * n) emit(page, at(d), at(d + 1));
-      continue;
-    }
-    for (std::int64_t block = 0; block < layout.head_dim; block += 64) {
-      const std::int64_t half = std::min<std::int64_t>(64, layout.head_dim - block) / 2;
-      // The words of a short last block may not fill a vector.
-      alignas(64) std::byte words[64];
-      for (std::int64_t w = 0; w < half / 2; w += n) {
-        const std::int64_t d = block + 2 * w;
-        emit(words + 4 * w, at(d), at(d + half), at(d + 1), at(d + half + 1));
+  const std::int64_t width = layout.fp8 ? 64 : 32;
+  for (std::int64_t group = 0; group < layout.padded_tokens; group += 16)
+    for (std::int64_t tile = 0; tile < layout.head_dim; tile += width)
+      for (std::int64_t t = group; t < group + 16; ++t) {
+        const auto row = hn::Set(du, rows[t]);
+        const auto at = [&](std::int64_t first) HWY_ATTR { return hn::Add(row, columns(first, 2)); };
+        const std::int64_t row_width = std::min(width, layout.head_dim - tile), half = row_width / 2;
+        alignas(64) std::byte words[64];  // a row of 32 fp8 may not fill a vector
+        for (std::int64_t w = 0; w < 16; w += n) {
+          if (layout.fp8) {
+            const std::int64_t d = tile + 2 * w;
+            emit(words + 4 * w, at(d), at(d + half), at(d + 1), at(d + half + 1));
+          } else {
+            emit(words + 4 * w, at(tile + 2 * w), at(tile + 2 * w + 1));
+          }
+        }
+        const std::size_t bytes = static_cast<std::size_t>(row_width) * layout.value_bytes;
+        std::memcpy(page, words, bytes);
+        page += bytes;
       }
-      std::memcpy(page, words, static_cast<std::size_t>(2 * half));
-      page += 2 * half;
-    }
-  }
 }
 
 }  // namespace helix::cpu::HWY_NAMESPACE

@@ -1,5 +1,6 @@
 // The KV cache of one request in one layer, as the fp64 reference sees it: `context` synthetic tokens, made
-// when they are read, and behind them the tokens that were decoded, kept unrounded.
+// when they are read, and behind them the tokens that were decoded. What a cache of this dtype cannot hold is
+// no error of the kernels, so all of it is rounded to the dtype.
 #pragma once
 
 #include <cstdint>

@@ -57,7 +57,7 @@ TEST_CASE("Every built-in system loads, knows its origin and survives writing an
     INFO(name);
     const SystemSpec s = load_system(name);
     CHECK(s.name == name);
-    for (const char* section : {"dram", "peak_flops", "sms", "link", "kernels", "collectives"}) {
+    for (const char* section : {"dram", "peak_flops", "sms", "link", "gpu"}) {
       INFO(section);
       CHECK(s.origin.count(section) == 1);
     }
