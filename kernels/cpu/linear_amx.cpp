@@ -33,9 +33,11 @@ class WeightTiles<DType::bf16> {
 
   void start(const std::byte*) {}
   void load(const std::byte* block, const std::byte*, Lines ahead) {
-    for (; ahead.begin < ahead.end; ahead.begin += 64) prefetch(ahead.begin);
+    const std::byte* middle = ahead.begin + (ahead.end - ahead.begin) / 128 * 64;
     amx::load<6>(block, 64);
+    for (; ahead.begin < middle; ahead.begin += 64) prefetch(ahead.begin);
     amx::load<7>(block + 1024, 64);
+    for (; ahead.begin < ahead.end; ahead.begin += 64) prefetch(ahead.begin);
   }
 };
 
@@ -131,7 +133,7 @@ HELIX_INLINE_AVX512 void multiply(const PackedRows& x, std::int64_t row_tile0, c
 template <DType dtype>
 HELIX_INLINE_AVX512 void multiply_panel(const PackedRows& x, std::int64_t row0, std::int64_t rows,
                                         const std::byte* panel, WeightTiles<dtype>& weights, float* result) {
-  constexpr std::int64_t stretch_blocks = 16;
+  constexpr std::int64_t stretch_blocks = 8;
   const std::int64_t turns = (rows + 31) / 32;
   const std::int64_t step = turns == 1 ? x.blocks : stretch_blocks;
   const std::int64_t distance = turns == 1 ? prefetch_bytes : stretch_blocks * block_bytes<dtype>;
