@@ -77,20 +77,21 @@ void products(const Rows& rows, std::int64_t x_step, const PackedWeight& w, Out*
     return PackedRows{buffer + static_cast<std::size_t>(matrix) * bytes_each, layout.m, layout.blocks};
   };
 
-  in_parallel(threads, [&](int thread, int team) {
-    const std::int64_t padded_rows = layout.row_tiles() * layout.row_stride();
-    const Range to_pack = split(w.count * padded_rows, thread, team);
-    for (std::int64_t i = to_pack.begin; i < to_pack.end; ++i) {
-      const std::int64_t matrix = i / padded_rows, row = i % padded_rows;
-      Rows moved = rows;
-      moved.x += matrix * x_step;
-      as_float ? pack_row<float>(packed(matrix), moved, w.k, row)
-               : pack_row<BF16>(packed(matrix), moved, w.k, row);
-    }
-    if (team > 1) {
-#pragma omp barrier
-    }
+  const std::int64_t padded_rows = layout.row_tiles() * layout.row_stride();
+  constexpr std::size_t worth_a_team = 64 * 1024;  // bytes that one thread packs as fast as a team assembles
+  in_parallel(bytes_each * static_cast<std::size_t>(w.count) > worth_a_team ? threads : 1,
+              [&](int thread, int team) {
+                const Range mine = split(w.count * padded_rows, thread, team);
+                for (std::int64_t i = mine.begin; i < mine.end; ++i) {
+                  const std::int64_t matrix = i / padded_rows, row = i % padded_rows;
+                  Rows moved = rows;
+                  moved.x += matrix * x_step;
+                  as_float ? pack_row<float>(packed(matrix), moved, w.k, row)
+                           : pack_row<BF16>(packed(matrix), moved, w.k, row);
+                }
+              });
 
+  in_parallel(threads, [&](int thread, int team) {
     const std::int64_t panels = packing::panels(w.n);
     const Range mine = split(w.count * panels, thread, team);
     for (std::int64_t i = mine.begin; i < mine.end;) {
@@ -105,10 +106,12 @@ void products(const Rows& rows, std::int64_t x_step, const PackedWeight& w, Out*
                                       y + matrix * y_step + n0,
                                       ldy};
       switch (isa) {
-#if defined(__x86_64__)
+#if HELIX_HAVE_AMX
         case Isa::amx:
           product_amx(product);
           break;
+#endif
+#if defined(__x86_64__)
         case Isa::avx512:
           product_avx512(product);
           break;

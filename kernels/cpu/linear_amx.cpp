@@ -1,42 +1,17 @@
 // Matrix products on AMX tiles: C[16 tokens][16 outputs] += A[16 tokens][32 inputs] B[32 inputs][16 outputs],
 // B being the packed weights as they lie in memory. Up to 32 tokens against one panel of 32 outputs keep 2 x
-// 2 accumulators in tiles 0-3, A in 4-5 and B in 6-7. One kibibyte of weights takes 16 cycles per 16 tokens
+// 2 accumulators in tiles 0-3, A in 4-5 and B in 6-7. A kibibyte of weights takes 16 cycles per 16 tokens
 // here and some 150 to arrive.
-#if defined(__x86_64__)
+#include "kernels/cpu/amx.hpp"
+
+#if HELIX_HAVE_AMX
 #include <algorithm>
 
 #include "kernels/cpu/avx512_tiles.hpp"
 #include "kernels/cpu/linear_kernels.hpp"
 
-#define HELIX_TARGET_AMX \
-  __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16,amx-tile,amx-bf16")))
-#define HELIX_INLINE_AMX                                                                               \
-  __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16,amx-tile,amx-bf16"), \
-                 always_inline)) inline
-
 namespace helix::cpu {
 namespace {
-
-struct alignas(64) TileConfig {
-  std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  std::uint16_t row_bytes[16] = {};
-  std::uint8_t rows[16] = {};
-};
-
-// gcc 12 declares the tile instructions without their memory operands, so the compiler may move or drop the
-// stores that they read; hence the barriers.
-inline void compiler_barrier() {
-  asm volatile("" ::: "memory");
-}
-
-HELIX_INLINE_AMX void configure_tiles(int token_rows) {
-  TileConfig config;
-  for (int tile = 0; tile < 8; ++tile) {
-    config.row_bytes[tile] = 64;
-    config.rows[tile] = static_cast<std::uint8_t>(tile < 6 ? token_rows : 16);
-  }
-  asm volatile("ldtilecfg %0" ::"m"(config));
-}
 
 template <DType dtype>
 constexpr std::int64_t block_bytes = 2 * packing::tile_values*(dtype == DType::fp8 ? 1 : 2);
@@ -46,53 +21,56 @@ struct Lines {
   const std::byte *begin, *end;
 };
 
-// The two B tiles of a block. start() precedes the first load() of a stretch.
+// Loads the two B tiles of a block. start() precedes the first load() of a stretch.
 template <DType dtype>
-struct WeightTiles;
+class WeightTiles;
 
 template <>
-struct WeightTiles<DType::bf16> {
+class WeightTiles<DType::bf16> {
+ public:
+  static constexpr std::size_t buffer_bytes = 64;
+  explicit WeightTiles(std::byte*) {}
+
   void start(const std::byte*) {}
-  HELIX_INLINE_AMX void load(const std::byte* block, const std::byte*, Lines ahead) {
+  void load(const std::byte* block, const std::byte*, Lines ahead) {
+    const std::byte* middle = ahead.begin + (ahead.end - ahead.begin) / 128 * 64;
+    amx::load<6>(block, 64);
+    for (; ahead.begin < middle; ahead.begin += 64) prefetch(ahead.begin);
+    amx::load<7>(block + 1024, 64);
     for (; ahead.begin < ahead.end; ahead.begin += 64) prefetch(ahead.begin);
-    _tile_loadd(6, block, 64);
-    _tile_loadd(7, block + 1024, 64);
   }
 };
 
 // Widens one block ahead, so that the tile loads do not wait for the stores, and prefetches in between, so
 // that the loads find fill buffers.
 template <>
-struct WeightTiles<DType::fp8> {
-  Fp8Decoder decode;
-  alignas(64) std::byte wide[2][2048];
-  int current = 0;
+class WeightTiles<DType::fp8> {
+ public:
+  static constexpr std::size_t buffer_bytes = 2 * 2048;
+  HELIX_INLINE_AVX512 explicit WeightTiles(std::byte* buffer) : current_(buffer), other_(buffer + 2048) {}
 
-  HELIX_INLINE_AMX WeightTiles() {}
-
-  HELIX_INLINE_AMX void start(const std::byte* block) {
-    widen(block, wide[current], {block, block});
-    compiler_barrier();
-  }
-  HELIX_INLINE_AMX void load(const std::byte*, const std::byte* next, Lines ahead) {
-    _tile_loadd(6, wide[current], 64);
-    _tile_loadd(7, wide[current] + 1024, 64);
-    current ^= 1;
-    widen(next, wide[current], ahead);
-    compiler_barrier();
+  HELIX_INLINE_AVX512 void start(const std::byte* block) { widen(block, current_, {block, block}); }
+  HELIX_INLINE_AVX512 void load(const std::byte*, const std::byte* next, Lines ahead) {
+    amx::load<6>(current_, 64);
+    amx::load<7>(current_ + 1024, 64);
+    std::swap(current_, other_);
+    widen(next, current_, ahead);
   }
 
  private:
-  HELIX_INLINE_AMX void widen(const std::byte* block, std::byte* out, Lines ahead) const {
+  HELIX_INLINE_AVX512 void widen(const std::byte* block, std::byte* out, Lines ahead) const {
     for (int i = 0; i < 16; ++i) {
       if (ahead.begin < ahead.end) prefetch(ahead.begin);
       ahead.begin += 64;
       __m512i row0, row1;
-      decode(block + 64 * i, row0, row1);
+      decode_(block + 64 * i, row0, row1);
       _mm512_store_si512(out + 128 * i, row0);
       _mm512_store_si512(out + 128 * i + 64, row1);
     }
   }
+
+  Fp8Decoder decode_;
+  std::byte *current_, *other_;
 };
 
 // A stretch of blocks of one panel, and which lines of each block further on to prefetch meanwhile.
@@ -104,48 +82,48 @@ struct Stretch {
 
 // result[row_tiles * 16][32] (+)= x[row_tile0 ...] times a stretch of a panel; its first one overwrites.
 template <DType dtype, int row_tiles>
-HELIX_INLINE_AMX void multiply(const PackedRows& x, std::int64_t row_tile0, const Stretch& stretch,
-                               WeightTiles<dtype>& weights, float* result) {
+HELIX_INLINE_AVX512 void multiply(const PackedRows& x, std::int64_t row_tile0, const Stretch& stretch,
+                                  WeightTiles<dtype>& weights, float* result) {
   constexpr std::int64_t row_bytes = packing::panel_outputs * sizeof(float);
   float* result1 = result + 16 * packing::panel_outputs;
   const BF16* a0 = x.tile<BF16>(row_tile0, stretch.first_block);
   const std::int64_t a_step = x.row_stride() * packing::block_inputs;
   const std::int64_t a_tile = x.blocks * a_step;
   if (stretch.first_block == 0) {
-    _tile_zero(0);
-    _tile_zero(1);
+    amx::zero<0>();
+    amx::zero<1>();
     if constexpr (row_tiles == 2) {
-      _tile_zero(2);
-      _tile_zero(3);
+      amx::zero<2>();
+      amx::zero<3>();
     }
   } else {
-    _tile_loadd(0, result, row_bytes);
-    _tile_loadd(1, result + 16, row_bytes);
+    amx::load<0>(result, row_bytes);
+    amx::load<1>(result + 16, row_bytes);
     if constexpr (row_tiles == 2) {
-      _tile_loadd(2, result1, row_bytes);
-      _tile_loadd(3, result1 + 16, row_bytes);
+      amx::load<2>(result1, row_bytes);
+      amx::load<3>(result1 + 16, row_bytes);
     }
   }
   const std::byte* block = stretch.weights;
   const std::byte* last = block + (stretch.blocks - 1) * block_bytes<dtype>;
   weights.start(block);
   for (std::int64_t b = 0; b < stretch.blocks; ++b, a0 += a_step, block += block_bytes<dtype>) {
-    _tile_loadd(4, a0, 64);
+    amx::load<4>(a0, 64);
     weights.load(block, std::min(block + block_bytes<dtype>, last),
                  {block + stretch.prefetch_begin, block + stretch.prefetch_end});
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
+    amx::multiply_add<0, 4, 6>();
+    amx::multiply_add<1, 4, 7>();
     if constexpr (row_tiles == 2) {
-      _tile_loadd(5, a0 + a_tile, 64);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
+      amx::load<5>(a0 + a_tile, 64);
+      amx::multiply_add<2, 5, 6>();
+      amx::multiply_add<3, 5, 7>();
     }
   }
-  _tile_stored(0, result, row_bytes);
-  _tile_stored(1, result + 16, row_bytes);
+  amx::store<0>(result, row_bytes);
+  amx::store<1>(result + 16, row_bytes);
   if constexpr (row_tiles == 2) {
-    _tile_stored(2, result1, row_bytes);
-    _tile_stored(3, result1 + 16, row_bytes);
+    amx::store<2>(result1, row_bytes);
+    amx::store<3>(result1 + 16, row_bytes);
   }
 }
 
@@ -153,9 +131,9 @@ HELIX_INLINE_AMX void multiply(const PackedRows& x, std::int64_t row_tile0, cons
 // turns on stretches that stay in the L1 and L2 cache, each turn prefetching its share of the next stretch,
 // so that the memory is never idle.
 template <DType dtype>
-HELIX_INLINE_AMX void multiply_panel(const PackedRows& x, std::int64_t row0, std::int64_t rows,
-                                     const std::byte* panel, WeightTiles<dtype>& weights, float* result) {
-  constexpr std::int64_t stretch_blocks = 16;
+HELIX_INLINE_AVX512 void multiply_panel(const PackedRows& x, std::int64_t row0, std::int64_t rows,
+                                        const std::byte* panel, WeightTiles<dtype>& weights, float* result) {
+  constexpr std::int64_t stretch_blocks = 8;
   const std::int64_t turns = (rows + 31) / 32;
   const std::int64_t step = turns == 1 ? x.blocks : stretch_blocks;
   const std::int64_t distance = turns == 1 ? prefetch_bytes : stretch_blocks * block_bytes<dtype>;
@@ -175,13 +153,15 @@ HELIX_INLINE_AMX void multiply_panel(const PackedRows& x, std::int64_t row0, std
 }
 
 template <DType dtype, class Out>
-HELIX_TARGET_AMX void product(const PanelProduct<Out>& p) {
+HELIX_TARGET_AVX512 void product(const PanelProduct<Out>& p) {
   constexpr std::int64_t rows_at_once = 128;
   alignas(64) float result[rows_at_once * packing::panel_outputs];
-  WeightTiles<dtype> weights;
+  alignas(64) std::byte buffer[WeightTiles<dtype>::buffer_bytes];
+  WeightTiles<dtype> weights(buffer);
+  amx::TileConfig config;
+  for (int tile = 0; tile < 8; ++tile) config.set(tile, tile < 6 ? p.x.row_stride() : 16, 64);
+  amx::configure(config);
   const std::byte* panel = p.weights;
-  compiler_barrier();
-  configure_tiles(static_cast<int>(p.x.row_stride()));
   for (std::int64_t n0 = 0; n0 < p.n;
        n0 += packing::panel_outputs, panel += p.x.blocks * block_bytes<dtype>) {
     const __mmask16 mask0 = output_mask(p.n - n0), mask1 = output_mask(p.n - n0 - 16);
@@ -195,7 +175,7 @@ HELIX_TARGET_AMX void product(const PanelProduct<Out>& p) {
       }
     }
   }
-  _tile_release();
+  amx::release();
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/bf16.hpp"
+#include "kernels/cpu/amx.hpp"
 #include "kernels/cpu/packing.hpp"
 #include "roofline/dtype.hpp"
 
@@ -49,6 +50,8 @@ void product_highway(const PanelProduct<Out>& p);  // x: float
 #if defined(__x86_64__)
 template <class Out>
 void product_avx512(const PanelProduct<Out>& p);  // x: bf16
+#endif
+#if HELIX_HAVE_AMX
 template <class Out>
 void product_amx(const PanelProduct<Out>& p);  // x: bf16
 #endif

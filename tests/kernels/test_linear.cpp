@@ -88,6 +88,8 @@ struct Problem {
         return fmt::format("n {} k {} m {} threads {}: {}", n, k, m, threads, what);
       };
       if (const std::string what = wrong(m, one_thread); !what.empty()) return place(1, what);
+      // Teams take long to assemble on a busy machine: not for every shape.
+      if ((n != 33 && n != 65) || (k != 33 && k != 1000)) continue;
       for (const int threads : {2, 3}) {
         const std::vector<Out> y = run<Out>(m, threads);
         if (!std::equal(y.begin(), y.end(), one_thread.begin(), [](Out a, Out b) { return same_bits(a, b); }))
