@@ -10,7 +10,9 @@ struct BF16 {
   std::uint16_t bits = 0;
 };
 
-inline float to_float(BF16 x) { return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16); }
+inline float to_float(BF16 x) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16);
+}
 
 /// Round to nearest, ties to even; NaN stays NaN.
 inline BF16 to_bf16(float x) {

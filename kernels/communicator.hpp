@@ -1,5 +1,5 @@
-// The collectives of a decode step over one group of ranks. Device memory in and out; results are identical, bit for
-// bit, on every rank of the group (expert routing depends on it).
+// The collectives of a decode step over one group of ranks. Device memory in and out; results are identical,
+// bit for bit, on every rank of the group (expert routing depends on it).
 #pragma once
 
 #include <cstddef>

@@ -29,7 +29,8 @@ inline FP8 to_fp8(float x) {
   const float a = std::fabs(x);
   if (std::isnan(x)) return {static_cast<std::uint8_t>(sign | 0x7fu)};
   if (a >= 448.0f) return {static_cast<std::uint8_t>(sign | 0x7eu)};
-  if (a < 0x1p-6f) return {static_cast<std::uint8_t>(sign | static_cast<std::uint8_t>(std::nearbyint(a * 512.0f)))};
+  if (a < 0x1p-6f)
+    return {static_cast<std::uint8_t>(sign | static_cast<std::uint8_t>(std::nearbyint(a * 512.0f)))};
   const std::uint32_t m = u & 0x7fffffffu;
   const std::uint32_t rounded = m + 0x7ffffu + ((m >> 20) & 1u);
   return {static_cast<std::uint8_t>(sign | ((rounded - (120u << 23)) >> 20))};

@@ -1,7 +1,7 @@
-// The operations of a decode step on one rank: what every backend (CPU, CUDA) implements and what the orchestration
-// in decode_step.cpp is written in. Shapes in brackets are row-major; activations are bf16 with fp32 accumulation,
-// the residual stream is fp32. All pointers are device memory of the backend. Ops are asynchronous where the
-// backend has a stream; `synchronize` waits. No op allocates or creates a thread.
+// The operations of a decode step on one rank: what every backend (CPU, CUDA) implements and what the
+// orchestration in decode_step.cpp is written in. Shapes in brackets are row-major; activations are bf16 with
+// fp32 accumulation, the residual stream is fp32. All pointers are device memory of the backend. Ops are
+// asynchronous where the backend has a stream; `synchronize` waits. No op allocates or creates a thread.
 #pragma once
 
 #include <cstddef>
@@ -73,8 +73,9 @@ struct KvView {
 };
 
 /// Which synthetic history a shard holds: local token i of request b is global position first_position + i.
-/// GQA K rows are tensor_key(seed, history_k, layer, request * global_kv_heads + head), V rows history_v; MLA rows
-/// are history_k with head 0. Row = global position. Values are unit_value, rounded to the cache's dtype.
+/// GQA K rows are tensor_key(seed, history_k, layer, request * global_kv_heads + head), V rows history_v; MLA
+/// rows are history_k with head 0. Row = global position. Values are unit_value, rounded to the cache's
+/// dtype.
 struct HistorySlice {
   std::uint64_t seed = 0;
   std::int64_t layer = 0;
@@ -83,8 +84,9 @@ struct HistorySlice {
   std::int64_t first_position = 0, tokens = 0;
 };
 
-/// Partial attention results packed for the all-to-all, for each of `parts` KVP peers one chunk of chunk_bytes():
-/// O as bf16 [batch, heads, v_dim], then LSE as fp32 [batch, heads] at the next multiple of 16 bytes.
+/// Partial attention results packed for the all-to-all, for each of `parts` KVP peers one chunk of
+/// chunk_bytes(): O as bf16 [batch, heads, v_dim], then LSE as fp32 [batch, heads] at the next multiple of 16
+/// bytes.
 struct PartialShape {
   std::int64_t parts = 1, batch = 0, heads = 0, v_dim = 0;  // heads: of one part
   std::size_t lse_offset() const {
@@ -119,96 +121,124 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  // --- device -----------------------------------------------------------------------------------------------
-  virtual std::string name() const = 0;         // "cpu", "cuda"
-  virtual std::string kernel_path() const = 0;  // what really runs: "amx-bf16", "avx512-bf16", "avx2", "neon" ...
+  // --- device
+  // -----------------------------------------------------------------------------------------------
+  virtual std::string name() const = 0;  // "cpu", "cuda"
+  virtual std::string kernel_path()
+      const = 0;  // what really runs: "amx-bf16", "avx512-bf16", "avx2", "neon" ...
   virtual std::string device_name() const = 0;
-  virtual int threads() const = 0;              // worker threads of this rank (1 on a GPU)
+  virtual int threads() const = 0;  // worker threads of this rank (1 on a GPU)
   /// Bytes this rank may still allocate.
   virtual std::size_t memory_available() const = 0;
   /// Uninitialised, 4 KiB aligned, huge pages where allowed. Throws std::bad_alloc.
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;
   virtual void copy_to_host(void* host, const void* device, std::size_t bytes) = 0;
   virtual void copy_to_device(void* device, const void* host, std::size_t bytes) = 0;
+  virtual void set_bytes(void* device, int value, std::size_t bytes) = 0;
   virtual void synchronize() = 0;
+  /// The best that this rank's share of the device does now, measured for about `seconds`: reading `memory`,
+  /// which should be several times the caches, and multiplying matrices of this type.
+  virtual double read_bandwidth_bytes_per_s(std::span<const std::byte> memory, double seconds) = 0;
+  virtual double matrix_peak_flops_per_s(DType dtype, double seconds) = 0;
 
-  // --- weights ----------------------------------------------------------------------------------------------
+  // --- weights
+  // ----------------------------------------------------------------------------------------------
   /// Bytes of one packed matrix [n, k], a multiple of 64.
   virtual std::size_t packed_bytes(std::int64_t n, std::int64_t k, DType dtype) const = 0;
-  /// Fills matrix `index` of `weight` with the slices stacked along n (their rows add up to n, each has k columns).
-  virtual void fill_weight(const PackedWeight& weight, std::int64_t index, std::span<const WeightSlice> slices) = 0;
+  /// Fills matrix `index` of `weight` with the slices stacked along n (their rows add up to n, each has k
+  /// columns).
+  virtual void fill_weight(const PackedWeight& weight, std::int64_t index,
+                           std::span<const WeightSlice> slices) = 0;
   /// Fills row-major bf16 [slice.rows, slice.cols] (the embedding table).
   virtual void fill_matrix(BF16* out, const WeightSlice& slice) = 0;
 
-  // --- projections and norms --------------------------------------------------------------------------------
+  // --- projections and norms
+  // --------------------------------------------------------------------------------
   /// out[b,:] = table[tokens[b] - first,:] where first <= tokens[b] < first + rows, else 0.
   virtual void embed(std::int64_t batch, std::int64_t hidden, const std::int32_t* tokens, const BF16* table,
                      std::int64_t first, std::int64_t rows, BF16* out) = 0;
-  /// residual += delta (null: nothing to add; `replace`: residual = delta); out = residual / rms(residual) * gain.
-  virtual void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace, float* residual,
-                            const BF16* gain, float eps, BF16* out) = 0;
-  /// Each of the `heads` vectors of `cols` values at x + b * row_stride + h * head_stride: /= its rms, *= gain [cols].
-  virtual void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, std::int64_t row_stride,
-                              std::int64_t head_stride, const BF16* gain, float eps, BF16* x) = 0;
+  /// residual += delta (null: nothing to add; `replace`: residual = delta); out = residual / rms(residual) *
+  /// gain.
+  virtual void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace,
+                            float* residual, const BF16* gain, float eps, BF16* out) = 0;
+  /// Each of the `heads` vectors of `cols` values at x + b * row_stride + h * head_stride: /= its rms, *=
+  /// gain [cols].
+  virtual void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols,
+                              std::int64_t row_stride, std::int64_t head_stride, const BF16* gain, float eps,
+                              BF16* x) = 0;
   /// y[m, 0:n] = x[m, 0:k] W^T, rows ldx and ldy apart. m >= 1.
   virtual void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, BF16* y,
                       std::int64_t ldy) = 0;
   virtual void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, float* y,
                       std::int64_t ldy) = 0;
   /// For h in [0, w.count): y[b, h * y_head_stride + 0:n] = x[b, h * x_head_stride + 0:k] W_h^T.
-  virtual void linear_per_head(std::int64_t batch, const BF16* x, std::int64_t ldx, std::int64_t x_head_stride,
-                               const PackedWeight& w, BF16* y, std::int64_t ldy, std::int64_t y_head_stride) = 0;
+  virtual void linear_per_head(std::int64_t batch, const BF16* x, std::int64_t ldx,
+                               std::int64_t x_head_stride, const PackedWeight& w, BF16* y, std::int64_t ldy,
+                               std::int64_t y_head_stride) = 0;
 
-  // --- attention --------------------------------------------------------------------------------------------
-  /// Rotates the rope_dim values at x + b * row_stride + h * head_stride by positions[b], writing to out with its
-  /// own strides (may be x itself).
-  virtual void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const std::int64_t* positions,
-                    const BF16* x, std::int64_t row_stride, std::int64_t head_stride, BF16* out,
-                    std::int64_t out_row_stride, std::int64_t out_head_stride) = 0;
+  // --- attention
+  // --------------------------------------------------------------------------------------------
+  /// Rotates the rope_dim values at x + b * row_stride + h * head_stride by positions[b], writing to out with
+  /// its own strides (may be x itself).
+  virtual void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads,
+                    const std::int64_t* positions, const BF16* x, std::int64_t row_stride,
+                    std::int64_t head_stride, BF16* out, std::int64_t out_row_stride,
+                    std::int64_t out_head_stride) = 0;
   virtual std::size_t kv_page_bytes(const KvShape& shape) const = 0;
-  /// Writes k[b, 0:kv_heads*head_dim] and v[b, 0:kv_heads*v_dim] (rows ld apart) at local token slots[b] of request
-  /// b. The page table must cover the slot. MLA: `k` is the latent + rope row and `v` is not read.
+  /// Writes k[b, 0:kv_heads*head_dim] and v[b, 0:kv_heads*v_dim] (rows ld apart) at local token slots[b] of
+  /// request b. The page table must cover the slot. MLA: `k` is the latent + rope row and `v` is not read.
   virtual void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slots, const BF16* k,
                          std::int64_t ldk, const BF16* v, std::int64_t ldv) = 0;
   /// Writes the synthetic history at local tokens [0, tokens) of requests [0, history.requests) of the view.
   virtual void kv_fill_history(const KvView& cache, const HistorySlice& history) = 0;
   /// Bytes of scratch memory that `attention` needs at most for this batch.
-  virtual std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t batch, std::int64_t q_heads) const = 0;
-  /// Flash-decode: q [batch, q_heads, head_dim] against the local tokens of each request. Query heads are split
-  /// evenly over the KV heads in order. o [batch, q_heads, v_dim] = softmax(scale q k^T) v, lse [batch, q_heads] =
-  /// natural log of sum exp(scale q k). A request with no local token: lse = -inf and o is left unwritten.
-  virtual void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale, const BF16* q,
-                         BF16* o, float* lse, std::byte* scratch) = 0;
-  /// o [batch, parts * heads, v_dim] and lse -> packed chunks, part p holding heads [p * heads, (p + 1) * heads).
-  virtual void pack_partials(const PartialShape& shape, const BF16* o, const float* lse, std::byte* packed) = 0;
-  /// The exact merge of `parts` partials of the same heads: out [batch, heads * v_dim]. Parts with lse = -inf are
-  /// selected away, never multiplied (their o may be NaN); all of them empty: out = 0.
+  virtual std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t batch,
+                                              std::int64_t q_heads) const = 0;
+  /// Flash-decode: q [batch, q_heads, head_dim] against the local tokens of each request. Query heads are
+  /// split evenly over the KV heads in order. o [batch, q_heads, v_dim] = softmax(scale q k^T) v, lse [batch,
+  /// q_heads] = natural log of sum exp(scale q k). A request with no local token: lse = -inf and o is left
+  /// unwritten.
+  virtual void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale,
+                         const BF16* q, BF16* o, float* lse, std::byte* scratch) = 0;
+  /// o [batch, parts * heads, v_dim] and lse -> packed chunks, part p holding heads [p * heads, (p + 1) *
+  /// heads).
+  virtual void pack_partials(const PartialShape& shape, const BF16* o, const float* lse,
+                             std::byte* packed) = 0;
+  /// The exact merge of `parts` partials of the same heads: out [batch, heads * v_dim]. Parts with lse = -inf
+  /// are selected away, never multiplied (their o may be NaN); all of them empty: out = 0.
   virtual void merge_partials(const PartialShape& shape, const std::byte* packed, BF16* out) = 0;
 
-  // --- FFN --------------------------------------------------------------------------------------------------
+  // --- FFN
+  // --------------------------------------------------------------------------------------------------
   /// out[m, j] = silu(gate_up[m, j]) * gate_up[m, f + j].
   virtual void swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) = 0;
-  /// ids [batch, top_k] and weights [batch, top_k] from logits [batch, experts]; bias [experts] (sigmoid_grouped:
-  /// added for the choice only) or null. Ties go to the lower expert.
+  /// ids [batch, top_k] and weights [batch, top_k] from logits [batch, experts]; bias [experts]
+  /// (sigmoid_grouped: added for the choice only) or null. Ties go to the lower expert.
   virtual void route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,
                      std::int32_t* ids, float* weights) = 0;
-  virtual std::size_t moe_scratch_bytes(std::int64_t batch, std::int64_t top_k, std::int64_t hidden, std::int64_t ffn,
-                                        std::int64_t local_experts) const = 0;
+  virtual std::size_t moe_scratch_bytes(std::int64_t batch, std::int64_t top_k, std::int64_t hidden,
+                                        std::int64_t ffn, std::int64_t local_experts) const = 0;
   /// out [batch, hidden] = sum over the chosen experts e in [first_expert, first_expert + gate_up.count) of
-  /// weight * down_e(swiglu(gate_up_e(x))); gate_up_e [2 ffn, hidden], down_e [hidden, ffn]. Only experts that some
-  /// token chose are read. Accumulates over experts in fp32. With `shared` [batch, hidden] that is added too.
+  /// weight * down_e(swiglu(gate_up_e(x))); gate_up_e [2 ffn, hidden], down_e [hidden, ffn]. Only experts
+  /// that some token chose are read. Accumulates over experts in fp32. With `shared` [batch, hidden] that is
+  /// added too.
   virtual void moe_experts(std::int64_t batch, std::int64_t top_k, const BF16* x, const std::int32_t* ids,
                            const float* weights, std::int64_t first_expert, const PackedWeight& gate_up,
                            const PackedWeight& down, const BF16* shared, BF16* out, std::byte* scratch) = 0;
 
-  // --- head -------------------------------------------------------------------------------------------------
-  /// top[b] = largest of logits[b, 0:cols] and its index + first_index; ties to the lower index; cols = 0: none.
+  // --- head
+  // -------------------------------------------------------------------------------------------------
+  /// top[b] = largest of logits[b, 0:cols] and its index + first_index; ties to the lower index; cols = 0:
+  /// none.
   virtual void argmax(std::int64_t batch, std::int64_t cols, const float* logits, std::int64_t first_index,
                       TopLogit* top) = 0;
   /// tokens[b] = index of the largest of gathered[part * batch + b] over the parts; ties to the lower index.
-  virtual void select_token(std::int64_t parts, std::int64_t batch, const TopLogit* gathered, std::int32_t* tokens) = 0;
-  /// positions[b] += 1 and, where `own`, lengths[b] += 1.
-  virtual void advance(std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* lengths) = 0;
+  virtual void select_token(std::int64_t parts, std::int64_t batch, const TopLogit* gathered,
+                            std::int32_t* tokens) = 0;
+  /// The state of the next step: slots[b] = lengths[b] (where this rank would append), lengths[b] += 1 where
+  /// `own`, positions[b] += 1.
+  virtual void advance(std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* slots,
+                       std::int64_t* lengths) = 0;
 };
 
 /// CPU backend with `threads` worker threads (the calling thread is one of them).

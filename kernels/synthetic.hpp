@@ -1,5 +1,5 @@
-// Seeded random numbers by position: any rank can make any part of a tensor, and every sharding of one seed sees
-// the same tensor. The fp64 reference reads the very same values.
+// Seeded random numbers by position: any rank can make any part of a tensor, and every sharding of one seed
+// sees the same tensor. The fp64 reference reads the very same values.
 //
 // value(key, row, col) = scale * (2 * h + 1) / 256 with h in [-128, 127] the top byte of a 32-bit mix of the
 // position: uniform on 256 levels, zero mean, exact in bf16 when the scale is a power of two.
@@ -54,7 +54,11 @@ inline float weight_scale(std::int64_t fan_in) {
 }
 
 /// What a KV cache of the given type holds of a value.
-inline float stored_bf16(float x) { return to_float(to_bf16(x)); }
-inline float stored_fp8(float x) { return to_float(to_fp8(x)); }
+inline float stored_bf16(float x) {
+  return to_float(to_bf16(x));
+}
+inline float stored_fp8(float x) {
+  return to_float(to_fp8(x));
+}
 
 }  // namespace helix::synthetic

@@ -67,11 +67,8 @@ void JsonFields::refuse(const char* key, std::string_view complaint) const {
 std::int64_t JsonFields::whole(const char* key, WholeLimits limits) const {
   const json* value = find(key);
   if (value && value->is_number_integer()) {
-    // Unsigned values past the signed range would wrap in get<int64_t>().
-    const bool fits =
-        !value->is_number_unsigned() || value->get<std::uint64_t>() <= static_cast<std::uint64_t>(limits.max);
-    const auto number = value->get<std::int64_t>();
-    if (fits && number >= limits.min && number <= limits.max) return number;
+    const auto number = value->get<std::int64_t>();  // past 2^63 it wraps to a negative, below every minimum
+    if (number >= limits.min && number <= limits.max) return number;
   }
   refuse(key, limits.min == limits.max
                   ? fmt::format("only {} is supported", limits.min)

@@ -10,7 +10,7 @@
 
 namespace helix {
 
-/// Inclusive limits of a whole number.
+/// Inclusive limits of a whole number, not negative.
 struct WholeLimits {
   std::int64_t min = 1;
   std::int64_t max = 1;

@@ -18,7 +18,7 @@
 namespace helix {
 namespace {
 
-// Far above any published model, and low enough that sums of products of dimensions stay within 64 bits.
+// Far above any published model, and low enough that 64 bits count the values of a layer.
 constexpr WholeLimits hidden_limits{1, 1 << 20};
 constexpr WholeLimits ffn_limits{1, 1 << 22};
 constexpr WholeLimits vocab_limits{1, 1 << 24};

@@ -17,6 +17,7 @@ struct Configuration {
   Strategy strategy = Strategy::helix;
   Sharding sharding;
   DecodeShape shape;
+  std::int64_t layers = 0;  // layers to measure, scaled to the model's depth; 0: all of the model
 };
 
 enum class Status { ok, skipped, failed };
@@ -25,18 +26,23 @@ enum class Status { ok, skipped, failed };
 enum class StopReason { converged, plateau, max_time };
 
 struct Measurement {
-  std::vector<double> samples_us;  // slowest rank's time of each step, scaled to the model's full depth
+  std::size_t samples = 0;
+  /// Slowest rank's time of each step, scaled to the model's full depth; empty in a row read back from a
+  /// file.
+  std::vector<double> samples_us;
   double ttl_us = 0, ttl_p90_us = 0, ttl_p99_us = 0, ttl_min_us = 0, ttl_rel_stderr = 0;
-  PhaseTimes phases;               // of the instrumented pass, scaled likewise
+  PhaseTimes phases;  // of the instrumented pass, scaled likewise
   double exposed_comm_us = 0;
   StopReason stop = StopReason::converged;
 };
 
 struct ResultRow {
-  std::string id;  // stable: made from the configuration, e.g. "llama-3.2-1b/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/..."
+  std::string
+      id;  // stable: made from the configuration, e.g. "llama-3.2-1b/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/..."
   Configuration config;
   Status status = Status::ok;
-  std::string reason;  // skipped, failed; for an ok row a caveat ("cache-resident: ...", "oversubscribed: ...") or empty
+  std::string reason;  // skipped, failed; for an ok row a caveat ("cache-resident: ...", "oversubscribed:
+                       // ...") or empty
   std::string system, backend, kernel;
   std::int64_t layers_measured = 0, layers_total = 0;
   std::optional<Prediction> prediction;

@@ -1,0 +1,19 @@
+#include "bench/command_line.hpp"
+#include "sweeps/mpi_session.hpp"
+#include "sweeps/run_calibrate.hpp"
+
+namespace helix {
+
+int calibrate_command(const Arguments& arguments) {
+  CLI::App app("Measures this machine and writes a system file", "calibrate");
+  CalibrateRequest request;
+  app.add_option("--backend", request.backend, "what computes")
+      ->type_name("cpu|cuda|auto")
+      ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
+  app.add_option("--out", request.out, "the system file (default: standard output)")->type_name("FILE.yaml");
+  app.add_flag("--quiet", request.quiet, "no table");
+  if (parse_or_help(app, arguments)) return 0;
+  return run_with_mpi([&] { return run_calibrate(request); });
+}
+
+}  // namespace helix

@@ -1,0 +1,35 @@
+// Flags of the commands: parsed by CLI11, understood by the same tables that sweep files use.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <map>
+#include <string>
+
+#include "bench/commands.hpp"
+#include "sweeps/sweep_request.hpp"
+
+namespace helix {
+
+/// Parses the arguments; true if only help was asked for (and printed, by rank 0). Throws UsageError in one
+/// line.
+bool parse_or_help(CLI::App& app, const Arguments& arguments);
+
+/// The flags that sweep, verify and predict share.
+class RequestFlags {
+ public:
+  explicit RequestFlags(CLI::App& app);
+
+  /// The request: a sweep file (--sweep, or `default_sweep` if neither it nor --model is given), then the
+  /// TensorRT-LLM file, then the flags, each overriding the ones before. Every model of it has been loaded
+  /// once, so that an unusable one is known before anything starts.
+  SweepRequest request(const std::string& default_sweep, const Arguments& arguments) const;
+
+ private:
+  const CLI::App& app_;
+  std::map<std::string, std::string> values_;  // of the flags in space_settings and run_settings
+  std::string sweep_, trtllm_config_, out_;
+  bool resume_ = false, quiet_ = false, json_ = false, csv_ = false;
+};
+
+}  // namespace helix

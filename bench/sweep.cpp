@@ -1,0 +1,16 @@
+#include "sweeps/run_sweep.hpp"
+
+#include "bench/command_line.hpp"
+#include "sweeps/mpi_session.hpp"
+
+namespace helix {
+
+int sweep_command(const Arguments& arguments) {
+  CLI::App app("Measures every configuration that fits this MPI world, prediction beside each", "sweep");
+  const RequestFlags flags(app);
+  if (parse_or_help(app, arguments)) return 0;
+  const SweepRequest request = flags.request("default", arguments);
+  return run_with_mpi([&] { return run_sweep(request); });
+}
+
+}  // namespace helix

@@ -1,0 +1,16 @@
+#include "bench/command_line.hpp"
+#include "sweeps/mpi_session.hpp"
+#include "sweeps/run_verify.hpp"
+
+namespace helix {
+
+int verify_command(const Arguments& arguments) {
+  CLI::App app("Holds every sharding of the request against a single-rank high-precision reference",
+               "verify");
+  const RequestFlags flags(app);
+  if (parse_or_help(app, arguments)) return 0;
+  const SweepRequest request = flags.request("verify", arguments);
+  return run_with_mpi([&] { return run_verify(request); });
+}
+
+}  // namespace helix

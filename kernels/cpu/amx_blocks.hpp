@@ -1,0 +1,87 @@
+// Products of blocks of AMX tiles: up to four tiles of C = A B kept in registers.
+#pragma once
+
+#include "kernels/cpu/amx.hpp"
+
+#if HELIX_HAVE_AMX
+#include <type_traits>
+#include <utility>
+
+namespace helix::cpu::amx {
+
+/// A block of tiles: where the first is, its row stride, and the steps to the next tile across the block (A:
+/// down, B: to the right) and to the next along the summed dimension, all in bytes. Of C: steps down and to
+/// the right.
+struct Tiles {
+  const void* first;
+  std::int64_t row, across, along;
+
+  const std::byte* at(std::int64_t i, std::int64_t k) const {
+    return static_cast<const std::byte*>(first) + i * across + k * along;
+  }
+};
+
+template <int kCount, typename Body>
+inline void unrolled(const Body& body) {
+  [&]<int... i>(std::integer_sequence<int, i...>) {
+    (body(std::integral_constant<int, i>()), ...);
+  }
+  (std::make_integer_sequence<int, kCount>());
+}
+
+/// Which tile registers hold A and B; C is in 0-3, row by row. A block is up to 2 by 2 tiles (square), 4 by 1
+/// (tall: A takes turns in three registers) or 1 by 4 (wide: B does).
+enum class Shape { square, tall, wide };
+
+/// C and A tiles of `rows` rows, `summed` (16 or 32) bf16 along the summed dimension.
+inline void configure_blocks(Shape shape, std::int64_t rows, std::int64_t summed) {
+  const int first_b = shape == Shape::square ? 6 : shape == Shape::tall ? 7 : 5;
+  TileConfig config;
+  for (int c = 0; c < 4; ++c) config.set(c, rows, 64);
+  for (int a = 4; a < first_b; ++a) config.set(a, rows, summed * 2);
+  for (int b = first_b; b < 8; ++b) config.set(b, summed / 2, 64);
+  configure(config);
+}
+
+template <int kTiles>
+inline void zero_sums() {
+  unrolled<kTiles>([](auto i) { zero<i()>(); });
+}
+
+template <int kRows, int kColumns>
+inline void load_sums(const Tiles& c) {
+  unrolled<kRows * kColumns>([&](auto i) { load<i()>(c.at(i / kColumns, i % kColumns), c.row); });
+}
+
+template <int kRows, int kColumns>
+inline void store_sums(const Tiles& c) {
+  unrolled<kRows * kColumns>(
+      [&](auto i) { store<i()>(const_cast<std::byte*>(c.at(i / kColumns, i % kColumns)), c.row); });
+}
+
+/// C += A B over `steps` tiles of the summed dimension; each_step() before each.
+template <Shape kShape, int kRows, int kColumns, typename EachStep>
+inline void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const EachStep& each_step) {
+  static_assert(kShape == Shape::square
+                    ? kRows <= 2 && kColumns <= 2
+                    : kRows * kColumns <= 4 && (kShape == Shape::tall ? kColumns : kRows) == 1);
+  constexpr int a_tiles = kShape == Shape::square ? 2 : kShape == Shape::tall ? 3 : 1, b_tiles = 4 - a_tiles;
+  for (std::int64_t k = 0; k < steps; ++k) {
+    each_step();
+    // The operand that does not take turns first.
+    if constexpr (kShape == Shape::wide) load<4>(a.at(0, k), a.row);
+    if constexpr (kShape != Shape::wide)
+      unrolled<kColumns>([&](auto j) { load<4 + a_tiles + j() % b_tiles>(b.at(j, k), b.row); });
+    unrolled<kRows>([&](auto i) {
+      if constexpr (kShape != Shape::wide) load<4 + i() % a_tiles>(a.at(i, k), a.row);
+      unrolled<kColumns>([&](auto j) {
+        constexpr int b_tile = 4 + a_tiles + j() % b_tiles;
+        if constexpr (kShape == Shape::wide) load<b_tile>(b.at(j, k), b.row);
+        multiply_add<i() * kColumns + j(), 4 + i() % a_tiles, b_tile>();
+      });
+    });
+  }
+}
+
+}  // namespace helix::cpu::amx
+#endif

@@ -1,0 +1,61 @@
+// What an instruction set implements of flash-decode: one unit (the query heads of one KV head of one
+// request) against chunks of its tokens, with online softmax in base 2. The walk over units, the split over
+// workers and the merge are common to all (attention.cpp).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/bf16.hpp"
+#include "kernels/cpu/amx.hpp"
+#include "kernels/cpu/kv_chunks.hpp"
+#include "kernels/cpu/kv_layout.hpp"
+
+namespace helix::cpu {
+
+struct UnitShape {
+  KvLayout layout;
+  std::int64_t heads = 0;   // query heads of a unit
+  float scale_log2 = 0.0f;  // softmax scale * log2(e)
+};
+
+class ChunkKernel {
+ public:
+  virtual ~ChunkKernel() = default;
+  /// A multiple of 64.
+  virtual std::size_t workspace_bytes(const UnitShape& shape) const = 0;
+  /// q: [heads, head_dim].
+  virtual void begin(const UnitShape& shape, const BF16* q, std::byte* workspace) const = 0;
+  virtual void process(const UnitShape& shape, const Chunk& chunk, Prefetcher& next,
+                       std::byte* workspace) const = 0;
+  /// o [heads, v_dim] = softmax(q k^T) v over the chunks since `begin`; lse2 [heads] in base 2.
+  virtual void finish(const UnitShape& shape, std::byte* workspace, float* o, float* lse2) const = 0;
+};
+
+/// Google Highway, every shape.
+const ChunkKernel& vector_chunk_kernel();
+#if HELIX_HAVE_AMX
+/// GQA with head_dim a multiple of 32.
+const ChunkKernel& amx_chunk_kernel();
+/// Absorbed MLA.
+const ChunkKernel& amx_mla_chunk_kernel();
+#endif
+
+/// Hands out 64-byte aligned arrays from a workspace; with a null workspace only counts.
+class Carver {
+ public:
+  explicit Carver(std::byte* workspace) : base_(workspace) {}
+  template <typename T>
+  T* take(std::int64_t count) {
+    T* const p = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
+    used_ += (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
+    return p;
+  }
+  std::size_t used() const { return used_; }
+
+ private:
+  std::byte* base_;
+  std::size_t used_ = 0;
+};
+
+}  // namespace helix::cpu

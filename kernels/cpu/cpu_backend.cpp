@@ -1,0 +1,182 @@
+// The CPU backend: memory from the operating system, and the ops of this folder. Everything runs on the
+// calling thread and its OpenMP team, so there is nothing to wait for.
+#include <sys/mman.h>
+
+#include <cstring>
+#include <new>
+
+#include "kernels/cpu/attention.hpp"
+#include "kernels/cpu/host.hpp"
+#include "kernels/cpu/linear.hpp"
+#include "kernels/cpu/moe.hpp"
+#include "kernels/cpu/small_ops.hpp"
+#include "kernels/cpu/stream.hpp"
+#include "kernels/ops.hpp"
+
+namespace helix {
+namespace {
+
+/// Anonymous pages: nothing is touched before use, and 2 MiB pages save the page walks of the long weight
+/// reads.
+class CpuBuffer : public Buffer {
+ public:
+  explicit CpuBuffer(std::size_t bytes) : bytes_(bytes) {
+    if (bytes == 0) return;
+    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: the kernel may have them switched off
+    data_ = static_cast<std::byte*>(memory);
+  }
+  ~CpuBuffer() override {
+    if (data_ != nullptr) munmap(data_, bytes_);
+  }
+  CpuBuffer(const CpuBuffer&) = delete;
+  CpuBuffer& operator=(const CpuBuffer&) = delete;
+
+  std::byte* data() override { return data_; }
+  std::size_t bytes() const override { return bytes_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+class CpuBackend : public Backend {
+ public:
+  explicit CpuBackend(int threads) : threads_(threads), device_name_(cpu::host_cpu_name()) {}
+
+  std::string name() const override { return "cpu"; }
+  std::string kernel_path() const override {
+    const std::string attention_path = cpu::attention_kernel_path();
+    const std::string linear_path = cpu::linear_kernel_path();
+    if (attention_path == linear_path) return attention_path;
+    return "attention " + attention_path + ", linear " + linear_path;
+  }
+  std::string device_name() const override { return device_name_; }
+  int threads() const override { return threads_; }
+  std::size_t memory_available() const override { return cpu::host_memory_available(); }
+  std::unique_ptr<Buffer> allocate(std::size_t bytes) override { return std::make_unique<CpuBuffer>(bytes); }
+  void copy_to_host(void* host, const void* device, std::size_t bytes) override {
+    if (bytes > 0) std::memcpy(host, device, bytes);
+  }
+  void copy_to_device(void* device, const void* host, std::size_t bytes) override {
+    if (bytes > 0) std::memcpy(device, host, bytes);
+  }
+  void set_bytes(void* device, int value, std::size_t bytes) override {
+    if (bytes > 0) std::memset(device, value, bytes);
+  }
+  void synchronize() override {}
+  double read_bandwidth_bytes_per_s(std::span<const std::byte> memory, double seconds) override {
+    return cpu::read_bandwidth_bytes_per_s(memory, threads_, seconds);
+  }
+  double matrix_peak_flops_per_s(DType dtype, double seconds) override {
+    return cpu::matrix_peak_flops_per_s(dtype, threads_, seconds);
+  }
+
+  std::size_t packed_bytes(std::int64_t n, std::int64_t k, DType dtype) const override {
+    return cpu::packed_bytes(n, k, dtype);
+  }
+  void fill_weight(const PackedWeight& weight, std::int64_t index,
+                   std::span<const WeightSlice> slices) override {
+    cpu::fill_weight(weight, index, slices, threads_);
+  }
+  void fill_matrix(BF16* out, const WeightSlice& slice) override { cpu::fill_matrix(out, slice, threads_); }
+
+  void embed(std::int64_t batch, std::int64_t hidden, const std::int32_t* tokens, const BF16* table,
+             std::int64_t first, std::int64_t rows, BF16* out) override {
+    cpu::embed(batch, hidden, tokens, table, first, rows, out);
+  }
+  void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace, float* residual,
+                    const BF16* gain, float eps, BF16* out) override {
+    cpu::add_rms_norm(rows, cols, delta, replace, residual, gain, eps, out, threads_);
+  }
+  void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, std::int64_t row_stride,
+                      std::int64_t head_stride, const BF16* gain, float eps, BF16* x) override {
+    cpu::rms_norm_heads(batch, heads, cols, row_stride, head_stride, gain, eps, x, threads_);
+  }
+  void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, BF16* y,
+              std::int64_t ldy) override {
+    cpu::linear(m, x, ldx, w, y, ldy, threads_);
+  }
+  void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, float* y,
+              std::int64_t ldy) override {
+    cpu::linear(m, x, ldx, w, y, ldy, threads_);
+  }
+  void linear_per_head(std::int64_t batch, const BF16* x, std::int64_t ldx, std::int64_t x_head_stride,
+                       const PackedWeight& w, BF16* y, std::int64_t ldy,
+                       std::int64_t y_head_stride) override {
+    cpu::linear_per_head(batch, x, ldx, x_head_stride, w, y, ldy, y_head_stride, threads_);
+  }
+
+  void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const std::int64_t* positions,
+            const BF16* x, std::int64_t row_stride, std::int64_t head_stride, BF16* out,
+            std::int64_t out_row_stride, std::int64_t out_head_stride) override {
+    cpu::rope(table, batch, heads, positions, x, row_stride, head_stride, out, out_row_stride,
+              out_head_stride, threads_);
+  }
+  std::size_t kv_page_bytes(const KvShape& shape) const override { return cpu::kv_page_bytes(shape); }
+  void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slots, const BF16* k,
+                 std::int64_t ldk, const BF16* v, std::int64_t ldv) override {
+    cpu::kv_append(cache, batch, slots, k, ldk, v, ldv);
+  }
+  void kv_fill_history(const KvView& cache, const HistorySlice& history) override {
+    cpu::kv_fill_history(cache, history, threads_);
+  }
+  std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t batch,
+                                      std::int64_t q_heads) const override {
+    return cpu::attention_scratch_bytes(shape, batch, q_heads, threads_);
+  }
+  void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale, const BF16* q,
+                 BF16* o, float* lse, std::byte* scratch) override {
+    cpu::attention(cache, batch, q_heads, scale, q, o, lse, scratch, threads_);
+  }
+  void pack_partials(const PartialShape& shape, const BF16* o, const float* lse, std::byte* packed) override {
+    cpu::pack_partials(shape, o, lse, packed, threads_);
+  }
+  void merge_partials(const PartialShape& shape, const std::byte* packed, BF16* out) override {
+    cpu::merge_partials(shape, packed, out, threads_);
+  }
+
+  void swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) override {
+    cpu::swiglu(m, f, gate_up, out, threads_);
+  }
+  void route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,
+             std::int32_t* ids, float* weights) override {
+    cpu::route(shape, batch, logits, bias, ids, weights, threads_);
+  }
+  std::size_t moe_scratch_bytes(std::int64_t batch, std::int64_t top_k, std::int64_t hidden, std::int64_t ffn,
+                                std::int64_t local_experts) const override {
+    return cpu::moe_scratch_bytes(batch, top_k, hidden, ffn, local_experts);
+  }
+  void moe_experts(std::int64_t batch, std::int64_t top_k, const BF16* x, const std::int32_t* ids,
+                   const float* weights, std::int64_t first_expert, const PackedWeight& gate_up,
+                   const PackedWeight& down, const BF16* shared, BF16* out, std::byte* scratch) override {
+    cpu::moe_experts(batch, top_k, x, ids, weights, first_expert, gate_up, down, shared, out, scratch,
+                     threads_);
+  }
+
+  void argmax(std::int64_t batch, std::int64_t cols, const float* logits, std::int64_t first_index,
+              TopLogit* top) override {
+    cpu::argmax(batch, cols, logits, first_index, top, threads_);
+  }
+  void select_token(std::int64_t parts, std::int64_t batch, const TopLogit* gathered,
+                    std::int32_t* tokens) override {
+    cpu::select_token(parts, batch, gathered, tokens);
+  }
+  void advance(std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* slots,
+               std::int64_t* lengths) override {
+    cpu::advance(batch, own, positions, slots, lengths);
+  }
+
+ private:
+  int threads_;
+  std::string device_name_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(int threads) {
+  return std::make_unique<CpuBackend>(threads);
+}
+
+}  // namespace helix

@@ -1,0 +1,127 @@
+// How a worker walks through its part of the paged cache: chunk by chunk of up to 256 tokens of one unit (a
+// KV head of a request), with the next chunk prefetched while one is computed.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/kv_layout.hpp"
+#include "kernels/ops.hpp"
+
+namespace helix::cpu {
+
+constexpr std::int64_t chunk_tokens = 256;
+
+/// Consecutive slots of one page.
+struct Segment {
+  const std::byte* k = nullptr;  // tiles of the first slot
+  const std::byte* v = nullptr;  // likewise; MLA: null
+  std::int64_t slots = 0;        // a multiple of the layout's granule; those from `valid` on hold garbage
+  std::int64_t valid = 0;
+  std::int64_t column = 0;  // of the first slot in the chunk's scores
+};
+
+struct Chunk {
+  std::int64_t unit = -1;    // request * kv_heads + head
+  std::int64_t columns = 0;  // slots of all segments
+  int count = 0;
+  Segment segments[chunk_tokens / 16];
+};
+
+class ChunkWalker {
+ public:
+  /// Pages [first, end) of all units' pages counted through in the order request, head, page.
+  ChunkWalker(const KvView& cache, const KvLayout& layout, std::int64_t first, std::int64_t end)
+      : cache_(cache), layout_(layout), pages_left_(end - first) {
+    if (pages_left_ == 0) return;
+    for (std::int64_t skipped = 0;; ++request_) {
+      const std::int64_t pages = layout_.pages(cache_.lengths[request_]);
+      if (first < skipped + pages * layout_.kv_heads) {
+        head_ = (first - skipped) / pages;
+        page_ = (first - skipped) % pages;
+        return;
+      }
+      skipped += pages * layout_.kv_heads;
+    }
+  }
+
+  bool next(Chunk& chunk) {
+    if (pages_left_ == 0) return false;
+    const std::int64_t length = cache_.lengths[request_];
+    const std::int64_t unit_pages = layout_.pages(length);
+    chunk.unit = request_ * layout_.kv_heads + head_;
+    chunk.columns = 0;
+    chunk.count = 0;
+    while (chunk.columns < chunk_tokens && pages_left_ > 0 && page_ < unit_pages) {
+      const std::int64_t in_page =
+          std::min(layout_.page_tokens, length - page_ * layout_.page_tokens) - slot_;
+      const std::int64_t padded = (in_page + layout_.granule - 1) / layout_.granule * layout_.granule;
+      Segment& s = chunk.segments[chunk.count++];
+      s.slots = std::min(padded, chunk_tokens - chunk.columns);
+      s.valid = std::min(in_page, s.slots);
+      s.column = chunk.columns;
+      const std::byte* const part = head_of_page(cache_, layout_, request_, page_, head_);
+      s.k = part + layout_.k_offset(slot_, 0);
+      s.v = layout_.mla ? nullptr : part + layout_.k_bytes + layout_.v_offset(slot_, 0);
+      chunk.columns += s.slots;
+      slot_ += s.slots;
+      if (s.slots == padded) {
+        slot_ = 0;
+        ++page_;
+        --pages_left_;
+      }
+    }
+    if (page_ == unit_pages) next_unit();
+    return true;
+  }
+
+ private:
+  void next_unit() {
+    page_ = 0;
+    if (++head_ < layout_.kv_heads) return;
+    head_ = 0;
+    ++request_;
+    if (pages_left_ == 0) return;
+    while (cache_.lengths[request_] == 0) ++request_;
+  }
+
+  const KvView& cache_;
+  const KvLayout& layout_;
+  std::int64_t request_ = 0, head_ = 0, page_ = 0, slot_ = 0;
+  std::int64_t pages_left_;
+};
+
+/// Reads the next chunk ahead into L2, evenly over the steps of computing a chunk, one line of each segment
+/// in turn: a core reaches its full bandwidth with several streams.
+class Prefetcher {
+ public:
+  Prefetcher() = default;
+  Prefetcher(const KvLayout& layout, const Chunk& chunk) {
+    const auto row_bytes = static_cast<std::int64_t>(layout.value_bytes) * layout.head_dim;
+    for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s) {
+      stream_[streams_++] = s->k;
+      // The V of a whole page follows its K; of the rest of a page only K is prefetched here.
+      const bool whole = s->slots == layout.padded_tokens && !layout.mla;
+      bytes_ =
+          std::max(bytes_, whole ? static_cast<std::int64_t>(layout.head_bytes()) : s->slots * row_bytes);
+    }
+  }
+
+  /// Says how many times `step` will be called.
+  void plan(std::int64_t steps) { bytes_a_step_ = bytes_ / std::max<std::int64_t>(steps, 1) + 1; }
+
+  void step() {
+    due_ += bytes_a_step_;
+    for (; at_ < due_ && at_ < bytes_; at_ += 64)
+      for (int s = 0; s < streams_; ++s) __builtin_prefetch(stream_[s] + at_, 0, 2);
+  }
+
+ private:
+  const std::byte* stream_[chunk_tokens / 16];
+  int streams_ = 0;
+  std::int64_t bytes_ = 0, bytes_a_step_ = 0;  // of each stream
+  std::int64_t due_ = 0, at_ = 0;
+};
+
+}  // namespace helix::cpu

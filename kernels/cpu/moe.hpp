@@ -1,0 +1,21 @@
+// Mixture-of-experts FFN on the CPU. Semantics as the like-named members of Backend (ops.hpp); the experts of
+// a token are distinct. The tokens of one expert go through the matrix products of linear.hpp together, so
+// that each active expert's weights are read once and those of the others not at all.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/bf16.hpp"
+#include "kernels/ops.hpp"
+
+namespace helix::cpu {
+
+std::size_t moe_scratch_bytes(std::int64_t batch, std::int64_t top_k, std::int64_t hidden, std::int64_t ffn,
+                              std::int64_t local_experts);
+
+void moe_experts(std::int64_t batch, std::int64_t top_k, const BF16* x, const std::int32_t* ids,
+                 const float* weights, std::int64_t first_expert, const PackedWeight& gate_up,
+                 const PackedWeight& down, const BF16* shared, BF16* out, std::byte* scratch, int threads);
+
+}  // namespace helix::cpu

@@ -1,0 +1,95 @@
+#include "kernels/kv_cache.hpp"
+
+#include <limits>
+#include <stdexcept>
+
+#include "kernels/memory.hpp"
+
+namespace helix {
+namespace {
+
+std::int64_t pages_for(std::int64_t tokens, int tokens_per_page) {
+  return (tokens + tokens_per_page - 1) / tokens_per_page;
+}
+
+constexpr std::int32_t invalid_page = std::numeric_limits<std::int32_t>::min();
+
+}  // namespace
+
+std::size_t KvCache::bytes_needed(Backend& backend, const KvShape& shape, std::int64_t layers,
+                                  std::int64_t batch, std::int64_t tokens) {
+  const std::int64_t pages = pages_for(tokens, shape.tokens_per_page);
+  Carver carver;
+  carver.take<std::int64_t>(batch);
+  carver.take<std::int64_t>(batch);
+  carver.take<std::int32_t>(batch * (pages + 1));
+  carver.take<std::byte>(layers * batch * pages * static_cast<std::int64_t>(backend.kv_page_bytes(shape)));
+  return carver.used();
+}
+
+KvCache::KvCache(Backend& backend, const KvShape& shape, std::int64_t layers, std::int64_t batch,
+                 const LocalHistory& history, std::int64_t growth, std::unique_ptr<Buffer>& memory)
+    : backend_(backend),
+      shape_(shape),
+      layers_(layers),
+      batch_(batch),
+      pages_per_request_(pages_for(history.tokens + growth, shape.tokens_per_page)),
+      history_(history),
+      page_bytes_(backend.kv_page_bytes(shape)) {
+  const std::int64_t pages = batch * pages_per_request_;
+  if (pages > std::numeric_limits<std::int32_t>::max())
+    throw std::length_error("more than 2^31 KV pages on one rank");
+  Carver carver(
+      ensure(backend, memory, bytes_needed(backend, shape, layers, batch, history.tokens + growth)));
+  lengths_ = carver.take<std::int64_t>(batch);
+  slots_ = carver.take<std::int64_t>(batch);
+  page_table_ = carver.take<std::int32_t>(batch * (pages_per_request_ + 1));
+  pages_ = carver.take<std::byte>(layers * pages * static_cast<std::int64_t>(page_bytes_));
+
+  // Pages of different requests alternate, as they do when a server's requests grow side by side.
+  std::vector<std::int32_t> table(static_cast<std::size_t>(batch * (pages_per_request_ + 1)), invalid_page);
+  for (std::int64_t b = 0; b < batch; ++b) {
+    for (std::int64_t p = 0; p < pages_per_request_; ++p) {
+      table[static_cast<std::size_t>(b * (pages_per_request_ + 1) + p)] =
+          static_cast<std::int32_t>(p * batch + b);
+    }
+  }
+  backend.copy_to_device(page_table_, table.data(), table.size() * sizeof(std::int32_t));
+}
+
+KvView KvCache::layer(std::int64_t layer) const {
+  return {.shape = shape_,
+          .pages = pages_ + static_cast<std::size_t>(layer * batch_ * pages_per_request_) * page_bytes_,
+          .page_bytes = page_bytes_,
+          .page_table = page_table_,
+          .max_pages = pages_per_request_ + 1,
+          .lengths = lengths_};
+}
+
+void KvCache::fill_history(std::uint64_t seed, std::int64_t first_kv_head, std::int64_t global_kv_heads) {
+  rewind();
+  // Pages are numbered page-major (page * batch + request), so everything from the last history page on is
+  // one run.
+  const std::int64_t full_pages = history_.tokens / shape_.tokens_per_page;
+  for (std::int64_t l = 0; l < layers_; ++l) {
+    const KvView view = layer(l);
+    backend_.set_bytes(view.pages + static_cast<std::size_t>(full_pages * batch_) * page_bytes_, 0xff,
+                       static_cast<std::size_t>((pages_per_request_ - full_pages) * batch_) * page_bytes_);
+    backend_.kv_fill_history(view, {.seed = seed,
+                                    .layer = l,
+                                    .first_request = 0,
+                                    .requests = batch_,
+                                    .first_kv_head = first_kv_head,
+                                    .global_kv_heads = global_kv_heads,
+                                    .first_position = history_.first_position,
+                                    .tokens = history_.tokens});
+  }
+}
+
+void KvCache::rewind() {
+  const std::vector<std::int64_t> tokens(static_cast<std::size_t>(batch_), history_.tokens);
+  backend_.copy_to_device(lengths_, tokens.data(), tokens.size() * sizeof(std::int64_t));
+  backend_.copy_to_device(slots_, tokens.data(), tokens.size() * sizeof(std::int64_t));
+}
+
+}  // namespace helix

@@ -1,0 +1,83 @@
+#include "kernels/reference/math.hpp"
+
+#include <cmath>
+
+#include "kernels/simd_clones.hpp"
+#include "kernels/synthetic.hpp"
+
+namespace helix::reference {
+namespace {
+
+HELIX_SIMD_CLONES double dot_values(const double* a, const double* b, std::size_t n) {
+  double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+  for (std::size_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+HELIX_SIMD_CLONES void add_values(double factor, const double* x, double* y, std::size_t n) {
+#pragma omp simd
+  for (std::size_t i = 0; i < n; ++i) y[i] += factor * x[i];
+}
+
+HELIX_SIMD_CLONES double dot_synthetic(std::uint32_t row, const double* x, std::uint32_t n) {
+  double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+  for (std::uint32_t i = 0; i < n; ++i) sum += static_cast<double>(synthetic::unit_value(row, i)) * x[i];
+  return sum;
+}
+
+}  // namespace
+
+double dot(std::span<const double> a, std::span<const double> b) {
+  return dot_values(a.data(), b.data(), a.size());
+}
+
+void add_scaled(double factor, std::span<const double> x, std::span<double> y) {
+  add_values(factor, x.data(), y.data(), x.size());
+}
+
+Vector multiply(const WeightSlice& weight, std::span<const double> x) {
+  Vector y(static_cast<std::size_t>(weight.rows));
+  for (std::size_t r = 0; r < y.size(); ++r) {
+    const std::uint32_t row = synthetic::row_key(weight.key, static_cast<std::int64_t>(r));
+    y[r] = static_cast<double>(weight.scale) *
+           dot_synthetic(row, x.data(), static_cast<std::uint32_t>(weight.cols));
+  }
+  return y;
+}
+
+Vector weight_row(const WeightSlice& weight, std::int64_t row) {
+  Vector y(static_cast<std::size_t>(weight.cols));
+  const std::uint32_t key = synthetic::row_key(weight.key, row);
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    y[i] = static_cast<double>(weight.scale * synthetic::unit_value(key, static_cast<std::uint32_t>(i)));
+  }
+  return y;
+}
+
+void rms_norm(std::span<double> x, const std::vector<BF16>& gain, double eps) {
+  const double rms = std::sqrt(dot(x, x) / static_cast<double>(x.size()) + eps);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] *= static_cast<double>(to_float(gain[i])) / rms;
+}
+
+Vector swiglu(const Vector& gate, const Vector& up) {
+  Vector out(gate.size());
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = gate[i] / (1.0 + std::exp(-gate[i])) * up[i];
+  return out;
+}
+
+void rotate(const Rope& rope, std::int64_t position, std::span<double> x) {
+  const std::size_t pairs = rope.inv_freq.size();
+  for (std::size_t i = 0; i < pairs; ++i) {
+    double& first = rope.interleaved ? x[2 * i] : x[i];
+    double& second = rope.interleaved ? x[2 * i + 1] : x[i + pairs];
+    const double angle = static_cast<double>(position) * static_cast<double>(rope.inv_freq[i]);
+    const double c = rope.amplitude * std::cos(angle), s = rope.amplitude * std::sin(angle);
+    const double turned = first * c - second * s;
+    second = second * c + first * s;
+    first = turned;
+  }
+}
+
+}  // namespace helix::reference

@@ -1,0 +1,40 @@
+// The arithmetic of the fp64 reference: plain loops over doubles, and products with synthetic weights that
+// are made value by value as they are needed.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/bf16.hpp"
+#include "kernels/ops.hpp"
+
+namespace helix::reference {
+
+using Vector = std::vector<double>;
+
+double dot(std::span<const double> a, std::span<const double> b);
+/// y += factor * x
+void add_scaled(double factor, std::span<const double> x, std::span<double> y);
+
+/// y = W x of the whole matrix (row0 = col0 = 0).
+Vector multiply(const WeightSlice& weight, std::span<const double> x);
+/// Row `row` of the whole matrix.
+Vector weight_row(const WeightSlice& weight, std::int64_t row);
+
+/// x / sqrt(mean(x^2) + eps) * gain
+void rms_norm(std::span<double> x, const std::vector<BF16>& gain, double eps);
+
+/// silu(gate) * up
+Vector swiglu(const Vector& gate, const Vector& up);
+
+struct Rope {
+  std::vector<float> inv_freq;
+  double amplitude = 1.0;
+  bool interleaved = false;
+};
+
+/// Turns the pairs of x (2 * inv_freq.size() values) by position * inv_freq.
+void rotate(const Rope& rope, std::int64_t position, std::span<double> x);
+
+}  // namespace helix::reference

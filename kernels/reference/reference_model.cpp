@@ -1,0 +1,202 @@
+#include "kernels/reference/reference_model.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "kernels/reference/routing.hpp"
+#include "kernels/rope.hpp"
+#include "kernels/tensor_ids.hpp"
+#include "kernels/weight_plan.hpp"
+
+namespace helix::reference {
+namespace {
+
+std::size_t to_size(std::int64_t n) {
+  return static_cast<std::size_t>(n);
+}
+
+KvShape cache_shape(const ReferenceSetup& setup) {
+  const AttentionSpec& a = setup.model.attention;
+  if (a.kind == AttentionKind::mla) {
+    return {.kind = a.kind,
+            .kv_heads = 1,
+            .head_dim = a.kv_lora_rank + a.qk_rope_head_dim,
+            .v_dim = a.kv_lora_rank,
+            .dtype = setup.kv_dtype};
+  }
+  return {.kind = a.kind,
+          .kv_heads = a.kv_heads,
+          .head_dim = a.qk_head_dim,
+          .v_dim = a.v_head_dim,
+          .dtype = setup.kv_dtype};
+}
+
+void add(const Vector& x, Vector& sum) {
+  add_scaled(1.0, x, sum);
+}
+
+/// Applies `change` to each of the `width`-wide parts of x.
+template <typename Change>
+void for_each_head(Vector& x, std::int64_t width, Change change) {
+  for (std::size_t at = 0; at < x.size(); at += to_size(width))
+    change(std::span(x).subspan(at, to_size(width)));
+}
+
+/// The weights of one layer, by name.
+struct Layer {
+  const ReferenceSetup& setup;
+  std::int64_t layer;
+
+  Vector multiply(Tensor tensor, std::span<const double> x, std::int64_t index = 0) const {
+    return reference::multiply(whole_tensor(setup.model, setup.seed, tensor, layer, index), x);
+  }
+  void norm(Tensor gain, std::span<double> x) const {
+    rms_norm(x, gain_values(setup.model, setup.seed, gain, layer), setup.model.rms_eps);
+  }
+  Vector gated(Tensor gate, Tensor up, Tensor down, const Vector& x, std::int64_t index = 0) const {
+    return multiply(down, swiglu(multiply(gate, x, index), multiply(up, x, index)), index);
+  }
+};
+
+Vector experts(const Layer& layer, const Vector& x, std::span<const std::int32_t> given,
+               ReferenceStep& step) {
+  const ReferenceSetup& setup = layer.setup;
+  const MoeSpec& moe = setup.model.moe;
+  const Routing routing =
+      route(moe, layer.multiply(Tensor::router, x), router_bias_values(setup.model, setup.seed, layer.layer),
+            given, setup.routing_tolerance);
+  if (!routing.problem.empty() && step.routing_problem.empty()) {
+    step.routing_problem = "layer " + std::to_string(layer.layer) + ": " + routing.problem;
+  }
+  Vector out(x.size(), 0.0);
+  for (std::size_t i = 0; i < routing.experts.size(); ++i) {
+    const Vector expert =
+        layer.gated(Tensor::expert_gate, Tensor::expert_up, Tensor::expert_down, x, routing.experts[i]);
+    add_scaled(routing.weights[i], expert, out);
+  }
+  if (moe.shared_ffn > 0)
+    add(layer.gated(Tensor::shared_gate, Tensor::shared_up, Tensor::shared_down, x), out);
+  step.routing.back() = routing.experts;
+  return out;
+}
+
+void choose_token(ReferenceStep& step) {
+  const auto best = std::max_element(step.logits.begin(), step.logits.end());
+  step.token = static_cast<std::int32_t>(best - step.logits.begin());
+  double second = -std::numeric_limits<double>::infinity();
+  for (auto it = step.logits.begin(); it != step.logits.end(); ++it) {
+    if (it != best) second = std::max(second, *it);
+  }
+  step.top2_gap = *best - second;
+}
+
+}  // namespace
+
+ReferenceRequest::ReferenceRequest(const ReferenceSetup& setup, std::int64_t request)
+    : setup_(setup), scale_(attention_scale(setup.model)) {
+  const AttentionSpec& a = setup_.model.attention;
+  const std::int64_t rope_dim = a.kind == AttentionKind::mla ? a.qk_rope_head_dim : a.qk_head_dim;
+  rope_ = {.inv_freq = inv_frequencies(setup_.model.rope, rope_dim),
+           .amplitude = static_cast<double>(rope_amplitude(setup_.model.rope)),
+           .interleaved = setup_.model.rope.interleaved};
+  for (std::int64_t l = 0; l < setup_.layers; ++l) {
+    caches_.emplace_back(cache_shape(setup_), setup_.seed, l, request, setup_.context);
+  }
+}
+
+Vector ReferenceRequest::gqa(std::int64_t layer, const Vector& x) {
+  const AttentionSpec& a = setup_.model.attention;
+  const Layer w{setup_, layer};
+  Vector q = w.multiply(Tensor::q, x), k = w.multiply(Tensor::k, x);
+  const Vector v = w.multiply(Tensor::v, x);
+  const std::int64_t position = setup_.context + steps_;
+  for (auto& [heads, gain] : {std::pair<Vector&, Tensor>{q, Tensor::q_norm}, {k, Tensor::k_norm}}) {
+    for_each_head(heads, a.qk_head_dim, [&](std::span<double> head) {
+      if (a.qk_norm) w.norm(gain, head);
+      rotate(rope_, position, head);
+    });
+  }
+  RequestCache& cache = caches_[to_size(layer)];
+  cache.append(k, v);
+  return cache.attend(q, scale_);
+}
+
+// Absorbed form: with c the cached latent, q_nope (w_uk^T c) = (w_uk q_nope) c, and sum_t p_t (w_uv c_t) =
+// w_uv (sum_t p_t c_t).
+Vector ReferenceRequest::mla(std::int64_t layer, const Vector& x) {
+  const AttentionSpec& a = setup_.model.attention;
+  const Layer w{setup_, layer};
+  const std::int64_t position = setup_.context + steps_;
+  const std::size_t latent = to_size(a.kv_lora_rank);
+
+  Vector q;
+  if (a.q_lora_rank > 0) {
+    Vector compressed = w.multiply(Tensor::q_a, x);
+    w.norm(Tensor::q_a_norm, compressed);
+    q = w.multiply(Tensor::q_b, compressed);
+  } else {
+    q = w.multiply(Tensor::q, x);
+  }
+  Vector row = w.multiply(Tensor::kv_a, x);
+  w.norm(Tensor::kv_a_norm, std::span(row).first(latent));
+  rotate(rope_, position, std::span(row).subspan(latent));
+
+  Vector absorbed;
+  std::int64_t head = 0;
+  for_each_head(q, a.qk_head_dim, [&](std::span<double> q_head) {
+    const auto nope = q_head.first(to_size(a.qk_nope_head_dim));
+    const auto rope = q_head.subspan(nope.size());
+    rotate(rope_, position, rope);
+    const Vector in_latent = w.multiply(Tensor::w_uk, nope, head++);
+    absorbed.insert(absorbed.end(), in_latent.begin(), in_latent.end());
+    absorbed.insert(absorbed.end(), rope.begin(), rope.end());
+  });
+
+  RequestCache& cache = caches_[to_size(layer)];
+  cache.append(row, {});
+  const Vector o = cache.attend(absorbed, scale_);
+  Vector values;
+  for (std::int64_t h = 0; h < a.q_heads; ++h) {
+    const Vector v = w.multiply(Tensor::w_uv, std::span(o).subspan(to_size(h) * latent, latent), h);
+    values.insert(values.end(), v.begin(), v.end());
+  }
+  return values;
+}
+
+Vector ReferenceRequest::attention(std::int64_t layer, const Vector& x) {
+  const bool is_mla = setup_.model.attention.kind == AttentionKind::mla;
+  return Layer{setup_, layer}.multiply(Tensor::o, is_mla ? mla(layer, x) : gqa(layer, x));
+}
+
+ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const std::vector<std::int32_t>> routing) {
+  const ModelSpec& model = setup_.model;
+  ReferenceStep result;
+  Vector residual = weight_row(whole_tensor(model, setup_.seed, Tensor::embedding), token);
+  for (std::int64_t l = 0; l < setup_.layers; ++l) {
+    const Layer w{setup_, l};
+    Vector x = residual;
+    w.norm(Tensor::input_norm, x);
+    result.block_outputs.push_back(attention(l, x));
+    add(result.block_outputs.back(), residual);
+
+    x = residual;
+    w.norm(Tensor::post_norm, x);
+    result.routing.emplace_back();
+    const bool given = l < std::ssize(routing);
+    result.block_outputs.push_back(
+        model.layer_kind(l).moe
+            ? experts(w, x, given ? std::span(routing[to_size(l)]) : std::span<const std::int32_t>{}, result)
+            : w.gated(Tensor::gate, Tensor::up, Tensor::down, x));
+    add(result.block_outputs.back(), residual);
+  }
+  const Layer head{setup_, 0};
+  head.norm(Tensor::final_norm, residual);
+  result.logits = head.multiply(Tensor::lm_head, residual);
+  choose_token(result);
+  ++steps_;
+  return result;
+}
+
+}  // namespace helix::reference

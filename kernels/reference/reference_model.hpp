@@ -1,0 +1,67 @@
+// A whole decode step in fp64 on one rank: no shards, no pages, no backend. What the engine computes is held
+// against this. It shares with the engine only what defines the problem: the synthetic values, the tensors'
+// keys and scales, and the rope parameters. MLA is run in its absorbed form, because the naive one costs a
+// hundred times as much; a test shows that the two agree.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/reference/math.hpp"
+#include "kernels/reference/request_cache.hpp"
+#include "roofline/dtype.hpp"
+#include "roofline/model_spec.hpp"
+
+namespace helix::reference {
+
+struct ReferenceSetup {
+  ModelSpec model;
+  std::uint64_t seed = 0;
+  std::int64_t layers = 0;   // the first ones of the model are run
+  std::int64_t context = 0;  // history of each request
+  DType kv_dtype = DType::bf16;
+  /// How far, in router logits, an expert chosen elsewhere may lie below this model's own choice. bf16
+  /// activations carry about 1 % of error and logits have a standard deviation of 1 to 2, so a few times
+  /// 0.02.
+  double routing_tolerance = 0.1;
+};
+
+struct ReferenceStep {
+  /// What each block adds to the residual stream, [hidden]: attention and FFN of layer 0, of layer 1, ...
+  std::vector<Vector> block_outputs;
+  Vector logits;            // [vocab]
+  std::int32_t token = -1;  // the largest logit's, the lower one of equals
+  double top2_gap = 0.0;    // how much larger it is than the second
+  std::string
+      routing_problem;  // why the given choice of experts cannot be a rounding difference; empty: it can
+  std::vector<std::vector<std::int32_t>> routing;  // experts used in each layer; empty for a dense layer
+};
+
+/// One request; requests do not see each other.
+class ReferenceRequest {
+ public:
+  ReferenceRequest(const ReferenceSetup& setup, std::int64_t request);
+
+  /// Decodes `token` at position context + steps done. `routing`: for each layer the experts that were chosen
+  /// elsewhere, used (with this model's weights for them) where they can be a rounding difference; an empty
+  /// entry, or no entry, means this model's own choice.
+  ReferenceStep step(std::int32_t token, std::span<const std::vector<std::int32_t>> routing = {});
+
+  std::int64_t steps_done() const { return steps_; }
+
+ private:
+  Vector attention(std::int64_t layer, const Vector& x);
+  Vector gqa(std::int64_t layer, const Vector& x);
+  Vector mla(std::int64_t layer, const Vector& x);
+
+  ReferenceSetup setup_;
+  Rope rope_;
+  double scale_;
+  std::vector<RequestCache> caches_;  // one per layer
+  std::int64_t steps_ = 0;
+};
+
+}  // namespace helix::reference

@@ -1,0 +1,133 @@
+#include "kernels/reference/request_cache.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <limits>
+
+#include "kernels/simd_clones.hpp"
+#include "kernels/synthetic.hpp"
+#include "kernels/tensor_ids.hpp"
+
+namespace helix::reference {
+namespace {
+
+constexpr std::int64_t kBlock = 64;  // tokens whose rows are held at a time
+
+/// unit_value takes 256 values, (2 h + 1) / 256 with h in [-128, 127]: what the cache holds of each, in
+/// order.
+Vector stored_values(DType dtype) {
+  Vector stored;
+  for (int h = -128; h < 128; ++h) {
+    const float x = static_cast<float>(2 * h + 1) / 256.0f;
+    stored.push_back(
+        static_cast<double>(dtype == DType::fp8 ? synthetic::stored_fp8(x) : synthetic::stored_bf16(x)));
+  }
+  return stored;
+}
+
+HELIX_SIMD_CLONES void synthetic_row(std::uint32_t row, std::uint32_t n, const double* stored, double* out) {
+#pragma omp simd
+  for (std::uint32_t i = 0; i < n; ++i) {
+    const auto index = static_cast<std::int32_t>(synthetic::unit_value(row, i) * 128.0f + 127.5f);  // h + 128
+    out[i] = stored[index];
+  }
+}
+
+/// Softmax-weighted sum of value rows, block by block, with the running maximum of the scores taken out.
+struct OnlineSoftmax {
+  double largest = -std::numeric_limits<double>::infinity();
+  double sum = 0.0;
+  Vector o;
+
+  explicit OnlineSoftmax(std::size_t v_dim) : o(v_dim, 0.0) {}
+
+  void add(std::span<const double> scores, const double* values, std::size_t stride) {
+    const double block_largest = *std::max_element(scores.begin(), scores.end());
+    if (block_largest > largest) {
+      const double shrink = std::exp(largest - block_largest);
+      sum *= shrink;
+      for (double& x : o) x *= shrink;
+      largest = block_largest;
+    }
+    for (std::size_t t = 0; t < scores.size(); ++t) {
+      const double weight = std::exp(scores[t] - largest);
+      sum += weight;
+      add_scaled(weight, {values + t * stride, o.size()}, o);
+    }
+  }
+};
+
+}  // namespace
+
+RequestCache::RequestCache(const KvShape& shape, std::uint64_t seed, std::int64_t layer, std::int64_t request,
+                           std::int64_t context)
+    : shape_(shape),
+      seed_(seed),
+      layer_(layer),
+      request_(request),
+      context_(context),
+      stored_(stored_values(shape.dtype)) {}
+
+void RequestCache::append(std::span<const double> k, std::span<const double> v) {
+  const auto stored = [this](double x) {
+    const auto rounded = static_cast<float>(x);
+    return static_cast<double>(shape_.dtype == DType::fp8 ? synthetic::stored_fp8(rounded)
+                                                          : synthetic::stored_bf16(rounded));
+  };
+  std::ranges::transform(k, std::back_inserter(appended_k_), stored);
+  std::ranges::transform(v, std::back_inserter(appended_v_), stored);
+  ++appended_;
+}
+
+void RequestCache::load_rows(std::int64_t head, bool values, std::int64_t first, std::int64_t count,
+                             double* rows) const {
+  const std::int64_t width = values ? shape_.v_dim : shape_.head_dim;
+  const auto tensor = static_cast<std::uint32_t>(values ? Tensor::history_v : Tensor::history_k);
+  const std::uint64_t key =
+      synthetic::tensor_key(seed_, tensor, static_cast<std::uint32_t>(layer_),
+                            static_cast<std::uint32_t>(request_ * shape_.kv_heads + head));
+  const Vector& appended = values ? appended_v_ : appended_k_;
+  for (std::int64_t t = first; t < first + count; ++t, rows += width) {
+    if (t < context_) {
+      synthetic_row(synthetic::row_key(key, t), static_cast<std::uint32_t>(width), stored_.data(), rows);
+    } else {
+      std::copy_n(appended.begin() + ((t - context_) * shape_.kv_heads + head) * width, width, rows);
+    }
+  }
+}
+
+Vector RequestCache::attend(std::span<const double> q, double scale) const {
+  const auto head_dim = static_cast<std::size_t>(shape_.head_dim),
+             v_dim = static_cast<std::size_t>(shape_.v_dim);
+  const auto kv_heads = static_cast<std::size_t>(shape_.kv_heads);
+  const std::size_t q_heads = q.size() / head_dim;
+  const std::size_t group = q_heads / kv_heads;
+  const bool mla = shape_.kind == AttentionKind::mla;
+
+  Vector k(static_cast<std::size_t>(kBlock) * head_dim),
+      v(mla ? 0 : static_cast<std::size_t>(kBlock) * v_dim);
+  std::vector<OnlineSoftmax> softmax(q_heads, OnlineSoftmax(v_dim));
+  Vector scores;
+  for (std::size_t kv_head = 0; kv_head < kv_heads; ++kv_head) {
+    for (std::int64_t first = 0; first < tokens(); first += kBlock) {
+      const std::int64_t count = std::min(kBlock, tokens() - first);
+      load_rows(static_cast<std::int64_t>(kv_head), false, first, count, k.data());
+      if (!mla) load_rows(static_cast<std::int64_t>(kv_head), true, first, count, v.data());
+      scores.resize(static_cast<std::size_t>(count));
+      for (std::size_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
+        for (std::size_t t = 0; t < scores.size(); ++t) {
+          scores[t] = scale * dot(q.subspan(h * head_dim, head_dim), {k.data() + t * head_dim, head_dim});
+        }
+        softmax[h].add(scores, mla ? k.data() : v.data(), mla ? head_dim : v_dim);
+      }
+    }
+  }
+  Vector out;
+  for (const OnlineSoftmax& head : softmax) {
+    for (const double x : head.o) out.push_back(head.sum > 0.0 ? x / head.sum : 0.0);
+  }
+  return out;
+}
+
+}  // namespace helix::reference

@@ -1,0 +1,42 @@
+// The KV cache of one request in one layer, as the fp64 reference sees it: `context` synthetic tokens, made
+// when they are read, and behind them the tokens that were decoded. What a cache of this dtype cannot hold is
+// no error of the kernels, so all of it is rounded to the dtype.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/ops.hpp"
+#include "kernels/reference/math.hpp"
+
+namespace helix::reference {
+
+class RequestCache {
+ public:
+  /// `shape` as for a rank that caches every KV head; its tokens_per_page plays no part. Rows as HistorySlice
+  /// says.
+  RequestCache(const KvShape& shape, std::uint64_t seed, std::int64_t layer, std::int64_t request,
+               std::int64_t context);
+
+  std::int64_t tokens() const { return context_ + appended_; }
+
+  /// k [kv_heads * head_dim] and v [kv_heads * v_dim] of one more token; MLA: k is the latent + rope row, v
+  /// is empty.
+  void append(std::span<const double> k, std::span<const double> v);
+
+  /// softmax(scale q k^T) v over all tokens: q [q_heads * head_dim] -> [q_heads * v_dim]. Zero if there is no
+  /// token.
+  Vector attend(std::span<const double> q, double scale) const;
+
+ private:
+  void load_rows(std::int64_t head, bool values, std::int64_t first, std::int64_t count, double* rows) const;
+
+  KvShape shape_;
+  std::uint64_t seed_;
+  std::int64_t layer_, request_, context_;
+  std::int64_t appended_ = 0;
+  Vector appended_k_, appended_v_;  // [appended, kv_heads, head_dim], [appended, kv_heads, v_dim]
+  Vector stored_;                   // what the cache's dtype holds of each of the 256 synthetic values
+};
+
+}  // namespace helix::reference

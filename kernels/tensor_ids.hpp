@@ -1,0 +1,49 @@
+// Which synthetic tensor a key belongs to: the `tensor` argument of synthetic::tensor_key. The numbers are
+// part of what a seed means, so they are never re-used or re-ordered.
+#pragma once
+
+#include <cstdint>
+
+namespace helix {
+
+enum class Tensor : std::uint32_t {
+  history_k = 1,  // key indices: layer, request * global_kv_heads + head
+  history_v = 2,
+  first_tokens = 3,  // the token each request starts with
+
+  // Weights y = W x, [outputs, inputs]. Key indices: layer, and head or expert where the tensor is one per
+  // head or expert. Rows of q, k, v and q_b are head * head_dim + d; columns of o are head * v_head_dim + d.
+  embedding = 16,    // [vocab, hidden]
+  q = 17,            // [q_heads * qk_head_dim, hidden]; MLA: only without q_lora, nope then rope in each head
+  k = 18,            // [kv_heads * qk_head_dim, hidden]
+  v = 19,            // [kv_heads * v_head_dim, hidden]
+  q_a = 20,          // [q_lora_rank, hidden]
+  q_b = 21,          // [q_heads * qk_head_dim, q_lora_rank]
+  kv_a = 22,         // [kv_lora_rank + qk_rope_head_dim, hidden]
+  w_uk = 23,         // per head, [kv_lora_rank, qk_nope_head_dim]: q_latent = w_uk q_nope, k_nope = w_uk^T c
+  w_uv = 24,         // per head, [v_head_dim, kv_lora_rank]: v = w_uv c
+  o = 25,            // [hidden, q_heads * v_head_dim]
+  gate = 26,         // dense FFN: [ffn, hidden]
+  up = 27,           // [ffn, hidden]
+  down = 28,         // [hidden, ffn]
+  router = 29,       // [experts, hidden]
+  router_bias = 30,  // [experts], fp32
+  expert_gate = 31,  // per expert, [expert_ffn, hidden]
+  expert_up = 32,    // per expert, [expert_ffn, hidden]
+  expert_down = 33,  // per expert, [hidden, expert_ffn]
+  shared_gate = 34,  // [shared_ffn, hidden]
+  shared_up = 35,    // [shared_ffn, hidden]
+  shared_down = 36,  // [hidden, shared_ffn]
+  lm_head = 37,      // [vocab, hidden]; models with tied embeddings use `embedding` instead
+
+  // Gains of RMSNorms.
+  input_norm = 48,  // [hidden], before the attention
+  post_norm = 49,   // [hidden], before the FFN
+  final_norm = 50,  // [hidden], layer 0
+  q_norm = 51,      // [qk_head_dim]
+  k_norm = 52,      // [qk_head_dim]
+  q_a_norm = 53,    // [q_lora_rank]
+  kv_a_norm = 54,   // [kv_lora_rank]
+};
+
+}  // namespace helix

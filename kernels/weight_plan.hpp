@@ -1,0 +1,30 @@
+// What the synthetic weights of a model are: key, dimensions and scale of each whole tensor. A shard is a
+// sub-range of rows and columns of it; the fp64 reference reads the whole.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/bf16.hpp"
+#include "kernels/ops.hpp"
+#include "kernels/tensor_ids.hpp"
+#include "roofline/model_spec.hpp"
+
+namespace helix {
+
+/// The whole matrix of `tensor` in `layer` (0 for embedding and lm_head); `index` is the head (w_uk, w_uv) or
+/// the expert (expert_*), else 0. Scales are powers of two, so that bf16 holds the values exactly.
+WeightSlice whole_tensor(const ModelSpec& model, std::uint64_t seed, Tensor tensor, std::int64_t layer = 0,
+                         std::int64_t index = 0);
+
+/// Gain of an RMSNorm: 1 + unit_value / 4, rounded to bf16; of q_norm half of that.
+std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor,
+                              std::int64_t layer = 0);
+
+/// Bias that the sigmoid_grouped router adds for the choice of experts: unit_value / 20.
+std::vector<float> router_bias_values(const ModelSpec& model, std::uint64_t seed, std::int64_t layer);
+
+/// The token that `request` decodes first.
+std::int32_t first_token(const ModelSpec& model, std::uint64_t seed, std::int64_t request);
+
+}  // namespace helix

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that building, testing and plotting need; nothing to do if they are there.
+# Without root it prints what to ask an administrator for and ends with 1.
+set -euo pipefail
+
+packages=(
+  g++ cmake ninja-build git                 # build
+  libopenmpi-dev openmpi-bin                # ranks
+  libcli11-dev libfmt-dev libyaml-cpp-dev nlohmann-json3-dev
+  libdnnl-dev libhwy-dev                    # matrix products, SIMD
+  libbenchmark-dev catch2 clang-format-14   # micro-benchmarks, tests
+  python3 python3-matplotlib                # plots, tests of the command line
+)
+
+if ! command -v dpkg-query >/dev/null; then
+  echo "install_deps.sh: no Debian packages on this system; needed are the equivalents of: ${packages[*]}" >&2
+  exit 1
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+  status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
+  [[ $status == "install ok installed" ]] || missing+=("$package")
+done
+[[ ${#missing[@]} -eq 0 ]] && exit 0
+
+if [[ $EUID -ne 0 ]]; then
+  echo "install_deps.sh: missing packages, and only root installs them. Please ask an administrator for:" >&2
+  echo "  apt-get install --no-install-recommends ${missing[*]}" >&2
+  exit 1
+fi
+
+install() {
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+}
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+echo "Installing ${missing[*]}"
+# The package lists of a fresh machine are empty or old: fetched only if the first attempt needs them.
+if ! install >"$log" 2>&1 && ! { apt-get update -qq && install; } >"$log" 2>&1; then
+  cat "$log" >&2
+  echo "install_deps.sh: apt-get failed, see above" >&2
+  exit 1
+fi

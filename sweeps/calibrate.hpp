@@ -1,0 +1,30 @@
+// Measuring the machine itself, with the very kernels that the engine runs, all ranks of the group at once.
+#pragma once
+
+#include <mpi.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/ops.hpp"
+#include "roofline/model_spec.hpp"
+#include "roofline/system_spec.hpp"
+#include "sweeps/world.hpp"
+
+namespace helix {
+
+/// What the calibration should look at closely: the shapes of the models that will be run. Empty lists: a
+/// common selection.
+struct CalibrationRequest {
+  std::vector<ModelSpec> models;
+  std::vector<DType> kv_dtypes{DType::bf16};
+  double seconds_per_probe = 0.12;
+};
+
+/// Collective over `group`. All its ranks measure at the same time, so rates are a rank's share of what the
+/// node can do; of several ranks the slowest counts. Every rank returns the same system. `memory` is scratch
+/// memory that grows to a multiple of the last-level cache.
+SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const CalibrationRequest& request,
+                     std::unique_ptr<Buffer>& memory);
+
+}  // namespace helix

@@ -1,0 +1,344 @@
+#include "sweeps/enumerate.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <set>
+#include <tuple>
+
+#include "roofline/error.hpp"
+
+namespace helix {
+namespace {
+
+/// The values one width takes in one strategy.
+struct WidthRange {
+  const Choice* choice = nullptr;  // listed: its values, else counted upwards
+  std::int64_t first = 1;
+  bool fixed = false;  // at `first`
+
+  /// Calls fn(width) while width * others stays inside the limit; the first value passes always, so that
+  /// widths listed beyond the limit become points with a reason.
+  template <class Fn>
+  void each(std::int64_t others, std::int64_t limit, Fn fn) const {
+    if (!fixed && choice->listed()) {
+      for (const std::int64_t value : choice->values) fn(value);
+      return;
+    }
+    fn(first);
+    if (fixed) return;
+    for (std::int64_t value = first + 1; value * others <= limit; ++value) fn(value);
+  }
+};
+
+struct AttentionWidths {
+  WidthRange pp, dp, kvp, tpa;
+};
+
+bool contains(const std::vector<Strategy>& strategies, Strategy s) {
+  return std::ranges::find(strategies, s) != strategies.end();
+}
+
+AttentionWidths attention_widths(const SweepSpace& space, Strategy strategy) {
+  const auto free = [](const Choice& choice, std::int64_t smallest_if_unset = 1) {
+    return WidthRange{&choice, choice.kind == Choice::Kind::unset ? smallest_if_unset : 1, false};
+  };
+  const auto one = WidthRange{nullptr, 1, true};
+  const auto one_if_unset = [&](const Choice& choice) {
+    return choice.kind == Choice::Kind::unset ? one : free(choice);
+  };
+  switch (strategy) {
+    case Strategy::helix:
+      return {one_if_unset(space.pp), one_if_unset(space.dp),
+              free(space.kvp, contains(space.strategies, Strategy::tp) ? 2 : 1), free(space.tpa)};
+    case Strategy::tp:
+      return {one, one, one, free(space.tpa)};
+    case Strategy::tp_pp:
+      return {free(space.pp, 2), one, one, free(space.tpa)};
+    case Strategy::medha:
+      return {one, one, free(space.kvp, 2), free(space.tpa)};
+    case Strategy::dp_ep:
+      return {one, free(space.dp, 2), one, one};
+  }
+  return {one, one, one, one};
+}
+
+/// Lists of widths that no requested strategy has would be ignored: refused instead.
+void refuse_unused_lists(const SweepSpace& space) {
+  using enum Strategy;
+  const std::array<std::tuple<const Choice*, std::string_view, std::vector<Strategy>>, 5> uses{{
+      {&space.kvp, "kvp", {helix, medha}},
+      {&space.tpa, "tpa", {helix, tp, tp_pp, medha}},
+      {&space.tpf, "tpf", {helix, tp, tp_pp}},
+      {&space.pp, "pp", {helix, tp_pp}},
+      {&space.dp, "dp", {helix, dp_ep}},
+  }};
+  for (const auto& [choice, width, users] : uses) {
+    const bool only_one = choice->values == std::vector<std::int64_t>{1};
+    const bool used = std::ranges::any_of(users, [&](Strategy s) { return contains(space.strategies, s); });
+    if (!choice->listed() || only_one || used) continue;
+    std::string names;
+    for (const Strategy s : users) names += fmt::format("{}{}", names.empty() ? "" : ", ", name(s));
+    throw UsageError(fmt::format(
+        "--{}: none of the requested strategies has this width; valid with --strategy {}", width, names));
+  }
+}
+
+/// Calls fn(tpf, ep) for the ways to spread the FFN over the ranks of a stage.
+template <class Fn>
+void each_ffn_grid(const SweepSpace& space, const ModelSpec& model, Strategy strategy, std::int64_t stage,
+                   std::int64_t tpa, Fn fn) {
+  if (strategy == Strategy::medha) return fn(tpa, std::int64_t{1});
+  if (strategy == Strategy::dp_ep) return fn(std::int64_t{1}, stage);
+  const bool pinned = space.tpf.listed() || space.ep.listed();
+  const bool every = space.tpf.kind == Choice::Kind::every || space.ep.kind == Choice::Kind::every;
+  if (!pinned && !every) {
+    std::int64_t ep = 1;
+    if (strategy == Strategy::helix && model.moe.experts > 0) {
+      for (std::int64_t width = 1; width <= std::min(stage, model.moe.experts); ++width) {
+        if (stage % width == 0 && model.moe.experts % width == 0) ep = width;
+      }
+    }
+    return fn(stage / ep, ep);
+  }
+  const auto wanted = [](const Choice& choice, std::int64_t value) {
+    return !choice.listed() || std::ranges::find(choice.values, value) != choice.values.end();
+  };
+  const std::int64_t widest_ep = model.moe.experts > 0 || space.ep.listed() ? stage : 1;
+  for (std::int64_t ep = 1; ep <= widest_ep; ++ep) {
+    if (stage % ep == 0 && wanted(space.ep, ep) && wanted(space.tpf, stage / ep)) fn(stage / ep, ep);
+  }
+}
+
+/// Shardings that share the listed widths.
+using ShardingGroups = std::vector<std::vector<Sharding>>;
+
+ShardingGroups sharding_groups(const SweepSpace& space, const ModelSpec& model, Strategy strategy,
+                               std::int64_t max_ranks) {
+  const bool listed_ranks = space.ranks.listed();
+  const std::int64_t limit = listed_ranks ? std::ranges::max(space.ranks.values) : max_ranks;
+  const auto wanted = [&](std::int64_t ranks) {
+    return !listed_ranks || std::ranges::find(space.ranks.values, ranks) != space.ranks.values.end();
+  };
+  const auto may_grow_to_wanted = [&](std::int64_t ranks) {
+    return !listed_ranks ||
+           std::ranges::any_of(space.ranks.values, [&](std::int64_t n) { return n % ranks == 0; });
+  };
+  // Widths beyond what fits an int only come from absurd products of lists: no launch has them.
+  constexpr std::int64_t most_ranks = std::numeric_limits<int>::max();
+  const auto plausible = [&](std::int64_t ranks) { return ranks <= most_ranks && may_grow_to_wanted(ranks); };
+
+  using Key = std::array<std::int64_t, 7>;
+  std::map<Key, std::vector<Sharding>> groups;
+  const AttentionWidths widths = attention_widths(space, strategy);
+  widths.pp.each(1, limit, [&](std::int64_t pp) {
+    if (!plausible(pp)) return;
+    widths.dp.each(pp, limit, [&](std::int64_t dp) {
+      if (!plausible(pp * dp)) return;
+      widths.kvp.each(pp * dp, limit, [&](std::int64_t kvp) {
+        if (!plausible(pp * dp * kvp)) return;
+        widths.tpa.each(pp * dp * kvp, limit, [&](std::int64_t tpa) {
+          const std::int64_t ranks = pp * dp * kvp * tpa;
+          if (ranks > most_ranks || !wanted(ranks)) return;
+          each_ffn_grid(space, model, strategy, ranks / pp, tpa, [&](std::int64_t tpf, std::int64_t ep) {
+            const auto pin = [](const Choice& choice, std::int64_t value) {
+              return choice.listed() ? value : 0;
+            };
+            const Key key{pin(space.ranks, ranks), pin(space.kvp, kvp), pin(space.tpa, tpa),
+                          pin(space.tpf, tpf),     pin(space.ep, ep),   pin(space.pp, pp),
+                          pin(space.dp, dp)};
+            groups[key].push_back({static_cast<int>(kvp), static_cast<int>(tpa), static_cast<int>(tpf),
+                                   static_cast<int>(ep), static_cast<int>(pp), static_cast<int>(dp)});
+          });
+        });
+      });
+    });
+  });
+  // What no shape makes legal is dropped here, once instead of for each shape; a group keeps one to give the
+  // reason.
+  DecodeShape permissive;
+  permissive.context = permissive.batch = 1 << 20;
+  ShardingGroups kept;
+  for (auto& [key, shardings] : groups) {
+    const Sharding first = shardings.front();
+    std::erase_if(shardings,
+                  [&](const Sharding& s) { return why_illegal(model, strategy, s, permissive).has_value(); });
+    if (shardings.empty()) shardings.push_back(first);
+    kept.push_back(std::move(shardings));
+  }
+  return kept;
+}
+
+/// A list of widths none of which any sharding has would vanish without a row: refused instead.
+void refuse_unmet_lists(const SweepSpace& space,
+                        const std::vector<std::pair<Strategy, ShardingGroups>>& grids) {
+  const auto meets = [&](const Choice& choice, auto width) {
+    for (const auto& [strategy, groups] : grids) {
+      for (const auto& group : groups) {
+        for (const Sharding& sharding : group) {
+          if (std::ranges::find(choice.values, width(sharding)) != choice.values.end()) return true;
+        }
+      }
+    }
+    return false;
+  };
+  const auto check = [&](std::string_view flag, const Choice& choice, auto width) {
+    if (!choice.listed() || meets(choice, width)) return;
+    throw UsageError(fmt::format(
+        "--{} {}: no configuration of the request has this; valid: ranks = pp x dp x kvp x tpa and dp x "
+        "kvp x tpa = tpf x ep",
+        flag, fmt::join(choice.values, ",")));
+  };
+  check("ranks", space.ranks, [](const Sharding& s) { return s.ranks(); });
+  check("kvp", space.kvp, [](const Sharding& s) { return s.kvp; });
+  check("tpa", space.tpa, [](const Sharding& s) { return s.tpa; });
+  check("tpf", space.tpf, [](const Sharding& s) { return s.tpf; });
+  check("ep", space.ep, [](const Sharding& s) { return s.ep; });
+  check("pp", space.pp, [](const Sharding& s) { return s.pp; });
+  check("dp", space.dp, [](const Sharding& s) { return s.dp; });
+}
+
+std::vector<std::int64_t> resolve(const Choice& choice, const std::vector<std::int64_t>& if_unset,
+                                  std::int64_t first, std::int64_t last) {
+  if (choice.listed()) return choice.values;
+  if (choice.kind == Choice::Kind::unset) return if_unset;
+  std::vector<std::int64_t> powers;
+  for (std::int64_t value = first; value <= last; value *= 2) powers.push_back(value);
+  return powers;
+}
+
+/// The micro-batch counts to run: overlap exists only where there is an all-to-all to hide.
+std::vector<int> micro_batches(const SweepSpace& space, Strategy strategy, const Sharding& sharding,
+                               std::int64_t batch) {
+  if (strategy != Strategy::helix || sharding.kvp == 1) return {1};
+  std::vector<int> counts;
+  for (const std::int64_t requested : space.hop_b) {
+    const std::int64_t per_request = std::max<std::int64_t>(batch / sharding.dp, 1);
+    const auto count = static_cast<int>(requested == SweepSpace::one_per_request ? per_request : requested);
+    if (std::ranges::find(counts, count) == counts.end()) counts.push_back(count);
+  }
+  return counts;
+}
+
+/// Visits the legal points of a group, or its first illegal one with the reason.
+void visit_group(const std::vector<Sharding>& group, const SweepSpace& space, SweepPoint point,
+                 const std::function<void(const SweepPoint&)>& visit) {
+  std::optional<SweepPoint> illegal;
+  bool any_legal = false;
+  for (const Sharding& sharding : group) {
+    point.config.sharding = sharding;
+    for (const int count : micro_batches(space, point.config.strategy, sharding, point.config.shape.batch)) {
+      point.config.shape.hop_b = count;
+      auto why = why_illegal(*point.model, point.config.strategy, sharding, point.config.shape);
+      if (!why) {
+        any_legal = true;
+        visit(point);
+      } else if (!illegal) {
+        illegal = point;
+        illegal->skip_reason = *std::move(why);
+      }
+    }
+  }
+  if (!any_legal && illegal) visit(*illegal);
+}
+
+}  // namespace
+
+ModelTable load_models(const std::vector<SweepSpace>& blocks) {
+  ModelTable models;
+  for (const SweepSpace& block : blocks) {
+    for (const std::string& model : block.models) {
+      if (!models.contains(model)) models.emplace(model, load_model(model));
+    }
+  }
+  return models;
+}
+
+void for_each_point(const SweepSpace& space, const ModelTable& models, const SweepDefaults& defaults,
+                    const std::function<void(const SweepPoint&)>& visit) {
+  refuse_unused_lists(space);
+  const auto contexts = resolve(space.contexts, defaults.contexts, 1 << 10, 1 << 20);
+  const auto batches = resolve(space.batches, defaults.batches, 1, 1 << 10);
+  for (const std::string& requested : space.models) {
+    SweepPoint point;
+    point.model = &models.at(requested);
+    point.config.model = point.model->name;
+    point.config.layers = space.layers == point.model->layers ? 0 : space.layers;
+    if (space.layers > point.model->layers) {
+      throw UsageError(fmt::format("--layers {}: {} has {} layers; valid are 1 to {}", space.layers,
+                                   point.model->name, point.model->layers, point.model->layers));
+    }
+    std::vector<std::pair<Strategy, ShardingGroups>> grids;
+    for (const Strategy strategy : space.strategies) {
+      grids.emplace_back(strategy, sharding_groups(space, *point.model, strategy, defaults.max_ranks));
+    }
+    refuse_unmet_lists(space, grids);
+    DecodeShape& shape = point.config.shape;
+    shape.tokens_per_block = static_cast<int>(space.tokens_per_block);
+    for (const std::int64_t context : contexts) {
+      shape.context = context;
+      for (const std::int64_t batch : batches) {
+        shape.batch = batch;
+        for (const DType weights : space.weight_dtypes) {
+          shape.weight_dtype = weights;
+          for (const DType kv : space.kv_dtypes) {
+            shape.kv_dtype = kv;
+            for (const auto& [strategy, groups] : grids) {
+              point.config.strategy = strategy;
+              for (const auto& group : groups) visit_group(group, space, point, visit);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+std::vector<SweepPoint> enumerate(const std::vector<SweepSpace>& blocks, const ModelTable& models,
+                                  const SweepDefaults& defaults, std::int64_t world_ranks) {
+  std::vector<SweepPoint> points;
+  std::set<std::string> seen;
+  std::int64_t smallest_launch = std::numeric_limits<std::int64_t>::max();
+  for (const SweepSpace& block : blocks) {
+    for_each_point(block, models, defaults, [&](const SweepPoint& found) {
+      if (!seen.insert(configuration_id(found.config)).second) return;
+      SweepPoint point = found;
+      const std::int64_t ranks = point.config.sharding.ranks();
+      smallest_launch = std::min(smallest_launch, ranks);
+      if (ranks > world_ranks && point.skip_reason.empty()) {
+        point.skip_reason = fmt::format("needs {} MPI ranks, this launch has {}", ranks, world_ranks);
+      }
+      points.push_back(std::move(point));
+    });
+  }
+  if (points.empty()) {
+    throw UsageError(
+        "no configuration: the lists admit none with ranks = pp x dp x kvp x tpa and dp x kvp x tpa = "
+        "tpf x ep; leave some of --ranks, --kvp, --tpa, --tpf, --ep, --pp, --dp at auto");
+  }
+  if (smallest_launch > world_ranks) {
+    throw UsageError(
+        fmt::format("the smallest requested configuration needs {} MPI ranks, this launch has {}; valid: "
+                    "mpirun -n {} helix-bench ..., or smaller --ranks, --kvp, --tpa, --pp, --dp",
+                    smallest_launch, world_ranks, smallest_launch));
+  }
+  return points;
+}
+
+std::string configuration_id(const Configuration& config) {
+  const Sharding& s = config.sharding;
+  const DecodeShape& shape = config.shape;
+  std::string id = fmt::format("{}/{}/kvp{}.tpa{}.tpf{}.ep{}", config.model, name(config.strategy), s.kvp,
+                               s.tpa, s.tpf, s.ep);
+  if (s.pp > 1) id += fmt::format(".pp{}", s.pp);
+  if (s.dp > 1) id += fmt::format(".dp{}", s.dp);
+  id += fmt::format("/s{}/b{}/{}-{}/blk{}", shape.context, shape.batch, name(shape.weight_dtype),
+                    name(shape.kv_dtype), shape.tokens_per_block);
+  if (shape.hop_b > 1) id += fmt::format("/hop{}", shape.hop_b);
+  if (config.layers > 0) id += fmt::format("/l{}", config.layers);
+  return id;
+}
+
+}  // namespace helix

@@ -1,0 +1,109 @@
+#include "sweeps/measure.hpp"
+
+#include <algorithm>
+
+#include "kernels/mpi_check.hpp"
+#include "sweeps/statistics.hpp"
+#include "sweeps/step_clock.hpp"
+
+namespace helix {
+namespace {
+
+constexpr int warmup_steps = 2;
+constexpr int phase_steps = 5;
+
+void make_room(DecodeEngine& engine) {
+  if (engine.steps_done() == engine.steps_before_rewind()) engine.rewind();
+}
+
+// One step, begun together by all ranks.
+template <class ObserverClock>
+void run_step(DecodeEngine& engine, Backend& backend, ObserverClock& clock, MPI_Comm instance) {
+  make_room(engine);
+  backend.synchronize();
+  HELIX_MPI(MPI_Barrier(instance));
+  clock.start();
+  engine.step(clock);
+  backend.synchronize();
+}
+
+std::vector<double> sample_steps(DecodeEngine& engine, Backend& backend, LayerClock& clock,
+                                 const StoppingLimits& limits, MPI_Comm instance, StopReason& reason) {
+  StoppingRule rule(limits);
+  std::vector<double> samples;
+  // Rank 0 decides for all: ranks that stopped on their own would leave the others in a collective.
+  constexpr int go_on = -1;
+  for (int decision = go_on; decision == go_on;) {
+    run_step(engine, backend, clock, instance);
+    double us = clock.stop_us();
+    HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &us, 1, MPI_DOUBLE, MPI_MAX, instance));
+    samples.push_back(us);
+    if (const auto stop = rule.add(us)) decision = static_cast<int>(*stop);
+    HELIX_MPI(MPI_Bcast(&decision, 1, MPI_INT, 0, instance));
+    if (decision != go_on) reason = static_cast<StopReason>(decision);
+  }
+  return samples;
+}
+
+// The phases of the rank that took longest, median over a few steps; phases of one rank add up to its step.
+PhaseTimes phase_times(DecodeEngine& engine, Backend& backend, PhaseClock& clock, MPI_Comm instance) {
+  int rank = 0;
+  HELIX_MPI(MPI_Comm_rank(instance, &rank));
+  std::array<std::vector<double>, phase_count> series;
+  for (int i = 0; i < phase_steps; ++i) {
+    run_step(engine, backend, clock, instance);
+    PhaseTimes times = clock.stop();
+    struct {
+      double total;
+      int rank;
+    } slowest{times.total(), rank};
+    HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &slowest, 1, MPI_DOUBLE_INT, MPI_MAXLOC, instance));
+    HELIX_MPI(MPI_Bcast(times.us.data(), static_cast<int>(phase_count), MPI_DOUBLE, slowest.rank, instance));
+    for (std::size_t p = 0; p < phase_count; ++p) series[p].push_back(times.us[p]);
+  }
+  PhaseTimes result;
+  for (std::size_t p = 0; p < phase_count; ++p) result.us[p] = median(series[p]);
+  return result;
+}
+
+}  // namespace
+
+std::vector<double> depth_weights(const ModelSpec& model, std::int64_t layers) {
+  const std::vector<LayerGroup> run = model.layer_groups(layers);
+  const std::vector<LayerGroup> all = model.layer_groups();
+  const auto count = [](const std::vector<LayerGroup>& groups, const LayerKind& kind) {
+    const auto found = std::ranges::find(groups, kind, &LayerGroup::kind);
+    return found == groups.end() ? 0.0 : static_cast<double>(found->count);
+  };
+  std::vector<double> weights;
+  for (std::int64_t l = 0; l < layers; ++l) {
+    const LayerKind kind = model.layer_kind(l);
+    weights.push_back(count(all, kind) / count(run, kind));
+  }
+  return weights;
+}
+
+Measurement measure(DecodeEngine& engine, Backend& backend, const ModelSpec& model, std::int64_t layers,
+                    const StoppingLimits& limits, MPI_Comm instance) {
+  LayerClock clock(depth_weights(model, layers));
+  engine.rewind();
+  for (int i = 0; i < warmup_steps; ++i) run_step(engine, backend, clock, instance);
+
+  Measurement result;
+  result.samples_us = sample_steps(engine, backend, clock, limits, instance, result.stop);
+  result.samples = result.samples_us.size();
+  const std::vector<double> ordered = sorted(result.samples_us);
+  result.ttl_us = median_of_sorted(ordered);
+  result.ttl_p90_us = quantile(ordered, 0.90);
+  result.ttl_p99_us = quantile(ordered, 0.99);
+  result.ttl_min_us = ordered.front();
+  result.ttl_rel_stderr = median_standard_error(ordered) / result.ttl_us;
+
+  PhaseClock phases(depth_weights(model, layers), backend);
+  result.phases = phase_times(engine, backend, phases, instance);
+  result.exposed_comm_us =
+      result.phases[Phase::a2a] + result.phases[Phase::attn_allreduce] + result.phases[Phase::ffn_comm];
+  return result;
+}
+
+}  // namespace helix

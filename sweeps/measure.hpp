@@ -1,0 +1,18 @@
+// Measuring one configuration: warm up, sample until the stopping rule is content, take the phases apart,
+// summarise.
+#pragma once
+
+#include <mpi.h>
+
+#include "kernels/decode_engine.hpp"
+#include "sweeps/result_row.hpp"
+#include "sweeps/stopping.hpp"
+
+namespace helix {
+
+/// Collective over `instance`, the ranks of the engine; every rank returns the same numbers. Times are those
+/// of the slowest rank in each step, scaled from `layers` to the depth of the model.
+Measurement measure(DecodeEngine& engine, Backend& backend, const ModelSpec& model, std::int64_t layers,
+                    const StoppingLimits& limits, MPI_Comm instance);
+
+}  // namespace helix

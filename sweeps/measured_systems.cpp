@@ -1,0 +1,58 @@
+#include "sweeps/measured_systems.hpp"
+
+#include <algorithm>
+
+#include "kernels/mpi_check.hpp"
+
+namespace helix {
+namespace {
+
+/// Rank 0's text on every rank.
+std::string from_root(std::string text, MPI_Comm comm) {
+  int length = static_cast<int>(text.size());
+  HELIX_MPI(MPI_Bcast(&length, 1, MPI_INT, 0, comm));
+  text.resize(static_cast<std::size_t>(length));
+  HELIX_MPI(MPI_Bcast(text.data(), length, MPI_CHAR, 0, comm));
+  return text;
+}
+
+}  // namespace
+
+MeasuredSystems::MeasuredSystems(const std::string& choice, const World& world, Backend& backend,
+                                 RankGroups& groups)
+    : world_(world), backend_(backend), groups_(groups) {
+  if (choice != "auto") systems_[named] = load_system(choice);
+}
+
+void MeasuredSystems::prepare(const std::vector<SweepPoint>& points) {
+  if (systems_.contains(named)) return;
+  std::map<int, CalibrationRequest> requests;
+  for (const SweepPoint& point : points) {
+    const int ranks = point.config.sharding.ranks();
+    if (!why_not_measured(point).empty()) continue;
+    auto [entry, added] = requests.try_emplace(ranks);
+    CalibrationRequest& request = entry->second;
+    if (added) request.kv_dtypes.clear();
+    const auto same_model = [&](const ModelSpec& m) { return m.name == point.model->name; };
+    if (std::ranges::none_of(request.models, same_model)) request.models.push_back(*point.model);
+    if (std::ranges::count(request.kv_dtypes, point.config.shape.kv_dtype) == 0) {
+      request.kv_dtypes.push_back(point.config.shape.kv_dtype);
+    }
+  }
+  std::unique_ptr<Buffer> memory;
+  for (const auto& [ranks, request] : requests) {
+    const MPI_Comm group = groups_.first(ranks);
+    std::string yaml;
+    if (group != MPI_COMM_NULL) yaml = to_yaml(calibrate(backend_, group, world_, request, memory));
+    wait_idle(world_.comm);
+    systems_[ranks] = parse_system(from_root(yaml, world_.comm), "calibration");
+  }
+}
+
+const SystemSpec& MeasuredSystems::of(int ranks) const {
+  static const SystemSpec unknown;
+  const auto found = systems_.find(systems_.contains(named) ? named : ranks);
+  return found == systems_.end() ? unknown : found->second;
+}
+
+}  // namespace helix

@@ -1,0 +1,124 @@
+#include "sweeps/mpi_session.hpp"
+
+#include <fmt/format.h>
+#include <mpi.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <thread>
+
+#include "roofline/error.hpp"
+
+namespace helix {
+namespace {
+
+using namespace std::chrono_literals;
+
+void print_error(const std::string& message) {
+  std::fputs(fmt::format("helix-bench: {}\n", message).c_str(), stderr);
+  std::fflush(stderr);
+}
+
+int world_rank() {
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  return rank;
+}
+
+std::string host() {
+  char name[MPI_MAX_PROCESSOR_NAME] = {};
+  int length = 0;
+  MPI_Get_processor_name(name, &length);
+  return {name, static_cast<std::size_t>(length)};
+}
+
+/// True once all ranks are here, false if some are not after a while.
+bool all_ranks_arrive() {
+  MPI_Request arrival{};
+  MPI_Ibarrier(MPI_COMM_WORLD, &arrival);
+  const auto deadline = std::chrono::steady_clock::now() + 5s;
+  for (int done = 0; std::chrono::steady_clock::now() < deadline; std::this_thread::sleep_for(1ms)) {
+    MPI_Test(&arrival, &done, MPI_STATUS_IGNORE);
+    if (done != 0) return true;
+  }
+  return false;
+}
+
+int leave_together(const std::string& message) {
+  if (world_rank() == 0) print_error(message);
+  if (!all_ranks_arrive()) {
+    if (world_rank() != 0) print_error(fmt::format("{} rank {}: {}", host(), world_rank(), message));
+    MPI_Abort(MPI_COMM_WORLD, 2);
+  }
+  MPI_Finalize();
+  return 2;
+}
+
+[[noreturn]] void take_job_down(const char* message) {
+  print_error(fmt::format("{} rank {}: {}", host(), world_rank(), message));
+  MPI_Abort(MPI_COMM_WORLD, 3);
+  std::_Exit(3);
+}
+
+}  // namespace
+
+int launched_rank() {
+  for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+    if (const char* rank = std::getenv(variable)) return std::atoi(rank);
+  }
+  return 0;
+}
+
+int leave_with_usage_error(const std::string& message) {
+  if (launched_rank() == 0) {
+    print_error(message);
+  } else {
+    std::this_thread::sleep_for(700ms);
+  }
+  return 2;
+}
+
+int run_with_mpi(const std::function<int()>& body) {
+  int provided = 0;
+  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
+  try {
+    const int code = body();
+    MPI_Finalize();
+    return code;
+  } catch (const UsageError& error) {
+    return leave_together(error.what());
+  } catch (const std::exception& error) {
+    take_job_down(error.what());
+  } catch (...) {
+    take_job_down("unknown error");
+  }
+}
+
+void on_root(const std::function<void()>& action) {
+  enum Outcome : int { done, usage_error, failure };
+  int outcome = done;
+  std::string message;
+  if (world_rank() == 0) {
+    try {
+      action();
+    } catch (const UsageError& error) {
+      outcome = usage_error;
+      message = error.what();
+    } catch (const std::exception& error) {
+      outcome = failure;
+      message = error.what();
+    }
+  }
+  MPI_Bcast(&outcome, 1, MPI_INT, 0, MPI_COMM_WORLD);
+  if (outcome == done) return;
+  int length = static_cast<int>(message.size());
+  MPI_Bcast(&length, 1, MPI_INT, 0, MPI_COMM_WORLD);
+  message.resize(static_cast<std::size_t>(length));
+  MPI_Bcast(message.data(), length, MPI_CHAR, 0, MPI_COMM_WORLD);
+  if (outcome == usage_error) throw UsageError(message);
+  throw std::runtime_error(message);
+}
+
+}  // namespace helix

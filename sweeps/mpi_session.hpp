@@ -1,0 +1,27 @@
+// MPI from start to end, and how a rank's error becomes the end of the whole job: one message, never a hang.
+#pragma once
+
+#include <functional>
+#include <string>
+
+namespace helix {
+
+/// The rank that the launcher gave this process (Open MPI, PMI, Slurm), 0 without a launcher. Needs no
+/// MPI_Init.
+int launched_rank();
+
+/// Prints "helix-bench: message" on stderr, from rank 0 of the launch alone, and returns the exit code 2.
+/// Other ranks first give rank 0 the time to print: a launcher ends all ranks at the first non-zero exit.
+int leave_with_usage_error(const std::string& message);
+
+/// MPI_Init_thread, body, MPI_Finalize; returns body's exit code.
+/// UsageError in body: rank 0 prints it, all ranks finalize and return 2. It has to be thrown on every rank
+/// (see on_root); if another rank does not get there within seconds, the job is aborted instead of waiting
+/// for ever. Any other exception takes the job down with exit code 3, naming host, rank and message.
+int run_with_mpi(const std::function<int()>& body);
+
+/// Runs `action` on rank 0 of the world; if it throws, all ranks throw the same (UsageError or
+/// std::runtime_error). Collective over the world.
+void on_root(const std::function<void()>& action);
+
+}  // namespace helix

@@ -1,0 +1,65 @@
+// From a point of the sweep to its row: does it fit, is it right, how long does it take, what was predicted.
+#pragma once
+
+#include <map>
+#include <memory>
+
+#include "kernels/decode_engine.hpp"
+#include "kernels/mpi_communicator.hpp"
+#include "roofline/system_spec.hpp"
+#include "sweeps/enumerate.hpp"
+#include "sweeps/result_row.hpp"
+#include "sweeps/sweep_request.hpp"
+#include "sweeps/world.hpp"
+
+namespace helix {
+
+/// The first `size` ranks of the world, for each size that a sweep uses.
+class RankGroups {
+ public:
+  explicit RankGroups(MPI_Comm world) : world_(world) {}
+  ~RankGroups();
+  RankGroups(const RankGroups&) = delete;
+  RankGroups& operator=(const RankGroups&) = delete;
+
+  /// Collective over the world; MPI_COMM_NULL on ranks that do not belong to it.
+  MPI_Comm first(int size);
+
+ private:
+  MPI_Comm world_;
+  std::map<int, MPI_Comm> groups_;
+};
+
+class PointRunner {
+ public:
+  PointRunner(const World& world, Backend& backend, RankGroups& groups, const SweepRequest& request);
+
+  /// Makes room for the largest KV cache of these points, so that it is mapped once.
+  void reserve(const std::vector<SweepPoint>& points);
+
+  /// Collective over the world. The row is complete on rank 0; ranks outside the point's group wait idly.
+  /// `system`: the machine as its group of ranks sees it.
+  ResultRow run(const SweepPoint& point, const SystemSpec& system);
+
+ private:
+  /// `memory_bytes`: what the point needs on this rank.
+  void run_in_group(const SweepPoint& point, double memory_bytes, ResultRow& row, MPI_Comm instance);
+
+  const World& world_;
+  Backend& backend_;
+  RankGroups& groups_;
+  const SweepRequest& request_;
+  EngineMemory memory_;
+  WeightStore weights_;
+};
+
+/// Why this program does not run a point: illegal, or of a kind that is only predicted; empty if it runs.
+std::string why_not_measured(const SweepPoint& point);
+/// As many of the first layers as contain every kind of layer of the model.
+std::int64_t verify_depth(const ModelSpec& model);
+/// Layers that a point measures: what it asks for, at most the model's depth.
+std::int64_t layers_to_measure(const Configuration& config, const ModelSpec& model);
+/// The model cut to its first `layers` layers.
+ModelSpec truncated(const ModelSpec& model, std::int64_t layers);
+
+}  // namespace helix

@@ -1,0 +1,5 @@
+#pragma once
+#include "sweeps/sweep_request.hpp"
+namespace helix {
+int run_predict(const PredictRequest& request);
+}

@@ -1,0 +1,151 @@
+#include "sweeps/provenance.hpp"
+
+#include <dnnl.h>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <mpi.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "helix_version.hpp"
+
+namespace helix {
+namespace {
+
+using nlohmann::ordered_json;
+
+/// Only what is known to matter for times: the environment holds secrets, too.
+constexpr std::array environment_allow_list = {"OMP_NUM_THREADS",
+                                               "OMP_PROC_BIND",
+                                               "OMP_PLACES",
+                                               "OMP_WAIT_POLICY",
+                                               "DNNL_MAX_CPU_ISA",
+                                               "ONEDNN_MAX_CPU_ISA",
+                                               "OMPI_COMM_WORLD_SIZE",
+                                               "OMPI_COMM_WORLD_LOCAL_SIZE",
+                                               "OMPI_MCA_btl",
+                                               "OMPI_MCA_pml",
+                                               "OMPI_MCA_mpi_yield_when_idle",
+                                               "OMPI_MCA_rmaps_base_oversubscribe",
+                                               "OMPI_MCA_hwloc_base_binding_policy",
+                                               "CUDA_VISIBLE_DEVICES",
+                                               "NCCL_ALGO",
+                                               "NCCL_PROTO",
+                                               "NCCL_P2P_DISABLE",
+                                               "SLURM_JOB_ID",
+                                               "SLURM_JOB_NUM_NODES",
+                                               "SLURM_CPUS_PER_TASK"};
+
+/// The value of the first line of /proc/cpuinfo with this key.
+std::string cpu_info(std::string_view key) {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(key)) continue;
+    const auto colon = line.find(": ");
+    return colon == std::string::npos ? "" : line.substr(colon + 2);
+  }
+  return "";
+}
+
+std::string first_line(const char* path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+ordered_json number_or_null(const std::string& text, double unit) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  return end == text.c_str() ? ordered_json(nullptr) : ordered_json(value * unit);
+}
+
+ordered_json host_provenance() {
+  utsname system{};
+  uname(&system);
+  const std::string cpu = cpu_info("model name");
+  return {{"name", system.nodename},
+          {"cpu", cpu.empty() ? ordered_json(system.machine) : ordered_json(cpu)},
+          {"cores_online", std::thread::hardware_concurrency()},
+          {"clock_mhz_at_start", number_or_null(cpu_info("cpu MHz"), 1.0)},
+          {"clock_mhz_max",
+           number_or_null(first_line("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"), 1e-3)},
+          {"governor", first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")},
+          {"memory_bytes", static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE)},
+          {"kernel", fmt::format("{} {}", system.sysname, system.release)}};
+}
+
+std::string mpi_library() {
+  std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text{};
+  int length = 0;
+  MPI_Get_library_version(text.data(), &length);
+  return text.data();
+}
+
+ordered_json library_provenance() {
+  const dnnl_version_t* dnnl = dnnl_version();
+  return {{"compiler", HELIX_COMPILER},
+          {"build_type", HELIX_BUILD_TYPE},
+          {"mpi", mpi_library()},
+          {"onednn", fmt::format("{}.{}.{}", dnnl->major, dnnl->minor, dnnl->patch)},
+          {"highway", HELIX_HIGHWAY},
+          {"fmt", fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)}};
+}
+
+ordered_json environment() {
+  ordered_json found = ordered_json::object();
+  for (const char* name : environment_allow_list) {
+    if (const char* value = std::getenv(name)) found[name] = value;
+  }
+  return found;
+}
+
+}  // namespace
+
+std::string_view program_version() {
+  return HELIX_VERSION;
+}
+std::string_view program_commit() {
+  return HELIX_COMMIT;
+}
+
+std::string utc_now() {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
+}
+
+ordered_json run_provenance(const SweepRequest& request, const EngineProvenance& engine) {
+  return {{"schema_version", 1},
+          {"program", "helix-bench"},
+          {"version", program_version()},
+          {"commit", program_commit()},
+          {"command_line", request.command_line},
+          {"start_time", utc_now()},
+          {"end_time", nullptr},
+          {"seed", request.seed},
+          {"stopping",
+           {{"max_time_s", request.stopping.max_time_s},
+            {"min_samples", request.stopping.min_samples},
+            {"relative_error", request.stopping.relative_error}}},
+          {"backend", engine.backend},
+          {"kernel", engine.kernel},
+          {"device", engine.device.empty() ? ordered_json(nullptr) : ordered_json(engine.device)},
+          {"mpi",
+           {{"ranks", engine.world_ranks},
+            {"threads_per_rank", engine.threads_per_rank},
+            {"placement", engine.placement}}},
+          {"system", engine.system},
+          {"calibration",
+           engine.calibration_yaml.empty() ? ordered_json(nullptr) : ordered_json(engine.calibration_yaml)},
+          {"host", host_provenance()},
+          {"libraries", library_provenance()},
+          {"environment", environment()}};
+}
+
+}  // namespace helix

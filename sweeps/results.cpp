@@ -1,0 +1,197 @@
+#include "sweeps/results.hpp"
+
+#include <fcntl.h>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <map>
+#include <system_error>
+#include <tuple>
+
+#include "roofline/error.hpp"
+#include "roofline/pareto.hpp"
+#include "sweeps/result_columns.hpp"
+
+namespace helix {
+namespace {
+
+namespace fs = std::filesystem;
+
+const CsvRecord samples_header{"id", "sample", "ttl_us"};
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  return gethostname(name.data(), name.size() - 1) == 0 && name[0] != '\0' ? name.data() : "host";
+}
+
+fs::path new_default_directory() {
+  return fs::path("results") /
+         fmt::format("{:%Y%m%dT%H%M%SZ}-{}-{}", fmt::gmtime(std::time(nullptr)), host_name(), getpid());
+}
+
+/// True if the directory already held something.
+bool create_or_enter(const fs::path& path, bool may_hold_run) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error)
+    throw UsageError(
+        fmt::format("--out '{}': cannot create the directory: {}", path.string(), error.message()));
+  if (access(path.c_str(), W_OK | X_OK) != 0)
+    throw UsageError(fmt::format("--out '{}': not writable", path.string()));
+  const bool empty = fs::is_empty(path, error);
+  if (error) throw UsageError(fmt::format("--out '{}': cannot be read: {}", path.string(), error.message()));
+  if (!empty && !may_hold_run) {
+    throw UsageError(
+        fmt::format("--out '{}': not empty; valid: a new directory, or --resume to continue the run in it",
+                    path.string()));
+  }
+  return !empty;
+}
+
+std::vector<CsvRecord> read_table(const fs::path& path, const CsvRecord& header) {
+  std::ifstream file(path);
+  if (!file) throw UsageError(fmt::format("--resume: cannot read '{}'", path.string()));
+  std::vector<CsvRecord> records = read_csv(file);
+  if (records.empty() || records.front() != header) {
+    throw UsageError(fmt::format("--resume: '{}' has not the columns of this version", path.string()));
+  }
+  records.erase(records.begin());
+  return records;
+}
+
+std::string table_text(const CsvRecord& header, const std::vector<CsvRecord>& records) {
+  std::string text = csv_line(header);
+  for (const CsvRecord& record : records) text += csv_line(record);
+  return text;
+}
+
+void write_and_flush(std::ofstream& file, const std::string& text, const char* name) {
+  if (!(file << text << std::flush))
+    throw std::runtime_error(fmt::format("cannot write {}: disk full?", name));
+}
+
+}  // namespace
+
+void write_atomically(const fs::path& path, const std::string& text) {
+  const fs::path partial = path.string() + ".partial";
+  std::ofstream file(partial, std::ios::binary);
+  write_and_flush(file, text, path.c_str());
+  file.close();
+  fs::rename(partial, path);
+}
+
+DirectoryLock::DirectoryLock(const fs::path& directory)
+    : descriptor_(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  // File systems without locks are no reason not to run.
+  if (descriptor_ >= 0 && flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    close(descriptor_);
+    throw UsageError(fmt::format("--out '{}': another run is writing to it", directory.string()));
+  }
+}
+
+DirectoryLock::~DirectoryLock() {
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+RunDirectory::RunDirectory(const fs::path& requested, bool resume)
+    : path_(requested.empty() ? new_default_directory() : requested) {
+  const bool holds_run = create_or_enter(path_, resume);
+  lock_.emplace(path_);
+  if (holds_run) {
+    read_back();
+  } else {
+    write_atomically(path_ / "results.csv", table_text(result_header(), {}));
+    write_atomically(path_ / "samples.csv", table_text(samples_header, {}));
+  }
+  results_.open(path_ / "results.csv", std::ios::app | std::ios::binary);
+  samples_.open(path_ / "samples.csv", std::ios::app | std::ios::binary);
+}
+
+void RunDirectory::read_back() {
+  records_ = read_table(path_ / "results.csv", result_header());
+  for (const CsvRecord& record : records_) {
+    rows_.push_back(from_record(record));
+    ids_.insert(rows_.back().id);
+  }
+  // A row is written after its samples, so samples without a row belong to the one that was lost.
+  std::vector<CsvRecord> samples = read_table(path_ / "samples.csv", samples_header);
+  std::erase_if(samples, [&](const CsvRecord& sample) { return !ids_.contains(sample.front()); });
+  write_atomically(path_ / "results.csv", table_text(result_header(), records_));
+  write_atomically(path_ / "samples.csv", table_text(samples_header, samples));
+
+  std::ifstream file(path_ / "run.json");
+  run_ = nlohmann::ordered_json::parse(file, nullptr, false);
+  if (!run_.is_object() || !run_.contains("resumed") || !run_["resumed"].is_number_integer()) {
+    throw UsageError(
+        fmt::format("--resume: '{}' is not the run.json of a run", (path_ / "run.json").string()));
+  }
+}
+
+void RunDirectory::append(const ResultRow& row) {
+  if (row.measurement) {
+    std::string lines;
+    for (std::size_t i = 0; i < row.measurement->samples_us.size(); ++i) {
+      lines += fmt::format("{},{},{:.7g}\n", csv_field(row.id), i, row.measurement->samples_us[i]);
+    }
+    write_and_flush(samples_, lines, "samples.csv");
+  }
+  records_.push_back(to_record(row));
+  write_and_flush(results_, csv_line(records_.back()), "results.csv");
+  rows_.push_back(row);
+  ids_.insert(row.id);
+}
+
+void RunDirectory::begin(const nlohmann::ordered_json& run) {
+  const nlohmann::ordered_json earlier = std::exchange(run_, run);
+  run_["resumed"] = 0;
+  if (earlier.is_object()) {
+    run_["resumed"] = earlier["resumed"].get<int>() + 1;
+    for (const char* of_first_run : {"command_line", "start_time"}) {
+      if (earlier.contains(of_first_run)) run_[of_first_run] = earlier[of_first_run];
+    }
+  }
+  run_["complete"] = false;
+  write_atomically(path_ / "run.json", run_.dump(2) + "\n");
+}
+
+void RunDirectory::finish(const nlohmann::ordered_json& end) {
+  mark_pareto(rows_);
+  const CsvRecord header = result_header();
+  const auto pareto_column = static_cast<std::size_t>(std::ranges::find(header, "pareto") - header.begin());
+  std::vector<CsvRecord> frontier;
+  for (std::size_t i = 0; i < rows_.size(); ++i) {
+    if (rows_[i].status == Status::ok) records_[i][pareto_column] = rows_[i].pareto ? '1' : '0';
+    if (rows_[i].pareto) frontier.push_back(records_[i]);
+  }
+  results_.close();
+  write_atomically(path_ / "results.csv", table_text(header, records_));
+  write_atomically(path_ / "pareto.csv", table_text(header, frontier));
+  run_.update(end);
+  run_["complete"] = true;
+  write_atomically(path_ / "run.json", run_.dump(2) + "\n");
+}
+
+void mark_pareto(std::vector<ResultRow>& rows) {
+  using Group = std::tuple<std::string, std::int64_t, DType, DType>;
+  std::map<Group, std::vector<std::size_t>> groups;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    rows[i].pareto = false;
+    const DecodeShape& shape = rows[i].config.shape;
+    if (rows[i].status == Status::ok && tokens_per_s_user(rows[i]) > 0) {
+      groups[{rows[i].config.model, shape.context, shape.weight_dtype, shape.kv_dtype}].push_back(i);
+    }
+  }
+  for (const auto& [group, members] : groups) {
+    std::vector<ParetoPoint> points;
+    for (const std::size_t i : members)
+      points.push_back({tokens_per_s_user(rows[i]), tokens_per_s_gpu(rows[i])});
+    for (const std::size_t on_front : pareto_front(points)) rows[members[on_front]].pareto = true;
+  }
+}
+
+}  // namespace helix

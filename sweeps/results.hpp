@@ -1,0 +1,71 @@
+// The run directory: results.csv, samples.csv and run.json while a sweep runs, pareto.csv when it is done.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "sweeps/csv.hpp"
+#include "sweeps/result_row.hpp"
+
+namespace helix {
+
+/// Keeps other processes from writing to the same directory; the system lets go of it when the process dies.
+class DirectoryLock {
+ public:
+  explicit DirectoryLock(const std::filesystem::path& directory);
+  ~DirectoryLock();
+  DirectoryLock(const DirectoryLock&) = delete;
+  DirectoryLock& operator=(const DirectoryLock&) = delete;
+
+ private:
+  int descriptor_;
+};
+
+class RunDirectory {
+ public:
+  /// Creates the directory; an empty path means a new results/<UTC time>-<host>-<pid>. A directory that holds
+  /// anything is refused unless `resume`, which then reads its finished rows back (a row torn by a kill is
+  /// dropped). Throws UsageError: not empty, not writable, in use by another process, not a run directory of
+  /// this version.
+  RunDirectory(const std::filesystem::path& requested, bool resume);
+
+  const std::filesystem::path& path() const { return path_; }
+  /// Rows that earlier runs finished, in the order of the file, and those appended since.
+  const std::vector<ResultRow>& rows() const { return rows_; }
+  bool holds(const std::string& id) const { return ids_.contains(id); }
+
+  /// Appends a row and its samples and flushes both.
+  void append(const ResultRow& row);
+
+  /// Writes run.json with the start's provenance. On resuming, start time and command line of the first run
+  /// stay and "resumed" counts the continuations.
+  void begin(const nlohmann::ordered_json& run);
+  /// Marks the Pareto frontier, rewrites results.csv with it, writes pareto.csv and run.json's end.
+  void finish(const nlohmann::ordered_json& end);
+
+ private:
+  void read_back();
+
+  std::filesystem::path path_;
+  std::optional<DirectoryLock> lock_;
+  std::vector<ResultRow> rows_;
+  std::vector<CsvRecord> records_;
+  std::set<std::string> ids_;
+  std::ofstream results_, samples_;
+  nlohmann::ordered_json run_;
+};
+
+/// Sets `pareto` on the ok rows that no other of the same model, context and precision beats in both
+/// tokens/s/user and tokens/s/GPU.
+void mark_pareto(std::vector<ResultRow>& rows);
+
+/// Writes a file as a whole or not at all.
+void write_atomically(const std::filesystem::path& path, const std::string& text);
+
+}  // namespace helix

@@ -1,0 +1,19 @@
+// The command `calibrate`: measures this machine and writes a system file.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+namespace helix {
+
+struct CalibrateRequest {
+  std::string backend = "auto";  // cpu, cuda, auto
+  std::filesystem::path out;     // empty: standard output
+  bool quiet = false;
+};
+
+/// Runs between MPI_Init and MPI_Finalize on every rank of the world (see run_with_mpi). Returns the exit
+/// code.
+int run_calibrate(const CalibrateRequest& request);
+
+}  // namespace helix

@@ -1,0 +1,104 @@
+#include "sweeps/run_sweep.hpp"
+
+#include <fmt/format.h>
+#include <mpi.h>
+
+#include <algorithm>
+#include <optional>
+#include <tuple>
+
+#include "kernels/mpi_check.hpp"
+#include "sweeps/backend_choice.hpp"
+#include "sweeps/measured_systems.hpp"
+#include "sweeps/mpi_session.hpp"
+#include "sweeps/point_runner.hpp"
+#include "sweeps/progress.hpp"
+#include "sweeps/provenance.hpp"
+#include "sweeps/results.hpp"
+#include "sweeps/table.hpp"
+
+namespace helix {
+namespace {
+
+/// Points of one sharding follow each other, so that its weights are loaded once.
+void order_by_sharding(std::vector<SweepPoint>& points) {
+  const auto key = [](const SweepPoint& p) {
+    const Sharding& s = p.config.sharding;
+    return std::tuple(p.config.model, p.config.layers, s.ranks(), s.kvp, s.tpa, s.tpf, s.ep,
+                      p.config.shape.kv_dtype, p.config.shape.context, p.config.shape.batch);
+  };
+  std::ranges::stable_sort(points, {}, key);
+}
+
+EngineProvenance engine_provenance(const SweepRequest& request, const World& world, const Backend& backend,
+                                   const MeasuredSystems& systems) {
+  EngineProvenance engine{.backend = backend.name(),
+                          .kernel = backend.kernel_path(),
+                          .device = backend.device_name(),
+                          .world_ranks = world.size,
+                          .threads_per_rank = world.threads,
+                          .placement = world.placement,
+                          .system = request.system,
+                          .calibration_yaml = {}};
+  if (request.system == "auto") {
+    for (const auto& [ranks, system] : systems.all()) engine.calibration_yaml += "---\n" + to_yaml(system);
+  }
+  return engine;
+}
+
+}  // namespace
+
+int run_sweep(const SweepRequest& request) {
+  const World world = describe_world(MPI_COMM_WORLD);
+  const ModelTable models = load_models(request.blocks);
+  for (const auto& [name, model] : models) require_runnable(model);
+  std::vector<SweepPoint> points = enumerate(request.blocks, models, {.max_ranks = world.size}, world.size);
+  order_by_sharding(points);
+  const std::unique_ptr<Backend> backend = make_backend(request.backend, world.threads);
+
+  RankGroups groups(world.comm);
+  MeasuredSystems systems(request.system, world, *backend, groups);
+  std::optional<RunDirectory> directory;  // on rank 0
+  on_root([&] { directory.emplace(request.out, request.resume); });
+  const auto finished = [&](const std::string& id) {
+    int held = directory && directory->holds(id) ? 1 : 0;
+    HELIX_MPI(MPI_Bcast(&held, 1, MPI_INT, 0, world.comm));
+    return held != 0;
+  };
+
+  Progress progress(points.size(), world.rank == 0 && !request.quiet);
+  progress.running("calibrating");
+  systems.prepare(points);
+  on_root([&] {
+    directory->begin(run_provenance(request, engine_provenance(request, world, *backend, systems)));
+  });
+
+  PointRunner runner(world, *backend, groups, request);
+  runner.reserve(points);
+  for (const SweepPoint& point : points) {
+    const std::string id = configuration_id(point.config);
+    progress.running(id);
+    if (!finished(id)) {
+      const ResultRow row = runner.run(point, systems.of(point.config.sharding.ranks()));
+      on_root([&] { directory->append(row); });
+    }
+    progress.finished();
+  }
+  progress.clear();
+
+  on_root([&] {
+    directory->finish({{"end_time", utc_now()}});
+    if (request.quiet) return;
+    fmt::print("{}", format_rows(directory->rows(), request.output));
+    if (request.output != OutputFormat::table) return;
+    if (world.oversubscribed) {
+      fmt::print("\nMore worker threads than CPUs: these times say little about this machine.\n");
+    }
+    for (const char* file : {"results.csv", "pareto.csv", "samples.csv", "run.json"}) {
+      fmt::print("{}\n", (directory->path() / file).string());
+    }
+  });
+  return 0;
+}
+
+}  // namespace helix

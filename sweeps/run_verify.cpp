@@ -1,0 +1,132 @@
+#include "sweeps/run_verify.hpp"
+
+#include <fmt/format.h>
+#include <mpi.h>
+
+#include <nlohmann/json.hpp>
+
+#include "kernels/mpi_check.hpp"
+#include "sweeps/backend_choice.hpp"
+#include "sweeps/csv.hpp"
+#include "sweeps/mpi_session.hpp"
+#include "sweeps/point_runner.hpp"
+#include "sweeps/progress.hpp"
+#include "sweeps/verify.hpp"
+
+namespace helix {
+namespace {
+
+struct VerifyRow {
+  std::string id, status, reason;  // ok, skipped, failed
+  std::int64_t layers = 0, steps = 0;
+  Verification result;
+  double tolerance = 0;
+};
+
+CsvRecord header() {
+  return {"id", "status", "reason", "layers", "steps", "rel_error", "max_error", "tolerance"};
+}
+
+CsvRecord record(const VerifyRow& row) {
+  const bool ran = row.steps > 0;
+  const auto number = [&](double x) {
+    return ran && std::isfinite(x) ? fmt::format("{:.4g}", x) : std::string();
+  };
+  return {row.id,
+          row.status,
+          row.reason,
+          ran ? std::to_string(row.layers) : "",
+          ran ? std::to_string(row.steps) : "",
+          number(row.result.rel_error),
+          number(row.result.max_error),
+          number(row.tolerance)};
+}
+
+void print(const std::vector<VerifyRow>& rows, OutputFormat format) {
+  if (format == OutputFormat::csv) {
+    fmt::print("{}", csv_line(header()));
+    for (const VerifyRow& row : rows) fmt::print("{}", csv_line(record(row)));
+    return;
+  }
+  if (format == OutputFormat::json) {
+    nlohmann::ordered_json list = nlohmann::ordered_json::array();
+    for (const VerifyRow& row : rows) {
+      nlohmann::ordered_json object{{"id", row.id}, {"status", row.status}, {"reason", row.reason}};
+      if (row.steps > 0) {
+        object.update({{"layers", row.layers},
+                       {"steps", row.steps},
+                       {"rel_error", row.result.rel_error},
+                       {"max_error", row.result.max_error},
+                       {"tolerance", row.tolerance}});
+      }
+      list.push_back(object);
+    }
+    fmt::print("{}\n", list.dump(2));
+    return;
+  }
+  fmt::print("{:<72} {:>8} {:>10} {:>10} {:>10}  {}\n", "configuration", "status", "rel error", "max error",
+             "allowed", "");
+  for (const VerifyRow& row : rows) {
+    const CsvRecord fields = record(row);
+    fmt::print("{:<72} {:>8} {:>10} {:>10} {:>10}  {}\n", row.id, row.status, fields[5], fields[6], fields[7],
+               row.reason);
+  }
+}
+
+}  // namespace
+
+int run_verify(const SweepRequest& request) {
+  const World world = describe_world(MPI_COMM_WORLD);
+  const ModelTable models = load_models(request.blocks);
+  for (const auto& [name, model] : models) require_runnable(model);
+  const std::vector<SweepPoint> points =
+      enumerate(request.blocks, models, {.max_ranks = world.size}, world.size);
+  const std::unique_ptr<Backend> backend = make_backend(request.backend, world.threads);
+  RankGroups groups(world.comm);
+  Progress progress(points.size(), world.rank == 0 && !request.quiet);
+  EngineMemory memory;
+  WeightStore weights(*backend);
+
+  std::vector<VerifyRow> rows;
+  for (const SweepPoint& point : points) {
+    const Configuration& c = point.config;
+    VerifyRow row;
+    row.id = configuration_id(c);
+    row.status = "skipped";
+    row.reason = why_not_measured(point);
+    progress.running(row.id);
+    if (row.reason.empty()) {
+      const ModelSpec& model = *point.model;
+      // All layers of a small model; of a large one as many as show every kind of layer, unless --layers says
+      // more.
+      row.layers = c.layers > 0 ? std::min(c.layers, model.layers) : verify_depth(model);
+      // The last two of these steps are on two ranks: the owner of new tokens changes between them.
+      row.steps = c.shape.tokens_per_block + 1;
+      row.tolerance = verify_tolerance(c.shape.kv_dtype);
+      if (const MPI_Comm instance = groups.first(c.sharding.ranks()); instance != MPI_COMM_NULL) {
+        const Groups ranks = make_mpi_groups(instance, c.sharding);
+        weights.load(model, request.seed, c.sharding, ranks.instance->rank(), row.layers);
+        DecodeEngine engine(model, c.sharding, c.shape, row.layers, request.seed, *backend, ranks, weights,
+                            memory);
+        row.result =
+            verify(engine, model, c.shape, request.seed,
+                   {.steps = row.steps, .depth = row.layers, .first_compared_step = row.steps - 2}, instance);
+      }
+      row.status = row.result.ok() ? "ok" : "failed";
+      row.reason = row.result.failure;
+      wait_idle(world.comm);
+    }
+    rows.push_back(row);
+    progress.finished();
+  }
+  progress.clear();
+
+  int failures = 0;
+  for (const VerifyRow& row : rows) failures += row.status == "failed" ? 1 : 0;
+  if (world.rank == 0 && !request.quiet) print(rows, request.output);
+  // Rank 0 is in every group, so it knows every row.
+  HELIX_MPI(MPI_Bcast(&failures, 1, MPI_INT, 0, world.comm));
+  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace helix

@@ -1,0 +1,239 @@
+#include "sweeps/sweep_file.hpp"
+
+#include <fmt/format.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <sstream>
+
+#include "roofline/embedded.hpp"
+#include "roofline/error.hpp"
+
+namespace helix {
+namespace {
+
+constexpr Quantity any_seed{0, std::numeric_limits<std::int64_t>::max()};
+constexpr Quantity sample_count{1, 1 << 20};
+
+void apply_backend(SweepRequest& request, std::string_view text, const std::string& where) {
+  if (text != "cpu" && text != "cuda" && text != "auto") {
+    throw UsageError(fmt::format("{} '{}': valid are cpu, cuda, auto", where, text));
+  }
+  request.backend = text;
+}
+
+constexpr auto settings = std::to_array<RunSetting>({
+    {"system", "NAME|FILE|auto", "system of the prediction; auto: calibrate this machine on start",
+     [](SweepRequest& r, std::string_view text, const std::string&) { r.system = text; }},
+    {"backend", "cpu|cuda|auto", "what computes", apply_backend},
+    {"ttl-budget", "MS", "only points with a predicted token-to-token latency of at most MS milliseconds",
+     [](SweepRequest& r, std::string_view text, const std::string& where) {
+       r.ttl_budget_ms = parse_real(text, 1e-6, 1e9, where);
+     }},
+    {"max-time", "S", "stop sampling a configuration after S seconds",
+     [](SweepRequest& r, std::string_view text, const std::string& where) {
+       r.stopping.max_time_s = parse_real(text, 1e-3, 1e6, where);
+     }},
+    {"min-samples", "N", "decode steps to sample at least",
+     [](SweepRequest& r, std::string_view text, const std::string& where) {
+       r.stopping.min_samples = static_cast<std::size_t>(parse_count(text, sample_count, where));
+     }},
+    {"rel-error", "E", "stop at this relative standard error of the median (0.005 is 0.5 %)",
+     [](SweepRequest& r, std::string_view text, const std::string& where) {
+       r.stopping.relative_error = parse_real(text, 1e-6, 1.0, where);
+     }},
+    {"seed", "N", "of weights and KV history",
+     [](SweepRequest& r, std::string_view text, const std::string& where) {
+       r.seed = static_cast<std::uint64_t>(parse_count(text, any_seed, where));
+     }},
+});
+
+std::string read_text(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error))
+    throw UsageError(fmt::format("'{}' is a directory, not a file", path));
+  std::ifstream file(path);
+  std::ostringstream text;
+  if (!file || !(text << file.rdbuf())) throw UsageError(fmt::format("cannot read the file '{}'", path));
+  return text.str();
+}
+
+YAML::Node parse_yaml(std::string_view yaml, const std::string& origin) {
+  try {
+    const YAML::Node root = YAML::Load(std::string(yaml));
+    if (!root.IsMap()) throw UsageError(fmt::format("{}: not a mapping of keys to values", origin));
+    return root;
+  } catch (const YAML::Exception& error) {
+    throw UsageError(fmt::format("{}: malformed, line {}: {}", origin, error.mark.line + 1, error.msg));
+  }
+}
+
+/// A scalar, or a sequence of scalars as a LIST.
+std::string list_text(const YAML::Node& node, const std::string& where) {
+  if (node.IsScalar()) return node.Scalar();
+  std::string text;
+  if (node.IsSequence()) {
+    for (const auto& entry : node) {
+      if (!entry.IsScalar())
+        throw UsageError(fmt::format("{}: valid are a value or a list of values", where));
+      text += (text.empty() ? "" : ",") + entry.Scalar();
+    }
+  }
+  if (text.empty()) throw UsageError(fmt::format("{}: valid are a value or a list of values", where));
+  return text;
+}
+
+std::string key_of(const YAML::Node& node, const std::string& origin) {
+  if (!node.IsScalar()) throw UsageError(fmt::format("{}: a key is no plain word", origin));
+  std::string key = node.Scalar();
+  std::ranges::replace(key, '_', '-');
+  return key;
+}
+
+template <class Setting>
+const Setting* find_setting(std::span<const Setting> known, std::string_view key) {
+  for (const Setting& setting : known) {
+    if (setting.name == key) return &setting;
+    if constexpr (requires { setting.alias; }) {
+      if (!key.empty() && setting.alias == key) return &setting;
+    }
+  }
+  return nullptr;
+}
+
+UsageError unknown_key(const std::string& key, const std::string& origin, bool in_block) {
+  std::string valid;
+  for (const SpaceSetting& s : space_settings()) valid += fmt::format("{}, ", s.name);
+  if (!in_block) {
+    for (const RunSetting& s : run_settings()) valid += fmt::format("{}, ", s.name);
+    valid += "sweeps, ";
+  }
+  valid.resize(valid.size() - 2);
+  return UsageError(fmt::format("{}: unknown key '{}'; valid: {}", origin, key, valid));
+}
+
+void apply_block(const YAML::Node& node, const std::string& origin, SweepSpace& block) {
+  if (!node.IsMap()) throw UsageError(fmt::format("{}: an entry of 'sweeps' is not a mapping", origin));
+  for (const auto& entry : node) {
+    const std::string key = key_of(entry.first, origin);
+    const auto* setting = find_setting(space_settings(), key);
+    if (!setting) throw unknown_key(key, origin, true);
+    const std::string where = fmt::format("{}: {}", origin, key);
+    setting->apply(block, list_text(entry.second, where), where);
+  }
+}
+
+std::string quoted_scalar(const YAML::Node& node) {
+  return node.IsDefined() && node.IsScalar() ? fmt::format("'{}'", node.Scalar()) : "missing";
+}
+
+}  // namespace
+
+std::span<const RunSetting> run_settings() {
+  return settings;
+}
+
+void parse_sweep(std::string_view yaml, const std::string& origin, SweepRequest& request) {
+  const YAML::Node root = parse_yaml(yaml, origin);
+  SweepSpace common;
+  YAML::Node blocks;
+  for (const auto& entry : root) {
+    const std::string key = key_of(entry.first, origin);
+    const std::string where = fmt::format("{}: {}", origin, key);
+    if (key == "sweeps") {
+      blocks = entry.second;
+    } else if (const auto* of_space = find_setting(space_settings(), key)) {
+      of_space->apply(common, list_text(entry.second, where), where);
+    } else if (const auto* of_run = find_setting(run_settings(), key)) {
+      of_run->apply(request, list_text(entry.second, where), where);
+    } else {
+      throw unknown_key(key, origin, false);
+    }
+  }
+  if (!root["sweeps"].IsDefined()) {
+    request.blocks = {common};
+  } else {
+    if (!blocks.IsSequence() || blocks.size() == 0)
+      throw UsageError(fmt::format("{}: 'sweeps' is not a list", origin));
+    request.blocks.clear();
+    for (const auto& node : blocks) {
+      request.blocks.push_back(common);
+      apply_block(node, origin, request.blocks.back());
+    }
+  }
+}
+
+void load_sweep(const std::string& name_or_path, SweepRequest& request) {
+  for (const EmbeddedFile& preset : embedded_sweeps()) {
+    if (preset.name == name_or_path)
+      return parse_sweep(preset.text, fmt::format("sweep {}", preset.name), request);
+  }
+  std::error_code error;
+  if (!std::filesystem::exists(name_or_path, error)) {
+    throw UsageError(
+        fmt::format("--sweep '{}': no such file, and no built-in sweep of this name; built in: {}",
+                    name_or_path, fmt::join(built_in_sweeps(), ", ")));
+  }
+  parse_sweep(read_text(name_or_path), name_or_path, request);
+}
+
+std::vector<std::string> built_in_sweeps() {
+  std::vector<std::string> names;
+  for (const EmbeddedFile& preset : embedded_sweeps()) names.emplace_back(preset.name);
+  return names;
+}
+
+void parse_trtllm_config(std::string_view yaml, const std::string& origin, SweepSpace& space) {
+  const YAML::Node root = parse_yaml(yaml, origin);
+  const auto section = [&](const char* key) {
+    const YAML::Node node = root[key];
+    if (node.IsDefined() && !node.IsMap())
+      throw UsageError(fmt::format("{}: {} is not a mapping", origin, key));
+    return node.IsDefined() ? node : YAML::Node(YAML::NodeType::Map);
+  };
+  const YAML::Node cp = section("cp_config");
+  const YAML::Node kv_cache = section("kv_cache_config");
+
+  std::string cp_type = cp["cp_type"].IsDefined() && cp["cp_type"].IsScalar() ? cp["cp_type"].Scalar() : "";
+  std::ranges::transform(cp_type, cp_type.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  if (cp_type != "HELIX") {
+    throw UsageError(
+        fmt::format("{}: cp_config.cp_type is {}, valid is 'HELIX'", origin, quoted_scalar(cp["cp_type"])));
+  }
+  const auto read = [&](const YAML::Node& node, const char* key, const Quantity& quantity) {
+    const std::string where = fmt::format("{}: {}", origin, key);
+    if (!node.IsScalar()) throw UsageError(fmt::format("{}: not a number", where));
+    return parse_count(node.Scalar(), quantity, where);
+  };
+  const YAML::Node cp_block = cp["tokens_per_block"], kv_block = kv_cache["tokens_per_block"];
+  if (cp_block.IsDefined())
+    space.tokens_per_block = read(cp_block, "cp_config.tokens_per_block", block_tokens);
+  if (kv_block.IsDefined()) {
+    const std::int64_t of_cache = read(kv_block, "kv_cache_config.tokens_per_block", block_tokens);
+    if (of_cache != space.tokens_per_block) {
+      throw UsageError(fmt::format(
+          "{}: cp_config.tokens_per_block is {}{} and kv_cache_config.tokens_per_block is {}; "
+          "they must be equal",
+          origin, space.tokens_per_block, cp_block.IsDefined() ? "" : " (the default)", of_cache));
+    }
+  }
+  const auto width = [&](const char* key, Choice& choice) {
+    if (root[key].IsDefined()) choice = {Choice::Kind::listed, {read(root[key], key, rank_count)}};
+  };
+  width("context_parallel_size", space.kvp);
+  width("tensor_parallel_size", space.tpa);
+  width("moe_expert_parallel_size", space.ep);
+  width("pipeline_parallel_size", space.pp);
+  space.strategies = {Strategy::helix};
+}
+
+void load_trtllm_config(const std::string& path, SweepSpace& space) {
+  parse_trtllm_config(read_text(path), path, space);
+}
+
+}  // namespace helix

@@ -1,0 +1,34 @@
+// Sweep files (YAML, built in or a user's) and TensorRT-LLM configuration files.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sweeps/sweep_request.hpp"
+
+namespace helix {
+
+/// Fills blocks and the quantities of the whole run from a built-in sweep or a YAML file: keys as the flags
+/// are called (model, context, kvp, tokens-per-block, ...), and `sweeps`, a list of blocks that each override
+/// the keys above it. Throws UsageError: unknown name or key (lists the valid ones), unreadable or malformed
+/// file, unusable value.
+void load_sweep(const std::string& name_or_path, SweepRequest& request);
+/// The same from YAML text; `origin` names it in errors.
+void parse_sweep(std::string_view yaml, const std::string& origin, SweepRequest& request);
+std::vector<std::string> built_in_sweeps();
+
+/// The widths and block length of a TensorRT-LLM configuration (JSON or YAML), as a Helix deployment.
+/// Throws UsageError if cp_type is not HELIX or the two tokens_per_block differ, naming both values.
+void load_trtllm_config(const std::string& path, SweepSpace& space);
+void parse_trtllm_config(std::string_view yaml, const std::string& origin, SweepSpace& space);
+
+/// Quantities of the whole run, flags and keys alike; see SpaceSetting.
+struct RunSetting {
+  std::string_view name, value, help;
+  void (*apply)(SweepRequest& request, std::string_view text, const std::string& where);
+};
+std::span<const RunSetting> run_settings();
+
+}  // namespace helix

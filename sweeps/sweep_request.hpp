@@ -1,0 +1,39 @@
+// A whole request of sweep, verify, calibrate or predict: what to run, how precisely, and where the results
+// go.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sweeps/stopping.hpp"
+#include "sweeps/sweep_space.hpp"
+
+namespace helix {
+
+enum class OutputFormat { table, json, csv };
+
+struct SweepRequest {
+  std::vector<SweepSpace> blocks;
+  std::string system = "auto";   // built-in name, YAML file, or auto: calibrate on start
+  std::string backend = "auto";  // cpu, cuda, auto
+  std::optional<double> ttl_budget_ms;
+  StoppingLimits stopping;
+  std::uint64_t seed = 1;
+
+  std::filesystem::path out;  // empty: a new directory under results/
+  bool resume = false;
+  bool quiet = false;
+  OutputFormat output = OutputFormat::table;
+  std::vector<std::string> command_line;
+};
+
+struct PredictRequest {
+  SweepRequest sweep;
+  std::filesystem::path validate;  // measured kernels to hold the model against; empty: predict the sweep
+  bool bench = false;              // print configurations per second
+};
+
+}  // namespace helix

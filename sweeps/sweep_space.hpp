@@ -1,0 +1,37 @@
+// What a sweep asks for: the lists whose legal combinations are measured or predicted.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "roofline/dtype.hpp"
+#include "roofline/sharding.hpp"
+#include "sweeps/list_syntax.hpp"
+
+namespace helix {
+
+struct SweepSpace {
+  std::vector<std::string> models;  // built-in names or paths of config.json files
+  Choice contexts, batches;
+  std::vector<Strategy> strategies{Strategy::helix, Strategy::tp};
+  Choice ranks, kvp, tpa, tpf, ep, pp, dp;
+  std::vector<DType> weight_dtypes{DType::bf16}, kv_dtypes{DType::bf16};
+  std::int64_t tokens_per_block = 32;
+  std::vector<std::int64_t> hop_b{1};  // micro-batches, 1: off; one_per_request: as many as requests
+  std::int64_t layers = 0;             // layers to measure, 0: all of the model
+
+  static constexpr std::int64_t one_per_request = 0;
+};
+
+/// One quantity of a sweep: a flag `--name VALUE` and the key `name` of a sweep file, with the same syntax.
+struct SpaceSetting {
+  std::string_view name, alias, value, help;
+  /// `where` names the flag or key in a UsageError.
+  void (*apply)(SweepSpace& space, std::string_view text, const std::string& where);
+};
+std::span<const SpaceSetting> space_settings();
+
+}  // namespace helix

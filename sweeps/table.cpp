@@ -1,0 +1,130 @@
+#include "sweeps/table.hpp"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <array>
+#include <tuple>
+
+#include "sweeps/result_columns.hpp"
+
+namespace helix {
+namespace {
+
+std::string tokens(std::int64_t count) {
+  if (count >= 1 << 20 && count % (1 << 20) == 0) return fmt::format("{}M", count >> 20);
+  if (count >= 1 << 10 && count % (1 << 10) == 0) return fmt::format("{}K", count >> 10);
+  return fmt::format("{}", count);
+}
+
+std::string widths(const Sharding& s) {
+  std::string text = fmt::format("KVP {} TPA {} > TPF {} EP {}", s.kvp, s.tpa, s.tpf, s.ep);
+  if (s.pp > 1) text += fmt::format(" PP {}", s.pp);
+  if (s.dp > 1) text += fmt::format(" DP {}", s.dp);
+  return text;
+}
+
+std::string percent(double fraction) {
+  return fmt::format("{:.1f} %", 100.0 * fraction);
+}
+
+using Cells = std::vector<std::string>;
+
+Cells cells(const ResultRow& row) {
+  const DecodeShape& shape = row.config.shape;
+  const bool both = row.measurement && row.prediction;
+  const double ttl_us = row.measurement  ? row.measurement->ttl_us
+                        : row.prediction ? row.prediction->model_ttl_us
+                                         : 0.0;
+  return {
+      row.pareto ? "*" : "",
+      row.config.model,
+      tokens(shape.context),
+      fmt::format("{}", shape.batch),
+      std::string(name(row.config.strategy)),
+      widths(row.config.sharding) + (shape.hop_b > 1 ? fmt::format(" HOP-B {}", shape.hop_b) : ""),
+      fmt::format("{}/{}", name(shape.weight_dtype), name(shape.kv_dtype)),
+      fmt::format("{:.3f}", ttl_us / 1e3),
+      fmt::format("{:.4g}", tokens_per_s_user(row)),
+      fmt::format("{:.4g}", tokens_per_s_gpu(row)),
+      both ? percent(row.prediction->roofline_ttl_us / row.measurement->ttl_us) : "",
+      both ? fmt::format("{:+.1f} %", 100.0 * (row.prediction->model_ttl_us / row.measurement->ttl_us - 1.0))
+           : "",
+      row.prediction ? std::string(name(row.prediction->bound)) : "",
+      row.reason};
+}
+
+const Cells head = {"",       "model",      "context",   "batch",    "strategy",  "sharding", "weights/KV",
+                    "TTL ms", "tok/s/user", "tok/s/GPU", "roofline", "model err", "bound",    "note"};
+constexpr std::array right_aligned = {false, false, true, true, false, false, false,
+                                      true,  true,  true, true, true,  false, false};
+
+}  // namespace
+
+std::string format_table(std::span<const ResultRow> rows) {
+  std::vector<const ResultRow*> ok, rest;
+  for (const ResultRow& row : rows) (row.status == Status::ok ? ok : rest).push_back(&row);
+  std::ranges::stable_sort(ok, {}, [](const ResultRow* row) {
+    return std::tuple(row->config.model, row->config.shape.context, row->config.shape.batch,
+                      -tokens_per_s_user(*row));
+  });
+  std::vector<Cells> lines{head};
+  for (const ResultRow* row : ok) lines.push_back(cells(*row));
+
+  std::vector<std::size_t> width(head.size(), 0);
+  for (const Cells& line : lines) {
+    for (std::size_t i = 0; i < line.size(); ++i) width[i] = std::max(width[i], line[i].size());
+  }
+  std::string text;
+  for (const Cells& line : lines) {
+    std::string row;
+    for (std::size_t i = 0; i < line.size(); ++i) {
+      row += right_aligned[i] ? fmt::format("{:>{}}  ", line[i], width[i])
+                              : fmt::format("{:<{}}  ", line[i], width[i]);
+    }
+    row.erase(row.find_last_not_of(' ') + 1);
+    text += row + '\n';
+  }
+  for (const ResultRow* row : rest)
+    text += fmt::format("{} {}: {}\n", name(row->status), row->id, row->reason);
+  return text;
+}
+
+std::string format_json(std::span<const ResultRow> rows) {
+  const CsvRecord header = result_header();
+  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  for (const ResultRow& row : rows) {
+    nlohmann::ordered_json object;
+    const CsvRecord record = to_record(row);
+    for (std::size_t i = 0; i < header.size(); ++i) {
+      object[header[i]] = nullptr;
+      if (record[i].empty()) continue;
+      const auto parsed = nlohmann::ordered_json::parse(record[i], nullptr, false);
+      object[header[i]] = parsed.is_number() ? parsed : nlohmann::ordered_json(record[i]);
+    }
+    all.push_back(std::move(object));
+  }
+  return all.dump(2) + "\n";
+}
+
+std::string format_csv(std::span<const ResultRow> rows) {
+  std::string text = csv_line(result_header());
+  for (const ResultRow& row : rows) text += csv_line(to_record(row));
+  return text;
+}
+
+std::string format_rows(std::span<const ResultRow> rows, OutputFormat format) {
+  switch (format) {
+    case OutputFormat::table:
+      return format_table(rows);
+    case OutputFormat::json:
+      return format_json(rows);
+    case OutputFormat::csv:
+      return format_csv(rows);
+  }
+  return "";
+}
+
+}  // namespace helix

@@ -1,0 +1,42 @@
+// Holding an engine's output against the fp64 single-rank reference.
+#pragma once
+
+#include <mpi.h>
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/decode_engine.hpp"
+
+namespace helix {
+
+struct VerifyOptions {
+  std::int64_t steps = 2;         // decode steps from step 0 on
+  std::int64_t depth = 1;         // layers to run
+  std::int64_t max_requests = 2;  // requests do not see each other, so a few of the batch are followed
+  /// Steps before this one only advance both sides; from it on their logits are compared.
+  std::int64_t first_compared_step = 0;
+};
+
+struct Verification {
+  /// Largest ||x - reference|| / ||reference|| of a request and step, x being the logits and what each attention and
+  /// FFN block adds to the residual stream. (Over a long context attention adds little, and logits alone would hide
+  /// its errors.)
+  double rel_error = 0;
+  double max_error = 0;  // largest |logit - reference|
+  std::string failure;   // empty: passed
+  bool ok() const { return failure.empty(); }
+};
+
+/// Allowed rel_error: 1e-2 with a bf16 KV cache, 3e-2 with fp8.
+double verify_tolerance(DType kv_dtype);
+
+/// Rewinds the engine, decodes options.steps tokens greedily and compares the logits of the followed requests
+/// with the reference, which is given the engine's tokens and, where its own scores allow them, the engine's
+/// choice of experts. Tokens must be the argmax of the engine's logits, and that of the reference wherever
+/// its top-2 gap exceeds what the logits differ by. Collective over `instance`; the same on every rank. The
+/// engine is rewound afterwards.
+Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeShape& shape,
+                    std::uint64_t seed, const VerifyOptions& options, MPI_Comm instance);
+
+}  // namespace helix

@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""A real sweep of a tiny model on two ranks: what it writes, what it prints, and that a killed run is continued.
+run_directory.py HELIX_BENCH MPIRUN"""
+import csv
+import fcntl
+import json
+import math
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+program, mpirun = sys.argv[1:3]
+ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+               "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+scratch = pathlib.Path(tempfile.mkdtemp())
+# A system that is given saves the seconds of calibration; ranks 4 does not fit the launch.
+SWEEP = ["--model", "tiny-gqa", "--context", "64,300", "--batch", "1,3", "--ranks", "1,2,4", "--max-time", "0.05",
+         "--system", "h100"]
+
+
+def launch(*arguments):
+    return [mpirun, "-n", "2", program, *SWEEP, *arguments]
+
+
+def run(*arguments):
+    done = subprocess.run(launch(*arguments), cwd=scratch, env=ENVIRONMENT, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def table(name):
+    with open(scratch / name, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# A whole run.
+printed = run("--out", "whole")
+rows = table("whole/results.csv")
+assert len({row["id"] for row in rows}) == len(rows)
+measured = [row for row in rows if row["status"] == "ok"]
+skipped = [row for row in rows if row["status"] == "skipped"]
+assert {row["strategy"] for row in measured} == {"helix", "tp"}
+assert len(measured) + len(skipped) == len(rows) and skipped
+for row in skipped:
+    assert "needs 4 MPI ranks, this launch has 2" in row["reason"] and not row["ttl_us"], row
+for row in measured:
+    for column in ("ttl_us", "model_ttl_us", "roofline_ttl_us", "verify_rel_error", "attn_us", "kv_bytes_per_rank"):
+        assert math.isfinite(float(row[column])), (row["id"], column)
+    assert float(row["verify_rel_error"]) <= 1e-2, row
+    ttl = float(row["ttl_us"])
+    assert math.isclose(float(row["tokens_per_s_user"]), 1e6 / ttl, rel_tol=1e-5)
+    assert math.isclose(float(row["model_error"]), float(row["model_ttl_us"]) / ttl - 1, rel_tol=1e-4, abs_tol=1e-5)
+    assert float(row["ttl_min_us"]) <= ttl <= float(row["ttl_p90_us"]) <= float(row["ttl_p99_us"])
+assert not any(value.lower().strip("-") in ("nan", "inf") for row in rows for value in row.values())
+assert [row["id"] for row in table("whole/pareto.csv")] == [row["id"] for row in rows if row["pareto"] == "1"]
+samples = table("whole/samples.csv")
+for row in measured:
+    assert sum(sample["id"] == row["id"] for sample in samples) == int(row["samples"])
+run_json = json.loads((scratch / "whole/run.json").read_text())
+assert run_json["complete"] and run_json["resumed"] == 0 and run_json["start_time"] <= run_json["end_time"]
+assert run_json["command_line"][1:] == ["sweep", *SWEEP, "--out", "whole"]
+for name in ("results.csv", "pareto.csv", "samples.csv", "run.json"):
+    assert f"whole/{name}" in printed, printed
+
+# A run killed after some rows.
+killed = subprocess.Popen(launch("--out", "killed", "--quiet"), cwd=scratch, env=ENVIRONMENT, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+results = scratch / "killed/results.csv"
+deadline = time.monotonic() + 120
+while time.monotonic() < deadline and not (results.exists() and results.read_text().count("\n") >= 3):
+    time.sleep(0.01)
+os.killpg(killed.pid, signal.SIGKILL)
+killed.wait()
+# Without mpirun its ranks die, too, but not at once: they hold the directory's lock until then.
+directory = os.open(scratch / "killed", os.O_RDONLY)
+fcntl.flock(directory, fcntl.LOCK_EX)
+os.close(directory)
+before = table("killed/results.csv")
+assert 2 <= len(before) <= len(rows), len(before)
+assert json.loads((scratch / "killed/run.json").read_text())["complete"] in (False, len(before) == len(rows))
+with open(results, "a") as file:
+    file.write("tiny-gqa/torn")
+assert run("--out", "killed", "--resume", "--quiet") == ""
+after = table("killed/results.csv")
+assert [row["id"] for row in after] == [row["id"] for row in rows]
+for old, new in zip(before, after):
+    assert {**old, "pareto": ""} == {**new, "pareto": ""}
+resumed = json.loads((scratch / "killed/run.json").read_text())
+assert resumed["resumed"] == 1 and resumed["complete"]
+
+# Rows for other programs.
+assert [row["id"] for row in json.loads(run("--out", "json", "--json"))] == [row["id"] for row in rows]
+assert run("--out", "csv", "--csv").splitlines()[0].startswith("id,status,reason,strategy,model,")
+
+# Without --out each run has a directory of its own.
+run("--quiet")
+run("--quiet")
+assert len(list((scratch / "results").iterdir())) == 2
+print("1 passed, 0 failed")

@@ -1,0 +1,34 @@
+#include <catch2/catch.hpp>
+#include <cstdint>
+#include <new>
+
+#include "kernels/ops.hpp"
+
+using namespace helix;
+
+TEST_CASE("the CPU backend's memory") {
+  const auto backend = make_cpu_backend(2);
+  const auto buffer = backend->allocate(10'000'000);
+  REQUIRE(buffer->bytes() == 10'000'000);
+  CHECK(reinterpret_cast<std::uintptr_t>(buffer->data()) % 4096 == 0);
+  backend->set_bytes(buffer->data(), 0x5a, buffer->bytes());
+  const std::int64_t in = 0x0123456789abcdef;
+  std::int64_t out = 0;
+  backend->copy_to_device(buffer->data() + 8, &in, sizeof(in));
+  backend->copy_to_host(&out, buffer->data() + 8, sizeof(out));
+  CHECK(out == in);
+  CHECK(buffer->data()[7] == std::byte{0x5a});
+  CHECK(buffer->data()[9'999'999] == std::byte{0x5a});
+
+  CHECK(backend->allocate(0)->bytes() == 0);
+  CHECK_THROWS_AS(backend->allocate(std::size_t{1} << 60), std::bad_alloc);
+  CHECK(backend->memory_available() > 0);
+}
+
+TEST_CASE("the CPU backend says what it is") {
+  const auto backend = make_cpu_backend(3);
+  CHECK(backend->name() == "cpu");
+  CHECK(backend->threads() == 3);
+  CHECK_FALSE(backend->kernel_path().empty());
+  CHECK_FALSE(backend->device_name().empty());
+}

@@ -1,0 +1,124 @@
+#include <catch2/catch.hpp>
+#include <map>
+#include <set>
+#include <tuple>
+
+#include "kernels/shard_plan.hpp"
+#include "kernels/weight_plan.hpp"
+#include "roofline/decode_ops.hpp"
+#include "test_models.hpp"
+
+namespace helix {
+namespace {
+
+constexpr std::uint64_t seed = 3;
+
+std::vector<Sharding> shardings(const ModelSpec& model) {
+  std::vector<Sharding> legal;
+  for (int n = 1; n <= 12; ++n) {
+    for (int kvp = 1; kvp <= n; ++kvp) {
+      for (int ep = 1; ep <= n; ++ep) {
+        if (n % kvp != 0 || n % ep != 0) continue;
+        const Sharding s{.kvp = kvp, .tpa = n / kvp, .tpf = n / ep, .ep = ep};
+        const DecodeShape shape{.context = 100};
+        if (!why_illegal(model, Strategy::helix, s, shape) || !why_illegal(model, Strategy::tp, s, shape)) {
+          legal.push_back(s);
+        }
+      }
+    }
+  }
+  return legal;
+}
+
+double planned_bytes(const LayerPlan& plan) {
+  double bytes = 0;
+  for (const MatrixPlan& matrix : plan) {
+    if (!matrix.empty())
+      bytes +=
+          2.0 * static_cast<double>(matrix.n() * matrix.k()) * static_cast<double>(matrix.matrices.size());
+  }
+  return bytes;
+}
+
+double predicted_bytes(const std::vector<Op>& ops) {
+  double bytes = 0;
+  for (const Op& op : ops) {
+    const bool norm_gain = std::holds_alternative<ElementwiseShape>(op.shape);
+    if (!norm_gain) bytes += op.bytes.weights * op.count;
+  }
+  return bytes;
+}
+
+}  // namespace
+
+TEST_CASE("shards cover every weight: each element on some rank, owned parts on exactly one") {
+  // What a KVP peer or a duplicated KV head repeats is repeated on purpose; the rest must be disjoint.
+  const std::set<Weight> repeated{Weight::qkv,  Weight::q,    Weight::q_a,   Weight::q_b,
+                                  Weight::kv_a, Weight::w_uk, Weight::router};
+  for (const ModelSpec& model : small_models()) {
+    const std::int64_t layer = model.layers - 1;
+    for (const Sharding& s : shardings(model)) {
+      std::map<std::uint64_t, std::int64_t> owned_elements;  // by tensor key, of weights held once
+      std::map<std::uint64_t, std::set<std::pair<std::int64_t, std::int64_t>>>
+          cells;  // 64-wide row, column blocks
+      for (int rank = 0; rank < s.ranks(); ++rank) {
+        const LayerPlan plan = plan_layer(model, seed, s, rank_coords(s, rank), layer);
+        for (std::size_t w = 0; w < weight_kinds; ++w) {
+          for (const auto& stacked : plan[w].matrices) {
+            for (const WeightSlice& slice : stacked) {
+              CHECK(slice.cols == plan[w].k());
+              if (!repeated.contains(static_cast<Weight>(w)))
+                owned_elements[slice.key] += slice.rows * slice.cols;
+              for (std::int64_t r = slice.row0; r < slice.row0 + slice.rows; ++r)
+                cells[slice.key].insert({r, slice.col0});
+            }
+          }
+        }
+      }
+      std::vector<Tensor> tensors{Tensor::o};
+      const bool moe = model.layer_kind(layer).moe;
+      if (!moe) tensors.insert(tensors.end(), {Tensor::gate, Tensor::up, Tensor::down});
+      if (moe && model.moe.shared_ffn > 0)
+        tensors.insert(tensors.end(), {Tensor::shared_gate, Tensor::shared_up, Tensor::shared_down});
+      for (Tensor t : tensors) {
+        const WeightSlice whole = whole_tensor(model, seed, t, layer);
+        CAPTURE(model.name, s.kvp, s.tpa, s.tpf, s.ep, static_cast<int>(t));
+        CHECK(owned_elements[whole.key] == whole.rows * whole.cols);
+      }
+      for (std::int64_t e = 0; moe && e < model.moe.experts; ++e) {
+        for (Tensor t : {Tensor::expert_gate, Tensor::expert_up, Tensor::expert_down}) {
+          const WeightSlice whole = whole_tensor(model, seed, t, layer, e);
+          CHECK(owned_elements[whole.key] == whole.rows * whole.cols);
+        }
+      }
+      if (model.attention.kind == AttentionKind::gqa) {
+        for (Tensor t : {Tensor::q, Tensor::k, Tensor::v}) {
+          const WeightSlice whole = whole_tensor(model, seed, t, layer);
+          CHECK(cells[whole.key].size() == static_cast<std::size_t>(whole.rows));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("the model's weight bytes are those of the busiest rank's plan") {
+  for (const ModelSpec& model : small_models()) {
+    // So many tokens that every expert is active: then a step reads all that a rank holds.
+    const DecodeShape shape{.context = 64, .batch = 100000};
+    for (const Sharding& s : shardings(model)) {
+      for (std::int64_t layer : {std::int64_t{0}, model.layers - 1}) {
+        double busiest = 0;
+        for (int rank = 0; rank < s.ranks(); ++rank) {
+          busiest = std::max(busiest, planned_bytes(plan_layer(model, seed, s, rank_coords(s, rank), layer)));
+        }
+        const LayerKind kind = model.layer_kind(layer);
+        const double predicted = predicted_bytes(attention_ops(model, kind.window, s, shape)) +
+                                 predicted_bytes(ffn_ops(model, kind.moe, s, shape));
+        CAPTURE(model.name, s.kvp, s.tpa, s.tpf, s.ep, layer);
+        CHECK(predicted == Approx(busiest).epsilon(1e-6));
+      }
+    }
+  }
+}
+
+}  // namespace helix

@@ -1,0 +1,81 @@
+#include <catch2/catch.hpp>
+
+#include <string>
+
+#include "roofline/error.hpp"
+#include "sweeps/list_syntax.hpp"
+
+using namespace helix;
+using Values = std::vector<std::int64_t>;
+
+namespace {
+Values contexts(const std::string& text) {
+  return parse_choice(text, context_tokens, "--context").values;
+}
+
+std::string refusal(const std::string& text, const Quantity& quantity) {
+  try {
+    parse_choice(text, quantity, "--flag");
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "";
+}
+}  // namespace
+
+TEST_CASE("a LIST is values, ranges of powers of two, or auto") {
+  CHECK(contexts("1,2,4") == Values{1, 2, 4});
+  CHECK(contexts(" 8 , 2") == Values{8, 2});
+  CHECK(contexts("1:64") == Values{1, 2, 4, 8, 16, 32, 64});
+  CHECK(contexts("3:20") == Values{4, 8, 16});
+  CHECK(contexts("1:4,4,5") == Values{1, 2, 4, 5});
+  CHECK(contexts("1k:4k") == Values{1024, 2048, 4096});
+  CHECK(contexts("1m") == Values{1 << 20});
+  CHECK(contexts("1000000") == Values{1000000});
+  CHECK(parse_choice("auto", rank_count, "--kvp").kind == Choice::Kind::every);
+}
+
+TEST_CASE("rubbish in a LIST is refused with the flag, the text and what is valid") {
+  for (const std::string text : {"-5",
+                                 "0",
+                                 "12q",
+                                 "",
+                                 ",",
+                                 "1,,2",
+                                 "1,",
+                                 "4:",
+                                 ":4",
+                                 "8:4",
+                                 "5:7",
+                                 "1:2:4",
+                                 "k",
+                                 "+4",
+                                 "0x10",
+                                 "1.5",
+                                 "99999999999999999999",
+                                 "9223372036854775807k",
+                                 "1099511627777",
+                                 "auto,2",
+                                 "1 2"}) {
+    CAPTURE(text);
+    const std::string message = refusal(text, context_tokens);
+    CHECK_THAT(message, Catch::StartsWith("--flag '" + text + "'"));
+    CHECK(message.find('\n') == std::string::npos);
+  }
+  CHECK_THAT(refusal("12q", context_tokens), Catch::Contains("1024") && Catch::Contains("auto"));
+}
+
+TEST_CASE("token suffixes belong to token counts only") {
+  CHECK_THAT(refusal("4k", batch_requests), Catch::Contains("'4k'"));
+  CHECK(contexts("1048576m") == Values{std::int64_t{1} << 40});
+  CHECK_FALSE(refusal("1048577m", context_tokens).empty());
+}
+
+TEST_CASE("real numbers are finite and in their bounds") {
+  CHECK(parse_real("0.5", 0.0, 1.0, "--x") == 0.5);
+  CHECK(parse_real("1e-3", 0.0, 1.0, "--x") == 1e-3);
+  for (const std::string text : {"-1", "nan", "inf", "1e999", "", "1s", "2"}) {
+    CAPTURE(text);
+    CHECK_THROWS_AS(parse_real(text, 0.0, 1.0, "--x"), UsageError);
+  }
+}

@@ -1,0 +1,252 @@
+#include <unistd.h>
+#include <catch2/catch.hpp>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <sstream>
+
+#include "roofline/error.hpp"
+#include "sweeps/enumerate.hpp"
+#include "sweeps/result_columns.hpp"
+#include "sweeps/results.hpp"
+#include "sweeps/table.hpp"
+
+using namespace helix;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct ScratchDirectory {
+  fs::path path = fs::temp_directory_path() / ("helix-results-" + std::to_string(getpid()));
+  ScratchDirectory() { fs::remove_all(path); }
+  ~ScratchDirectory() { fs::remove_all(path); }
+};
+
+std::string read(const fs::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+ResultRow measured_row(std::int64_t batch, double ttl_us) {
+  ResultRow row;
+  row.config = {
+      .model = "m", .strategy = Strategy::helix, .sharding = {.kvp = 2, .tpa = 1, .tpf = 2}, .shape = {}};
+  row.config.shape.context = 65536;
+  row.config.shape.batch = batch;
+  row.id = configuration_id(row.config);
+  row.system = "here";
+  row.backend = "cpu";
+  row.kernel = "avx2";
+  row.layers_measured = row.layers_total = 16;
+  row.verify_rel_error = 0.00125;
+  Measurement& m = row.measurement.emplace();
+  m.samples_us = {ttl_us, ttl_us + 1};
+  m.samples = 2;
+  m.ttl_us = ttl_us;
+  m.ttl_p90_us = ttl_us + 2;
+  m.ttl_p99_us = ttl_us + 3;
+  m.ttl_min_us = ttl_us - 1;
+  m.ttl_rel_stderr = 0.004;
+  for (std::size_t i = 0; i < phase_count; ++i) m.phases.us[i] = 10.0 * static_cast<double>(i + 1);
+  m.exposed_comm_us = 33;
+  m.stop = StopReason::plateau;
+  Prediction& p = row.prediction.emplace();
+  p.roofline_ttl_us = 500;
+  p.model_ttl_us = 1100;
+  for (std::size_t i = 0; i < phase_count; ++i) p.phases.us[i] = static_cast<double>(i + 1);
+  p.bound = Bound::latency;
+  p.kv_bytes_per_rank = 1e10;
+  p.weight_bytes_per_rank = 2e9;
+  p.comm_bytes_per_rank = 4096;
+  p.memory_bytes_per_rank = 12345678901;
+  p.max_batch = 17;
+  return row;
+}
+
+ResultRow skipped_row() {
+  ResultRow row;
+  row.config = {.model = "m", .strategy = Strategy::tp, .sharding = {}, .shape = {}};
+  row.config.shape.context = 1024;
+  row.id = configuration_id(row.config);
+  row.status = Status::skipped;
+  row.reason = "does not fit memory: needs 10, has 4";
+  return row;
+}
+
+const std::string golden_header =
+    "id,status,reason,strategy,model,system,backend,kernel,ranks,kvp,tpa,tpf,ep,pp,dp,context,batch,hop_b,"
+    "tokens_per_block,weight_dtype,kv_dtype,layers_measured,layers_total,samples,ttl_us,ttl_p90_us,ttl_p99_"
+    "us,"
+    "ttl_min_us,ttl_rel_stderr,tokens_per_s_user,tokens_per_s_gpu,roofline_ttl_us,model_ttl_us,roofline_"
+    "fraction,"
+    "model_error,bound,attn_us,a2a_us,merge_us,attn_proj_us,attn_allreduce_us,ffn_us,ffn_comm_us,head_us,"
+    "exposed_comm_us,model_attn_us,model_a2a_us,model_ffn_us,model_comm_us,kv_bytes_per_rank,weight_bytes_"
+    "per_rank,"
+    "comm_bytes_per_rank,memory_bytes_per_rank,max_batch,verify_rel_error,pareto,stop_reason\n";
+const std::string golden_measured =
+    "m/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/bf16-bf16/"
+    "blk32,ok,,helix,m,here,cpu,avx2,2,2,1,2,1,1,1,65536,4,1,32,bf16,"
+    "bf16,16,16,2,1000,1002,1003,999,0.004,1000,2000,500,1100,0.5,0.1,latency,10,20,30,40,50,60,70,80,33,1,2,"
+    "6,14,"
+    "10000000000,2000000000,4096,12345678901,17,0.00125,1,plateau\n";
+const std::string golden_skipped =
+    "m/tp/kvp1.tpa1.tpf1.ep1/s1024/b1/bf16-bf16/blk32,skipped,\"does not fit memory: needs 10, has "
+    "4\",tp,m,,,,1,1,1,1,"
+    "1,1,1,1024,1,1,32,bf16,bf16,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,\n";
+
+}  // namespace
+
+TEST_CASE("results.csv, samples.csv, pareto.csv and run.json have the stable form") {
+  ScratchDirectory scratch;
+  RunDirectory run(scratch.path, false);
+  run.begin({{"schema_version", 1},
+             {"start_time", "t0"},
+             {"command_line", {"helix-bench"}},
+             {"end_time", nullptr}});
+  CHECK(read(scratch.path / "results.csv") == golden_header);
+  run.append(measured_row(4, 1000));
+  run.append(skipped_row());
+  std::string unfinished = golden_measured;
+  unfinished.replace(unfinished.rfind(",1,plateau"), 2, ",0");
+  CHECK(read(scratch.path / "results.csv") == golden_header + unfinished + golden_skipped);
+  run.finish({{"end_time", "t1"}});
+  CHECK(read(scratch.path / "results.csv") == golden_header + golden_measured + golden_skipped);
+  CHECK(read(scratch.path / "pareto.csv") == golden_header + golden_measured);
+  CHECK(read(scratch.path / "samples.csv") ==
+        "id,sample,ttl_us\nm/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/bf16-bf16/blk32,0,1000\nm/helix/"
+        "kvp2.tpa1.tpf2.ep1/s65536/b4/bf16-bf16/blk32,1,1001\n");
+  CHECK(read(scratch.path / "run.json") == R"({
+  "schema_version": 1,
+  "start_time": "t0",
+  "command_line": [
+    "helix-bench"
+  ],
+  "end_time": "t1",
+  "resumed": 0,
+  "complete": true
+}
+)");
+  for (const auto& entry : fs::directory_iterator(scratch.path))
+    CHECK(entry.path().extension() != ".partial");
+}
+
+TEST_CASE("a row read back is written the same") {
+  ResultRow predicted = measured_row(2, 1);
+  predicted.measurement.reset();
+  predicted.verify_rel_error.reset();
+  predicted.prediction->tokens_per_s_user = 909.0909;
+  predicted.prediction->tokens_per_s_gpu = 1818.182;
+  predicted.prediction->exposed_comm_us = 5;
+  ResultRow failed = skipped_row();
+  failed.status = Status::failed;
+  failed.reason = "verification: \"off\" by\n2";
+  ResultRow partial = measured_row(3, 1);
+  partial.layers_measured = 6;
+  partial.config.layers = 6;
+  for (const ResultRow& row : {measured_row(4, 1234.567), skipped_row(), predicted, failed, partial}) {
+    CAPTURE(row.id);
+    const ResultRow back = from_record(to_record(row));
+    CHECK(to_record(back) == to_record(row));
+    CHECK(back.config.layers == row.config.layers);
+    CHECK(back.measurement.has_value() == row.measurement.has_value());
+  }
+}
+
+TEST_CASE("NaN and infinity become empty columns") {
+  ResultRow row = measured_row(1, 1000);
+  row.measurement->ttl_p99_us = std::numeric_limits<double>::quiet_NaN();
+  row.measurement->phases.us.fill(std::numeric_limits<double>::infinity());
+  row.prediction->model_ttl_us = std::numeric_limits<double>::quiet_NaN();
+  row.prediction->memory_bytes_per_rank = -std::numeric_limits<double>::infinity();
+  for (const std::string& field : to_record(row)) {
+    CHECK(field.find("nan") == std::string::npos);
+    CHECK(field.find("inf") == std::string::npos);
+  }
+}
+
+TEST_CASE("a killed run is continued: the torn row is dropped, finished rows stay, the end is the same") {
+  ScratchDirectory scratch;
+  {
+    RunDirectory run(scratch.path, false);
+    run.begin({{"start_time", "first"}, {"command_line", {"a"}}});
+    run.append(measured_row(4, 1000));
+  }
+  {  // killed while writing the second row, after its samples
+    std::ofstream(scratch.path / "samples.csv", std::ios::app) << measured_row(8, 1500).id << ",0,1500\n"
+                                                               << measured_row(8, 1500).id << ",1,15";
+    const std::string torn = csv_line(to_record(measured_row(8, 1500)));
+    std::ofstream(scratch.path / "results.csv", std::ios::app) << torn.substr(0, torn.size() / 2);
+  }
+  CHECK_THROWS_AS(RunDirectory(scratch.path, false), UsageError);
+  RunDirectory run(scratch.path, true);
+  run.begin({{"start_time", "second"}, {"command_line", {"b"}}});
+  CHECK(run.holds(measured_row(4, 1000).id));
+  CHECK_FALSE(run.holds(measured_row(8, 1500).id));
+  run.append(measured_row(8, 1500));
+  run.finish(nlohmann::ordered_json::object());
+  const std::string results = read(scratch.path / "results.csv");
+  const std::string samples = read(scratch.path / "samples.csv");
+  CHECK_THAT(read(scratch.path / "run.json"),
+             Catch::Contains("\"first\"") && Catch::Contains("\"resumed\": 1"));
+
+  fs::remove_all(scratch.path);
+  RunDirectory whole(scratch.path, false);
+  whole.begin({});
+  whole.append(measured_row(4, 1000));
+  whole.append(measured_row(8, 1500));
+  whole.finish(nlohmann::ordered_json::object());
+  CHECK(read(scratch.path / "results.csv") == results);
+  CHECK(read(scratch.path / "samples.csv") == samples);
+}
+
+TEST_CASE("directories that are no use are refused in one line") {
+  ScratchDirectory scratch;
+  fs::create_directories(scratch.path);
+  std::ofstream(scratch.path / "file") << "x";
+  const auto refusal = [](const fs::path& path, bool resume) -> std::string {
+    try {
+      RunDirectory run(path, resume);
+    } catch (const UsageError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  CHECK_THAT(refusal(scratch.path, false), Catch::Contains("not empty"));
+  CHECK_THAT(refusal(scratch.path, true), Catch::Contains("results.csv"));
+  CHECK_THAT(refusal(scratch.path / "file", false), Catch::Contains("--out"));
+  CHECK_THAT(refusal(scratch.path / "file" / "below", false), Catch::Contains("--out"));
+  std::ofstream(scratch.path / "results.csv") << "other,columns\n";
+  CHECK_THAT(refusal(scratch.path, true), Catch::Contains("columns"));
+  CHECK(read(scratch.path / "results.csv") == "other,columns\n");
+
+  const RunDirectory alive(scratch.path / "alive", false);
+  CHECK_THAT(refusal(scratch.path / "alive", true), Catch::Contains("another run"));
+}
+
+TEST_CASE("the frontier is that of one model, context and precision") {
+  std::vector<ResultRow> rows{measured_row(1, 1000), measured_row(8, 2000), measured_row(2, 3000),
+                              measured_row(1, 5000), skipped_row()};
+  rows[3].config.shape.context = 1024;  // alone in its group
+  mark_pareto(rows);
+  std::vector<bool> marks;
+  for (const ResultRow& row : rows) marks.push_back(row.pareto);
+  // tokens/s/user, tokens/s/GPU: (1000, 500) and (500, 2000) stay; (333, 333) is beaten by both.
+  CHECK(marks == std::vector<bool>{true, true, false, true, false});
+}
+
+TEST_CASE("rows are printed as a table, as JSON and as CSV") {
+  std::vector<ResultRow> rows{measured_row(4, 1000), skipped_row()};
+  rows[0].pareto = true;
+  CHECK(format_csv(rows) == golden_header + golden_measured + golden_skipped);
+  const auto json = nlohmann::json::parse(format_json(rows));
+  REQUIRE(json.size() == 2);
+  CHECK(json[0]["ttl_us"] == 1000);
+  CHECK(json[0]["strategy"] == "helix");
+  CHECK(json[1]["ttl_us"].is_null());
+  const std::string table = format_table(rows);
+  CHECK_THAT(table, Catch::Contains("64K") && Catch::Contains("+10.0 %") && Catch::Contains("50.0 %"));
+  CHECK_THAT(table, Catch::Contains("skipped m/tp/") && Catch::Contains("needs 10, has 4"));
+}

@@ -1,0 +1,121 @@
+#include <catch2/catch.hpp>
+
+#include <string>
+
+#include "roofline/error.hpp"
+#include "sweeps/enumerate.hpp"
+#include "sweeps/sweep_file.hpp"
+
+using namespace helix;
+
+namespace {
+
+SweepRequest sweep(const std::string& yaml) {
+  SweepRequest request;
+  parse_sweep(yaml, "f.yaml", request);
+  return request;
+}
+
+template <class Parse>
+std::string usage_error(Parse parse) {
+  try {
+    parse();
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+std::string sweep_error(const std::string& yaml) {
+  return usage_error([&] { sweep(yaml); });
+}
+
+SweepSpace trtllm(const std::string& text) {
+  SweepSpace space;
+  parse_trtllm_config(text, "trt.yaml", space);
+  return space;
+}
+
+}  // namespace
+
+TEST_CASE("a sweep file holds lists, one value, and quantities of the run") {
+  const SweepRequest request = sweep(
+      "model: llama-3.2-1b\ncontext: [4k, 64k]\nkvp: 1:4\ntokens_per_block: 16\nseed: 7\nrel-error: 0.01\n");
+  REQUIRE(request.blocks.size() == 1);
+  const SweepSpace& block = request.blocks[0];
+  CHECK(block.models == std::vector<std::string>{"llama-3.2-1b"});
+  CHECK(block.contexts.values == std::vector<std::int64_t>{4096, 65536});
+  CHECK(block.kvp.values == std::vector<std::int64_t>{1, 2, 4});
+  CHECK(block.tokens_per_block == 16);
+  CHECK(request.seed == 7);
+  CHECK(request.stopping.relative_error == 0.01);
+}
+
+TEST_CASE("blocks override what stands above them") {
+  const SweepRequest request =
+      sweep("batch: 2\nsweeps:\n  - model: a\n  - model: b\n    batch: [4, 8]\n    layers: 6\n");
+  REQUIRE(request.blocks.size() == 2);
+  CHECK(request.blocks[0].batches.values == std::vector<std::int64_t>{2});
+  CHECK(request.blocks[1].batches.values == std::vector<std::int64_t>{4, 8});
+  CHECK(request.blocks[0].layers == 0);
+  CHECK(request.blocks[1].layers == 6);
+}
+
+TEST_CASE("what a sweep file may not say is refused by name") {
+  CHECK_THAT(sweep_error("modell: x"),
+             Catch::Contains("'modell'") && Catch::Contains("tokens-per-block") && Catch::Contains("seed"));
+  CHECK_THAT(sweep_error("sweeps:\n  - seed: 3\n"), Catch::Contains("'seed'"));
+  CHECK_THAT(sweep_error("context: -4"), Catch::StartsWith("f.yaml: context '-4'"));
+  CHECK_THAT(sweep_error("context: {a: 1}"), Catch::Contains("context"));
+  CHECK_THAT(sweep_error("context: []"), Catch::Contains("context"));
+  CHECK_THAT(sweep_error("context:"), Catch::Contains("context"));
+  CHECK_THAT(sweep_error("context: [1\n"), Catch::Contains("malformed"));
+  for (const std::string text :
+       {"", "- a\n", "42", "sweeps: []", "sweeps: 3", "sweeps: [a]", "[a]: 1", "sweeps:"}) {
+    CAPTURE(text);
+    CHECK_FALSE(sweep_error(text).empty());
+    CHECK(sweep_error(text).find('\n') == std::string::npos);
+  }
+}
+
+TEST_CASE("the built-in sweeps are sound: their models load and they have points on two ranks") {
+  for (const std::string& name : built_in_sweeps()) {
+    CAPTURE(name);
+    SweepRequest request;
+    load_sweep(name, request);
+    const ModelTable models = load_models(request.blocks);
+    CHECK(enumerate(request.blocks, models, {.max_ranks = 2}, 2).size() >= 4);
+  }
+  SweepRequest request;
+  CHECK_THAT(usage_error([&] { load_sweep("no-such-sweep", request); }), Catch::Contains("default"));
+}
+
+TEST_CASE("a TensorRT-LLM configuration becomes a Helix deployment") {
+  const std::string json =
+      R"({"context_parallel_size": 8, "tensor_parallel_size": 2, "moe_expert_parallel_size": 4,
+      "pipeline_parallel_size": 1, "cp_config": {"cp_type": "HELIX", "tokens_per_block": 64, "fifo_version": 2},
+      "kv_cache_config": {"tokens_per_block": 64}})";
+  const SweepSpace space = trtllm(json);
+  CHECK(space.strategies == std::vector<Strategy>{Strategy::helix});
+  CHECK(space.kvp.values == std::vector<std::int64_t>{8});
+  CHECK(space.tpa.values == std::vector<std::int64_t>{2});
+  CHECK(space.ep.values == std::vector<std::int64_t>{4});
+  CHECK(space.pp.values == std::vector<std::int64_t>{1});
+  CHECK(space.tokens_per_block == 64);
+  CHECK(trtllm("context_parallel_size: 2\ncp_config:\n  cp_type: HELIX\n").tokens_per_block == 32);
+}
+
+TEST_CASE("a TensorRT-LLM configuration that is no Helix is refused with both values named") {
+  CHECK_THAT(usage_error([] { trtllm("cp_config: {cp_type: ULYSSES}"); }),
+             Catch::Contains("'ULYSSES'") && Catch::Contains("'HELIX'"));
+  CHECK_THAT(usage_error([] { trtllm("context_parallel_size: 2"); }),
+             Catch::Contains("missing") && Catch::Contains("'HELIX'"));
+  CHECK_THAT(
+      usage_error([] {
+        trtllm("cp_config: {cp_type: HELIX, tokens_per_block: 32}\nkv_cache_config: {tokens_per_block: 64}");
+      }),
+      Catch::Contains("32") && Catch::Contains("64"));
+  CHECK_THAT(usage_error([] { trtllm("cp_config: {cp_type: HELIX}\ncontext_parallel_size: 0"); }),
+             Catch::Contains("context_parallel_size"));
+  CHECK_THAT(usage_error([] { trtllm("cp_config: HELIX"); }), Catch::Contains("cp_config"));
+}

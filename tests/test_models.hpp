@@ -1,0 +1,38 @@
+// Small models whose widths divide by 1, 2, 3 and 4, so that every grid of so many ranks is legal.
+#pragma once
+
+#include <vector>
+
+#include "roofline/model_spec.hpp"
+
+namespace helix {
+
+inline ModelSpec divisible(ModelSpec model, std::int64_t kv_heads) {
+  model.attention.q_heads = 12;
+  model.attention.kv_heads = kv_heads;
+  model.ffn = 480;
+  if (model.moe.experts > 0) {
+    model.moe.experts = 12;
+    model.moe.expert_ffn = 96;
+    if (model.moe.shared_ffn > 0) model.moe.shared_ffn = 96;
+  }
+  return model;
+}
+
+/// Group sizes 3 and 4 (no power of two, TPA = K = 3), MQA, query/key norms with softmax routing, MLA with
+/// and without a low-rank Q, sigmoid group-limited routing, YaRN, llama3 RoPE scaling, dense first layers,
+/// shared experts.
+inline std::vector<ModelSpec> small_models() {
+  ModelSpec gqa3 = divisible(load_model("tiny-gqa"), 3);
+  gqa3.name = "tiny-gqa-k3";
+  ModelSpec mqa = divisible(load_model("tiny-gqa"), 1);
+  mqa.name = "tiny-mqa";
+  return {divisible(load_model("tiny-gqa"), 4),
+          gqa3,
+          mqa,
+          divisible(load_model("tiny-qwen3-moe"), 2),
+          divisible(load_model("tiny-mla"), 1),
+          divisible(load_model("tiny-mla-lite"), 1)};
+}
+
+}  // namespace helix
