@@ -91,8 +91,8 @@ std::int64_t MemoryModel::max_batch(double capacity) const {
   return batch;
 }
 
-MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const HeldBytes& attention,
-                         const HeldBytes& ffn, const HeldBytes& head) {
+MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                         const HeldBytes& attention, const HeldBytes& ffn, const HeldBytes& head) {
   const double stage = real(ceil_div(model.layers, sharding.pp)) / real(model.layers);
   // Residual in fp32, a bf16 vector before and after an op, and the widest op.
   const double activations = real(model.hidden) * (fp32_bytes + 2 * bf16_bytes) +
@@ -100,12 +100,15 @@ MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const
   return {.weights = (attention.weights + ffn.weights) * stage + head.weights,
           .per_attended_request = attention.per_request * stage + attention.buffers,
           .per_stage_request = activations,
+          .tokens_per_request = history_tokens(shape.context, shape.tokens_per_block, sharding.kvp, 0).size(),
+          .kv_duplication = real(sharding.tpa * cached_kv_heads(model, sharding, {}).size()) /
+                            real(model.attention.kv_heads),
           .dp = sharding.dp,
           .pp = sharding.pp};
 }
 
 MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
-  return memory_model(model, sharding, held_by_attention(model, sharding, shape),
+  return memory_model(model, sharding, shape, held_by_attention(model, sharding, shape),
                       held_by_ffn(model, sharding, shape), held_by_head(model, sharding, shape));
 }
 

@@ -23,8 +23,10 @@ HeldBytes held_by_head(const ModelSpec& model, const Sharding& sharding, const D
 /// The batch enters linearly, so that the largest batch has a closed form.
 struct MemoryModel {
   double weights = 0;
-  double per_attended_request = 0;  // of ceil(batch / dp)
-  double per_stage_request = 0;     // of ceil(batch / pp)
+  double per_attended_request = 0;      // of ceil(batch / dp)
+  double per_stage_request = 0;         // of ceil(batch / pp)
+  std::int64_t tokens_per_request = 0;  // cached by the busiest rank
+  double kv_duplication = 1;
   int dp = 1, pp = 1;
 
   double bytes(std::int64_t batch) const;
@@ -32,8 +34,8 @@ struct MemoryModel {
   std::int64_t max_batch(double capacity) const;
 };
 
-MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const HeldBytes& attention,
-                         const HeldBytes& ffn, const HeldBytes& head);
+MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                         const HeldBytes& attention, const HeldBytes& ffn, const HeldBytes& head);
 /// `shape.batch` is not read.
 MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
 

@@ -81,6 +81,7 @@ Prediction assemble(const StepCost& common, const StepCost& attention, const Ste
   step.add(ffn, repeats);
   const std::array terms{std::pair{step.dram_us, Bound::dram}, std::pair{step.compute_us, Bound::compute},
                          std::pair{step.latency_us, Bound::latency}, std::pair{step.comm_us, Bound::comm}};
+  const std::int64_t attended = (shape.batch + sharding.dp - 1) / sharding.dp;  // of all micro-batches
   const double ttl_us = step.phases.total();
   const double tokens_per_s = static_cast<double>(shape.batch) / ttl_us * 1e6;
   return {.roofline_ttl_us = (step.weight_bytes + step.kv_bytes) / system.roofline_bytes_per_s() * 1e6,
@@ -94,7 +95,9 @@ Prediction assemble(const StepCost& common, const StepCost& attention, const Ste
           .weight_bytes_per_rank = step.weight_bytes,
           .comm_bytes_per_rank = step.wire_bytes,
           .memory_bytes_per_rank = memory.bytes(shape.batch),
-          .max_batch = max_batch};
+          .max_batch = max_batch,
+          .kv_tokens_per_rank = memory.tokens_per_request * attended,
+          .kv_duplication = memory.kv_duplication};
 }
 
 }  // namespace helix

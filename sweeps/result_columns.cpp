@@ -109,6 +109,16 @@ constexpr Column predicted_phase_column(std::string_view name) {
           }};
 }
 
+/// Part of the predicted step; written only, the times themselves are not all in the file.
+template <Phase phase>
+constexpr Column predicted_share_column(std::string_view name) {
+  return {name,
+          [](const ResultRow& row) {
+            return row.prediction ? number(row.prediction->phases[phase] / row.prediction->model_ttl_us) : "";
+          },
+          [](ResultRow&, const std::string&) {}};
+}
+
 /// Follows from other columns: written, not read.
 constexpr Column derived_column(std::string_view name, std::string (*write)(const ResultRow&)) {
   return {name, write, [](ResultRow&, const std::string&) {}};
@@ -239,6 +249,22 @@ constexpr auto columns = std::to_array<Column>({
      [](const ResultRow& row) { return row.status == Status::ok ? (row.pareto ? "1" : "0") : std::string{}; },
      [](ResultRow& row, const std::string& text) { row.pareto = text == "1"; }},
     // Beyond the stable columns.
+    predicted_share_column<Phase::attn>("model_attn_share"),
+    predicted_share_column<Phase::a2a>("model_a2a_share"),
+    predicted_share_column<Phase::merge>("model_merge_share"),
+    predicted_share_column<Phase::attn_proj>("model_attn_proj_share"),
+    predicted_share_column<Phase::attn_allreduce>("model_attn_allreduce_share"),
+    predicted_share_column<Phase::ffn>("model_ffn_share"),
+    predicted_share_column<Phase::ffn_comm>("model_ffn_comm_share"),
+    predicted_share_column<Phase::head>("model_head_share"),
+    {"kv_tokens_per_rank",
+     [](const ResultRow& row) {
+       return row.prediction ? fmt::format("{}", row.prediction->kv_tokens_per_rank) : "";
+     },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.prediction).kv_tokens_per_rank = parse_number<std::int64_t>(text);
+     }},
+    predicted_column<&Prediction::kv_duplication>("kv_duplication"),
     {"stop_reason",
      [](const ResultRow& row) { return row.measurement ? std::string(name(row.measurement->stop)) : ""; },
      [](ResultRow& row, const std::string& text) {
