@@ -17,6 +17,8 @@ if ! { cmake --preset release && cmake --build --preset release --target helix-b
 fi
 
 cores=$(lscpu --parse=CORE,SOCKET | grep -v '^#' | sort -u | wc -l)
+usable=$(nproc)  # of this process: containers may have fewer
+((usable < cores)) && cores=$usable
 ranks=${HELIX_RANKS:-}
 if [[ -z $ranks ]]; then
   ranks=2  # Helix needs two to be anything

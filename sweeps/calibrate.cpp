@@ -384,9 +384,14 @@ SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const
   }
   system.kernels.push_back(probe_elementwise(backend, prober));
   system.collectives = probe_collectives(backend, prober, group);
+  // Ranks of a node exchange through its memory; what a message really takes stands in the collectives.
+  system.link = {.bytes_per_s = system.dram.achieved_bytes_per_s,
+                 .domain = static_cast<double>(ranks),
+                 .beyond_bytes_per_s = system.dram.achieved_bytes_per_s,
+                 .beyond_latency_us = 0};
   const std::string origin = fmt::format("measured on {} with {} ranks at once, {} threads each, kernels {}",
                                          world.host, ranks, backend.threads(), backend.kernel_path());
-  for (const char* section : {"dram", "peak_flops", "kernels", "collectives"})
+  for (const char* section : {"dram", "peak_flops", "link", "kernels", "collectives"})
     system.origin[section] = origin;
   return system;
 }

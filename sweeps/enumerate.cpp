@@ -320,8 +320,8 @@ std::vector<SweepPoint> enumerate(const std::vector<SweepSpace>& blocks, const M
   }
   if (smallest_launch > world_ranks) {
     throw UsageError(
-        fmt::format("the smallest requested configuration needs {} MPI ranks, this launch has {}; valid: "
-                    "mpirun -n {} helix-bench ..., or smaller --ranks, --kvp, --tpa, --pp, --dp",
+        fmt::format("the smallest requested configuration needs {} MPI ranks, this launch has {}; valid: a "
+                    "launch with -n {}, or smaller --ranks, --kvp, --tpa, --pp, --dp",
                     smallest_launch, world_ranks, smallest_launch));
   }
   return points;

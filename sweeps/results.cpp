@@ -130,6 +130,7 @@ void RunDirectory::read_back() {
   write_atomically(path_ / "results.csv", table_text(result_header(), records_));
   write_atomically(path_ / "samples.csv", table_text(samples_header, samples));
 
+  if (!fs::exists(path_ / "run.json")) return;  // it ended before it began: calibration failed, or was killed
   std::ifstream file(path_ / "run.json");
   run_ = nlohmann::ordered_json::parse(file, nullptr, false);
   if (!run_.is_object() || !run_.contains("resumed") || !run_["resumed"].is_number_integer()) {

@@ -120,6 +120,7 @@ class NaiveMla {
     Vector row = norm({kv.begin(), kv.begin() + a_.kv_lora_rank}, Tensor::kv_a_norm);
     const Vector k_rope = turned({kv.begin() + a_.kv_lora_rank, kv.end()}, position);
     row.insert(row.end(), k_rope.begin(), k_rope.end());
+    for (double& value : row) value = as_double(to_bf16(static_cast<float>(value)));
     appended_.push_back(row);
 
     Vector out;
@@ -192,11 +193,12 @@ TEST_CASE("attention by hand: weights 3/4 and 1/4") {
   CHECK(first_difference(cache.attend(q, 0.0), Vector{6, 6, 150, 150}, kFp64) == "");
 }
 
-TEST_CASE("appended tokens are kept as they are, or as fp8 holds them") {
+TEST_CASE("appended tokens are kept as the cache holds them") {
   for (const DType dtype : {DType::bf16, DType::fp8}) {
     RequestCache cache({.kv_heads = 1, .head_dim = 1, .v_dim = 2, .dtype = dtype}, 1, 0, 0, 0);
-    cache.append(Vector{1}, Vector{1.03, 1000});  // fp8 has 1, 1.125, ... 448
-    CHECK(cache.attend(Vector{1}, 1.0) == (dtype == DType::fp8 ? Vector{1, 448} : Vector{1.03, 1000}));
+    cache.append(Vector{1}, Vector{1.05, 1000});  // bf16: steps of 1/128, fp8: steps of 1/8 and at most 448
+    CHECK(cache.attend(Vector{1}, 1.0) ==
+          (dtype == DType::fp8 ? Vector{1, 448} : Vector{1 + 6.0 / 128, 1000}));
   }
 }
 
@@ -227,7 +229,7 @@ TEST_CASE("the reference reads the history that synthetic.hpp defines") {
       rows.emplace_back();
       for (std::uint32_t d = 0; d < 7; ++d) rows.back().push_back(stored(key(Tensor::history_k, 3), t, d));
     }
-    rows.push_back(random_doubles(7, 1));
+    rows.push_back(Vector{1, -0.5, 0.25, -2, 0.75, 1.5, -1});  // bf16 and fp8 hold these
     cache.append(rows.back(), {});
     const Vector q = random_doubles(7, 2);
     double sum = 0;

@@ -1,0 +1,45 @@
+#include <catch2/catch.hpp>
+
+#include <cstdlib>
+#include <regex>
+
+#include "sweeps/provenance.hpp"
+
+using namespace helix;
+
+TEST_CASE("run.json says where a run comes from, in a stable form") {
+  SweepRequest request;
+  request.command_line = {"helix-bench", "sweep"};
+  request.seed = 7;
+  EngineProvenance engine;
+  engine.backend = "cpu";
+  engine.kernel = "avx2";
+  engine.world_ranks = 2;
+  const nlohmann::ordered_json run = run_provenance(request, engine);
+
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : run.items()) keys.push_back(key);
+  CHECK(keys == std::vector<std::string>{"schema_version", "program", "version", "commit", "command_line",
+                                         "start_time", "end_time", "seed", "stopping", "backend", "kernel",
+                                         "device", "mpi", "system", "calibration", "host", "libraries",
+                                         "environment"});
+  CHECK(run["command_line"] == nlohmann::ordered_json(request.command_line));
+  CHECK(run["seed"] == 7);
+  CHECK(run["mpi"]["ranks"] == 2);
+  CHECK(run["device"].is_null());
+  CHECK(run["host"]["cores_online"] > 0);
+  CHECK_FALSE(run["libraries"]["mpi"].get<std::string>().empty());
+  CHECK_FALSE(program_commit().empty());
+}
+
+TEST_CASE("only the allow-listed environment is kept") {
+  setenv("HELIX_TEST_TOKEN", "secret", 1);
+  setenv("OMP_NUM_THREADS", "3", 1);
+  const nlohmann::ordered_json environment = run_provenance({}, {})["environment"];
+  CHECK(environment["OMP_NUM_THREADS"] == "3");
+  CHECK(environment.dump().find("secret") == std::string::npos);
+}
+
+TEST_CASE("times are UTC in ISO 8601") {
+  CHECK(std::regex_match(utc_now(), std::regex(R"(20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-6]\dZ)")));
+}
