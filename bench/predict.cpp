@@ -10,8 +10,12 @@ int predict_command(const Arguments& arguments) {
   app.add_option("--validate", request.validate, "hold the model against measured kernels")
       ->type_name("FILE.csv");
   app.add_flag("--bench", request.bench, "print configurations per second");
+  app.add_option("--top", request.top,
+                 "keep only the frontier and this many rows per strategy, those with the most tokens/s/GPU")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
   if (parse_or_help(app, arguments)) return 0;
-  request.sweep = flags.request("default", arguments);
+  request.sweep = flags.request("planner", arguments);
   return run_predict(request);
 }
 

@@ -105,7 +105,7 @@ AttentionShard attention_shard(const ModelSpec& model, std::int64_t window, cons
           .owned_heads = owned_heads(model, sharding, first).size(),
           .kv_heads = cached_kv_heads(model, sharding, first).size(),
           .tokens = tokens,
-          .batch = ceil_div(stage_batch(sharding, shape), sharding.dp)};
+          .batch = attended_batch(sharding, shape)};
 }
 
 void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionShard& shard, DType kv_dtype) {
@@ -154,6 +154,10 @@ double expected_active_experts(std::int64_t local, std::int64_t experts, std::in
 
 std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape) {
   return ceil_div(shape.batch, sharding.pp);
+}
+
+std::int64_t attended_batch(const Sharding& sharding, const DecodeShape& shape) {
+  return ceil_div(stage_batch(sharding, shape), sharding.dp);
 }
 
 std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const Sharding& sharding,
@@ -212,8 +216,6 @@ std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const
   }
   ops.gemm("output projection", Phase::attn_proj,
            {.m = shard.batch, .n = model.hidden, .k = shard.owned_heads * a.v_head_dim});
-  ops.all_reduce_hidden("attention all-reduce", Phase::attn_allreduce, stage_batch(sharding, shape),
-                        model.hidden, sharding.stage_ranks());
   return ops.take();
 }
 
@@ -252,7 +254,15 @@ std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& shardi
   } else {
     ops.swiglu_ffn({"gate and up", "swiglu", "down"}, b, h, ceil_div(model.ffn, ranks));
   }
-  ops.all_reduce_hidden("ffn all-reduce", Phase::ffn_comm, b, h, sharding.stage_ranks());
+  return ops.take();
+}
+
+std::vector<Op> all_reduce_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+  const std::int64_t b = stage_batch(sharding, shape);
+  OpList ops(shape.weight_dtype);
+  ops.all_reduce_hidden("attention all-reduce", Phase::attn_allreduce, b, model.hidden,
+                        sharding.stage_ranks());
+  ops.all_reduce_hidden("ffn all-reduce", Phase::ffn_comm, b, model.hidden, sharding.stage_ranks());
   return ops.take();
 }
 
@@ -279,17 +289,18 @@ std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const
   return ops.take();
 }
 
-double layer_repeats(const ModelSpec& model, const Sharding& sharding, const LayerGroup& group) {
+double layer_repeats(const ModelSpec& model, const Sharding& sharding) {
   const std::int64_t longest_stage = ceil_div(model.layers, sharding.pp);
-  return real(group.count) * real(longest_stage * sharding.pp) / real(model.layers);
+  return real(longest_stage * sharding.pp) / real(model.layers);
 }
 
 std::vector<Op> decode_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
   std::vector<Op> all = head_ops(model, sharding, shape);
   for (const LayerGroup& group : model.layer_groups()) {
-    const double repeats = layer_repeats(model, sharding, group);
-    for (auto ops : {attention_ops(model, group.kind.window, sharding, shape),
-                     ffn_ops(model, group.kind.moe, sharding, shape)}) {
+    const double repeats = real(group.count) * layer_repeats(model, sharding);
+    for (auto ops :
+         {attention_ops(model, group.kind.window, sharding, shape),
+          ffn_ops(model, group.kind.moe, sharding, shape), all_reduce_ops(model, sharding, shape)}) {
       for (Op& op : ops) {
         op.count *= repeats;
         all.push_back(op);

@@ -74,17 +74,23 @@ double expected_active_experts(std::int64_t local, std::int64_t experts, std::in
 
 /// Requests that the ranks of a stage work on at a time: with pp stages, pp such micro-batches are in flight.
 std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape);
+/// Those of them that a rank attends.
+std::int64_t attended_batch(const Sharding& sharding, const DecodeShape& shape);
 
 // One layer's ops (count = 1 each, except those repeated for every HOP-B micro-batch), and those of the head.
+/// Up to the output projection. Of dp and the batch only ceil(B / dp) matters.
 std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const Sharding& sharding,
                               const DecodeShape& shape);
+/// Up to the down projection.
 std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& sharding, const DecodeShape& shape);
+/// The two all-reduces of a layer, after attention and after the FFN.
+std::vector<Op> all_reduce_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
 /// Embedding, final norm, LM head, choice of the token.
 std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
 
-/// How often the busiest rank executes a layer of a kind in one step: layers of that kind / pp for each of
-/// the pp micro-batches, rounded up to whole layers per stage.
-double layer_repeats(const ModelSpec& model, const Sharding& sharding, const LayerGroup& group);
+/// How often the busiest rank executes a layer of the model in one step: its share of them, layers / pp
+/// rounded up to whole layers per stage, for each of the pp micro-batches.
+double layer_repeats(const ModelSpec& model, const Sharding& sharding);
 
 /// The whole step: the ops above with their counts.
 std::vector<Op> decode_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);

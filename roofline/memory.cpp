@@ -1,7 +1,8 @@
 #include "roofline/memory.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <variant>
+#include <vector>
 
 #include "roofline/decode_ops.hpp"
 
@@ -23,7 +24,60 @@ double held_weights(const Op& op) {
   return op.bytes.weights;
 }
 
+constexpr double bf16_bytes = 2, fp32_bytes = 4;
+
+/// One request, attended by this rank.
+DecodeShape one_request(DecodeShape shape) {
+  shape.batch = 1;
+  shape.hop_b = 1;
+  return shape;
+}
+
+void add_layers(HeldBytes& held, const std::vector<Op>& ops, const DecodeShape& shape, double layers) {
+  for (const Op& op : ops) {
+    held.weights += held_weights(op) * layers;
+    held.widest = std::max(held.widest, op.bytes.activations);
+    if (const auto* attention = std::get_if<AttentionShape>(&op.shape)) {
+      const std::int64_t pages = ceil_div(attention->tokens, shape.tokens_per_block);
+      const double rounded_up =
+          real(pages * shape.tokens_per_block) / real(std::max<std::int64_t>(attention->tokens, 1));
+      held.per_request += layers * op.bytes.kv * rounded_up;
+    }
+    if (const auto* collective = std::get_if<CollectiveShape>(&op.shape)) {
+      held.buffers = std::max(held.buffers, 2 * collective->payload_bytes);
+    }
+  }
+}
+
 }  // namespace
+
+HeldBytes held_by_attention(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+  HeldBytes held;
+  for (const LayerGroup& group : model.layer_groups()) {
+    add_layers(held, attention_ops(model, group.kind.window, sharding, one_request(shape)), shape,
+               real(group.count));
+  }
+  return held;
+}
+
+HeldBytes held_by_ffn(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+  HeldBytes held;
+  for (const LayerGroup& group : model.layer_groups()) {
+    add_layers(held, ffn_ops(model, group.kind.moe, sharding, one_request(shape)), shape, real(group.count));
+  }
+  return held;
+}
+
+HeldBytes held_by_head(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+  HeldBytes held;
+  for (const Op& op : head_ops(model, sharding, one_request(shape))) {
+    held.weights += held_weights(op);
+    held.widest = std::max(held.widest, op.bytes.activations);
+  }
+  held.weights +=
+      real(ceil_div(model.vocab, sharding.stage_ranks()) * model.hidden) * bf16_bytes;  // embedding
+  return held;
+}
 
 double MemoryModel::bytes(std::int64_t batch) const {
   return weights + per_attended_request * real(ceil_div(batch, dp)) +
@@ -37,47 +91,25 @@ std::int64_t MemoryModel::max_batch(double capacity) const {
   return batch;
 }
 
+MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                         const HeldBytes& attention, const HeldBytes& ffn, const HeldBytes& head) {
+  const double stage = real(ceil_div(model.layers, sharding.pp)) / real(model.layers);
+  // Residual in fp32, a bf16 vector before and after an op, and the widest op.
+  const double activations = real(model.hidden) * (fp32_bytes + 2 * bf16_bytes) +
+                             std::max({attention.widest, ffn.widest, head.widest});
+  return {.weights = (attention.weights + ffn.weights) * stage + head.weights,
+          .per_attended_request = attention.per_request * stage + attention.buffers,
+          .per_stage_request = activations,
+          .tokens_per_request = history_tokens(shape.context, shape.tokens_per_block, sharding.kvp, 0).size(),
+          .kv_duplication = real(sharding.tpa * cached_kv_heads(model, sharding, {}).size()) /
+                            real(model.attention.kv_heads),
+          .dp = sharding.dp,
+          .pp = sharding.pp};
+}
+
 MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
-  constexpr double bf16_bytes = 2, fp32_bytes = 4;
-  DecodeShape one = shape;  // one attended request
-  one.batch = 1;
-  one.hop_b = 1;
-
-  const double stage_layers = real(ceil_div(model.layers, sharding.pp)) / real(model.layers);
-  const std::int64_t vocab = ceil_div(model.vocab, sharding.stage_ranks());
-  MemoryModel memory{.dp = sharding.dp, .pp = sharding.pp};
-  memory.weights = real(vocab * model.hidden) * bf16_bytes;  // the embedding table
-  for (const Op& op : head_ops(model, sharding, one)) memory.weights += held_weights(op);
-
-  double widest =
-      real(vocab) * fp32_bytes;  // per request, inputs and outputs of the widest op; first the logits
-  const auto add_layer = [&](const std::vector<Op>& ops, double layers) {
-    for (const Op& op : ops) {
-      memory.weights += held_weights(op) * layers;
-      const auto* collective = std::get_if<CollectiveShape>(&op.shape);
-      if (collective && collective->op == Collective::all_to_all) {
-        memory.per_attended_request = std::max(memory.per_attended_request, 2 * collective->payload_bytes);
-      }
-      widest = std::max(widest, op.bytes.activations);
-    }
-  };
-  double kv = 0;
-  for (const LayerGroup& group : model.layer_groups()) {
-    const double layers = real(group.count) * stage_layers;
-    const std::vector<Op> attention = attention_ops(model, group.kind.window, sharding, one);
-    add_layer(attention, layers);
-    add_layer(ffn_ops(model, group.kind.moe, sharding, one), layers);
-    for (const Op& op : attention) {
-      const auto* a = std::get_if<AttentionShape>(&op.shape);
-      if (!a) continue;
-      const std::int64_t pages = ceil_div(a->tokens, shape.tokens_per_block);
-      kv += layers * op.bytes.kv * real(pages * shape.tokens_per_block) /
-            real(std::max<std::int64_t>(a->tokens, 1));
-    }
-  }
-  memory.per_attended_request += kv;
-  memory.per_stage_request = real(model.hidden) * (fp32_bytes + 2 * bf16_bytes) + widest;
-  return memory;
+  return memory_model(model, sharding, shape, held_by_attention(model, sharding, shape),
+                      held_by_ffn(model, sharding, shape), held_by_head(model, sharding, shape));
 }
 
 }  // namespace helix

@@ -1,6 +1,5 @@
 #include "roofline/predict.hpp"
 
-#include "roofline/memory.hpp"
 #include "roofline/step_cost.hpp"
 
 namespace helix {
@@ -21,13 +20,10 @@ std::string_view name(Bound bound) {
 
 Prediction predict(const ModelSpec& model, Strategy, const Sharding& sharding, const DecodeShape& shape,
                    const SystemSpec& system) {
-  StepCost step = cost_of(head_ops(model, sharding, shape), system);
-  for (const LayerGroup& group : model.layer_groups()) {
-    const double repeats = layer_repeats(model, sharding, group);
-    step.add(cost_of(attention_ops(model, group.kind.window, sharding, shape), system), repeats);
-    step.add(cost_of(ffn_ops(model, group.kind.moe, sharding, shape), system), repeats);
-  }
-  return summarise(step, memory_model(model, sharding, shape), sharding, shape, system);
+  const MemoryModel memory = memory_model(model, sharding, shape);
+  return assemble(common_cost(model, sharding, shape, system), attention_cost(model, sharding, shape, system),
+                  ffn_cost(model, sharding, shape, system), layer_repeats(model, sharding), memory,
+                  memory.max_batch(system.dram.capacity_bytes), sharding, shape, system);
 }
 
 }  // namespace helix

@@ -27,6 +27,8 @@ struct Prediction {
   double comm_bytes_per_rank = 0;    // bytes sent
   double memory_bytes_per_rank = 0;  // weights held + KV + activations + communication buffers
   std::int64_t max_batch = 0;        // largest batch of the instance that fits the memory
+  std::int64_t kv_tokens_per_rank = 0;  // requests attended x tokens of each
+  double kv_duplication = 1;            // copies of the KV cache in the instance
 };
 
 /// Predicts one decode step. The configuration must be legal (see why_illegal).

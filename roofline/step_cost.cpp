@@ -45,10 +45,43 @@ StepCost cost_of(std::span<const Op> ops, const SystemSpec& system) {
   return cost;
 }
 
-Prediction summarise(const StepCost& step, const MemoryModel& memory, const Sharding& sharding,
-                     const DecodeShape& shape, const SystemSpec& system) {
+StepCost common_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                     const SystemSpec& system) {
+  StepCost sum = cost_of(head_ops(model, sharding, shape), system);
+  const double layers = static_cast<double>(model.layers) * layer_repeats(model, sharding);
+  sum.add(cost_of(all_reduce_ops(model, sharding, shape), system), layers);
+  return sum;
+}
+
+StepCost attention_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                        const SystemSpec& system) {
+  StepCost sum;
+  for (const LayerGroup& group : model.layer_groups()) {
+    sum.add(cost_of(attention_ops(model, group.kind.window, sharding, shape), system),
+            static_cast<double>(group.count));
+  }
+  return sum;
+}
+
+StepCost ffn_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                  const SystemSpec& system) {
+  StepCost sum;
+  for (const LayerGroup& group : model.layer_groups()) {
+    sum.add(cost_of(ffn_ops(model, group.kind.moe, sharding, shape), system),
+            static_cast<double>(group.count));
+  }
+  return sum;
+}
+
+Prediction assemble(const StepCost& common, const StepCost& attention, const StepCost& ffn, double repeats,
+                    const MemoryModel& memory, std::int64_t max_batch, const Sharding& sharding,
+                    const DecodeShape& shape, const SystemSpec& system) {
+  StepCost step = common;
+  step.add(attention, repeats);
+  step.add(ffn, repeats);
   const std::array terms{std::pair{step.dram_us, Bound::dram}, std::pair{step.compute_us, Bound::compute},
                          std::pair{step.latency_us, Bound::latency}, std::pair{step.comm_us, Bound::comm}};
+  const std::int64_t attended = (shape.batch + sharding.dp - 1) / sharding.dp;  // of all micro-batches
   const double ttl_us = step.phases.total();
   const double tokens_per_s = static_cast<double>(shape.batch) / ttl_us * 1e6;
   return {.roofline_ttl_us = (step.weight_bytes + step.kv_bytes) / system.roofline_bytes_per_s() * 1e6,
@@ -62,7 +95,9 @@ Prediction summarise(const StepCost& step, const MemoryModel& memory, const Shar
           .weight_bytes_per_rank = step.weight_bytes,
           .comm_bytes_per_rank = step.wire_bytes,
           .memory_bytes_per_rank = memory.bytes(shape.batch),
-          .max_batch = memory.max_batch(system.dram.capacity_bytes)};
+          .max_batch = max_batch,
+          .kv_tokens_per_rank = memory.tokens_per_request * attended,
+          .kv_duplication = memory.kv_duplication};
 }
 
 }  // namespace helix

@@ -22,7 +22,21 @@ struct StepCost {
 /// Attention's all-to-all counts only as far as nothing hides it (HOP-B).
 StepCost cost_of(std::span<const Op> ops, const SystemSpec& system);
 
-Prediction summarise(const StepCost& step, const MemoryModel& memory, const Sharding& sharding,
-                     const DecodeShape& shape, const SystemSpec& system);
+// The three parts of a decode step. Each reads only some of the widths, so that a sweep can price it once for
+// all configurations that share those.
+/// Embedding, head and the all-reduces of all layers.
+StepCost common_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                     const SystemSpec& system);
+/// Attention of every layer once.
+StepCost attention_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                        const SystemSpec& system);
+/// The FFN of every layer once.
+StepCost ffn_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                  const SystemSpec& system);
+
+/// `repeats`: see layer_repeats.
+Prediction assemble(const StepCost& common, const StepCost& attention, const StepCost& ffn, double repeats,
+                    const MemoryModel& memory, std::int64_t max_batch, const Sharding& sharding,
+                    const DecodeShape& shape, const SystemSpec& system);
 
 }  // namespace helix

@@ -109,6 +109,23 @@ constexpr Column predicted_phase_column(std::string_view name) {
           }};
 }
 
+std::string share(double time_us, const Prediction& p) {
+  return std::isfinite(time_us / p.model_ttl_us) ? fmt::format("{:.4f}", time_us / p.model_ttl_us) : "";
+}
+
+/// Part of the predicted step in phases that have no column of their own.
+template <Phase phase>
+constexpr Column predicted_share_column(std::string_view name) {
+  return {name,
+          [](const ResultRow& row) {
+            return row.prediction ? share(row.prediction->phases[phase], *row.prediction) : "";
+          },
+          [](ResultRow& row, const std::string& text) {
+            Prediction& p = engaged(row.prediction);
+            p.phases[phase] = parse_number<double>(text) * p.model_ttl_us;
+          }};
+}
+
 /// Follows from other columns: written, not read.
 constexpr Column derived_column(std::string_view name, std::string (*write)(const ResultRow&)) {
   return {name, write, [](ResultRow&, const std::string&) {}};
@@ -120,6 +137,10 @@ Enum parse_name(const std::array<Enum, n>& all, const std::string& text) {
     if (text == name(value)) return value;
   }
   throw UsageError(fmt::format("unknown word '{}'", text));
+}
+
+double predicted_comm_us(const Prediction& p) {
+  return p.phases[Phase::a2a] + p.phases[Phase::attn_allreduce] + p.phases[Phase::ffn_comm];
 }
 
 constexpr auto columns = std::to_array<Column>({
@@ -214,9 +235,7 @@ constexpr auto columns = std::to_array<Column>({
     predicted_phase_column<Phase::ffn>("model_ffn_us"),
     {"model_comm_us",
      [](const ResultRow& row) -> std::string {
-       if (!row.prediction) return "";
-       const PhaseTimes& t = row.prediction->phases;
-       return number(t[Phase::a2a] + t[Phase::attn_allreduce] + t[Phase::ffn_comm]);
+       return row.prediction ? number(predicted_comm_us(*row.prediction)) : "";
      },
      [](ResultRow& row, const std::string& text) {
        // The file has only the sum of what is not the all-to-all.
@@ -245,6 +264,30 @@ constexpr auto columns = std::to_array<Column>({
        engaged(row.measurement).stop =
            parse_name(std::array{StopReason::converged, StopReason::plateau, StopReason::max_time}, text);
      }},
+    // Shares of model_ttl_us, which add up to 1; comm is model_comm_us.
+    derived_column("model_attn_share",
+                   [](const ResultRow& row) {
+                     return row.prediction ? share(row.prediction->phases[Phase::attn], *row.prediction) : "";
+                   }),
+    predicted_share_column<Phase::merge>("model_merge_share"),
+    predicted_share_column<Phase::attn_proj>("model_attn_proj_share"),
+    derived_column("model_ffn_share",
+                   [](const ResultRow& row) {
+                     return row.prediction ? share(row.prediction->phases[Phase::ffn], *row.prediction) : "";
+                   }),
+    derived_column("model_comm_share",
+                   [](const ResultRow& row) {
+                     return row.prediction ? share(predicted_comm_us(*row.prediction), *row.prediction) : "";
+                   }),
+    predicted_share_column<Phase::head>("model_head_share"),
+    {"kv_tokens_per_rank",
+     [](const ResultRow& row) {
+       return row.prediction ? fmt::format("{}", row.prediction->kv_tokens_per_rank) : "";
+     },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.prediction).kv_tokens_per_rank = parse_number<std::int64_t>(text);
+     }},
+    predicted_column<&Prediction::kv_duplication>("kv_duplication"),
 });
 
 }  // namespace

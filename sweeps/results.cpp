@@ -85,6 +85,12 @@ void write_atomically(const fs::path& path, const std::string& text) {
   fs::rename(partial, path);
 }
 
+fs::path new_run_directory(const fs::path& requested) {
+  const fs::path path = requested.empty() ? new_default_directory() : requested;
+  create_or_enter(path, false);
+  return path;
+}
+
 DirectoryLock::DirectoryLock(const fs::path& directory)
     : descriptor_(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
   // File systems without locks are no reason not to run.

@@ -27,6 +27,10 @@ class DirectoryLock {
   int descriptor_;
 };
 
+/// The directory of a new run: `requested`, or results/<UTC time>-<host>-<pid>. Throws UsageError: not empty, not
+/// writable.
+std::filesystem::path new_run_directory(const std::filesystem::path& requested);
+
 class RunDirectory {
  public:
   /// Creates the directory; an empty path means a new results/<UTC time>-<host>-<pid>. A directory that holds

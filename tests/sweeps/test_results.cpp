@@ -63,6 +63,7 @@ ResultRow measured_row(std::int64_t batch, double ttl_us) {
   p.comm_bytes_per_rank = 4096;
   p.memory_bytes_per_rank = 12345678901;
   p.max_batch = 17;
+  p.kv_tokens_per_rank = 524288;
   return row;
 }
 
@@ -85,17 +86,21 @@ const std::string golden_header =
     "model_error,bound,attn_us,a2a_us,merge_us,attn_proj_us,attn_allreduce_us,ffn_us,ffn_comm_us,head_us,"
     "exposed_comm_us,model_attn_us,model_a2a_us,model_ffn_us,model_comm_us,kv_bytes_per_rank,weight_bytes_"
     "per_rank,"
-    "comm_bytes_per_rank,memory_bytes_per_rank,max_batch,verify_rel_error,pareto,stop_reason\n";
+    "comm_bytes_per_rank,memory_bytes_per_rank,max_batch,verify_rel_error,pareto,stop_reason,"
+    "model_attn_share,model_merge_share,model_attn_proj_share,model_ffn_share,model_comm_share,model_head_"
+    "share,"
+    "kv_tokens_per_rank,kv_duplication\n";
 const std::string golden_measured =
     "m/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/bf16-bf16/"
     "blk32,ok,,helix,m,here,cpu,avx2,2,2,1,2,1,1,1,65536,4,1,32,bf16,"
     "bf16,16,16,2,1000,1002,1003,999,0.004,1000,2000,500,1100,0.5,0.1,latency,10,20,30,40,50,60,70,80,33,1,2,"
     "6,14,"
-    "10000000000,2000000000,4096,12345678901,17,0.00125,1,plateau\n";
+    "10000000000,2000000000,4096,12345678901,17,0.00125,1,plateau,"
+    "0.0009,0.0027,0.0036,0.0055,0.0127,0.0073,524288,1\n";
 const std::string golden_skipped =
     "m/tp/kvp1.tpa1.tpf1.ep1/s1024/b1/bf16-bf16/blk32,skipped,\"does not fit memory: needs 10, has "
     "4\",tp,m,,,,1,1,1,1,"
-    "1,1,1,1024,1,1,32,bf16,bf16,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,\n";
+    "1,1,1,1024,1,1,32,bf16,bf16,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,\n";
 
 }  // namespace
 

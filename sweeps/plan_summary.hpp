@@ -1,0 +1,71 @@
+// What a sweep of predictions comes to, in bounded memory: frontiers, the answers to a TTL budget, and which
+// strategy wins where.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <queue>
+#include <string>
+#include <tuple>
+#include <unordered_set>
+#include <vector>
+
+#include "roofline/pareto.hpp"
+#include "sweeps/enumerate.hpp"
+#include "sweeps/result_row.hpp"
+
+namespace helix {
+
+inline constexpr std::size_t strategy_count = 5;
+
+class PlanSummary {
+ public:
+  /// `top`: rows kept per strategy beside the frontier, 0: all.
+  PlanSummary(std::optional<double> ttl_budget_ms, std::size_t top) : budget_ms_(ttl_budget_ms), top_(top) {}
+
+  /// A configuration that fits; `ordinal` numbers them in the order of the sweep.
+  void add(std::size_t ordinal, const SweepPoint& point, const Prediction& prediction);
+  /// Call once after the last point.
+  void close();
+
+  bool on_frontier(std::size_t ordinal) const { return frontier_.contains(ordinal); }
+  bool is_kept(std::size_t ordinal) const {
+    return top_ == 0 || kept_.contains(ordinal) || on_frontier(ordinal);
+  }
+  /// Of each strategy the configuration with the most tokens/s/GPU within the budget, for each model, context
+  /// and precision.
+  std::vector<std::size_t> budget_answers() const;
+  std::size_t frontier_size() const { return frontier_.size(); }
+
+  /// CSV: for each model, context, batch, number of ranks and precision the fastest strategy, the next one
+  /// and the gain. At equal batch and ranks the fastest serves the most tokens/s/GPU, too.
+  std::string crossover_csv() const;
+
+ private:
+  using Scene = std::tuple<const ModelSpec*, std::int64_t, DType, DType>;  // context, weights, KV
+  struct Best {
+    double figure = 0;  // 0: none yet
+    std::size_t ordinal = 0;
+  };
+  struct Fastest {
+    double ttl_us = 0;  // 0: none yet
+    Sharding sharding;
+    int hop_b = 1;
+  };
+  using Field = std::tuple<Scene, std::int64_t, int>;  // batch, ranks
+  using Smallest = std::priority_queue<std::pair<double, std::size_t>,
+                                       std::vector<std::pair<double, std::size_t>>, std::greater<>>;
+
+  std::optional<double> budget_ms_;
+  std::size_t top_;
+  std::map<Scene, ParetoFrontier> frontiers_;
+  std::map<Scene, std::array<Best, strategy_count>> within_budget_;
+  std::map<Field, std::array<Fastest, strategy_count>> fields_;
+  std::array<Smallest, strategy_count> best_rows_;
+  std::unordered_set<std::size_t> frontier_, kept_;
+};
+
+}  // namespace helix
