@@ -15,6 +15,7 @@ namespace {
 SweepSpace space_of(std::initializer_list<std::pair<std::string, std::string>> flags) {
   SweepSpace space;
   space.models = {"llama-3.2-1b"};  // 32 query heads, 8 KV heads, dense
+  space.ranks = {.kind = Choice::Kind::every, .values = {}};
   for (const auto& [flag, text] : flags) {
     const auto settings = space_settings();
     const auto found = std::ranges::find(settings, flag, &SpaceSetting::name);
@@ -32,6 +33,14 @@ std::vector<SweepPoint> points_of(const SweepSpace& space, std::int64_t world = 
   SweepDefaults of_world = defaults;
   of_world.max_ranks = world;
   return enumerate({space}, kept.back(), of_world, world);
+}
+
+TEST_CASE("without any width a block means the whole launch, or as many of its ranks as admit a grid") {
+  SweepSpace space = space_of({});
+  space.ranks = {};
+  for (const SweepPoint& p : points_of(space, 4)) CHECK(p.config.sharding.ranks() == 4);
+  for (const SweepPoint& p : points_of(space, 3))
+    CHECK(p.config.sharding.ranks() == 2);  // 32 heads on 3 ranks: none
 }
 
 std::string usage_error(const SweepSpace& space, std::int64_t world = 4) {
