@@ -31,6 +31,7 @@ double Prober::slowest(double us) const {
   HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &us, 1, MPI_DOUBLE, MPI_MAX, group_));
   return us;
 }
+
 KernelRate fit(KernelFamily family, DType dtype, double fixed_us, const std::vector<Probe>& probes) {
   KernelRate best{.family = family, .dtype = dtype, .fixed_us = fixed_us};
   for (const Probe& p : probes) {
