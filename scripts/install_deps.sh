@@ -7,8 +7,9 @@ packages=(
   g++ cmake ninja-build git                 # build
   libopenmpi-dev openmpi-bin                # ranks
   libcli11-dev libfmt-dev libyaml-cpp-dev nlohmann-json3-dev
-  libdnnl-dev libhwy-dev                    # matrix products, SIMD
-  libbenchmark-dev catch2 clang-format-14   # micro-benchmarks, tests
+  libhwy-dev                                # SIMD
+  libbenchmark-dev libdnnl-dev              # micro-benchmarks and what they compare with
+  catch2 clang-format-14                    # tests
   python3 python3-matplotlib                # plots, tests of the command line
 )
 

@@ -300,14 +300,15 @@ namespace {
 
 /// Where a block names no width at all, it means the launch as it is: of its points only those of the most
 /// ranks.
-void keep_largest(const SweepSpace& space, std::vector<SweepPoint>& points) {
+void keep_largest(const SweepSpace& space, std::int64_t world_ranks, std::vector<SweepPoint>& points) {
   const auto unset = [](const Choice& choice) { return choice.kind == Choice::Kind::unset; };
   for (const Choice* choice : {&space.ranks, &space.kvp, &space.tpa, &space.pp, &space.dp}) {
     if (!unset(*choice)) return;
   }
   int most = 0;
   for (const SweepPoint& point : points) {
-    if (point.skip_reason.empty()) most = std::max(most, point.config.sharding.ranks());
+    const int ranks = point.config.sharding.ranks();
+    if (point.skip_reason.empty() && ranks <= world_ranks) most = std::max(most, ranks);
   }
   std::erase_if(points, [&](const SweepPoint& point) { return point.config.sharding.ranks() < most; });
 }
@@ -322,7 +323,7 @@ std::vector<SweepPoint> enumerate(const std::vector<SweepSpace>& blocks, const M
   for (const SweepSpace& block : blocks) {
     std::vector<SweepPoint> of_block;
     for_each_point(block, models, defaults, [&](const SweepPoint& found) { of_block.push_back(found); });
-    keep_largest(block, of_block);
+    keep_largest(block, world_ranks, of_block);
     for (SweepPoint& point : of_block) {
       if (!seen.insert(configuration_id(point.config)).second) continue;
       const std::int64_t ranks = point.config.sharding.ranks();

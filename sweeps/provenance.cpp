@@ -1,6 +1,5 @@
 #include "sweeps/provenance.hpp"
 
-#include <dnnl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <mpi.h>
@@ -26,8 +25,7 @@ constexpr std::array environment_allow_list = {"OMP_NUM_THREADS",
                                                "OMP_PROC_BIND",
                                                "OMP_PLACES",
                                                "OMP_WAIT_POLICY",
-                                               "DNNL_MAX_CPU_ISA",
-                                               "ONEDNN_MAX_CPU_ISA",
+                                               "HELIX_ISA",
                                                "OMPI_COMM_WORLD_SIZE",
                                                "OMPI_COMM_WORLD_LOCAL_SIZE",
                                                "OMPI_MCA_btl",
@@ -90,11 +88,9 @@ std::string mpi_library() {
 }
 
 ordered_json library_provenance() {
-  const dnnl_version_t* dnnl = dnnl_version();
   return {{"compiler", HELIX_COMPILER},
           {"build_type", HELIX_BUILD_TYPE},
           {"mpi", mpi_library()},
-          {"onednn", fmt::format("{}.{}.{}", dnnl->major, dnnl->minor, dnnl->patch)},
           {"highway", HELIX_HIGHWAY},
           {"fmt", fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)}};
 }

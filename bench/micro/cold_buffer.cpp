@@ -21,7 +21,11 @@ std::span<std::byte> cold_buffer() {
   return buffer;
 }
 
-double bandwidth_now(int threads) { return cpu::read_bandwidth_bytes_per_s(cold_buffer(), threads, 0.5); }
-double peak_now(DType dtype, int threads) { return cpu::matrix_peak_flops_per_s(dtype, threads, 0.1); }
+double bandwidth_now(int threads) {
+  return cpu::read_bandwidth_bytes_per_s(cold_buffer(), threads, 0.5);
+}
+double peak_now(DType dtype, int threads) {
+  return cpu::matrix_peak_flops_per_s(dtype, threads, 0.1);
+}
 
 }  // namespace helix

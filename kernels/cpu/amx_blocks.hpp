@@ -60,7 +60,7 @@ inline void store_sums(const Tiles& c) {
       [&](auto i) { store<i()>(const_cast<std::byte*>(c.at(i / kColumns, i % kColumns)), c.row); });
 }
 
-/// C += A B over `steps` tiles of the summed dimension; each_step() before each.
+/// C += A B over `steps` tiles of the summed dimension; each_step() before each tile product.
 template <Shape kShape, int kRows, int kColumns, typename EachStep>
 inline void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const EachStep& each_step) {
   static_assert(kShape == Shape::square
@@ -80,13 +80,13 @@ inline void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const E
     b_at[j()] += along;
   };
   for (std::int64_t k = 0; k < steps; ++k) {
-    each_step();
     // The operand that does not take turns first.
     if constexpr (kShape == Shape::wide) load_a(std::integral_constant<int, 0>());
     if constexpr (kShape != Shape::wide) unrolled<kColumns>(load_b);
     unrolled<kRows>([&](auto i) {
       if constexpr (kShape != Shape::wide) load_a(i);
       unrolled<kColumns>([&](auto j) {
+        each_step();
         if constexpr (kShape == Shape::wide) load_b(j);
         multiply_add<i() * kColumns + j(), 4 + i() % a_tiles, 4 + a_tiles + j() % b_tiles>();
       });

@@ -140,7 +140,8 @@ void scores_of_chunk(const UnitShape& shape, const Chunk& chunk, const AmxWorksp
 }
 
 /// Scores of head h -> bf16 probabilities relative to the new maximum; returns the factor for earlier sums.
-float softmax_row(const AmxWorkspace& ws, std::int64_t h, std::int64_t columns, float scale_log2) {
+float softmax_row(const AmxWorkspace& ws, std::int64_t h, std::int64_t columns, float scale_log2,
+                  Prefetcher& next) {
   const float* const scores = ws.scores + h * ws.score_stride;
   std::uint16_t* const p = ws.p + h * ws.p_stride;
   __m512 top = _mm512_set1_ps(ws.max[h]);
@@ -149,6 +150,7 @@ float softmax_row(const AmxWorkspace& ws, std::int64_t h, std::int64_t columns, 
   const float reference = new_max == -infinity ? 0.0f : new_max;
   __m512 total = _mm512_setzero_ps(), rounded_total = _mm512_setzero_ps();
   for (std::int64_t t = 0; t < columns; t += 16) {
+    if (t % 64 == 0) next.step();
     const __m512 x = _mm512_sub_ps(_mm512_loadu_ps(scores + t), _mm512_set1_ps(reference));
     const __m512 exact = exp2_avx512(_mm512_mul_ps(x, _mm512_set1_ps(scale_log2)));
     const __m256bh rounded = _mm512_cvtneps_pbh(exact);
@@ -255,19 +257,14 @@ class AmxChunkKernel final : public ChunkKernel {
     const AmxWorkspace ws = arrays(shape, workspace);
     const std::int64_t v_dim = shape.layout.v_dim;
     const Widen widen;
-    const std::int64_t block_rows = (ws.head_tiles + 1) / 2, block_columns = ws.head_tiles == 1 ? 4 : 2;
-    const auto blocks = [&](std::int64_t columns) {
-      return (columns / 16 + block_columns - 1) / block_columns * block_rows;
-    };
-    std::int64_t steps = 0;
-    for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s)
-      steps +=
-          blocks(s->slots) * shape.layout.head_dim / 32 + blocks(v_dim) * s->slots / shape.layout.granule;
-    next.plan(steps);
+    const std::int64_t tile_products =
+        ws.head_tiles * chunk.columns / 16 * (shape.layout.head_dim / 32 + v_dim / shape.layout.granule);
+    const std::int64_t softmax_steps = shape.heads * ((chunk.columns + 63) / 64);
+    next.plan(tile_products + softmax_steps);
     configure(ws, 32);
     scores_of_chunk(shape, chunk, ws, widen, next);
     for (std::int64_t h = 0; h < shape.heads; ++h) {
-      const float factor = softmax_row(ws, h, chunk.columns, shape.scale_log2);
+      const float factor = softmax_row(ws, h, chunk.columns, shape.scale_log2, next);
       if (factor == 1.0f) continue;
       for (std::int64_t d = 0; d < v_dim; ++d) ws.o[h * v_dim + d] *= factor;
     }

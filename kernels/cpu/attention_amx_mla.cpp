@@ -212,8 +212,9 @@ void transpose(const __m512i (&x)[16], std::byte* to) {
 /// Scores of a tile of heads -> tiles of bf16 probabilities. They are relative to a reference that follows
 /// the maximum only when that has grown by more than 2^8: P and the sums are floating point and lose nothing,
 /// and O is rarely rescaled.
+template <typename EachStep>
 void softmax_tile(const UnitShape& shape, const MlaWorkspace& ws, std::int64_t head_tile,
-                  std::int64_t columns) {
+                  std::int64_t columns, const EachStep& each_step) {
   const float* const scores = ws.scores_of(head_tile, 0);
   const __m512 scale = _mm512_set1_ps(shape.scale_log2), lowest = _mm512_set1_ps(-infinity);
   __m512 top = lowest;
@@ -249,6 +250,7 @@ void softmax_tile(const UnitShape& shape, const MlaWorkspace& ws, std::int64_t h
   for (std::int64_t block = 0; block < columns; block += block_tokens) {
     __m512i pairs[16];
     for (int i = 0; i < 16; ++i) {
+      each_step();
       const __m512 even = probability(block + 2 * i), odd = probability(block + 2 * i + 1);
       sum = _mm512_add_ps(sum, _mm512_add_ps(even, odd));
       pairs[i] = pair_rows(even, odd);
@@ -348,7 +350,8 @@ class AmxMlaChunkKernel final : public ChunkKernel {
     const MlaWorkspace ws = arrays(shape, workspace);
     const Widen widen;
     const std::int64_t columns = (chunk.columns + block_tokens - 1) / block_tokens * block_tokens;
-    next.plan(columns / block_tokens * ((ws.head_tiles + 1) / 2) * (ws.k_steps + ws.v_tiles / 2));
+    // Tile products: of S for 16 columns, of P V for 32; and a step for two rows of softmax.
+    next.plan(columns / 32 * ws.head_tiles * (2 * ws.k_steps + ws.v_tiles + 16));
     const auto each_step = [&] { next.step(); };
 
     amx::configure_blocks(amx::Shape::square, 16, 32);
@@ -368,7 +371,7 @@ class AmxMlaChunkKernel final : public ChunkKernel {
       clear_scores(s->column + s->valid, s->column + s->slots);
     clear_scores(chunk.columns, columns);
 
-    for (std::int64_t h = 0; h < ws.head_tiles; ++h) softmax_tile(shape, ws, h, columns);
+    for (std::int64_t h = 0; h < ws.head_tiles; ++h) softmax_tile(shape, ws, h, columns, each_step);
     using amx::Shape;
     const Halves halves(shape.layout, chunk);
     const bool wide = ws.head_tiles == 1 && ws.v_group == 4;

@@ -92,8 +92,9 @@ class ChunkWalker {
   std::int64_t pages_left_;
 };
 
-/// Reads the next chunk ahead into L2, evenly over the steps of computing a chunk, one line of each segment
-/// in turn: a core reaches its full bandwidth with several streams.
+/// Reads the next chunk ahead into L2, evenly over the steps of computing a chunk, two lines of each segment
+/// in turn: a core reaches its full bandwidth with several streams, and only if requests come in small
+/// batches, or loads that would hit queue behind them.
 class Prefetcher {
  public:
   Prefetcher() = default;
@@ -109,19 +110,28 @@ class Prefetcher {
   }
 
   /// Says how many times `step` will be called.
-  void plan(std::int64_t steps) { bytes_a_step_ = bytes_ / std::max<std::int64_t>(steps, 1) + 1; }
+  void plan(std::int64_t steps) { bytes_a_step_ = streams_ * bytes_ / std::max<std::int64_t>(steps, 1) + 1; }
 
   void step() {
     due_ += bytes_a_step_;
-    for (; at_ < due_ && at_ < bytes_; at_ += 64)
-      for (int s = 0; s < streams_; ++s) __builtin_prefetch(stream_[s] + at_, 0, 2);
+    while (due_ >= burst && at_ < bytes_) {
+      const std::byte* const lines = stream_[turn_] + at_;
+      __builtin_prefetch(lines, 0, 2);
+      __builtin_prefetch(lines + 64, 0, 2);
+      due_ -= burst;
+      if (++turn_ == streams_) {
+        turn_ = 0;
+        at_ += burst;
+      }
+    }
   }
 
  private:
+  static constexpr std::int64_t burst = 128;
   const std::byte* stream_[chunk_tokens / 16];
-  int streams_ = 0;
-  std::int64_t bytes_ = 0, bytes_a_step_ = 0;  // of each stream
-  std::int64_t due_ = 0, at_ = 0;
+  int streams_ = 0, turn_ = 0;
+  std::int64_t bytes_ = 0, at_ = 0;  // of each stream
+  std::int64_t bytes_a_step_ = 0, due_ = 0;
 };
 
 }  // namespace helix::cpu
