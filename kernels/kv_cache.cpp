@@ -1,5 +1,6 @@
 #include "kernels/kv_cache.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <stdexcept>
 
@@ -67,7 +68,6 @@ KvView KvCache::layer(std::int64_t layer) const {
 }
 
 void KvCache::fill_history(std::uint64_t seed, std::int64_t first_kv_head, std::int64_t global_kv_heads) {
-  rewind();
   // Pages are numbered page-major (page * batch + request), so everything from the last history page on is
   // one run.
   const std::int64_t full_pages = history_.tokens / shape_.tokens_per_page;
@@ -83,6 +83,22 @@ void KvCache::fill_history(std::uint64_t seed, std::int64_t first_kv_head, std::
                                     .global_kv_heads = global_kv_heads,
                                     .first_position = history_.first_position,
                                     .tokens = history_.tokens});
+    poison_last_page(view);
+  }
+  rewind();
+}
+
+// Pages are filled whole: behind the history's end the last one holds what the next rank's first tokens look like.
+void KvCache::poison_last_page(const KvView& view) {
+  const std::int64_t page = shape_.tokens_per_page;
+  const std::int64_t row = shape_.kv_heads * std::max(shape_.head_dim, shape_.v_dim);
+  const auto nan = backend_.allocate(static_cast<std::size_t>(row) * sizeof(BF16));
+  backend_.set_bytes(nan->data(), 0xff, nan->bytes());
+  const auto* values = reinterpret_cast<const BF16*>(nan->data());
+  for (std::int64_t t = history_.tokens; t % page != 0; ++t) {
+    const std::vector<std::int64_t> slots(static_cast<std::size_t>(batch_), t);
+    backend_.copy_to_device(slots_, slots.data(), slots.size() * sizeof(std::int64_t));
+    backend_.kv_append(view, batch_, slots_, values, 0, values, 0);
   }
 }
 

@@ -37,6 +37,8 @@ class KvCache {
   const LocalHistory& history() const { return history_; }
 
  private:
+  void poison_last_page(const KvView& view);
+
   Backend& backend_;
   KvShape shape_;
   std::int64_t layers_, batch_, pages_per_request_;

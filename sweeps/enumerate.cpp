@@ -277,6 +277,7 @@ void for_each_point(const SweepSpace& space, const ModelTable& models, const Swe
     refuse_unmet_lists(space, grids);
     DecodeShape& shape = point.config.shape;
     shape.tokens_per_block = static_cast<int>(space.tokens_per_block);
+    shape.expert_skew = space.expert_skew;
     for (const std::int64_t context : contexts) {
       shape.context = context;
       for (const std::int64_t batch : batches) {
@@ -300,14 +301,15 @@ namespace {
 
 /// Where a block names no width at all, it means the launch as it is: of its points only those of the most
 /// ranks.
-void keep_largest(const SweepSpace& space, std::vector<SweepPoint>& points) {
+void keep_largest(const SweepSpace& space, std::int64_t world_ranks, std::vector<SweepPoint>& points) {
   const auto unset = [](const Choice& choice) { return choice.kind == Choice::Kind::unset; };
   for (const Choice* choice : {&space.ranks, &space.kvp, &space.tpa, &space.pp, &space.dp}) {
     if (!unset(*choice)) return;
   }
   int most = 0;
   for (const SweepPoint& point : points) {
-    if (point.skip_reason.empty()) most = std::max(most, point.config.sharding.ranks());
+    const int ranks = point.config.sharding.ranks();
+    if (point.skip_reason.empty() && ranks <= world_ranks) most = std::max(most, ranks);
   }
   std::erase_if(points, [&](const SweepPoint& point) { return point.config.sharding.ranks() < most; });
 }
@@ -322,7 +324,7 @@ std::vector<SweepPoint> enumerate(const std::vector<SweepSpace>& blocks, const M
   for (const SweepSpace& block : blocks) {
     std::vector<SweepPoint> of_block;
     for_each_point(block, models, defaults, [&](const SweepPoint& found) { of_block.push_back(found); });
-    keep_largest(block, of_block);
+    keep_largest(block, world_ranks, of_block);
     for (SweepPoint& point : of_block) {
       if (!seen.insert(configuration_id(point.config)).second) continue;
       const std::int64_t ranks = point.config.sharding.ranks();
@@ -357,6 +359,7 @@ std::string configuration_id(const Configuration& config) {
   id += fmt::format("/s{}/b{}/{}-{}/blk{}", shape.context, shape.batch, name(shape.weight_dtype),
                     name(shape.kv_dtype), shape.tokens_per_block);
   if (shape.hop_b > 1) id += fmt::format("/hop{}", shape.hop_b);
+  if (shape.expert_skew > 0) id += fmt::format("/skew{}", shape.expert_skew);
   if (config.layers > 0) id += fmt::format("/l{}", config.layers);
   return id;
 }

@@ -1,23 +1,12 @@
 // Every sharding of every kind of model against the single-rank fp64 reference, over steps in which the owner
 // of the new token changes.
-#include <fmt/format.h>
-#include <mpi.h>
-
 #include <catch2/catch.hpp>
 
-#include "kernels/decode_engine.hpp"
-#include "kernels/mpi_communicator.hpp"
-#include "sweeps/verify.hpp"
+#include "mpi/rank.hpp"
 #include "test_models.hpp"
 
 namespace helix {
 namespace {
-
-int world_size() {
-  int size = 1;
-  MPI_Comm_size(MPI_COMM_WORLD, &size);
-  return size;
-}
 
 struct Grid {
   Strategy strategy;
@@ -40,29 +29,6 @@ std::vector<Grid> grids(const ModelSpec& model, const DecodeShape& shape) {
   return legal;
 }
 
-class Rank {
- public:
-  Rank() : backend_(make_cpu_backend(1)), weights_(*backend_) {}
-
-  Verification verify_grid(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
-                           const VerifyOptions& options, std::uint64_t seed = 5) {
-    const Groups groups = make_mpi_groups(MPI_COMM_WORLD, sharding);
-    weights_.load(model, seed, sharding, groups.instance->rank(), options.depth);
-    DecodeEngine engine(model, sharding, shape, options.depth, seed, *backend_, groups, weights_, memory_);
-    return verify(engine, model, shape, seed, options, MPI_COMM_WORLD);
-  }
-
- private:
-  std::unique_ptr<Backend> backend_;
-  EngineMemory memory_;
-  WeightStore weights_;
-};
-
-std::string describe(const ModelSpec& model, const Sharding& s, const DecodeShape& shape) {
-  return fmt::format("{} kvp={} tpa={} tpf={} ep={} S={} B={} block={} kv={}", model.name, s.kvp, s.tpa,
-                     s.tpf, s.ep, shape.context, shape.batch, shape.tokens_per_block, name(shape.kv_dtype));
-}
-
 }  // namespace
 
 TEST_CASE("every grid decodes as the reference does, across a change of owner") {
@@ -72,7 +38,7 @@ TEST_CASE("every grid decodes as the reference does, across a change of owner") 
     // Contexts: fewer blocks than ranks (empty shards), one token, whole blocks, a short last block, and
     // blocks that the ranks do not divide.
     for (const auto& [context, batch, block] : {std::tuple{1, 1, 4}, std::tuple{4, 3, 4}, std::tuple{9, 1, 4},
-                                               std::tuple{100, 3, 7}, std::tuple{257, 2, 16}}) {
+                                                std::tuple{100, 3, 7}, std::tuple{257, 2, 16}}) {
       for (DType kv : {DType::bf16, DType::fp8}) {
         const DecodeShape shape{
             .context = context, .batch = batch, .tokens_per_block = block, .kv_dtype = kv};

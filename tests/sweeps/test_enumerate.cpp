@@ -35,14 +35,6 @@ std::vector<SweepPoint> points_of(const SweepSpace& space, std::int64_t world = 
   return enumerate({space}, kept.back(), of_world, world);
 }
 
-TEST_CASE("without any width a block means the whole launch, or as many of its ranks as admit a grid") {
-  SweepSpace space = space_of({});
-  space.ranks = {};
-  for (const SweepPoint& p : points_of(space, 4)) CHECK(p.config.sharding.ranks() == 4);
-  for (const SweepPoint& p : points_of(space, 3))
-    CHECK(p.config.sharding.ranks() == 2);  // 32 heads on 3 ranks: none
-}
-
 std::string usage_error(const SweepSpace& space, std::int64_t world = 4) {
   try {
     points_of(space, world);
@@ -68,6 +60,15 @@ std::multiset<std::string> grids(const std::vector<SweepPoint>& points, bool run
 using Grids = std::multiset<std::string>;
 
 }  // namespace
+
+TEST_CASE("without any width a block means the whole launch, or as many of its ranks as admit a grid") {
+  SweepSpace space = space_of({});
+  space.ranks = {};
+  for (const SweepPoint& p : points_of(space, 4)) CHECK(p.config.sharding.ranks() == 4);
+  CHECK(grids(points_of(space, 1)) == Grids{"tp 1.1>1.1"});
+  for (const SweepPoint& p : points_of(space, 3))
+    CHECK(p.config.sharding.ranks() == 2);  // 32 heads on 3 ranks: none
+}
 
 TEST_CASE("without lists a sweep holds every legal grid of the world, and none twice") {
   const auto points = points_of(space_of({}));

@@ -1,0 +1,46 @@
+// One rank of a test's world: decodes what a test asks for and holds it against the fp64 reference.
+#pragma once
+
+#include <fmt/format.h>
+#include <mpi.h>
+
+#include <memory>
+#include <string>
+
+#include "kernels/decode_engine.hpp"
+#include "kernels/mpi_communicator.hpp"
+#include "sweeps/verify.hpp"
+
+namespace helix {
+
+inline int world_size() {
+  int size = 1;
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  return size;
+}
+
+/// Keeps its memory from one verification to the next, as a sweep does.
+class Rank {
+ public:
+  Rank() : backend_(make_cpu_backend(1)), weights_(*backend_) {}
+
+  Verification verify_grid(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                           const VerifyOptions& options, std::uint64_t seed = 5) {
+    const Groups groups = make_mpi_groups(MPI_COMM_WORLD, sharding);
+    weights_.load(model, seed, sharding, groups.instance->rank(), options.depth);
+    DecodeEngine engine(model, sharding, shape, options.depth, seed, *backend_, groups, weights_, memory_);
+    return verify(engine, model, shape, seed, options, MPI_COMM_WORLD);
+  }
+
+ private:
+  std::unique_ptr<Backend> backend_;
+  EngineMemory memory_;
+  WeightStore weights_;
+};
+
+inline std::string describe(const ModelSpec& model, const Sharding& s, const DecodeShape& shape) {
+  return fmt::format("{} kvp={} tpa={} tpf={} ep={} S={} B={} block={} kv={}", model.name, s.kvp, s.tpa,
+                     s.tpf, s.ep, shape.context, shape.batch, shape.tokens_per_block, name(shape.kv_dtype));
+}
+
+}  // namespace helix
