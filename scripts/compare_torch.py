@@ -168,6 +168,7 @@ def cpu_name():
 
 
 def compare(given):
+    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], stdout=subprocess.PIPE, text=True)
     torch = Torch(given.threads)
     rows = []
     for group in groups(torch, given.threads):
@@ -182,7 +183,6 @@ def compare(given):
     if not rows:
         sys.exit(f"compare_torch.py: no row's name contains '{given.filter}'")
 
-    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], stdout=subprocess.PIPE, text=True)
     kernels = ", ".join(sorted({result["label"] for row in rows for result in row.helix}))
     print(f"{cpu_name()}, {given.threads} threads, {datetime.date.today()}; helix-bench {commit.stdout.strip()} "
           f"({kernels}), PyTorch {torch.torch.__version__}; median of {given.rounds} rounds, bf16, cold data.\n")
