@@ -2,7 +2,7 @@
 """Times PyTorch's CPU attention and matrix products beside helix-microbench and prints a Markdown table.
 
     compare_torch.py --install     once: PyTorch from PyPI into build/torch-venv (5 GB: its CUDA libraries come along)
-    compare_torch.py [--filter TEXT] [--threads N] [--rounds N]
+    compare_torch.py [--filter TEXT] [--threads N] [--rounds N] [--lock FILE]
 
 One decode step's work with bf16 data that no cache holds: both sides rotate over 1.5 GiB. PyTorch and helix take turns
 for every shape, and the table has the median over the rounds of each round's median.
@@ -14,7 +14,9 @@ PyTorch's time is that of its fastest formulation, which the table names:
   linear    torch.nn.functional.linear
 """
 import argparse
+import contextlib
 import datetime
+import fcntl
 import json
 import os
 import pathlib
@@ -24,6 +26,7 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 VENV = ROOT / "build/torch-venv"
@@ -84,10 +87,21 @@ def helix_medians(cases):
     return found
 
 
+@contextlib.contextmanager
+def exclusive(path):
+    if path is None:
+        yield
+        return
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 class Torch:
     """PyTorch's formulations of an op, each over operands that rotate through one block of memory."""
 
     def __init__(self, threads):
+        warnings.filterwarnings("ignore", "Failed to initialize NumPy")
         import torch
         self.torch = torch
         torch.set_num_threads(threads)
@@ -174,9 +188,10 @@ def compare(given):
     for group in groups(torch, given.threads):
         group = [row for row in group if given.filter in row.name]
         for _ in range(given.rounds if group else 0):
-            for row in group:
-                row.sample_torch(seconds=0.2)
-            results = helix_medians([row.case for row in group])
+            with exclusive(given.lock):
+                for row in group:
+                    row.sample_torch(seconds=0.2)
+                results = helix_medians([row.case for row in group])
             for row in group:
                 row.helix.append(results[row.case])
         rows += group
@@ -201,6 +216,7 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--filter", default="", help="only rows whose name contains this text")
+    parser.add_argument("--lock", type=pathlib.Path, help="take turns with other measurements that lock this file")
     given = parser.parse_args()
     if given.install:
         install()

@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <dnnl.hpp>
+#include <mutex>
 #include <unordered_map>
 
 #include "bench/micro/cold_samples.hpp"
@@ -16,7 +17,10 @@ struct Shape {
   int threads;
 
   explicit Shape(const benchmark::State& state)
-      : n(state.range(0)), k(state.range(1)), m(state.range(2)), threads(static_cast<int>(state.range(3))) {}
+      : n(state.range(0)), k(state.range(1)), m(state.range(2)), threads(static_cast<int>(state.range(3))) {
+    static std::once_flag weights_written;
+    std::call_once(weights_written, write_ordinary_numbers);
+  }
   double flops() const { return 2.0 * static_cast<double>(m * n * k); }
   std::vector<BF16> activations() const {
     return std::vector<BF16>(static_cast<std::size_t>(m * k), to_bf16(0.5f));

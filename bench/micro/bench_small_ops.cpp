@@ -3,6 +3,7 @@
 // exponential or a comparison counting as one. Arguments: tokens, threads, at the shapes of Llama-3.2-1B
 // unless the name says otherwise.
 #include <cmath>
+#include <mutex>
 #include <numeric>
 
 #include "bench/micro/cold_samples.hpp"
@@ -23,25 +24,43 @@ struct Args {
       : tokens(state.range(0)), threads(static_cast<int>(state.range(1))) {}
 };
 
-/// Times op(carver), which carves its operands from the next stretch of cold memory. `bytes`: read and
-/// written, which is what the operands take.
+/// The halves of cold memory. Inputs hold ordinary numbers, and keep doing so, since products go to the other
+/// half; only norms and rotations, which keep a vector ordinary, may work in place.
+std::span<std::byte> inputs() {
+  static std::once_flag written;
+  std::call_once(written, write_ordinary_numbers);
+  return cold_buffer().first(cold_buffer().size() / 2);
+}
+std::span<std::byte> outputs() {
+  return cold_buffer().last(cold_buffer().size() / 2);
+}
+
+/// Bytes of an op's operands.
+struct Traffic {
+  std::int64_t in = 0, out = 0;
+  std::int64_t updated = 0;  // those of the others that are both read and written
+};
+
+/// Times op(in, out), which carves its operands from the next stretches of cold memory.
 template <class Op>
-void sample_cold(benchmark::State& state, std::int64_t bytes, std::int64_t flops, int threads, const Op& op) {
-  constexpr std::int64_t padding = 16 * 64;  // of at most 16 arrays
-  ColdStretches stretches(static_cast<std::size_t>(bytes + padding));
-  sample_against_roofline(state, static_cast<double>(bytes), static_cast<double>(flops), threads, [&] {
-    Carver carver(stretches.next());
-    op(carver);
+void sample_cold(benchmark::State& state, Traffic bytes, std::int64_t flops, int threads, const Op& op) {
+  constexpr std::int64_t padding = 4 * 64;  // of at most 4 arrays
+  ColdStretches in_stretches(static_cast<std::size_t>(bytes.in + padding), inputs());
+  ColdStretches out_stretches(static_cast<std::size_t>(bytes.out + padding), outputs());
+  const double moved = static_cast<double>(bytes.in + bytes.out + bytes.updated);
+  sample_against_roofline(state, moved, static_cast<double>(flops), threads, [&] {
+    Carver in(in_stretches.next()), out(out_stretches.next());
+    op(in, out);
   });
 }
 
 /// The rows read are cold, those written are not counted.
 void embed(benchmark::State& state) {
   const Args args(state);
-  const auto rows = static_cast<std::int32_t>(cold_buffer().size() / (kHidden * sizeof(BF16)));
+  const auto rows = static_cast<std::int32_t>(inputs().size() / (kHidden * sizeof(BF16)));
   std::vector<std::int32_t> tokens(static_cast<std::size_t>(args.tokens));
   std::vector<BF16> out(static_cast<std::size_t>(args.tokens * kHidden));
-  const auto* const table = reinterpret_cast<const BF16*>(cold_buffer().data());
+  const auto* const table = reinterpret_cast<const BF16*>(inputs().data());
   std::int32_t next = 0;
   sample_against_roofline(state, static_cast<double>(args.tokens * kHidden * 2), 0.0, args.threads, [&] {
     for (std::int32_t& token : tokens) token = (next += 7919) % rows;
@@ -52,21 +71,23 @@ void embed(benchmark::State& state) {
 void add_rms_norm(benchmark::State& state) {
   const Args args(state);
   const std::int64_t values = args.tokens * kHidden;
-  sample_cold(state, values * (2 + 2 * 4 + 2) + kHidden * 2, 5 * values, args.threads, [&](Carver& memory) {
-    const auto* const delta = memory.take<BF16>(values);
-    auto* const residual = memory.take<float>(values);
-    const auto* const gain = memory.take<BF16>(kHidden);
-    auto* const out = memory.take<BF16>(values);
-    cpu::add_rms_norm(args.tokens, kHidden, delta, false, residual, gain, 1e-5f, out, args.threads);
+  const Traffic bytes{values * 2 + kHidden * 2, values * (4 + 2), values * 4};
+  sample_cold(state, bytes, 5 * values, args.threads, [&](Carver& in, Carver& out) {
+    const auto* const delta = in.take<BF16>(values);
+    auto* const residual = out.take<float>(values);
+    const auto* const gain = in.take<BF16>(kHidden);
+    cpu::add_rms_norm(args.tokens, kHidden, delta, false, residual, gain, 1e-5f, out.take<BF16>(values),
+                      args.threads);
   });
 }
 
 void rms_norm_heads(benchmark::State& state) {
   const Args args(state);
   const std::int64_t row = kQHeads * kHeadDim, values = args.tokens * row;
-  sample_cold(state, 2 * values * 2 + kHeadDim * 2, 4 * values, args.threads, [&](Carver& memory) {
-    auto* const x = memory.take<BF16>(values);
-    const auto* const gain = memory.take<BF16>(kHeadDim);
+  const Traffic bytes{values * 2 + kHeadDim * 2, 0, values * 2};
+  sample_cold(state, bytes, 4 * values, args.threads, [&](Carver& in, Carver&) {
+    auto* const x = in.take<BF16>(values);
+    const auto* const gain = in.take<BF16>(kHeadDim);
     cpu::rms_norm_heads(args.tokens, kQHeads, kHeadDim, row, kHeadDim, gain, 1e-5f, x, args.threads);
   });
 }
@@ -89,15 +110,14 @@ void rope_and_append(benchmark::State& state) {
   constexpr std::int64_t row = (kQHeads + 2 * kKvHeads) * kHeadDim;
   constexpr std::int64_t rotated = (kQHeads + kKvHeads) * kHeadDim, appended = 2 * kKvHeads * kHeadDim;
   const std::int64_t bytes = args.tokens * (2 * rotated + 2 * appended) * 2;
-  ColdStretches rows(batch * row * sizeof(BF16) + batch * page_bytes);
+  ColdStretches rows(batch * row * sizeof(BF16), inputs()), page_groups(batch * page_bytes, outputs());
   sample_against_roofline(
       state, static_cast<double>(bytes), static_cast<double>(args.tokens * 3 * rotated), args.threads, [&] {
-        std::byte* const memory = rows.next();
-        auto* const qkv = reinterpret_cast<BF16*>(memory + batch * page_bytes);
+        auto* const qkv = reinterpret_cast<BF16*>(rows.next());
         BF16* const k = qkv + kQHeads * kHeadDim;
         cpu::rope(table, args.tokens, kQHeads + kKvHeads, positions.data(), qkv, row, kHeadDim, qkv, row,
                   kHeadDim, args.threads);
-        const KvView cache{kv, memory, page_bytes, pages.data(), 1, lengths.data()};
+        const KvView cache{kv, page_groups.next(), page_bytes, pages.data(), 1, lengths.data()};
         cpu::kv_append(cache, args.tokens, slots.data(), k, row, k + kKvHeads * kHeadDim, row);
         for (std::int64_t& slot : slots) slot = (slot + 1) % kv.tokens_per_page;
         for (std::int64_t& position : positions) ++position;
@@ -113,11 +133,12 @@ void pack_partials(benchmark::State& state) {
   const Args args(state);
   const PartialShape shape = partials(state);
   const std::int64_t lses = shape.parts * shape.batch * shape.heads;
-  sample_cold(state, 2 * lses * (shape.v_dim * 2 + 4), 0, args.threads, [&](Carver& memory) {
-    const auto* const o = memory.take<BF16>(lses * shape.v_dim);
-    const auto* const lse = memory.take<float>(lses);
-    auto* const packed = memory.take<std::byte>(shape.parts * static_cast<std::int64_t>(shape.chunk_bytes()));
-    cpu::pack_partials(shape, o, lse, packed, args.threads);
+  const std::int64_t packed_bytes = shape.parts * static_cast<std::int64_t>(shape.chunk_bytes());
+  const Traffic bytes{lses * (shape.v_dim * 2 + 4), packed_bytes};
+  sample_cold(state, bytes, 0, args.threads, [&](Carver& in, Carver& out) {
+    const auto* const o = in.take<BF16>(lses * shape.v_dim);
+    const auto* const lse = in.take<float>(lses);
+    cpu::pack_partials(shape, o, lse, out.take<std::byte>(packed_bytes), args.threads);
   });
 }
 
@@ -126,31 +147,33 @@ void merge_partials(benchmark::State& state) {
   const PartialShape shape = partials(state);
   const std::int64_t packed_bytes = shape.parts * static_cast<std::int64_t>(shape.chunk_bytes());
   const std::int64_t values = shape.batch * shape.heads * shape.v_dim;
-  sample_cold(state, packed_bytes + values * 2, 2 * shape.parts * values, args.threads, [&](Carver& memory) {
-    const auto* const packed = memory.take<std::byte>(packed_bytes);
-    cpu::merge_partials(shape, packed, memory.take<BF16>(values), args.threads);
+  const Traffic bytes{packed_bytes, values * 2};
+  sample_cold(state, bytes, 2 * shape.parts * values, args.threads, [&](Carver& in, Carver& out) {
+    const auto* const packed = in.take<std::byte>(packed_bytes);
+    cpu::merge_partials(shape, packed, out.take<BF16>(values), args.threads);
   });
 }
 
 void route(benchmark::State& state, const RouterShape& shape) {
   const Args args(state);
   const std::int64_t logits = args.tokens * shape.experts, chosen = args.tokens * shape.top_k;
-  const std::int64_t bytes = (logits + shape.experts) * 4 + chosen * (4 + 4);
-  sample_cold(state, bytes, 3 * logits, args.threads, [&](Carver& memory) {
-    const auto* const from = memory.take<float>(logits);
-    const auto* const bias = memory.take<float>(shape.experts);
-    auto* const ids = memory.take<std::int32_t>(chosen);
+  const Traffic bytes{(logits + shape.experts) * 4, chosen * (4 + 4)};
+  sample_cold(state, bytes, 3 * logits, args.threads, [&](Carver& in, Carver& out) {
+    const auto* const from = in.take<float>(logits);
+    const auto* const bias = in.take<float>(shape.experts);
+    auto* const ids = out.take<std::int32_t>(chosen);
     cpu::route(shape, args.tokens, from, shape.kind == RouterKind::sigmoid_grouped ? bias : nullptr, ids,
-               memory.take<float>(chosen), args.threads);
+               out.take<float>(chosen), args.threads);
   });
 }
 
 void swiglu(benchmark::State& state) {
   const Args args(state);
   const std::int64_t values = args.tokens * kFfn;
-  sample_cold(state, 3 * values * 2, 5 * values, args.threads, [&](Carver& memory) {
-    const auto* const gate_up = memory.take<BF16>(2 * values);
-    cpu::swiglu(args.tokens, kFfn, gate_up, memory.take<BF16>(values), args.threads);
+  const Traffic bytes{2 * values * 2, values * 2};
+  sample_cold(state, bytes, 5 * values, args.threads, [&](Carver& in, Carver& out) {
+    const auto* const gate_up = in.take<BF16>(2 * values);
+    cpu::swiglu(args.tokens, kFfn, gate_up, out.take<BF16>(values), args.threads);
   });
 }
 
@@ -158,8 +181,8 @@ void argmax(benchmark::State& state) {
   const Args args(state);
   const std::int64_t values = args.tokens * kVocabulary;
   std::vector<TopLogit> top(static_cast<std::size_t>(args.tokens));
-  sample_cold(state, values * 4, values, args.threads, [&](Carver& memory) {
-    cpu::argmax(args.tokens, kVocabulary, memory.take<float>(values), 0, top.data(), args.threads);
+  sample_cold(state, {values * 4}, values, args.threads, [&](Carver& in, Carver&) {
+    cpu::argmax(args.tokens, kVocabulary, in.take<float>(values), 0, top.data(), args.threads);
   });
 }
 

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <cstring>
 #include <new>
 
 #include "kernels/cpu/linear.hpp"
@@ -18,11 +19,17 @@ std::span<std::byte> cold_buffer() {
     void* const p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) throw std::bad_alloc();
     madvise(p, bytes, MADV_HUGEPAGE);
-    constexpr std::int64_t cols = 1 << 20, rows = bytes / sizeof(BF16) / cols;
-    cpu::fill_matrix(static_cast<BF16*>(p), {1, 0, 0, rows, cols, 0.03f}, omp_get_max_threads());
+    std::memset(p, 1, bytes);
     return std::span(static_cast<std::byte*>(p), bytes);
   }();
   return buffer;
+}
+
+void write_ordinary_numbers() {
+  constexpr std::int64_t cols = 1 << 20;
+  const auto rows = static_cast<std::int64_t>(cold_buffer().size() / sizeof(BF16)) / cols;
+  cpu::fill_matrix(reinterpret_cast<BF16*>(cold_buffer().data()), {1, 0, 0, rows, cols, 0.03f},
+                   omp_get_max_threads());
 }
 
 Ceilings ceilings_now(int threads) {

@@ -7,9 +7,11 @@
 
 namespace helix {
 
-/// 1.5 GiB of huge-page memory, shared by all benchmarks of the process. It starts as ordinary bf16 numbers,
-/// so that no denormals slow anything down; what another benchmark leaves there serves as well.
+/// 1.5 GiB of huge-page memory, shared by all benchmarks of the process; holds what the last one left there.
 std::span<std::byte> cold_buffer();
+
+/// Fills it with ordinary bf16 numbers: denormals make vector code several times slower.
+void write_ordinary_numbers();
 
 /// What this machine does at best now.
 struct Ceilings {

@@ -11,19 +11,21 @@
 
 namespace helix {
 
-/// 64-byte aligned stretches of cold_buffer(), one after the other and round again.
+/// 64-byte aligned stretches of cold memory, one after the other and round again.
 class ColdStretches {
  public:
-  explicit ColdStretches(std::size_t bytes) : bytes_((bytes + 63) / 64 * 64) {}
+  explicit ColdStretches(std::size_t bytes, std::span<std::byte> memory = cold_buffer())
+      : memory_(memory), bytes_((bytes + 63) / 64 * 64) {}
 
   std::byte* next() {
-    if (at_ + bytes_ > cold_buffer().size()) at_ = 0;
-    std::byte* const stretch = cold_buffer().data() + at_;
+    if (at_ + bytes_ > memory_.size()) at_ = 0;
+    std::byte* const stretch = memory_.data() + at_;
     at_ += bytes_;
     return stretch;
   }
 
  private:
+  std::span<std::byte> memory_;
   std::size_t bytes_, at_ = 0;
 };
 
