@@ -111,6 +111,11 @@ KernelRate probe_attention(Backend& backend, const Prober& prober, const ColdMem
                 .page_table = reinterpret_cast<const std::int32_t*>(page_table->data()),
                 .max_pages = pages,
                 .lengths = reinterpret_cast<const std::int64_t*>(length->data())};
+    // The memory's bf16 values would be huge as fp8, and their softmax not the usual one.
+    for (std::int64_t w = 0; dtype != DType::bf16 && w < windows; ++w) {
+      view.pages = cold.data() + static_cast<std::size_t>(w * pages) * page;
+      backend.kv_fill_history(view, {.layer = w, .requests = 1, .tokens = tokens_per_call});
+    }
     const auto time = [&](std::int64_t tokens) {
       backend.copy_to_device(length->data(), &tokens, sizeof(tokens));
       return prober.median_us([&](std::int64_t i) {
