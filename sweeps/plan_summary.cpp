@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <functional>
 #include <utility>
 
 #include "sweeps/csv.hpp"
@@ -15,6 +14,10 @@ void PlanSummary::add(std::size_t ordinal, const SweepPoint& point, const Predic
   const auto strategy = static_cast<std::size_t>(point.config.strategy);
   const Scene scene{point.model, shape.context, shape.weight_dtype, shape.kv_dtype};
   frontiers_[scene].insert({p.tokens_per_s_user, p.tokens_per_s_gpu}, ordinal);
+
+  if (top_ > 0) {
+    strategy_frontiers_[{scene, strategy}].insert({p.tokens_per_s_user, p.tokens_per_s_gpu}, ordinal);
+  }
 
   const bool within_budget = !budget_ms_ || p.model_ttl_us <= *budget_ms_ * 1e3;
   if (budget_ms_ && within_budget) {
@@ -35,6 +38,9 @@ void PlanSummary::add(std::size_t ordinal, const SweepPoint& point, const Predic
 void PlanSummary::close() {
   for (const auto& [scene, frontier] : frontiers_) {
     for (const std::size_t ordinal : frontier.ids()) frontier_.insert(ordinal);
+  }
+  for (const auto& [key, frontier] : strategy_frontiers_) {
+    for (const std::size_t ordinal : frontier.ids()) kept_.insert(ordinal);
   }
   for (Smallest& rows : best_rows_) {
     for (; !rows.empty(); rows.pop()) kept_.insert(rows.top().second);
