@@ -10,6 +10,7 @@
 #include <optional>
 #include <queue>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <unordered_set>
 #include <utility>
@@ -28,7 +29,8 @@ class PlanSummary {
   /// `top`: rows kept of each strategy beside its frontier, 0: all.
   PlanSummary(std::optional<double> ttl_budget_ms, std::size_t top) : budget_ms_(ttl_budget_ms), top_(top) {}
 
-  /// A configuration that fits; `ordinal` numbers them in the order of the sweep.
+  /// A configuration that fits, its model alive as long as this; `ordinal` numbers them in the order of the
+  /// sweep.
   void add(std::size_t ordinal, const SweepPoint& point, const Prediction& prediction);
   /// Call once after the last point.
   void close();
@@ -47,7 +49,7 @@ class PlanSummary {
   std::string crossover_csv() const;
 
  private:
-  using Scene = std::tuple<const ModelSpec*, std::int64_t, DType, DType>;  // context, weights, KV
+  using Scene = std::tuple<std::string_view, std::int64_t, DType, DType>;  // model, context, weights, KV
   struct Best {
     double figure = 0;  // 0: none yet
     std::size_t ordinal = 0;
