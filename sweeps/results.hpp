@@ -27,8 +27,8 @@ class DirectoryLock {
   int descriptor_;
 };
 
-/// The directory of a new run: `requested`, or results/<UTC time>-<host>-<pid>. Throws UsageError: not empty, not
-/// writable.
+/// The directory of a new run: `requested`, or results/<UTC time>-<host>-<pid>. Throws UsageError: not empty,
+/// not writable.
 std::filesystem::path new_run_directory(const std::filesystem::path& requested);
 
 class RunDirectory {

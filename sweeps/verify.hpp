@@ -19,9 +19,9 @@ struct VerifyOptions {
 };
 
 struct Verification {
-  /// Largest ||x - reference|| / ||reference|| of a request and step, x being the logits and what each attention and
-  /// FFN block adds to the residual stream. (Over a long context attention adds little, and logits alone would hide
-  /// its errors.)
+  /// Largest ||x - reference|| / ||reference|| of a request and step, x being the logits and what each
+  /// attention and FFN block adds to the residual stream. (Over a long context attention adds little, and
+  /// logits alone would hide its errors.)
   double rel_error = 0;
   double max_error = 0;  // largest |logit - reference|
   std::string failure;   // empty: passed

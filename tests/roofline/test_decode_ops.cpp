@@ -42,7 +42,8 @@ TEST_CASE("Bytes of a dense GQA layer are those of its matrices") {
   const Op& exchange = find(attention, "partials all-to-all");
   CHECK(std::get<CollectiveShape>(exchange.shape).payload_bytes == 8.0 * 16 * 2 * (256 + 4));
   CHECK(exchange.wire_bytes == 7.0 * 16 * 2 * (256 + 4));
-  CHECK(std::get<CollectiveShape>(find(all_reduce_ops(m, s, shape), "attention all-reduce").shape).group == 64);
+  CHECK(std::get<CollectiveShape>(find(all_reduce_ops(m, s, shape), "attention all-reduce").shape).group ==
+        64);
 
   const auto ffn = ffn_ops(m, false, s, shape);
   CHECK(find(ffn, "gate and up").bytes.weights == 2 * 832 * 16384);
