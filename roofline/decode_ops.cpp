@@ -70,14 +70,6 @@ class OpList {
     gemm(names[2], Phase::ffn, {.m = m, .n = hidden, .k = width});
   }
 
-  /// B x H bf16 summed over all ranks of the stage.
-  void all_reduce_hidden(std::string_view op, Phase phase, std::int64_t batch, std::int64_t hidden,
-                         int group) {
-    collective(
-        op, phase,
-        {.op = Collective::all_reduce, .group = group, .payload_bytes = real(batch * hidden) * bf16_bytes});
-  }
-
   std::vector<Op> take() { return std::move(ops_); }
 
  private:
@@ -152,6 +144,27 @@ double expected_active_experts(std::int64_t local, std::int64_t experts, std::in
   return real(local) * (1.0 - missed);
 }
 
+RoutedLoad routed_load(std::int64_t local, std::int64_t experts, std::int64_t top_k, std::int64_t tokens,
+                       double skew) {
+  if (skew == 0) {
+    return {expected_active_experts(local, experts, top_k, tokens),
+            real(tokens * top_k) * real(local) / real(experts)};
+  }
+  double all = 0;
+  for (std::int64_t i = 1; i <= experts; ++i) all += std::pow(real(i), -skew);
+  RoutedLoad load;
+  for (std::int64_t i = 1; i <= local; ++i) {
+    const double chosen = std::min(1.0, real(top_k) * std::pow(real(i), -skew) / all);
+    load.active_experts += 1 - std::pow(1 - chosen, real(tokens));
+    load.pairs += real(tokens) * chosen;
+  }
+  return load;
+}
+
+bool attends_whole_requests(const Sharding& sharding) {
+  return sharding.dp > 1 && sharding.dp == sharding.stage_ranks();
+}
+
 std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape) {
   return ceil_div(shape.batch, sharding.pp);
 }
@@ -160,12 +173,18 @@ std::int64_t attended_batch(const Sharding& sharding, const DecodeShape& shape) 
   return ceil_div(stage_batch(sharding, shape), sharding.dp);
 }
 
+namespace {
+bool all_reduces(const Sharding& sharding) {
+  return sharding.stage_ranks() > 1 && !attends_whole_requests(sharding);
+}
+}  // namespace
+
 std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const Sharding& sharding,
                               const DecodeShape& shape) {
   const AttentionSpec& a = model.attention;
   const bool mla = a.kind == AttentionKind::mla;
   const AttentionShard shard = attention_shard(model, window, sharding, shape);
-  const bool follows_all_reduce = sharding.stage_ranks() > 1;  // whose kernel does it on a GPU
+  const bool follows_all_reduce = all_reduces(sharding);  // whose kernel does it on a GPU
   OpList ops(shape.weight_dtype);
   ops.elementwise("attention norm", Phase::attn_proj, add_norm_bytes(shard.batch, model.hidden),
                   follows_all_reduce);
@@ -221,10 +240,14 @@ std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const
 
 std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& sharding,
                         const DecodeShape& shape) {
-  const std::int64_t b = stage_batch(sharding, shape);
+  // Data-parallel ranks keep norm, router and shared experts of a MoE layer to their own requests.
+  const bool own_requests = moe && attends_whole_requests(sharding);
+  const std::int64_t all = stage_batch(sharding, shape);
+  const std::int64_t b = own_requests ? attended_batch(sharding, shape) : all;
   const std::int64_t h = model.hidden;
-  const std::int64_t ranks = std::int64_t{sharding.tpf} * sharding.ep;  // that share a dense FFN
-  const bool follows_all_reduce = sharding.stage_ranks() > 1;
+  // That share a dense FFN or the shared experts.
+  const std::int64_t ranks = own_requests ? 1 : std::int64_t{sharding.tpf} * sharding.ep;
+  const bool follows_all_reduce = all_reduces(sharding);
   OpList ops(shape.weight_dtype);
   ops.elementwise("ffn norm", Phase::ffn, add_norm_bytes(b, h), follows_all_reduce);
   if (moe) {
@@ -237,11 +260,10 @@ std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& shardi
     }
     const std::int64_t local = ceil_div(m.experts, sharding.ep);
     const std::int64_t f = ceil_div(m.expert_ffn, sharding.tpf);
-    const double active = expected_active_experts(local, m.experts, m.top_k, b);
-    const double pairs = real(b * m.top_k) * real(local) / real(m.experts);
+    const auto [active, pairs] = routed_load(local, m.experts, m.top_k, all, shape.expert_skew);
     ops.add({.name = "routed experts",
              .phase = Phase::ffn,
-             .shape = MoeShape{.tokens = b,
+             .shape = MoeShape{.tokens = all,
                                .hidden = h,
                                .ffn = f,
                                .local_experts = local,
@@ -257,12 +279,31 @@ std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& shardi
   return ops.take();
 }
 
-std::vector<Op> all_reduce_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
-  const std::int64_t b = stage_batch(sharding, shape);
+std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& sharding,
+                             const DecodeShape& shape) {
+  const int n = sharding.stage_ranks();
+  const double hidden_bytes = real(model.hidden) * bf16_bytes;
+  const double all_bytes = real(stage_batch(sharding, shape)) * hidden_bytes;
   OpList ops(shape.weight_dtype);
-  ops.all_reduce_hidden("attention all-reduce", Phase::attn_allreduce, b, model.hidden,
-                        sharding.stage_ranks());
-  ops.all_reduce_hidden("ffn all-reduce", Phase::ffn_comm, b, model.hidden, sharding.stage_ranks());
+  if (!attends_whole_requests(sharding)) {
+    const CollectiveShape sum{.op = Collective::all_reduce, .group = n, .payload_bytes = all_bytes};
+    ops.collective("attention all-reduce", Phase::attn_allreduce, sum);
+    ops.collective("ffn all-reduce", Phase::ffn_comm, sum);
+  } else if (moe) {
+    // A token goes once to each of the ranks that hold some of its experts.
+    const double ranks_per_token = expected_active_experts(n, n, 1, model.moe.top_k);
+    const CollectiveShape tokens{
+        .op = Collective::all_to_all,
+        .group = n,
+        .payload_bytes = real(attended_batch(sharding, shape)) * ranks_per_token * hidden_bytes};
+    ops.collective("expert dispatch", Phase::ffn_comm, tokens);
+    ops.collective("expert combine", Phase::ffn_comm, tokens);
+  } else {
+    ops.collective("token all-gather", Phase::ffn_comm,
+                   {.op = Collective::all_gather, .group = n, .payload_bytes = all_bytes});
+    ops.collective("token reduce-scatter", Phase::ffn_comm,
+                   {.op = Collective::reduce_scatter, .group = n, .payload_bytes = all_bytes});
+  }
   return ops.take();
 }
 
@@ -274,7 +315,8 @@ std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const
   constexpr double top_logit_bytes = 8;
   OpList ops(shape.weight_dtype);
   ops.elementwise("embedding", Phase::head, real(b * h) * 2 * bf16_bytes);
-  ops.all_reduce_hidden("embedding all-reduce", Phase::head, b, h, n);
+  ops.collective("embedding all-reduce", Phase::head,
+                 {.op = Collective::all_reduce, .group = n, .payload_bytes = real(b * h) * bf16_bytes});
   ops.elementwise("final norm", Phase::head, add_norm_bytes(b, h));
   ops.gemm("LM head", Phase::head, {.m = b, .n = vocab, .k = h}, shape.weight_dtype, fp32_bytes);
   ops.elementwise("argmax", Phase::head, real(b * vocab) * fp32_bytes);
@@ -298,9 +340,9 @@ std::vector<Op> decode_ops(const ModelSpec& model, const Sharding& sharding, con
   std::vector<Op> all = head_ops(model, sharding, shape);
   for (const LayerGroup& group : model.layer_groups()) {
     const double repeats = real(group.count) * layer_repeats(model, sharding);
-    for (auto ops :
-         {attention_ops(model, group.kind.window, sharding, shape),
-          ffn_ops(model, group.kind.moe, sharding, shape), all_reduce_ops(model, sharding, shape)}) {
+    for (auto ops : {attention_ops(model, group.kind.window, sharding, shape),
+                     ffn_ops(model, group.kind.moe, sharding, shape),
+                     exchange_ops(model, group.kind.moe, sharding, shape)}) {
       for (Op& op : ops) {
         op.count *= repeats;
         all.push_back(op);

@@ -72,10 +72,20 @@ struct Op {
 double expected_active_experts(std::int64_t local, std::int64_t experts, std::int64_t top_k,
                                std::int64_t tokens);
 
+/// Distinct experts among the `local` most popular of `experts` where popularity falls as rank^-skew (Zipf):
+/// a token chooses expert i with probability min(1, k p_i). skew = 0: the same for all.
+struct RoutedLoad {
+  double active_experts = 0, pairs = 0;
+};
+RoutedLoad routed_load(std::int64_t local, std::int64_t experts, std::int64_t top_k, std::int64_t tokens,
+                       double skew);
+
 /// Requests that the ranks of a stage work on at a time: with pp stages, pp such micro-batches are in flight.
 std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape);
 /// Those of them that a rank attends.
 std::int64_t attended_batch(const Sharding& sharding, const DecodeShape& shape);
+/// Each rank of the stage attends its own requests alone.
+bool attends_whole_requests(const Sharding& sharding);
 
 // One layer's ops (count = 1 each, except those repeated for every HOP-B micro-batch), and those of the head.
 /// Up to the output projection. Of dp and the batch only ceil(B / dp) matters.
@@ -83,8 +93,11 @@ std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const
                               const DecodeShape& shape);
 /// Up to the down projection.
 std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& sharding, const DecodeShape& shape);
-/// The two all-reduces of a layer, after attention and after the FFN.
-std::vector<Op> all_reduce_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+/// What ranks exchange after attention and after the FFN of a layer: two all-reduces over N. Where each rank
+/// attends whole requests (KVP = TPA = 1, DP = N) nothing needs to be summed: tokens go to their experts'
+/// ranks and back.
+std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& sharding,
+                             const DecodeShape& shape);
 /// Embedding, final norm, LM head, choice of the token.
 std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
 

@@ -1,5 +1,7 @@
 #include "roofline/planner.hpp"
 
+#include <bit>
+
 namespace helix {
 namespace {
 
@@ -42,8 +44,9 @@ const Planner::Capacity& Planner::capacity(const Sharding& s, const DecodeShape&
         const auto& attention =
             find_or_price<HeldBytes>(held_by_attention_, Key{pack(s.kvp, s.tpa), cached, 0, types},
                                      [&] { return held_by_attention(model_, s, shape); });
-        const auto& ffn = find_or_price<HeldBytes>(held_by_ffn_, Key{pack(s.tpf, s.ep), 0, 0, types},
-                                                   [&] { return held_by_ffn(model_, s, shape); });
+        const auto& ffn = find_or_price<HeldBytes>(
+            held_by_ffn_, Key{pack(s.tpf, s.ep, attends_whole_requests(s)), 0, 0, types},
+            [&] { return held_by_ffn(model_, s, shape); });
         const auto& head =
             find_or_price<HeldBytes>(held_by_head_, Key{pack(s.stage_ranks(), s.pp), 0, 0, types},
                                      [&] { return held_by_head(model_, s, shape); });
@@ -55,17 +58,20 @@ const Planner::Capacity& Planner::capacity(const Sharding& s, const DecodeShape&
 Prediction Planner::predict(const Sharding& s, const DecodeShape& shape) {
   const std::uint64_t types = storage(shape);
   const std::int64_t requests = stage_batch(s, shape);
-  const int alone = s.stage_ranks() == 1;  // then no all-reduce takes the norms along
+  // A single rank has no all-reduce to take the norms along; ranks with requests of their own exchange
+  // tokens.
+  const int kind = s.stage_ranks() == 1 ? 1 : attends_whole_requests(s) ? 2 : 0;
+  const auto skew = std::bit_cast<std::uint64_t>(shape.expert_skew);
 
   const auto& common =
-      find_or_price<StepCost>(common_, Key{pack(s.stage_ranks(), s.pp), 0, pack(requests), types},
+      find_or_price<StepCost>(common_, Key{pack(s.stage_ranks(), s.pp, kind), 0, pack(requests), types},
                               [&] { return common_cost(model_, s, shape, system_); });
   const auto& attention =
       find_or_price<StepCost>(attention_,
-                              Key{pack(s.kvp, s.tpa, alone), static_cast<std::uint64_t>(shape.context),
+                              Key{pack(s.kvp, s.tpa, kind), static_cast<std::uint64_t>(shape.context),
                                   pack(attended_batch(s, shape), shape.hop_b), types},
                               [&] { return attention_cost(model_, s, shape, system_); });
-  const auto& ffn = find_or_price<StepCost>(ffn_, Key{pack(s.tpf, s.ep, alone), 0, pack(requests), types},
+  const auto& ffn = find_or_price<StepCost>(ffn_, Key{pack(s.tpf, s.ep, kind), skew, pack(requests), types},
                                             [&] { return ffn_cost(model_, s, shape, system_); });
   const Capacity& room = capacity(s, shape);
   return assemble(common, attention, ffn, layer_repeats(model_, s), room.memory, room.max_batch, s, shape,

@@ -34,6 +34,8 @@ struct DecodeShape {
   int hop_b = 1;  // micro-batches whose all-to-all overlaps the next one's attention; 1: off
   DType weight_dtype = DType::bf16;
   DType kv_dtype = DType::bf16;
+  double expert_skew =
+      0;  // Zipf exponent of the experts' popularity, 0: uniform; the busiest rank has the favourites
 };
 
 /// Why this split is illegal ("helix needs TPA <= K: tpa=16, 8 KV heads"), or nothing if it is legal.

@@ -48,8 +48,11 @@ StepCost cost_of(std::span<const Op> ops, const SystemSpec& system) {
 StepCost common_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
                      const SystemSpec& system) {
   StepCost sum = cost_of(head_ops(model, sharding, shape), system);
-  const double layers = static_cast<double>(model.layers) * layer_repeats(model, sharding);
-  sum.add(cost_of(all_reduce_ops(model, sharding, shape), system), layers);
+  const double repeats = layer_repeats(model, sharding);
+  for (const LayerGroup& group : model.layer_groups()) {
+    sum.add(cost_of(exchange_ops(model, group.kind.moe, sharding, shape), system),
+            repeats * static_cast<double>(group.count));
+  }
   return sum;
 }
 

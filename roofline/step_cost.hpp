@@ -24,7 +24,7 @@ StepCost cost_of(std::span<const Op> ops, const SystemSpec& system);
 
 // The three parts of a decode step. Each reads only some of the widths, so that a sweep can price it once for
 // all configurations that share those.
-/// Embedding, head and the all-reduces of all layers.
+/// Embedding, head and the exchanges of all layers.
 StepCost common_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
                      const SystemSpec& system);
 /// Attention of every layer once.

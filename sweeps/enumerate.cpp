@@ -277,6 +277,7 @@ void for_each_point(const SweepSpace& space, const ModelTable& models, const Swe
     refuse_unmet_lists(space, grids);
     DecodeShape& shape = point.config.shape;
     shape.tokens_per_block = static_cast<int>(space.tokens_per_block);
+    shape.expert_skew = space.expert_skew;
     for (const std::int64_t context : contexts) {
       shape.context = context;
       for (const std::int64_t batch : batches) {
@@ -358,6 +359,7 @@ std::string configuration_id(const Configuration& config) {
   id += fmt::format("/s{}/b{}/{}-{}/blk{}", shape.context, shape.batch, name(shape.weight_dtype),
                     name(shape.kv_dtype), shape.tokens_per_block);
   if (shape.hop_b > 1) id += fmt::format("/hop{}", shape.hop_b);
+  if (shape.expert_skew > 0) id += fmt::format("/skew{}", shape.expert_skew);
   if (config.layers > 0) id += fmt::format("/l{}", config.layers);
   return id;
 }

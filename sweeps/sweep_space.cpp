@@ -83,6 +83,10 @@ constexpr auto settings = std::to_array<SpaceSetting>({
     {"tokens-per-block", "", "N", "tokens of a KV block, the unit of staggered growth",
      apply_count<&SweepSpace::tokens_per_block, block_tokens>},
     {"hop-b", "", "off|on|LIST", "micro-batches that overlap attention and all-to-all", apply_hop_b},
+    {"expert-skew", "", "S", "predict with experts whose popularity falls as rank^-S (0: all the same)",
+     [](SweepSpace& space, std::string_view text, const std::string& where) {
+       space.expert_skew = parse_real(text, 0, 10, where);
+     }},
     {"layers", "", "N", "measure N layers and scale to the model's depth",
      apply_count<&SweepSpace::layers, layer_count>},
 });

@@ -21,6 +21,7 @@ struct SweepSpace {
   std::vector<DType> weight_dtypes{DType::bf16}, kv_dtypes{DType::bf16};
   std::int64_t tokens_per_block = 32;
   std::vector<std::int64_t> hop_b{1};  // micro-batches, 1: off; one_per_request: as many as requests
+  double expert_skew = 0;              // Zipf exponent of the experts' popularity; predicted, not measured
   std::int64_t layers = 0;             // layers to measure, 0: all of the model
 
   static constexpr std::int64_t one_per_request = 0;

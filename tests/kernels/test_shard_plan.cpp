@@ -121,4 +121,32 @@ TEST_CASE("the model's weight bytes are those of the busiest rank's plan") {
   }
 }
 
+TEST_CASE("the model's KV bytes are those of the pages that the busiest rank allocates and reads") {
+  const auto backend = make_cpu_backend(1);
+  for (const ModelSpec& model : small_models()) {
+    for (const DType dtype : {DType::bf16, DType::fp8}) {
+      for (const Sharding& s : shardings(model)) {
+        const DecodeShape shape{.context = 4096, .batch = 3, .tokens_per_block = 32, .kv_dtype = dtype};
+        double predicted = 0;
+        for (const Op& op : attention_ops(model, 0, s, shape)) {
+          if (std::holds_alternative<AttentionShape>(op.shape)) predicted += op.bytes.kv * op.count;
+        }
+        const AttentionSpec& a = model.attention;
+        const bool mla = a.kind == AttentionKind::mla;
+        const KvShape kv{.kind = a.kind,
+                         .kv_heads = cached_kv_heads(model, s, rank_coords(s, 0)).size(),
+                         .head_dim = mla ? a.kv_lora_rank + a.qk_rope_head_dim : a.qk_head_dim,
+                         .v_dim = mla ? a.kv_lora_rank : a.v_head_dim,
+                         .tokens_per_page = shape.tokens_per_block,
+                         .dtype = dtype};
+        const Range history = history_tokens(shape.context, shape.tokens_per_block, s.kvp, 0);
+        const std::int64_t pages = shape.batch * ((history.size() + 31) / 32);
+        const double allocated = static_cast<double>(pages) * static_cast<double>(backend->kv_page_bytes(kv));
+        CAPTURE(model.name, s.kvp, s.tpa, static_cast<int>(dtype));
+        CHECK(predicted == Approx(allocated).epsilon(1e-9));
+      }
+    }
+  }
+}
+
 }  // namespace helix

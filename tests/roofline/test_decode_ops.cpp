@@ -1,6 +1,6 @@
 #include <catch2/catch.hpp>
-#include <map>
-#include <string>
+#include <cmath>
+#include <string_view>
 
 #include "roofline/decode_ops.hpp"
 
@@ -42,8 +42,9 @@ TEST_CASE("Bytes of a dense GQA layer are those of its matrices") {
   const Op& exchange = find(attention, "partials all-to-all");
   CHECK(std::get<CollectiveShape>(exchange.shape).payload_bytes == 8.0 * 16 * 2 * (256 + 4));
   CHECK(exchange.wire_bytes == 7.0 * 16 * 2 * (256 + 4));
-  CHECK(std::get<CollectiveShape>(find(all_reduce_ops(m, s, shape), "attention all-reduce").shape).group ==
-        64);
+  CHECK(
+      std::get<CollectiveShape>(find(exchange_ops(m, false, s, shape), "attention all-reduce").shape).group ==
+      64);
 
   const auto ffn = ffn_ops(m, false, s, shape);
   CHECK(find(ffn, "gate and up").bytes.weights == 2 * 832 * 16384);
@@ -125,4 +126,34 @@ TEST_CASE("HOP-B repeats attention and exchange for every micro-batch, the rest 
     CHECK(op.count == (overlapped ? 4 : 1));
   }
   CHECK(std::get<AttentionShape>(find(ops, "attention").shape).batch == 2);
+}
+
+TEST_CASE(
+    "Ranks with requests of their own send tokens to the experts' ranks and keep the shared expert whole") {
+  const ModelSpec m = load_model("deepseek-r1");
+  const Sharding s{.tpf = 1, .ep = 8, .dp = 8};
+  const DecodeShape shape{.context = 4096, .batch = 32, .weight_dtype = DType::fp8};
+  const auto exchange = exchange_ops(m, true, s, shape);
+  REQUIRE(exchange.size() == 2);
+  const auto& dispatch = std::get<CollectiveShape>(find(exchange, "expert dispatch").shape);
+  // 8 draws among 8 ranks touch 8 (1 - (7/8)^8) of them; 4 requests, bf16.
+  CHECK(dispatch.payload_bytes == Approx(4 * 8 * (1 - std::pow(7.0 / 8, 8)) * 7168 * 2));
+  const auto ffn = ffn_ops(m, true, s, shape);
+  CHECK(find(ffn, "shared down").bytes.weights == 7168 * 2048);
+  CHECK(std::get<GemmShape>(find(ffn, "router").shape).m == 4);
+  CHECK(std::get<MoeShape>(find(ffn, "routed experts").shape).tokens == 32);
+  CHECK(find(exchange_ops(m, false, s, shape), "token all-gather").phase == Phase::ffn_comm);
+}
+
+TEST_CASE("Skewed routing loads the rank of the favourites more, uniform routing is its limit") {
+  const RoutedLoad uniform = routed_load(32, 256, 8, 16, 0);
+  const RoutedLoad nearly = routed_load(32, 256, 8, 16, 1e-6);
+  const RoutedLoad skewed = routed_load(32, 256, 8, 16, 1.2);
+  CHECK(uniform.pairs == Approx(16));
+  CHECK(nearly.pairs == Approx(uniform.pairs).epsilon(1e-4));
+  CHECK(nearly.active_experts == Approx(uniform.active_experts).epsilon(1e-4));
+  CHECK(skewed.pairs > 2 * uniform.pairs);
+  CHECK(skewed.pairs < 16 * 8);
+  CHECK(skewed.active_experts > uniform.active_experts);
+  CHECK(skewed.active_experts <= 32);
 }

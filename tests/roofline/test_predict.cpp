@@ -29,13 +29,7 @@ void for_each_split(const ModelSpec& model, const DecodeShape& shape, Visit visi
 }  // namespace
 
 TEST_CASE("Figure 1 of the Helix paper: KV and weight read times of Appendix A") {
-  // H = Q x Hsz = 16384, K = 8, F = 65536, fp4 (0.5 B), one layer. A vocabulary of 1 leaves the LM head out
-  // (it is 8 KB) and one layer the rest.
-  const ModelSpec m = parse_model(
-      R"({"model_type":"llama","architectures":["LlamaForCausalLM"],"hidden_size":16384,"num_hidden_layers":1,
-          "num_attention_heads":128,"num_key_value_heads":8,"head_dim":128,"intermediate_size":65536,
-          "vocab_size":32,"rms_norm_eps":1e-5,"rope_theta":500000.0,"hidden_act":"silu"})",
-      "fig1");
+  const ModelSpec m = load_model("helix-fig1");  // H = Q x Hsz = 16384, K = 8, F = 65536, one layer
   const SystemSpec gb200 = load_system("gb200");
   REQUIRE(gb200.roofline_bytes_per_s() == 8e12);
   const auto kv_ms = [&](Strategy strategy, const Sharding& s, const DecodeShape& shape) {
@@ -53,6 +47,20 @@ TEST_CASE("Figure 1 of the Helix paper: KV and weight read times of Appendix A")
   const double lm_head_bytes = 32 * 16384 * 0.5;
   CHECK((one.weight_bytes_per_rank - lm_head_bytes) / 8e12 * 1e3 == Approx(0.2370).margin(5e-5));
   CHECK(one.roofline_ttl_us == Approx((1.024 + 0.2370) * 1e3).epsilon(1e-3));
+}
+
+TEST_CASE("Figure 1 of the TensorRT-LLM blog: the same for MLA, 576 values a token in fp8") {
+  const ModelSpec m = load_model("helix-fig1-mla");
+  const SystemSpec gb200 = load_system("gb200");
+  DecodeShape shape = million;
+  shape.weight_dtype = shape.kv_dtype = DType::fp8;
+  shape.tokens_per_block = 8;
+  const auto kv_ms = [&](Strategy strategy, const Sharding& s) {
+    return predict(m, strategy, s, shape, gb200).kv_bytes_per_rank / 8e12 * 1e3;
+  };
+  CHECK(kv_ms(Strategy::tp, {}) == Approx(0.576).epsilon(1e-12));
+  CHECK(kv_ms(Strategy::tp, {.tpa = 8, .tpf = 8}) == Approx(0.576).epsilon(1e-12));  // TP copies the latent
+  CHECK(kv_ms(Strategy::helix, {.kvp = 8, .tpf = 8}) == Approx(0.072).epsilon(1e-12));
 }
 
 TEST_CASE("Phases add up to the total, and a row is consistent in itself") {
