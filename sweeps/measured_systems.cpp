@@ -5,6 +5,7 @@
 #include "sweeps/broadcast.hpp"
 
 namespace helix {
+
 MeasuredSystems::MeasuredSystems(const std::string& choice, const World& world, Backend& backend,
                                  RankGroups& groups)
     : world_(world), backend_(backend), groups_(groups) {
