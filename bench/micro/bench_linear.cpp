@@ -11,24 +11,12 @@
 namespace helix {
 namespace {
 
-// Ordinary numbers, so that no denormals slow a product down. What other benchmarks leave there is as good.
-void write_weights_once() {
-  [[maybe_unused]] static const bool written = [] {
-    constexpr std::int64_t cols = 1 << 20;
-    const auto rows = static_cast<std::int64_t>(cold_buffer().size() / sizeof(BF16)) / cols;
-    cpu::fill_matrix(reinterpret_cast<BF16*>(cold_buffer().data()), {1, 0, 0, rows, cols, 0.03f}, 1);
-    return true;
-  }();
-}
-
 struct Shape {
   std::int64_t n, k, m;
   int threads;
 
   explicit Shape(const benchmark::State& state)
-      : n(state.range(0)), k(state.range(1)), m(state.range(2)), threads(static_cast<int>(state.range(3))) {
-    write_weights_once();
-  }
+      : n(state.range(0)), k(state.range(1)), m(state.range(2)), threads(static_cast<int>(state.range(3))) {}
   double flops() const { return 2.0 * static_cast<double>(m * n * k); }
   std::vector<BF16> activations() const {
     return std::vector<BF16>(static_cast<std::size_t>(m * k), to_bf16(0.5f));

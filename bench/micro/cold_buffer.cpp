@@ -1,10 +1,13 @@
 #include "bench/micro/cold_buffer.hpp"
 
+#include <omp.h>
 #include <sys/mman.h>
 
-#include <cstring>
+#include <chrono>
+#include <cstdint>
 #include <new>
 
+#include "kernels/cpu/linear.hpp"
 #include "kernels/cpu/stream.hpp"
 
 namespace helix {
@@ -15,17 +18,26 @@ std::span<std::byte> cold_buffer() {
     void* const p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) throw std::bad_alloc();
     madvise(p, bytes, MADV_HUGEPAGE);
-    std::memset(p, 1, bytes);
+    constexpr std::int64_t cols = 1 << 20, rows = bytes / sizeof(BF16) / cols;
+    cpu::fill_matrix(static_cast<BF16*>(p), {1, 0, 0, rows, cols, 0.03f}, omp_get_max_threads());
     return std::span(static_cast<std::byte*>(p), bytes);
   }();
   return buffer;
 }
 
-double bandwidth_now(int threads) {
-  return cpu::read_bandwidth_bytes_per_s(cold_buffer(), threads, 0.5);
-}
-double peak_now(DType dtype, int threads) {
-  return cpu::matrix_peak_flops_per_s(dtype, threads, 0.1);
+Ceilings ceilings_now(int threads) {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::chrono::seconds kept{3};
+  static Ceilings ceilings;
+  static int measured_threads = 0;
+  static Clock::time_point measured_at;
+  if (threads != measured_threads || Clock::now() - measured_at > kept) {
+    ceilings = {cpu::read_bandwidth_bytes_per_s(cold_buffer(), threads, 0.5),
+                cpu::matrix_peak_flops_per_s(DType::bf16, threads, 0.1)};
+    measured_threads = threads;
+    measured_at = Clock::now();
+  }
+  return ceilings;
 }
 
 }  // namespace helix

@@ -5,16 +5,19 @@
 #include <cstddef>
 #include <span>
 
-#include "roofline/dtype.hpp"
-
 namespace helix {
 
-/// 1.5 GiB of written, huge-page memory, shared by all benchmarks of the process.
+/// 1.5 GiB of huge-page memory, shared by all benchmarks of the process. It starts as ordinary bf16 numbers,
+/// so that no denormals slow anything down; what another benchmark leaves there serves as well.
 std::span<std::byte> cold_buffer();
 
-/// Read bandwidth over cold_buffer(), measured anew by every call (0.5 s): clocks and neighbours drift.
-double bandwidth_now(int threads);
-/// Multiply-add rate, likewise (0.1 s).
-double peak_now(DType dtype, int threads);
+/// What this machine does at best now.
+struct Ceilings {
+  double bytes_per_s = 0.0;  // reading cold_buffer()
+  double flops_per_s = 0.0;  // multiplying bf16 matrices
+};
+
+/// Measured anew (0.6 s) once the last measurement is 3 s old: clocks and neighbours drift.
+Ceilings ceilings_now(int threads);
 
 }  // namespace helix

@@ -11,10 +11,10 @@
 
 namespace helix {
 
-/// Stretches of cold_buffer(), one after the other and round again.
+/// 64-byte aligned stretches of cold_buffer(), one after the other and round again.
 class ColdStretches {
  public:
-  explicit ColdStretches(std::size_t bytes) : bytes_(bytes) {}
+  explicit ColdStretches(std::size_t bytes) : bytes_((bytes + 63) / 64 * 64) {}
 
   std::byte* next() {
     if (at_ + bytes_ > cold_buffer().size()) at_ = 0;
@@ -27,11 +27,11 @@ class ColdStretches {
   std::size_t bytes_, at_ = 0;
 };
 
-/// Runs op() for each iteration and reports the median: bytes_per_second, flops_per_second, and
+/// Runs op() for each iteration and reports the median: median_us, bytes_per_second, flops_per_second, and
 /// roofline_fraction = max(bytes / bandwidth, flops / peak) / time, the ceilings being measured right before.
 template <class Op>
 void sample_against_roofline(benchmark::State& state, double bytes, double flops, int threads, const Op& op) {
-  const double bandwidth = bandwidth_now(threads), peak = peak_now(DType::bf16, threads);
+  const Ceilings ceilings = ceilings_now(threads);
   std::vector<double> times;
   for (auto _ : state) {
     const auto start = std::chrono::steady_clock::now();
@@ -41,9 +41,11 @@ void sample_against_roofline(benchmark::State& state, double bytes, double flops
   }
   std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
   const double median = times[times.size() / 2];
+  state.counters["median_us"] = 1e6 * median;
   state.counters["bytes_per_second"] = bytes / median;
   state.counters["flops_per_second"] = flops / median;
-  state.counters["roofline_fraction"] = std::max(bytes / bandwidth, flops / peak) / median;
+  state.counters["roofline_fraction"] =
+      std::max(bytes / ceilings.bytes_per_s, flops / ceilings.flops_per_s) / median;
 }
 
 }  // namespace helix

@@ -29,13 +29,13 @@ inline void unrolled(const Body& body) {
   (std::make_integer_sequence<int, kCount>());
 }
 
-/// Which tile registers hold A and B; C is in 0-3, row by row. A block is up to 2 by 2 tiles (square), 4 by 1
-/// (tall: A takes turns in three registers) or 1 by 4 (wide: B does).
-enum class Shape { square, tall, wide };
+/// Which tile registers hold A and B; C is in 0-3, row by row. A block is up to 2 by 2 tiles (square) or 1 by
+/// 4 (wide: B takes turns in three registers).
+enum class Shape { square, wide };
 
 /// C and A tiles of `rows` rows, `summed` (16 or 32) bf16 along the summed dimension.
 inline void configure_blocks(Shape shape, std::int64_t rows, std::int64_t summed) {
-  const int first_b = shape == Shape::square ? 6 : shape == Shape::tall ? 7 : 5;
+  const int first_b = shape == Shape::square ? 6 : 5;
   TileConfig config;
   for (int c = 0; c < 4; ++c) config.set(c, rows, 64);
   for (int a = 4; a < first_b; ++a) config.set(a, rows, summed * 2);
@@ -63,10 +63,8 @@ inline void store_sums(const Tiles& c) {
 /// C += A B over `steps` tiles of the summed dimension; each_step() before each tile product.
 template <Shape kShape, int kRows, int kColumns, typename EachStep>
 inline void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const EachStep& each_step) {
-  static_assert(kShape == Shape::square
-                    ? kRows <= 2 && kColumns <= 2
-                    : kRows * kColumns <= 4 && (kShape == Shape::tall ? kColumns : kRows) == 1);
-  constexpr int a_tiles = kShape == Shape::square ? 2 : kShape == Shape::tall ? 3 : 1, b_tiles = 4 - a_tiles;
+  static_assert(kShape == Shape::square ? kRows <= 2 && kColumns <= 2 : kRows == 1 && kColumns <= 4);
+  constexpr int a_tiles = kShape == Shape::square ? 2 : 1, b_tiles = 4 - a_tiles;
   publish();
   const std::byte *a_at[kRows], *b_at[kColumns];
   for (int i = 0; i < kRows; ++i) a_at[i] = a.at(i, 0);
@@ -82,9 +80,9 @@ inline void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const E
   for (std::int64_t k = 0; k < steps; ++k) {
     // The operand that does not take turns first.
     if constexpr (kShape == Shape::wide) load_a(std::integral_constant<int, 0>());
-    if constexpr (kShape != Shape::wide) unrolled<kColumns>(load_b);
+    if constexpr (kShape == Shape::square) unrolled<kColumns>(load_b);
     unrolled<kRows>([&](auto i) {
-      if constexpr (kShape != Shape::wide) load_a(i);
+      if constexpr (kShape == Shape::square) load_a(i);
       unrolled<kColumns>([&](auto j) {
         each_step();
         if constexpr (kShape == Shape::wide) load_b(j);

@@ -190,7 +190,9 @@ void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, fl
 }
 
 std::string attention_kernel_path() {
-  return best_isa() >= Isa::amx ? "amx-bf16" : highway_target_name();
+  const Isa isa = best_isa();
+  if (isa >= Isa::amx) return "amx-bf16";
+  return isa == Isa::portable ? highway_target_name() : std::string(name(isa));
 }
 
 }  // namespace helix::cpu

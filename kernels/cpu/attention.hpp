@@ -25,7 +25,7 @@ std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t batch, st
 void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale, const BF16* q,
                BF16* o, float* lse, std::byte* scratch, int threads);
 
-/// The path that `attention` takes here: "amx-bf16", "avx3" (AVX-512), "avx2", "neon" ...
+/// The path that `attention` takes here: "amx-bf16", "avx512", "avx2", "neon" ...
 std::string attention_kernel_path();
 
 }  // namespace helix::cpu

@@ -175,7 +175,7 @@ HWY_INLINE Vec high_of_pair(hn::Vec<decltype(du32)> pair) {
 /// scores[h][0:slots] = q[h] . K for `kHeads` heads, K in tiles of pairs.
 template <int kHeads>
 HWY_INLINE void scores_of_heads(const std::uint32_t* k, std::int64_t slots, std::int64_t dim, const float* q,
-                                float* scores) {
+                                float* scores, Prefetcher& next) {
   const auto n = static_cast<std::int64_t>(hn::Lanes(df));
   const auto columns = [&](std::int64_t t, auto width) HWY_ATTR {
     constexpr int kWidth = decltype(width)::value;
@@ -185,6 +185,7 @@ HWY_INLINE void scores_of_heads(const std::uint32_t* k, std::int64_t slots, std:
     for (auto& row : sum)
       for (Vec& x : row) x = hn::Zero(df);
     for (std::int64_t d = 0; d < dim; d += 2) {
+      if (d % 16 == 0) next.step();
       Vec low[kWidth], high[kWidth];
       for (int w = 0; w < kWidth; ++w) {
         const auto pair = hn::LoadU(du32, pairs[w] + 8 * d);
@@ -209,7 +210,7 @@ HWY_INLINE void scores_of_heads(const std::uint32_t* k, std::int64_t slots, std:
 /// o[h] += P[h] V for `kHeads` heads, V in tiles of pairs.
 template <int kHeads>
 HWY_INLINE void values_of_heads(const std::uint32_t* v, std::int64_t granule, std::int64_t slots,
-                                std::int64_t dim, const float* p, float* o) {
+                                std::int64_t dim, const float* p, float* o, Prefetcher& next) {
   const auto n = static_cast<std::int64_t>(hn::Lanes(df));
   const auto columns = [&](std::int64_t d, auto width) HWY_ATTR {
     constexpr int kWidth = decltype(width)::value;
@@ -221,6 +222,7 @@ HWY_INLINE void values_of_heads(const std::uint32_t* v, std::int64_t granule, st
       for (int w = 0; w < kWidth; ++w)
         pairs[w] = v + block / 2 * dim + (d + w * n) / 16 * 8 * granule + (d + w * n) % 16;
       for (std::int64_t t = 0; t < granule; t += 2) {
+        if (t % 8 == 0) next.step();
         Vec low[kWidth], high[kWidth];
         for (int w = 0; w < kWidth; ++w) {
           const auto pair = hn::LoadU(du32, pairs[w] + 8 * t);
@@ -303,7 +305,8 @@ HWY_INLINE float softmax_row(float* scores, std::int64_t columns, float scale_lo
 void ProcessChunk(const UnitShape& shape, const Chunk& chunk, Prefetcher& next, const VectorWorkspace& ws) {
   const KvLayout& layout = shape.layout;
   const std::int64_t dim = layout.head_dim, v_dim = layout.v_dim;
-  next.plan(2 * chunk.count * ((shape.heads + 3) / 4));
+  const auto columns_a_pass = 2 * static_cast<std::int64_t>(hn::Lanes(df));
+  next.plan((shape.heads + 3) / 4 * chunk.columns * (dim / 16 + v_dim / 8) / columns_a_pass);
 
   const auto bf16_rows = [&](const Segment& s) HWY_ATTR {
     if (!layout.fp8) return as<const std::uint16_t>(s.k);
@@ -323,9 +326,9 @@ void ProcessChunk(const UnitShape& shape, const Chunk& chunk, Prefetcher& next, 
       pairs = as<const std::uint32_t>(s->k);
     }
     for_head_blocks(shape.heads, [&](std::int64_t h, auto heads) HWY_ATTR {
-      next.step();
       scores_of_heads<decltype(heads)::value>(pairs, s->slots, dim, ws.q + h * dim,
-                                              ws.scores + h * VectorWorkspace::score_stride + s->column);
+                                              ws.scores + h * VectorWorkspace::score_stride + s->column,
+                                              next);
     });
     if (s->valid < s->slots)
       for (std::int64_t h = 0; h < shape.heads; ++h) {
@@ -354,10 +357,9 @@ void ProcessChunk(const UnitShape& shape, const Chunk& chunk, Prefetcher& next, 
     }
     if (s->valid < s->slots) clear_values_from(layout, s->valid, s->slots, ws.v);
     for_head_blocks(shape.heads, [&](std::int64_t h, auto heads) HWY_ATTR {
-      next.step();
       values_of_heads<decltype(heads)::value>(pairs, layout.granule, s->slots, v_dim,
                                               ws.scores + h * VectorWorkspace::score_stride + s->column,
-                                              ws.o + h * v_dim);
+                                              ws.o + h * v_dim, next);
     });
   }
 }

@@ -1,0 +1,189 @@
+// The element-wise and per-row ops of a decode step, with activations from cold memory. In a step they are
+// warm in a cache, so these are upper bounds of their times. FLOPs are the additions and multiplications, an
+// exponential or a comparison counting as one. Arguments: tokens, threads, at the shapes of Llama-3.2-1B
+// unless the name says otherwise.
+#include <cmath>
+#include <numeric>
+
+#include "bench/micro/cold_samples.hpp"
+#include "kernels/cpu/attention.hpp"
+#include "kernels/cpu/small_ops.hpp"
+#include "kernels/memory.hpp"
+
+namespace helix {
+namespace {
+
+constexpr std::int64_t kHidden = 2048, kFfn = 8192, kVocabulary = 128256;
+constexpr std::int64_t kQHeads = 32, kKvHeads = 8, kHeadDim = 64;
+
+struct Args {
+  std::int64_t tokens;
+  int threads;
+  explicit Args(const benchmark::State& state)
+      : tokens(state.range(0)), threads(static_cast<int>(state.range(1))) {}
+};
+
+/// Times op(carver), which carves its operands from the next stretch of cold memory. `bytes`: read and
+/// written, which is what the operands take.
+template <class Op>
+void sample_cold(benchmark::State& state, std::int64_t bytes, std::int64_t flops, int threads, const Op& op) {
+  constexpr std::int64_t padding = 16 * 64;  // of at most 16 arrays
+  ColdStretches stretches(static_cast<std::size_t>(bytes + padding));
+  sample_against_roofline(state, static_cast<double>(bytes), static_cast<double>(flops), threads, [&] {
+    Carver carver(stretches.next());
+    op(carver);
+  });
+}
+
+void embed(benchmark::State& state) {
+  const Args args(state);
+  constexpr std::int64_t rows = 100'000;
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(args.tokens));
+  std::vector<BF16> out(static_cast<std::size_t>(args.tokens * kHidden));
+  const auto* const table = reinterpret_cast<const BF16*>(cold_buffer().data());
+  std::int32_t next = 0;
+  sample_against_roofline(state, static_cast<double>(2 * args.tokens * kHidden * 2), 0.0, args.threads, [&] {
+    for (std::int32_t& token : tokens) token = (next += 7919) % rows;
+    cpu::embed(args.tokens, kHidden, tokens.data(), table, 0, rows, out.data());
+  });
+}
+
+void add_rms_norm(benchmark::State& state) {
+  const Args args(state);
+  const std::int64_t values = args.tokens * kHidden;
+  sample_cold(state, values * (2 + 2 * 4 + 2) + kHidden * 2, 5 * values, args.threads, [&](Carver& memory) {
+    const auto* const delta = memory.take<BF16>(values);
+    auto* const residual = memory.take<float>(values);
+    const auto* const gain = memory.take<BF16>(kHidden);
+    auto* const out = memory.take<BF16>(values);
+    cpu::add_rms_norm(args.tokens, kHidden, delta, false, residual, gain, 1e-5f, out, args.threads);
+  });
+}
+
+void rms_norm_heads(benchmark::State& state) {
+  const Args args(state);
+  const std::int64_t row = kQHeads * kHeadDim, values = args.tokens * row;
+  sample_cold(state, 2 * values * 2 + kHeadDim * 2, 4 * values, args.threads, [&](Carver& memory) {
+    auto* const x = memory.take<BF16>(values);
+    const auto* const gain = memory.take<BF16>(kHeadDim);
+    cpu::rms_norm_heads(args.tokens, kQHeads, kHeadDim, row, kHeadDim, gain, 1e-5f, x, args.threads);
+  });
+}
+
+/// Of one layer: q and k rotated in their place, k and v appended, each token to a page of its own.
+void rope_and_append(benchmark::State& state) {
+  const Args args(state);
+  const auto batch = static_cast<std::size_t>(args.tokens);
+  const KvShape kv{AttentionKind::gqa, kKvHeads, kHeadDim, kHeadDim, 32, DType::bf16};
+  const std::size_t page_bytes = cpu::kv_page_bytes(kv);
+  std::vector<std::int32_t> pages(batch);
+  std::iota(pages.begin(), pages.end(), 0);
+  std::vector<std::int64_t> slots(batch, 0), positions(batch, 65536);
+  const std::vector<std::int64_t> lengths(batch, 1);
+  std::vector<float> inv_freq(kHeadDim / 2);
+  for (std::size_t i = 0; i < inv_freq.size(); ++i)
+    inv_freq[i] = std::pow(5e5f, -static_cast<float>(2 * i) / static_cast<float>(kHeadDim));
+  const RopeTable table{inv_freq.data(), kHeadDim, 1.0f, false};
+
+  constexpr std::int64_t row = (kQHeads + 2 * kKvHeads) * kHeadDim;
+  constexpr std::int64_t rotated = (kQHeads + kKvHeads) * kHeadDim, appended = 2 * kKvHeads * kHeadDim;
+  const std::int64_t bytes = args.tokens * (2 * rotated + 2 * appended) * 2;
+  ColdStretches rows(batch * row * sizeof(BF16) + batch * page_bytes);
+  sample_against_roofline(
+      state, static_cast<double>(bytes), static_cast<double>(args.tokens * 3 * rotated), args.threads, [&] {
+        std::byte* const memory = rows.next();
+        auto* const qkv = reinterpret_cast<BF16*>(memory + batch * page_bytes);
+        BF16* const k = qkv + kQHeads * kHeadDim;
+        cpu::rope(table, args.tokens, kQHeads + kKvHeads, positions.data(), qkv, row, kHeadDim, qkv, row,
+                  kHeadDim, args.threads);
+        const KvView cache{kv, memory, page_bytes, pages.data(), 1, lengths.data()};
+        cpu::kv_append(cache, args.tokens, slots.data(), k, row, k + kKvHeads * kHeadDim, row);
+        for (std::int64_t& slot : slots) slot = (slot + 1) % kv.tokens_per_page;
+        for (std::int64_t& position : positions) ++position;
+      });
+}
+
+/// Two KVP ranks with half of the heads each; v_dim from the arguments (512: MLA).
+PartialShape partials(const benchmark::State& state) {
+  return {.parts = 2, .batch = state.range(0), .heads = kQHeads / 2, .v_dim = state.range(2)};
+}
+
+void pack_partials(benchmark::State& state) {
+  const Args args(state);
+  const PartialShape shape = partials(state);
+  const std::int64_t lses = shape.parts * shape.batch * shape.heads;
+  sample_cold(state, 2 * lses * (shape.v_dim * 2 + 4), 0, args.threads, [&](Carver& memory) {
+    const auto* const o = memory.take<BF16>(lses * shape.v_dim);
+    const auto* const lse = memory.take<float>(lses);
+    auto* const packed = memory.take<std::byte>(shape.parts * static_cast<std::int64_t>(shape.chunk_bytes()));
+    cpu::pack_partials(shape, o, lse, packed, args.threads);
+  });
+}
+
+void merge_partials(benchmark::State& state) {
+  const Args args(state);
+  const PartialShape shape = partials(state);
+  const std::int64_t packed_bytes = shape.parts * static_cast<std::int64_t>(shape.chunk_bytes());
+  const std::int64_t values = shape.batch * shape.heads * shape.v_dim;
+  sample_cold(state, packed_bytes + values * 2, 2 * shape.parts * values, args.threads, [&](Carver& memory) {
+    const auto* const packed = memory.take<std::byte>(packed_bytes);
+    cpu::merge_partials(shape, packed, memory.take<BF16>(values), args.threads);
+  });
+}
+
+void route(benchmark::State& state, const RouterShape& shape) {
+  const Args args(state);
+  const std::int64_t logits = args.tokens * shape.experts, chosen = args.tokens * shape.top_k;
+  const std::int64_t bytes = (logits + shape.experts) * 4 + chosen * (4 + 4);
+  sample_cold(state, bytes, 3 * logits, args.threads, [&](Carver& memory) {
+    const auto* const from = memory.take<float>(logits);
+    const auto* const bias = memory.take<float>(shape.experts);
+    auto* const ids = memory.take<std::int32_t>(chosen);
+    cpu::route(shape, args.tokens, from, shape.kind == RouterKind::sigmoid_grouped ? bias : nullptr, ids,
+               memory.take<float>(chosen), args.threads);
+  });
+}
+
+void swiglu(benchmark::State& state) {
+  const Args args(state);
+  const std::int64_t values = args.tokens * kFfn;
+  sample_cold(state, 3 * values * 2, 5 * values, args.threads, [&](Carver& memory) {
+    const auto* const gate_up = memory.take<BF16>(2 * values);
+    cpu::swiglu(args.tokens, kFfn, gate_up, memory.take<BF16>(values), args.threads);
+  });
+}
+
+void argmax(benchmark::State& state) {
+  const Args args(state);
+  const std::int64_t values = args.tokens * kVocabulary;
+  std::vector<TopLogit> top(static_cast<std::size_t>(args.tokens));
+  sample_cold(state, values * 4, values, args.threads, [&](Carver& memory) {
+    cpu::argmax(args.tokens, kVocabulary, memory.take<float>(values), 0, top.data(), args.threads);
+  });
+}
+
+void tokens_and_threads(benchmark::internal::Benchmark* b) {
+  b->ArgsProduct({{1, 8, 64}, {1, 2}})->ArgNames({"tokens", "threads"})->UseManualTime()->MinTime(0.1);
+}
+void also_v_dim(benchmark::internal::Benchmark* b) {
+  b->ArgsProduct({{1, 8, 64}, {1, 2}, {kHeadDim, 512}})
+      ->ArgNames({"tokens", "threads", "v_dim"})
+      ->UseManualTime()
+      ->MinTime(0.1);
+}
+
+BENCHMARK(embed)->Apply(tokens_and_threads);
+BENCHMARK(add_rms_norm)->Apply(tokens_and_threads);
+BENCHMARK(rms_norm_heads)->Apply(tokens_and_threads);
+BENCHMARK(rope_and_append)->Apply(tokens_and_threads);
+BENCHMARK(pack_partials)->Apply(also_v_dim);
+BENCHMARK(merge_partials)->Apply(also_v_dim);
+BENCHMARK_CAPTURE(route, deepseek_v2_lite, RouterShape{RouterKind::softmax_topk, 64, 6, 1, 1, false, 1.0f})
+    ->Apply(tokens_and_threads);
+BENCHMARK_CAPTURE(route, deepseek_r1, RouterShape{RouterKind::sigmoid_grouped, 256, 8, 8, 4, true, 2.5f})
+    ->Apply(tokens_and_threads);
+BENCHMARK(swiglu)->Apply(tokens_and_threads);
+BENCHMARK(argmax)->Apply(tokens_and_threads);
+
+}  // namespace
+}  // namespace helix
