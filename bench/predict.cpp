@@ -11,7 +11,7 @@ int predict_command(const Arguments& arguments) {
       ->type_name("FILE.csv");
   app.add_flag("--bench", request.bench, "print configurations per second");
   app.add_option("--top", request.top,
-                 "keep only the frontier and this many rows per strategy, those with the most tokens/s/GPU")
+                 "keep only the frontier of each strategy and its N rows with the most tokens/s/GPU")
       ->type_name("N")
       ->check(CLI::PositiveNumber);
   if (parse_or_help(app, arguments)) return 0;

@@ -15,8 +15,8 @@ namespace {
 constexpr int min_growth_steps = 32;
 
 std::int64_t growth_rounds(const DecodeShape& shape, int kvp) {
-  const int round = kvp * shape.tokens_per_block;
-  return std::max(1, (min_growth_steps + round - 1) / round);
+  const std::int64_t round = std::int64_t{kvp} * shape.tokens_per_block;
+  return (min_growth_steps + round - 1) / round;
 }
 
 // On each rank: one block a round.

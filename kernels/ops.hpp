@@ -1,6 +1,6 @@
 // The operations of a decode step on one rank: what every backend (CPU, CUDA) implements and what the
-// orchestration in decode_step.cpp is written in. Shapes in brackets are row-major; activations are bf16 with
-// fp32 accumulation, the residual stream is fp32. All pointers are device memory of the backend. Ops are
+// orchestration in decode_engine.cpp is written in. Shapes in brackets are row-major; activations are bf16
+// with fp32 accumulation, the residual stream is fp32. All pointers are device memory of the backend. Ops are
 // asynchronous where the backend has a stream; `synchronize` waits. No op allocates or creates a thread.
 #pragma once
 

@@ -8,22 +8,32 @@ namespace helix {
 
 double bytes_per_value(DType dtype) {
   switch (dtype) {
-    case DType::fp32: return 4.0;
-    case DType::bf16: return 2.0;
-    case DType::fp8: return 1.0;
-    case DType::nvfp4: return 0.5 + 1.0 / 16.0;
-    case DType::fp4: return 0.5;
+    case DType::fp32:
+      return 4.0;
+    case DType::bf16:
+      return 2.0;
+    case DType::fp8:
+      return 1.0;
+    case DType::nvfp4:
+      return 0.5 + 1.0 / 16.0;
+    case DType::fp4:
+      return 0.5;
   }
   return 0.0;
 }
 
 std::string_view name(DType dtype) {
   switch (dtype) {
-    case DType::fp32: return "fp32";
-    case DType::bf16: return "bf16";
-    case DType::fp8: return "fp8";
-    case DType::nvfp4: return "nvfp4";
-    case DType::fp4: return "fp4";
+    case DType::fp32:
+      return "fp32";
+    case DType::bf16:
+      return "bf16";
+    case DType::fp8:
+      return "fp8";
+    case DType::nvfp4:
+      return "nvfp4";
+    case DType::fp4:
+      return "fp4";
   }
   return "?";
 }

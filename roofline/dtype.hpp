@@ -5,7 +5,8 @@
 
 namespace helix {
 
-/// nvfp4: 4-bit values and one e4m3 scale per 16 (0.5625 B). fp4: 0.5 B flat, as papers count; `predict` only.
+/// nvfp4: 4-bit values and one e4m3 scale per 16 (0.5625 B). fp4: 0.5 B flat, as papers count; `predict`
+/// only.
 enum class DType { fp32, bf16, fp8, nvfp4, fp4 };
 
 double bytes_per_value(DType dtype);

@@ -1,4 +1,5 @@
-// What a model is: the dimensions of its layers, read from a Hugging Face config.json or the built-in catalogue.
+// What a model is: the dimensions of its layers, read from a Hugging Face config.json or the built-in
+// catalogue.
 #pragma once
 
 #include <cstdint>
@@ -15,10 +16,10 @@ enum class AttentionKind { gqa, mla };  // gqa covers MQA (kv_heads = 1) and MHA
 struct AttentionSpec {
   AttentionKind kind = AttentionKind::gqa;
   std::int64_t q_heads = 0;
-  std::int64_t kv_heads = 0;   // MLA: 1, the latent is shared by all heads
+  std::int64_t kv_heads = 0;     // MLA: 1, the latent is shared by all heads
   std::int64_t qk_head_dim = 0;  // per-head width of Q and K; MLA: nope + rope
   std::int64_t v_head_dim = 0;
-  bool qk_norm = false;   // RMSNorm per head on Q and K before RoPE (Qwen3)
+  bool qk_norm = false;  // RMSNorm per head on Q and K before RoPE (Qwen3)
   bool qkv_bias = false;
   // MLA only.
   std::int64_t q_lora_rank = 0;  // 0: Q is projected in one product
@@ -40,12 +41,12 @@ struct MoeSpec {
   std::int64_t top_k = 0;
   std::int64_t expert_ffn = 0;
   std::int64_t shared_experts = 0;
-  std::int64_t shared_ffn = 0;          // total width of the shared experts
+  std::int64_t shared_ffn = 0;  // total width of the shared experts
   std::int64_t first_dense_layers = 0;
   RouterKind router = RouterKind::softmax_topk;
-  bool normalize_top_k = false;         // weights of the chosen experts sum to 1
+  bool normalize_top_k = false;  // weights of the chosen experts sum to 1
   double routed_scaling = 1.0;
-  std::int64_t groups = 1;              // sigmoid_grouped
+  std::int64_t groups = 1;  // sigmoid_grouped
   std::int64_t top_groups = 1;
 };
 
@@ -96,8 +97,8 @@ struct ModelSpec {
 };
 
 /// `name_or_path`: a built-in name (case-insensitive) or a path to a config.json.
-/// Throws UsageError: unknown name (lists the known ones), unreadable file, malformed JSON, a missing or absurd
-/// field, an architecture or a field that is not supported (named exactly).
+/// Throws UsageError: unknown name (lists the known ones), unreadable file, malformed JSON, a missing or
+/// absurd field, an architecture or a field that is not supported (named exactly).
 ModelSpec load_model(const std::string& name_or_path);
 
 /// The same from JSON text; `origin` names it in errors.

@@ -22,17 +22,17 @@ struct Prediction {
   double tokens_per_s_user = 0;
   double tokens_per_s_gpu = 0;
   // Of the busiest rank and one whole step, all layers of the model:
-  double kv_bytes_per_rank = 0;      // KV cache read (and held)
-  double weight_bytes_per_rank = 0;  // weights read; of MoE experts only those that the batch touches
-  double comm_bytes_per_rank = 0;    // bytes sent
-  double memory_bytes_per_rank = 0;  // weights held + KV + activations + communication buffers
-  std::int64_t max_batch = 0;        // largest batch of the instance that fits the memory
+  double kv_bytes_per_rank = 0;         // KV cache read (and held)
+  double weight_bytes_per_rank = 0;     // weights read; of MoE experts only those that the batch touches
+  double comm_bytes_per_rank = 0;       // bytes sent
+  double memory_bytes_per_rank = 0;     // weights held + KV + activations + communication buffers
+  std::int64_t max_batch = 0;           // largest batch of the instance that fits the memory
   std::int64_t kv_tokens_per_rank = 0;  // requests attended x tokens of each
   double kv_duplication = 1;            // copies of the KV cache in the instance
 };
 
 /// Predicts one decode step. The configuration must be legal (see why_illegal).
-Prediction predict(const ModelSpec& model, Strategy strategy, const Sharding& sharding, const DecodeShape& shape,
-                   const SystemSpec& system);
+Prediction predict(const ModelSpec& model, Strategy strategy, const Sharding& sharding,
+                   const DecodeShape& shape, const SystemSpec& system);
 
 }  // namespace helix

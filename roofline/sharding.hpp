@@ -1,8 +1,8 @@
 // How a model is spread over ranks: widths, the rules they obey, and what each rank owns.
 //
-// N = dp * kvp * tpa = tpf * ep ranks per pipeline stage, times pp stages. The attention phase and the FFN phase
-// re-use the same ranks. Inside a stage, rank = tpa_index + tpa * (kvp_index + kvp * dp_index) for attention and
-// rank = tpf_index + tpf * ep_index for the FFN.
+// N = dp * kvp * tpa = tpf * ep ranks per pipeline stage, times pp stages. The attention phase and the FFN
+// phase re-use the same ranks. Inside a stage, rank = tpa_index + tpa * (kvp_index + kvp * dp_index) for
+// attention and rank = tpf_index + tpf * ep_index for the FFN.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,8 @@ struct DecodeShape {
   int hop_b = 1;  // micro-batches whose all-to-all overlaps the next one's attention; 1: off
   DType weight_dtype = DType::bf16;
   DType kv_dtype = DType::bf16;
-  double expert_skew = 0;  // Zipf exponent of the experts' popularity, 0: uniform; the busiest rank has the favourites
+  double expert_skew =
+      0;  // Zipf exponent of the experts' popularity, 0: uniform; the busiest rank has the favourites
 };
 
 /// Why this split is illegal ("helix needs TPA <= K: tpa=16, 8 KV heads"), or nothing if it is legal.
@@ -50,8 +51,8 @@ struct Range {
 /// Part `index` of [0, n) cut into `parts`; sizes differ by at most one and low parts hold the extra.
 Range even_split(std::int64_t n, int parts, int index);
 
-/// Where a rank stands in each grid. Medha's FFN uses the first tpf * ep ranks only: ep >= Sharding::ep marks the
-/// ranks that idle there.
+/// Where a rank stands in each grid. Medha's FFN uses the first tpf * ep ranks only: ep >= Sharding::ep marks
+/// the ranks that idle there.
 struct RankCoords {
   int dp = 0, kvp = 0, tpa = 0, tpf = 0, ep = 0, pp = 0;
 };
@@ -64,10 +65,11 @@ Range owned_heads(const ModelSpec& model, const Sharding& sharding, const RankCo
 /// KV heads a rank caches; TPA > K duplicates heads over TPA / K ranks. MLA: the one latent.
 Range cached_kv_heads(const ModelSpec& model, const Sharding& sharding, const RankCoords& at);
 
-/// Global positions of the history of `context` tokens cached by KVP rank `kvp_index`: contiguous runs of whole
-/// blocks (the last block of all may be short), low ranks hold the extra block. May be empty.
+/// Global positions of the history of `context` tokens cached by KVP rank `kvp_index`: contiguous runs of
+/// whole blocks (the last block of all may be short), low ranks hold the extra block. May be empty.
 Range history_tokens(std::int64_t context, int tokens_per_block, int kvp, int kvp_index);
-/// The KVP rank that appends the token of decode step `step` (0-based): round robin every tokens_per_block steps.
+/// The KVP rank that appends the token of decode step `step` (0-based): round robin every tokens_per_block
+/// steps.
 int append_owner(std::int64_t step, int tokens_per_block, int kvp);
 /// Tokens appended on KVP rank `kvp_index` by the first `steps` decode steps.
 std::int64_t appended_tokens(std::int64_t steps, int tokens_per_block, int kvp, int kvp_index);

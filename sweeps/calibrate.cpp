@@ -123,11 +123,12 @@ SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const
   }
   system.kernels.push_back(
       probe_moe(backend, prober, cold, moe ? moe->hidden : 2048, moe ? moe->moe.expert_ffn : 1408));
-  for (AttentionKind kind : {AttentionKind::gqa, AttentionKind::mla}) {
-    const std::vector<HeadShape> shapes = head_shapes(request, kind, ranks);
-    if (shapes.empty()) continue;
-    for (DType dtype : request.kv_dtypes) {
-      system.kernels.push_back(probe_attention(backend, prober, cold, dtype, shapes));
+  std::vector<DType> kv_dtypes = request.kv_dtypes;
+  std::ranges::partition(kv_dtypes, [](DType dtype) { return dtype == DType::bf16; });
+  for (const DType dtype : kv_dtypes) {
+    for (const AttentionKind kind : {AttentionKind::gqa, AttentionKind::mla}) {
+      const std::vector<HeadShape> shapes = head_shapes(request, kind, ranks);
+      if (!shapes.empty()) system.kernels.push_back(probe_attention(backend, prober, cold, dtype, shapes));
     }
   }
   system.kernels.push_back(probe_elementwise(backend, prober));

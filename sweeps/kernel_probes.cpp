@@ -40,9 +40,12 @@ KernelRate probe_gemm(Backend& backend, const Prober& prober, const ColdMemory& 
 KernelRate probe_moe(Backend& backend, const Prober& prober, const ColdMemory& cold, std::int64_t hidden,
                      std::int64_t ffn) {
   constexpr std::int64_t top_k = 6, widest = 8;
+  // Very wide experts are cut to what fits.
+  const auto values_each = static_cast<std::int64_t>(cold.bytes() / sizeof(BF16)) / top_k;
+  ffn = std::min(ffn, std::max<std::int64_t>(64, values_each / (2 * hidden) / 64 * 64));
   PackedWeight gate_up = cold.matrices(backend, 2 * ffn, hidden);
   PackedWeight down = cold.matrices(backend, hidden, ffn);
-  const std::int64_t experts = std::max(top_k, std::min(gate_up.count, down.count));
+  const std::int64_t experts = std::min(gate_up.count, down.count);
   gate_up.count = down.count = experts;
 
   auto x = backend.allocate(static_cast<std::size_t>(widest * hidden) * sizeof(BF16));
@@ -81,15 +84,17 @@ KernelRate probe_moe(Backend& backend, const Prober& prober, const ColdMemory& c
 
 KernelRate probe_attention(Backend& backend, const Prober& prober, const ColdMemory& cold, DType dtype,
                            const std::vector<HeadShape>& shapes) {
-  constexpr std::int64_t tokens_per_call = 4096;
+  constexpr std::int64_t most_tokens = 4096;
   std::vector<Probe> probes;
   double fixed = 0;
   for (const HeadShape& h : shapes) {
     const KvShape kv{
         .kind = h.kind, .kv_heads = h.kv_heads, .head_dim = h.head_dim, .v_dim = h.v_dim, .dtype = dtype};
     const std::size_t page = backend.kv_page_bytes(kv);
-    const std::int64_t pages = tokens_per_call / kv.tokens_per_page;
-    const auto windows = static_cast<std::int64_t>(cold.bytes() / (page * static_cast<std::size_t>(pages)));
+    const auto cold_pages = static_cast<std::int64_t>(cold.bytes() / page);
+    const std::int64_t pages = std::min(most_tokens / kv.tokens_per_page, cold_pages);
+    const std::int64_t tokens_per_call = pages * kv.tokens_per_page;
+    const std::int64_t windows = cold_pages / pages;
     std::vector<std::int32_t> table(static_cast<std::size_t>(pages));
     for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::int32_t>(i);
     auto page_table = backend.allocate(table.size() * sizeof(std::int32_t));
@@ -111,6 +116,11 @@ KernelRate probe_attention(Backend& backend, const Prober& prober, const ColdMem
                 .page_table = reinterpret_cast<const std::int32_t*>(page_table->data()),
                 .max_pages = pages,
                 .lengths = reinterpret_cast<const std::int64_t*>(length->data())};
+    // The memory's bf16 values would be huge as fp8, and their softmax not the usual one.
+    for (std::int64_t w = 0; dtype != DType::bf16 && w < windows; ++w) {
+      view.pages = cold.data() + static_cast<std::size_t>(w * pages) * page;
+      backend.kv_fill_history(view, {.layer = w, .requests = 1, .tokens = tokens_per_call});
+    }
     const auto time = [&](std::int64_t tokens) {
       backend.copy_to_device(length->data(), &tokens, sizeof(tokens));
       return prober.median_us([&](std::int64_t i) {
@@ -124,8 +134,8 @@ KernelRate probe_attention(Backend& backend, const Prober& prober, const ColdMem
     const double row = static_cast<double>(h.kv_heads) *
                        static_cast<double>(h.kind == AttentionKind::mla ? h.head_dim : h.head_dim + h.v_dim);
     probes.push_back(
-        {.bytes = tokens_per_call * row * bytes_per_value(dtype),
-         .flops = 2.0 * tokens_per_call * static_cast<double>(h.q_heads * (h.head_dim + h.v_dim)),
+        {.bytes = static_cast<double>(tokens_per_call) * row * bytes_per_value(dtype),
+         .flops = 2.0 * static_cast<double>(tokens_per_call * h.q_heads * (h.head_dim + h.v_dim)),
          .us = time(tokens_per_call)});
   }
   const bool mla = shapes.front().kind == AttentionKind::mla;

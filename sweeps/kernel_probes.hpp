@@ -15,7 +15,7 @@ KernelRate probe_gemm(Backend& backend, const Prober& prober, const ColdMemory& 
 /// `ffn`: width of an expert.
 KernelRate probe_moe(Backend& backend, const Prober& prober, const ColdMemory& cold, std::int64_t hidden,
                      std::int64_t ffn);
-/// All shapes of one kind.
+/// All shapes of one kind. A dtype other than bf16 overwrites the memory: probe bf16 first.
 KernelRate probe_attention(Backend& backend, const Prober& prober, const ColdMemory& cold, DType dtype,
                            const std::vector<HeadShape>& shapes);
 KernelRate probe_elementwise(Backend& backend, const Prober& prober);

@@ -2,21 +2,9 @@
 
 #include <algorithm>
 
-#include "kernels/mpi_check.hpp"
+#include "sweeps/broadcast.hpp"
 
 namespace helix {
-namespace {
-
-/// Rank 0's text on every rank.
-std::string from_root(std::string text, MPI_Comm comm) {
-  int length = static_cast<int>(text.size());
-  HELIX_MPI(MPI_Bcast(&length, 1, MPI_INT, 0, comm));
-  text.resize(static_cast<std::size_t>(length));
-  HELIX_MPI(MPI_Bcast(text.data(), length, MPI_CHAR, 0, comm));
-  return text;
-}
-
-}  // namespace
 
 MeasuredSystems::MeasuredSystems(const std::string& choice, const World& world, Backend& backend,
                                  RankGroups& groups)
@@ -45,7 +33,7 @@ void MeasuredSystems::prepare(const std::vector<SweepPoint>& points) {
     std::string yaml;
     if (group != MPI_COMM_NULL) yaml = to_yaml(calibrate(backend_, group, world_, request, memory));
     wait_idle(world_.comm);
-    systems_[ranks] = parse_system(from_root(yaml, world_.comm), "calibration");
+    systems_[ranks] = parse_system(broadcast_text(yaml, 0, world_.comm), "calibration");
   }
 }
 

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "roofline/error.hpp"
+#include "sweeps/broadcast.hpp"
 
 namespace helix {
 namespace {
@@ -113,10 +114,7 @@ void on_root(const std::function<void()>& action) {
   }
   MPI_Bcast(&outcome, 1, MPI_INT, 0, MPI_COMM_WORLD);
   if (outcome == done) return;
-  int length = static_cast<int>(message.size());
-  MPI_Bcast(&length, 1, MPI_INT, 0, MPI_COMM_WORLD);
-  message.resize(static_cast<std::size_t>(length));
-  MPI_Bcast(message.data(), length, MPI_CHAR, 0, MPI_COMM_WORLD);
+  message = broadcast_text(message, 0, MPI_COMM_WORLD);
   if (outcome == usage_error) throw UsageError(message);
   throw std::runtime_error(message);
 }

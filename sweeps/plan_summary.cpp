@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <functional>
 #include <utility>
 
 #include "sweeps/csv.hpp"
@@ -13,8 +12,12 @@ namespace helix {
 void PlanSummary::add(std::size_t ordinal, const SweepPoint& point, const Prediction& p) {
   const DecodeShape& shape = point.config.shape;
   const auto strategy = static_cast<std::size_t>(point.config.strategy);
-  const Scene scene{point.model, shape.context, shape.weight_dtype, shape.kv_dtype};
+  const Scene scene{point.model->name, shape.context, shape.weight_dtype, shape.kv_dtype};
   frontiers_[scene].insert({p.tokens_per_s_user, p.tokens_per_s_gpu}, ordinal);
+
+  if (top_ > 0) {
+    strategy_frontiers_[{scene, strategy}].insert({p.tokens_per_s_user, p.tokens_per_s_gpu}, ordinal);
+  }
 
   const bool within_budget = !budget_ms_ || p.model_ttl_us <= *budget_ms_ * 1e3;
   if (budget_ms_ && within_budget) {
@@ -35,6 +38,9 @@ void PlanSummary::add(std::size_t ordinal, const SweepPoint& point, const Predic
 void PlanSummary::close() {
   for (const auto& [scene, frontier] : frontiers_) {
     for (const std::size_t ordinal : frontier.ids()) frontier_.insert(ordinal);
+  }
+  for (const auto& [key, frontier] : strategy_frontiers_) {
+    for (const std::size_t ordinal : frontier.ids()) kept_.insert(ordinal);
   }
   for (Smallest& rows : best_rows_) {
     for (; !rows.empty(); rows.pop()) kept_.insert(rows.top().second);
@@ -67,9 +73,9 @@ std::string PlanSummary::crossover_csv() const {
     const auto& [ttl_us, winner] = order.front();
     const Fastest& best = strategies[static_cast<std::size_t>(winner)];
     const Sharding& s = best.sharding;
-    text += fmt::format("{},{},{},{},{},{},{},{:.7g},{},{},{},{},{},{},{}", csv_field(model->name), context,
-                        batch, ranks, name(weights), name(kv), name(winner), ttl_us, s.kvp, s.tpa, s.tpf,
-                        s.ep, s.pp, s.dp, best.hop_b);
+    text += fmt::format("{},{},{},{},{},{},{},{:.7g},{},{},{},{},{},{},{}", csv_field(model), context, batch,
+                        ranks, name(weights), name(kv), name(winner), ttl_us, s.kvp, s.tpa, s.tpf, s.ep, s.pp,
+                        s.dp, best.hop_b);
     text += order.size() > 1 ? fmt::format(",{},{:.7g},{:.5g}\n", name(order[1].second), order[1].first,
                                            order[1].first / ttl_us)
                              : ",,,\n";

@@ -5,12 +5,15 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <queue>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "roofline/pareto.hpp"
@@ -23,10 +26,11 @@ inline constexpr std::size_t strategy_count = 5;
 
 class PlanSummary {
  public:
-  /// `top`: rows kept per strategy beside the frontier, 0: all.
+  /// `top`: rows kept of each strategy beside its frontier, 0: all.
   PlanSummary(std::optional<double> ttl_budget_ms, std::size_t top) : budget_ms_(ttl_budget_ms), top_(top) {}
 
-  /// A configuration that fits; `ordinal` numbers them in the order of the sweep.
+  /// A configuration that fits, its model alive as long as this; `ordinal` numbers them in the order of the
+  /// sweep.
   void add(std::size_t ordinal, const SweepPoint& point, const Prediction& prediction);
   /// Call once after the last point.
   void close();
@@ -45,7 +49,7 @@ class PlanSummary {
   std::string crossover_csv() const;
 
  private:
-  using Scene = std::tuple<const ModelSpec*, std::int64_t, DType, DType>;  // context, weights, KV
+  using Scene = std::tuple<std::string_view, std::int64_t, DType, DType>;  // model, context, weights, KV
   struct Best {
     double figure = 0;  // 0: none yet
     std::size_t ordinal = 0;
@@ -62,6 +66,7 @@ class PlanSummary {
   std::optional<double> budget_ms_;
   std::size_t top_;
   std::map<Scene, ParetoFrontier> frontiers_;
+  std::map<std::pair<Scene, std::size_t>, ParetoFrontier> strategy_frontiers_;
   std::map<Scene, std::array<Best, strategy_count>> within_budget_;
   std::map<Field, std::array<Fastest, strategy_count>> fields_;
   std::array<Smallest, strategy_count> best_rows_;

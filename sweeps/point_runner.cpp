@@ -52,6 +52,12 @@ std::string why_not_measured(const SweepPoint& point) {
   return {};
 }
 
+std::string why_not_fitting(double bytes_per_rank, const World& world) {
+  if (bytes_per_rank <= static_cast<double>(world.memory_bytes)) return {};
+  return fmt::format("does not fit memory: needs {:.0f} bytes per rank, has {}", bytes_per_rank,
+                     world.memory_bytes);
+}
+
 std::int64_t verify_depth(const ModelSpec& model) {
   return model.moe.experts > 0 ? model.moe.first_dense_layers + 1 : 1;
 }
@@ -107,11 +113,8 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
 
   const Prediction run =
       predict(truncated(model, row.layers_measured), c.strategy, c.sharding, c.shape, system);
-  if (run.memory_bytes_per_rank > static_cast<double>(world_.memory_bytes)) {
-    row.reason = fmt::format("does not fit memory: needs {:.0f} bytes per rank, has {}",
-                             run.memory_bytes_per_rank, world_.memory_bytes);
-    return row;
-  }
+  row.reason = why_not_fitting(run.memory_bytes_per_rank, world_);
+  if (!row.reason.empty()) return row;
   const double node_ranks = std::min(c.sharding.ranks(), world_.node_ranks);
   const double working_set = node_ranks * (run.kv_bytes_per_rank + run.weight_bytes_per_rank);
   constexpr double cold_multiple = 4;

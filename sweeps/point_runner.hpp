@@ -55,6 +55,8 @@ class PointRunner {
 
 /// Why this program does not run a point: illegal, or of a kind that is only predicted; empty if it runs.
 std::string why_not_measured(const SweepPoint& point);
+/// Says that a point which needs so much memory does not fit, with both numbers; empty if it does.
+std::string why_not_fitting(double bytes_per_rank, const World& world);
 /// As many of the first layers as contain every kind of layer of the model.
 std::int64_t verify_depth(const ModelSpec& model);
 /// Layers that a point measures: what it asks for, at most the model's depth.

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/mpi_check.hpp"
+#include "roofline/memory.hpp"
 #include "sweeps/backend_choice.hpp"
 #include "sweeps/csv.hpp"
 #include "sweeps/mpi_session.hpp"
@@ -95,11 +96,14 @@ int run_verify(const SweepRequest& request) {
     row.status = "skipped";
     row.reason = why_not_measured(point);
     progress.running(row.id);
+    const ModelSpec& model = *point.model;
+    // As many layers as show every kind of layer, unless --layers says otherwise.
+    row.layers = c.layers > 0 ? std::min(c.layers, model.layers) : verify_depth(model);
     if (row.reason.empty()) {
-      const ModelSpec& model = *point.model;
-      // All layers of a small model; of a large one as many as show every kind of layer, unless --layers says
-      // more.
-      row.layers = c.layers > 0 ? std::min(c.layers, model.layers) : verify_depth(model);
+      const MemoryModel memory_needed = memory_model(truncated(model, row.layers), c.sharding, c.shape);
+      row.reason = why_not_fitting(memory_needed.bytes(c.shape.batch), world);
+    }
+    if (row.reason.empty()) {
       // The last two of these steps are on two ranks: the owner of new tokens changes between them.
       row.steps = c.shape.tokens_per_block + 1;
       row.tolerance = verify_tolerance(c.shape.kv_dtype);

@@ -34,7 +34,7 @@ struct PredictRequest {
   SweepRequest sweep;
   std::filesystem::path validate;  // measured kernels to hold the model against; empty: predict the sweep
   bool bench = false;              // print configurations per second
-  std::size_t top = 0;             // rows kept per strategy beside the frontier; 0: all
+  std::size_t top = 0;             // rows kept of each strategy beside its frontier; 0: all
 };
 
 }  // namespace helix

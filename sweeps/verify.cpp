@@ -6,9 +6,9 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/mpi_check.hpp"
 #include "kernels/reference/reference_model.hpp"
 #include "kernels/weight_plan.hpp"
+#include "sweeps/broadcast.hpp"
 
 namespace helix {
 namespace {
@@ -91,12 +91,7 @@ std::string agree_on_failure(const std::string& mine, MPI_Comm comm) {
   int first = mine.empty() ? size : rank;
   HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, comm));
   if (first == size) return {};
-  int length = static_cast<int>(mine.size());
-  HELIX_MPI(MPI_Bcast(&length, 1, MPI_INT, first, comm));
-  std::string text = mine;
-  text.resize(static_cast<std::size_t>(length));
-  HELIX_MPI(MPI_Bcast(text.data(), length, MPI_CHAR, first, comm));
-  return text;
+  return broadcast_text(mine, first, comm);
 }
 
 }  // namespace

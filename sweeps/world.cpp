@@ -76,10 +76,18 @@ int common_cpus(const CpuMask& a, const CpuMask& b) {
   return count;
 }
 
+/// "0-3,8": short enough for hosts with hundreds of CPUs.
 std::string cpu_list(const CpuMask& mask) {
+  constexpr std::size_t cpus = 8 * std::tuple_size_v<CpuMask>;
+  const auto held = [&](std::size_t cpu) { return cpu < cpus && ((mask[cpu / 8] >> (cpu % 8)) & 1u) != 0; };
   std::string text;
-  for (std::size_t cpu = 0; cpu < 8 * mask.size(); ++cpu) {
-    if ((mask[cpu / 8] >> (cpu % 8)) & 1u) text += fmt::format("{}{}", text.empty() ? "" : ",", cpu);
+  for (std::size_t first = 0; first < cpus; ++first) {
+    if (!held(first)) continue;
+    std::size_t last = first;
+    while (held(last + 1)) ++last;
+    text += text.empty() ? "" : ",";
+    text += first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last);
+    first = last;
   }
   return text;
 }

@@ -15,7 +15,7 @@ struct World {
   int size = 1;
   int node_ranks = 1;  // ranks on this rank's node
   std::string host;
-  std::vector<std::string> placement;  // of every rank, on rank 0: "host: CPUs 0, 1"
+  std::vector<std::string> placement;  // of every rank, on rank 0: "host: CPUs 0-3,8"
   int threads = 1;  // worker threads per rank: the CPUs it may use, shared out where masks overlap
   bool oversubscribed = false;       // more worker threads than CPUs somewhere: timings mean little
   std::size_t node_cache_bytes = 0;  // last-level caches of the node together, 0: unknown

@@ -7,8 +7,8 @@
 namespace helix::reference {
 
 /// x [m, k], w [n, k] -> y [m, n].
-inline std::vector<double> linear(std::int64_t m, std::int64_t n, std::int64_t k, const std::vector<double>& x,
-                                  const std::vector<double>& w) {
+inline std::vector<double> linear(std::int64_t m, std::int64_t n, std::int64_t k,
+                                  const std::vector<double>& x, const std::vector<double>& w) {
   std::vector<double> y(static_cast<std::size_t>(m * n), 0.0);
   for (std::int64_t i = 0; i < m; ++i)
     for (std::int64_t j = 0; j < n; ++j)

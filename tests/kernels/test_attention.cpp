@@ -242,7 +242,9 @@ TEST_CASE("attention: page sizes and head dims") {
         const std::vector<std::int64_t> lengths = {page == 1 ? 40 : 300, 5};
         PagedCache cache(gqa(1, dim, dtype, page), lengths);
         cache.append_random();
-        on_every_isa([&] { test({gqa(1, dim, dtype, page), 4, lengths, 4.0f, 2}, cache); });
+        // Teams take long to assemble on a busy machine: not for every shape.
+        const int threads = page == 7 || page == 32 ? 2 : 1;
+        on_every_isa([&] { test({gqa(1, dim, dtype, page), 4, lengths, 4.0f, threads}, cache); });
       }
 }
 
@@ -264,7 +266,7 @@ TEST_CASE("attention: MLA") {
       on_every_isa([&] {
         for (std::int64_t heads : {1, 8, 16, 20, 128})
           if (heads == 16 || page == 32)
-            test({mla(dtype, page), heads, lengths, 4.0f, heads == 16 ? 2 : 1}, cache);
+            test({mla(dtype, page), heads, lengths, 4.0f, heads == 16 && page != 64 ? 2 : 1}, cache);
       });
     }
   const KvShape narrow{AttentionKind::mla, 1, 96, 64, 32, DType::fp8};
