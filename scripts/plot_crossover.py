@@ -69,10 +69,11 @@ def main():
         draw_panel(panel, f"{key[0]}, {key[1]}, {ranks} GPUs", cells)
     winners = {winner for cells in panels.values() for winner, _ in cells.values()}
     figure.legend(handles=[Patch(color=COLORS[name], label=name) for name in COLORS if name in winners],
-                  loc="outside lower center", ncols=len(winners), title="fastest strategy; gain over the next one")
+                  loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(winners),
+                  title="fastest strategy; gain over the next one")
     stem = arguments.output or path.with_suffix("")
     for suffix in (".svg", ".png"):
-        figure.savefig(stem.with_suffix(suffix), dpi=150)
+        figure.savefig(stem.with_suffix(suffix), dpi=150, bbox_inches="tight")
         print(stem.with_suffix(suffix))
 
 
