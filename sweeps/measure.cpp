@@ -55,7 +55,7 @@ std::vector<double> sample_steps(DecodeEngine& engine, Backend& backend, LayerCl
     double us = clock.stop_us();
     HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &us, 1, MPI_DOUBLE, MPI_MAX, instance));
     samples.push_back(us);
-    if (const auto stop = rule.add(us)) decision = static_cast<int>(*stop);
+    if (const auto stop = rule.add(us, clock.elapsed_us())) decision = static_cast<int>(*stop);
     HELIX_MPI(MPI_Bcast(&decision, 1, MPI_INT, 0, instance));
     if (decision != go_on) reason = static_cast<StopReason>(decision);
   }

@@ -20,7 +20,7 @@ class LayerClock final : public StepObserver {
 
   void start() {
     scaled_us_ = 0;
-    last_ = Clock::now();
+    start_ = last_ = Clock::now();
   }
   void layers_begin() override { scaled_us_ += lap_us(); }
   void layer_done(std::int64_t layer) override {
@@ -28,6 +28,8 @@ class LayerClock final : public StepObserver {
   }
   /// Time of the step since start(), scaled to the full depth.
   double stop_us() { return scaled_us_ + lap_us(); }
+  /// What the step really took, until the last stop_us().
+  double elapsed_us() const { return std::chrono::duration<double, std::micro>(last_ - start_).count(); }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -40,7 +42,7 @@ class LayerClock final : public StepObserver {
 
   std::vector<double> weights_;
   double scaled_us_ = 0;
-  Clock::time_point last_;
+  Clock::time_point start_, last_;
 };
 
 /// The same by phase. Waits for the backend at each phase's end, so it is used in a pass of its own.

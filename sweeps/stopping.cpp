@@ -11,10 +11,10 @@ namespace helix {
 StoppingRule::StoppingRule(const StoppingLimits& limits)
     : limits_(limits), next_checkpoint_(std::max<std::size_t>(limits.min_samples, 2)) {}
 
-std::optional<StopReason> StoppingRule::add(double sample_us) {
+std::optional<StopReason> StoppingRule::add(double sample_us, double elapsed_us) {
   series_.push_back(sample_us);
   ordered_.insert(std::ranges::upper_bound(ordered_, sample_us), sample_us);
-  total_us_ += sample_us;
+  total_us_ += elapsed_us;
 
   const bool improving = improves();
   if (samples() >= limits_.min_samples) {

@@ -28,8 +28,10 @@ class StoppingRule {
  public:
   explicit StoppingRule(const StoppingLimits& limits);
 
-  /// The reason to stop after this sample, or nothing: go on.
-  std::optional<StopReason> add(double sample_us);
+  /// The reason to stop after this sample, or nothing: go on. `elapsed_us`: what taking it cost of the time
+  /// budget, where that is not the sample itself (a few layers, scaled to many).
+  std::optional<StopReason> add(double sample_us, double elapsed_us);
+  std::optional<StopReason> add(double sample_us) { return add(sample_us, sample_us); }
 
   double relative_error() const;
   std::size_t samples() const { return series_.size(); }

@@ -110,3 +110,10 @@ TEST_CASE("the time budget ends any series") {
   CHECK(end.samples >= 2);
   CHECK(end.samples <= 4);
 }
+
+TEST_CASE("the budget counts what samples cost, not what they were scaled to") {
+  // Six layers that took 0.1 s stand for 27 that would take 0.45 s: ten of them fit into a second.
+  StoppingRule rule({.max_time_s = 1.0, .min_samples = 100, .relative_error = 0});
+  for (int i = 0; i < 9; ++i) CHECK(!rule.add(450e3 + i, 100e3));
+  CHECK(rule.add(450e3, 100.1e3) == StopReason::max_time);
+}
