@@ -44,6 +44,7 @@ constexpr std::array dtypes = {
 struct DescribeSystem {
   static constexpr yaml::Limits bandwidth{1e6, 1e15};  // bytes/s
   static constexpr yaml::Limits time_us{0, 1e6};
+  static constexpr yaml::Limits relative{0, 100};
 
   void operator()(auto& io, auto& s) const {
     io.text("name", s.name);
@@ -53,11 +54,13 @@ struct DescribeSystem {
       in.number("datasheet_bytes_per_s", d.datasheet_bytes_per_s, bandwidth);
       in.number("achieved_bytes_per_s", d.achieved_bytes_per_s, bandwidth);
       in.number("capacity_bytes", d.capacity_bytes, {1e6, 1e15});
+      in.number("spread", d.spread, relative, yaml::Presence::optional);
     });
     io.section("peak_flops", s.peak_flops, [](auto& in, auto& p) {
       in.number("bf16", p.bf16, {1e6, 1e18});
       in.number("fp8", p.fp8, {0, 1e18}, yaml::Presence::optional);
       in.number("fp4", p.fp4, {0, 1e18}, yaml::Presence::optional);
+      in.number("spread", p.spread, relative, yaml::Presence::optional);
     });
     io.number("sms", s.sms, {1, 1e5});
     io.section("link", s.link, [](auto& in, auto& l) {
@@ -73,12 +76,14 @@ struct DescribeSystem {
       in.number("bytes_per_s", r.bytes_per_s, bandwidth);
       in.number("flops_per_s", r.flops_per_s, {1e6, 1e18});
       in.number("norm", r.norm, {1, 100}, yaml::Presence::optional);
+      in.number("spread", r.spread, relative, yaml::Presence::optional);
     });
     io.list("collectives", s.collectives, [](auto& in, auto& r) {
       in.choice("op", r.op, collectives);
       in.integer("group", r.group, {2, 1e6});
       in.number("alpha_us", r.alpha_us, time_us);
       in.number("bytes_per_s", r.bytes_per_s, bandwidth);
+      in.number("spread", r.spread, relative, yaml::Presence::optional);
     });
     io.texts("origin", s.origin);
   }
