@@ -163,8 +163,8 @@ void DecodeEngine::layout(Carver& carver, Arrays& arrays) const {
   arrays.inv_freq = carver.take<float>(std::max(a.qk_head_dim, a.qk_rope_head_dim));
 }
 
-std::int64_t DecodeEngine::steps_before_rewind() const {
-  return growth_tokens(shape_, sharding_.kvp) * sharding_.kvp;
+std::int64_t DecodeEngine::steps_before_rewind(const DecodeShape& shape, int kvp) {
+  return growth_tokens(shape, kvp) * kvp;
 }
 
 void DecodeEngine::rewind() {
@@ -208,8 +208,8 @@ void DecodeEngine::head(StepObserver& observer) {
   backend_.linear(shape_.batch, a_.normed, model_.hidden, weights_.lm_head(), a_.logits, vocab.size());
   backend_.argmax(shape_.batch, vocab.size(), a_.logits, vocab.begin, a_.top);
   groups_.stage->all_gather(reinterpret_cast<const std::byte*>(a_.top),
-                               reinterpret_cast<std::byte*>(a_.gathered_top),
-                               static_cast<std::size_t>(shape_.batch) * sizeof(TopLogit));
+                            reinterpret_cast<std::byte*>(a_.gathered_top),
+                            static_cast<std::size_t>(shape_.batch) * sizeof(TopLogit));
   backend_.select_token(groups_.stage->size(), shape_.batch, a_.gathered_top, a_.tokens);
   observer.phase_done(Phase::head);
 }

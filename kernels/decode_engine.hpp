@@ -52,7 +52,9 @@ class DecodeEngine {
   /// Back to the history alone: the next step is decode step 0 again.
   void rewind();
   /// Steps until the appended tokens fill their room; `step` must not be called more often without `rewind`.
-  std::int64_t steps_before_rewind() const;
+  std::int64_t steps_before_rewind() const { return steps_before_rewind(shape_, sharding_.kvp); }
+  /// The same of any engine of this shape: its cache has room for as many tokens more than the context.
+  static std::int64_t steps_before_rewind(const DecodeShape& shape, int kvp);
 
   std::int64_t steps_done() const { return step_; }
   /// Tokens chosen by the last step, [batch].

@@ -6,13 +6,12 @@
 #include <array>
 #include <cctype>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <utility>
 
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
 #include "roofline/gpu_kernels_yaml.hpp"
+#include "roofline/text_file.hpp"
 #include "roofline/yaml_map.hpp"
 
 namespace helix {
@@ -158,10 +157,7 @@ SystemSpec load_system(const std::string& name_or_path) {
     throw UsageError(
         fmt::format("unknown system '{}'; valid: a YAML file or one of {}", name_or_path, known_systems()));
   }
-  std::ifstream in(name_or_path);
-  std::ostringstream text;
-  if (!(text << in.rdbuf())) throw UsageError(fmt::format("cannot read system file '{}'", name_or_path));
-  return parse_system(text.str(), name_or_path);
+  return parse_system(read_text_file(name_or_path, "system file"), name_or_path);
 }
 
 std::string to_yaml(const SystemSpec& s) {

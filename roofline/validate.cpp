@@ -6,8 +6,8 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
-#include <fstream>
 #include <limits>
+#include <sstream>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
@@ -16,6 +16,7 @@
 #include "roofline/error.hpp"
 #include "roofline/gpu_cost.hpp"
 #include "roofline/system_spec.hpp"
+#include "roofline/text_file.hpp"
 
 namespace helix {
 namespace {
@@ -233,8 +234,7 @@ Validation validate(std::istream& csv, const std::string& source) {
 }
 
 Validation validate(const std::string& path) {
-  std::ifstream in(path);
-  if (!in) throw UsageError(fmt::format("cannot read '{}'", path));
+  std::istringstream in(read_text_file(path, "CSV file of measured kernels", std::size_t{256} << 20));
   return validate(in, path);
 }
 

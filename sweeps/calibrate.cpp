@@ -85,7 +85,9 @@ std::vector<HeadShape> head_shapes(const CalibrationRequest& request, AttentionK
   return {{kind, 32, 8, 128, 128}, {kind, 128, 8, 128, 128}};
 }
 
-void probe_ceilings(Backend& backend, Prober& prober, const ColdMemory& cold, SystemSpec& system) {
+void probe_ceilings(Backend& backend, Prober& prober, const ColdMemory& cold, MPI_Comm group,
+                    SystemSpec& system) {
+  HELIX_MPI(MPI_Barrier(group));  // all ranks share the memory while they read it
   system.dram.achieved_bytes_per_s =
       prober.ceiling(backend.read_bandwidth_bytes_per_s({cold.data(), cold.bytes()}, 3 * prober.seconds()));
   system.dram.datasheet_bytes_per_s = system.dram.achieved_bytes_per_s;
@@ -135,7 +137,7 @@ SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const
   system.sms = backend.threads();
   system.dram.capacity_bytes = static_cast<double>(world.memory_bytes);
   prober.rounds([&] {
-    probe_ceilings(backend, prober, cold.front(), system);
+    probe_ceilings(backend, prober, cold.front(), group, system);
     system.kernels = probe_kernels(backend, prober, cold.front(), request);
     for (std::size_t i = 0; i < dtypes.size(); ++i) {
       if (std::ranges::count(request.kv_dtypes, dtypes[i]) == 0) continue;

@@ -18,7 +18,8 @@ int run_calibrate(const CalibrateRequest& request) {
     if (!request.out.empty()) require_writable(request.out, "--out");
   });
   // Half a minute at most; a file is read more often than it is written.
-  constexpr ProbeEffort thorough{.seconds = 0.06, .least_rounds = 8, .most_rounds = 15, .quantile = 0.1};
+  const ProbeEffort thorough{
+      .seconds = 0.06, .least_rounds = 8, .most_rounds = request.rounds, .quantile = 0.1};
   const SystemSpec system =
       calibrate(*backend, world.comm, world,
                 {.models = {}, .kv_dtypes = {DType::bf16, DType::fp8}, .effort = thorough}, memory);

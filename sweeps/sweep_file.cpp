@@ -6,12 +6,11 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
-#include <fstream>
 #include <limits>
-#include <sstream>
 
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
+#include "roofline/text_file.hpp"
 
 namespace helix {
 namespace {
@@ -51,16 +50,6 @@ constexpr auto settings = std::to_array<RunSetting>({
        r.seed = static_cast<std::uint64_t>(parse_count(text, any_seed, where));
      }},
 });
-
-std::string read_text(const std::string& path) {
-  std::error_code error;
-  if (std::filesystem::is_directory(path, error))
-    throw UsageError(fmt::format("'{}' is a directory, not a file", path));
-  std::ifstream file(path);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) throw UsageError(fmt::format("cannot read the file '{}'", path));
-  return text.str();
-}
 
 YAML::Node parse_yaml(std::string_view yaml, const std::string& origin) {
   try {
@@ -178,7 +167,7 @@ void load_sweep(const std::string& name_or_path, SweepRequest& request) {
         fmt::format("--sweep '{}': no such file, and no built-in sweep of this name; built in: {}",
                     name_or_path, fmt::join(built_in_sweeps(), ", ")));
   }
-  parse_sweep(read_text(name_or_path), name_or_path, request);
+  parse_sweep(read_text_file(name_or_path, "sweep file"), name_or_path, request);
 }
 
 std::vector<std::string> built_in_sweeps() {
@@ -233,7 +222,7 @@ void parse_trtllm_config(std::string_view yaml, const std::string& origin, Sweep
 }
 
 void load_trtllm_config(const std::string& path, SweepSpace& space) {
-  parse_trtllm_config(read_text(path), path, space);
+  parse_trtllm_config(read_text_file(path, "TensorRT-LLM configuration"), path, space);
 }
 
 }  // namespace helix
