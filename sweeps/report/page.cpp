@@ -52,12 +52,17 @@ class TableText {
 std::string value_text(const Json& value) {
   if (value.is_null()) return "";
   if (value.is_string()) return value.get<std::string>();
-  if (value.is_array()) {
-    std::string text;
-    for (const Json& entry : value) text += (text.empty() ? "" : " ") + value_text(entry);
-    return text;
+  if (!value.is_structured()) return value.dump();
+  std::string text;
+  for (const auto& [key, entry] : value.items()) {
+    const std::string one = value_text(entry);
+    if (value.is_array()) {
+      text += (text.empty() ? "" : " ") + one;
+    } else {
+      text += fmt::format("{}{}: {}", text.empty() ? "" : "; ", key, one);
+    }
   }
-  return value.dump();
+  return text;
 }
 
 std::string value_at(const Run& run, const char* pointer) {

@@ -41,8 +41,8 @@ Json strategy_color_scale(const std::vector<Scene>& scenes);
 Json strategy_shape_scale(const std::vector<Scene>& scenes);
 std::string strategy_color(Strategy strategy);
 
-/// Panels side by side under one legend; too many are thinned.
-Json panel_grid(std::vector<Json> panels);
+/// Panels side by side under one legend, at most so many in a row; too many are thinned.
+Json panel_grid(std::vector<Json> panels, std::size_t columns);
 inline constexpr std::size_t most_panels = 24;
 /// " 24 of 90 panels are shown, evenly over all." or nothing.
 std::string thinning_note(std::size_t panels);

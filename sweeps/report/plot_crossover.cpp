@@ -137,6 +137,7 @@ std::optional<Plot> crossover_plot(std::span<const Run> runs) {
     Json title = {
         {"text", {{"expr", fmt::format("'{}, ' + ranks + '{}'", scene, cpu ? " ranks" : " GPUs")}}}};
     if (several) title["subtitle"] = map.run->name;
+    const Json batches = sorted_values(map, &CrossoverField::batch);
     const Json x = {{"field", "context"},
                     {"type", "ordinal"},
                     {"title", "context, tokens"},
@@ -150,7 +151,7 @@ std::optional<Plot> crossover_plot(std::span<const Run> runs) {
     const Json y = {{"field", "batch"},
                     {"type", "ordinal"},
                     {"title", "batch, requests"},
-                    {"scale", {{"domain", sorted_values(map, &CrossoverField::batch)}, {"reverse", true}}}};
+                    {"scale", {{"domain", batches}, {"reverse", true}}}};
     Json tooltip = Json::array();
     for (const auto& [field, text] : {std::pair{"fastest", "fastest"},
                                       {"sharding", "sharding"},
@@ -165,7 +166,7 @@ std::optional<Plot> crossover_plot(std::span<const Run> runs) {
     panels.push_back(
         {{"title", title},
          {"width", {{"step", 46}}},
-         {"height", {{"step", 26}}},
+         {"height", {{"step", std::max<std::size_t>(26, 104 / batches.size())}}},
          {"data", {{"values", values_of(map)}}},
          {"transform", Json::array({{{"filter", "datum.ranks == ranks"}}})},
          {"layer",
@@ -195,7 +196,7 @@ std::optional<Plot> crossover_plot(std::span<const Run> runs) {
           "times as fast it is as the next one; \"=\" is a difference below 0.5 %, \"alone\" means "
           "that no other strategy fits." +
           thinning_note(panels.size()),
-      .spec = panel_grid(std::move(panels))};
+      .spec = panel_grid(std::move(panels), 2)};
   Json parameter = {{"name", "ranks"}, {"value", *ranks.rbegin()}};
   if (ranks.size() > 1) parameter["bind"] = {{"input", "select"}, {"options", ranks}, {"name", "ranks "}};
   plot.spec["params"] = Json::array({parameter});

@@ -98,7 +98,7 @@ Json axis(const char* field, const std::string& title, const Json& domain) {
           {"type", "quantitative"},
           {"title", title},
           {"scale", {{"type", "log"}, {"domain", domain}, {"nice", false}}},
-          {"axis", {{"format", "~g"}, {"tickCount", 6}, {"labelFlush", false}}}};
+          {"axis", {{"format", ".6~r"}, {"tickCount", 6}, {"labelFlush", false}}}};
 }
 
 Json layer(const char* filter, const Json& mark) {
@@ -139,7 +139,7 @@ Plot pareto_plot(const std::vector<Scene>& scenes) {
     const Json dash = {{"field", "source"},
                        {"title", "frontier"},
                        {"scale", {{"domain", shown}, {"range", dashes}}},
-                       {"legend", {{"symbolType", "stroke"}, {"symbolSize", 500}}}};
+                       {"legend", {{"symbolType", "stroke"}, {"symbolSize", 300}}}};
     const Json place = {{"x", x}, {"y", y}, {"color", color}};
     const auto encoded = [&](Json one, const Json& more) {
       one["encoding"] = place;
@@ -175,7 +175,7 @@ Plot pareto_plot(const std::vector<Scene>& scenes) {
               "more of them. Lines join the best of each strategy; filled marks on solid lines are "
               "measured, hollow marks on dashed lines predicted; small pale marks lie behind a frontier." +
               thinning_note(panels.size()),
-          .spec = panel_grid(std::move(panels))};
+          .spec = panel_grid(std::move(panels), 3)};
 }
 
 }  // namespace helix

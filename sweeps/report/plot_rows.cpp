@@ -10,11 +10,11 @@
 namespace helix {
 namespace {
 
-constexpr std::size_t most_lines = 12;  // of a panel
-constexpr int line_height = 22;
+constexpr std::size_t most_lines = 12;              // of a panel
+constexpr int line_height = 22, panel_width = 300;  // pixels
 
 std::string line_label(const ResultRow& row) {
-  return fmt::format("batch {}  {}  {}", row.config.shape.batch, name(row.config.strategy),
+  return fmt::format("batch {}, {}, {}", row.config.shape.batch, name(row.config.strategy),
                      sharding_text(row.config));
 }
 
@@ -104,7 +104,7 @@ Plot roofline_plot(const std::vector<Scene>& scenes) {
   const Json x = {{"field", "fraction"},
                   {"type", "quantitative"},
                   {"title", "roofline TTL / TTL"},
-                  {"scale", {{"domain", Json::array({0, largest * 1.16})}, {"nice", false}}},
+                  {"scale", {{"domain", Json::array({0, largest * 1.05})}, {"nice", false}}},
                   {"axis", {{"format", "%"}, {"tickCount", 6}}}};
   const Json color = {{"field", "strategy"}, {"title", "strategy"}, {"scale", strategy_color_scale(scenes)}};
   const Json shape = {{"field", "strategy"}, {"title", "strategy"}, {"scale", strategy_shape_scale(scenes)}};
@@ -121,7 +121,7 @@ Plot roofline_plot(const std::vector<Scene>& scenes) {
                          {"tooltip", configuration_tooltip()}};
     panels.push_back(
         {{"title", panel_title(scenes[i], several_runs(scenes))},
-         {"width", 290},
+         {"width", panel_width},
          {"height", {{"step", line_height}}},
          {"data", {{"values", values[i]}}},
          {"layer",
@@ -136,7 +136,7 @@ Plot roofline_plot(const std::vector<Scene>& scenes) {
                 {"mark", {{"type", "point"}, {"filled", true}, {"size", 75}, {"opacity", 1}}},
                 {"encoding", points}},
                {{"transform", Json::array({{{"filter", "datum.labelled"}}})},
-                {"mark", {{"type", "text"}, {"align", "left"}, {"fontSize", 10}, {"x", 248}}},
+                {"mark", {{"type", "text"}, {"align", "left"}, {"fontSize", 10}, {"x", panel_width + 6}}},
                 {"encoding",
                  {{"y", line_axis()},
                   {"text", {{"field", "fraction"}, {"type", "quantitative"}, {"format", ".1%"}}}}}}})}});
@@ -148,7 +148,7 @@ Plot roofline_plot(const std::vector<Scene>& scenes) {
               "system's bandwidth, divided by the time. Filled marks and the numbers are measured; hollow "
               "marks are what the model expects." +
               lines_note(scenes) + thinning_note(panels.size()),
-          .spec = panel_grid(std::move(panels))};
+          .spec = panel_grid(std::move(panels), 2)};
 }
 
 Plot phases_plot(const std::vector<Scene>& scenes) {
@@ -189,7 +189,7 @@ Plot phases_plot(const std::vector<Scene>& scenes) {
     const Json x = {{"field", "ms"},
                     {"type", "quantitative"},
                     {"title", "ms per decode step"},
-                    {"axis", {{"format", "~g"}, {"tickCount", 6}}}};
+                    {"axis", {{"format", ".6~r"}, {"tickCount", 6}}}};
     const Json offset = {{"field", "source"}, {"scale", {{"domain", sources}, {"paddingInner", 0.12}}}};
     const Json bar = {
         {"x", x},
@@ -216,7 +216,7 @@ Plot phases_plot(const std::vector<Scene>& scenes) {
     }
     panels.push_back(
         {{"title", panel_title(scene, several_runs(scenes))},
-         {"width", 310},
+         {"width", panel_width},
          {"height", {{"step", bars > 1 ? line_height + 4 : line_height - 4}, {"for", "position"}}},
          {"data", {{"values", values}}},
          {"layer", layers}});
@@ -225,11 +225,11 @@ Plot phases_plot(const std::vector<Scene>& scenes) {
       .name = "phases",
       .title = "Where the time of a step goes",
       .caption =
-          "Of each row the upper, full bar is measured (in an instrumented pass of its own; the black tick "
+          "Of each row the upper, full bar is measured (in an instrumented pass of its own; the upright tick "
           "is the whole step's time without instruments), the lower, paler bar predicted. Rows of "
           "predictions have the predicted bar alone." +
           lines_note(scenes) + thinning_note(panels.size()),
-      .spec = panel_grid(std::move(panels))};
+      .spec = panel_grid(std::move(panels), 2)};
 }
 
 }  // namespace helix

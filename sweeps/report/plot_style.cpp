@@ -73,24 +73,27 @@ Json plot_theme(bool dark) {
             {"titleFontSize", 12},
             {"titleFontWeight", "normal"},
             {"symbolStrokeColor", ink},
+            {"symbolOpacity", 1},
             {"orient", "top"},
             {"labelLimit", 400}}},
           {"title",
            {{"color", ink}, {"subtitleColor", muted}, {"fontSize", 13}, {"anchor", "start"}, {"limit", 460}}},
           {"text", {{"color", ink}}},
           {"rule", {{"color", muted}}},
-          {"tick", {{"color", ink}}}};
+          {"tick", {{"color", ink}, {"opacity", 1}}}};
 }
 
-Json panel_grid(std::vector<Json> panels) {
+Json panel_grid(std::vector<Json> panels, std::size_t columns) {
   panels = thinned(panels, most_panels);
-  const std::size_t columns = panels.size() <= 4 ? std::min<std::size_t>(panels.size(), 2) : 3;
-  return {{"concat", panels},
-          {"columns", columns},
-          {"spacing", {{"row", 34}, {"column", 34}}},
-          {"resolve",
-           {{"scale", {{"color", "shared"}, {"shape", "shared"}, {"strokeDash", "shared"}}},
-            {"legend", {{"color", "shared"}, {"shape", "shared"}, {"strokeDash", "shared"}}}}}};
+  if (panels.size() == 4) columns = 2;
+  return {
+      {"concat", panels},
+      {"columns", columns},
+      {"spacing", {{"row", 34}, {"column", 34}}},
+      {"resolve",
+       {{"scale",
+         {{"color", "shared"}, {"shape", "shared"}, {"strokeDash", "shared"}, {"yOffset", "independent"}}},
+        {"legend", {{"color", "shared"}, {"shape", "shared"}, {"strokeDash", "shared"}}}}}};
 }
 
 std::string thinning_note(std::size_t panels) {
