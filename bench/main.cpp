@@ -22,6 +22,7 @@ constexpr Command commands[] = {
     {"predict", "the same table from the model alone, for any system and number of GPUs", predict_command},
     {"verify", "hold every sharding against a single-rank high-precision reference", verify_command},
     {"calibrate", "measure this machine and write a system file", calibrate_command},
+    {"compare", "regression verdict of two run directories", compare_command},
     {"list", "what is built in: list models, list systems, list sweeps", list_command},
 };
 

@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build git                 # build
   libopenmpi-dev openmpi-bin                # ranks
-  libcli11-dev libfmt-dev libyaml-cpp-dev nlohmann-json3-dev
+  libcli11-dev libfmt-dev libyaml-cpp-dev nlohmann-json3-dev libpugixml-dev
   libhwy-dev                                # SIMD
   libbenchmark-dev libdnnl-dev              # micro-benchmarks and what they compare with
   catch2 clang-format-14                    # tests
