@@ -24,6 +24,11 @@ constexpr Command commands[] = {
     {"predict", "the same table from the model alone, for any system and number of GPUs", predict_command},
     {"verify", "hold every sharding against a single-rank high-precision reference", verify_command},
     {"calibrate", "measure this machine and write a system file", calibrate_command},
+    {"compare", "regression verdict of two run directories", compare_command},
+    {"report", "one page with the plots of runs, and the plots as SVG and PNG: report RUN...",
+     report_command},
+    {"export", "the deployment configuration of a point: export RUN --point ID --format trtllm|vllm",
+     export_command},
     {"list", "what is built in: list models, list systems, list sweeps", list_command},
 };
 

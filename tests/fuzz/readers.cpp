@@ -17,6 +17,7 @@
 #include "sweeps/result_columns.hpp"
 #include "sweeps/results.hpp"
 #include "sweeps/sweep_file.hpp"
+#include "sweeps/trtllm_config.hpp"
 
 namespace helix {
 namespace {
