@@ -11,6 +11,7 @@ packages=(
   libbenchmark-dev libdnnl-dev              # micro-benchmarks and what they compare with
   catch2 clang-format-14                    # tests
   python3 python3-matplotlib                # plots, tests of the command line
+  iproute2                                  # a slow link between two ranks, for a test
 )
 
 if ! command -v dpkg-query >/dev/null; then
