@@ -1,5 +1,5 @@
 // Clocks that watch a decode step. A model of which only the first layers are run is scaled to its full
-// depth: each kind of layer by how many of that kind the model has for each one that was run.
+// depth: each kind of layer by how many of that kind the model has for each one that was run, stage by stage.
 #pragma once
 
 #include <chrono>
@@ -10,8 +10,12 @@
 
 namespace helix {
 
-/// For each layer of the first `layers`: layers of its kind in the model / layers of its kind among these.
-std::vector<double> depth_weights(const ModelSpec& model, std::int64_t layers);
+/// For each layer of the first `layers`: layers of its kind that its pipeline stage has in the whole model /
+/// layers of its kind that it has among these.
+std::vector<double> depth_weights(const ModelSpec& model, const Sharding& sharding, std::int64_t layers);
+
+/// As few of the first layers as give every pipeline stage each kind of layer that it has in the whole model.
+std::int64_t least_layers(const ModelSpec& model, const Sharding& sharding);
 
 /// One step's time, looking at the clock only between layers.
 class LayerClock final : public StepObserver {
