@@ -85,6 +85,7 @@ int compare_command(const Arguments& arguments) {
   if (launched_rank() != 0) return 0;
 
   ComparisonLimits limits;
+  if (threshold.ends_with('%')) threshold.pop_back();
   limits.threshold = parse_real(threshold, 0, 1000, "--threshold") / 100.0;
   limits.floor_us = parse_real(floor_us, 0, 1e12, "--floor-us");
   limits.alpha = parse_real(alpha, 1e-9, 0.5, "--alpha");
