@@ -55,9 +55,8 @@ void write_file(const std::string& path, const std::string& text) {
 int compare_command(const Arguments& arguments) {
   CLI::App app(
       "Verdict on two run directories: did any configuration become slower, or wrong?\n"
-      "Exit code 0: no; 1: yes; 2: the runs cannot be compared. Outputs without FILE go to standard output, "
-      "instead "
-      "of the table.",
+      "Exit code 0: no; 1: yes; 2: they cannot be compared.\n"
+      "Outputs without FILE go to standard output, instead of the table.",
       "compare");
   std::string base, head, threshold = "3", floor_us = "5", alpha = "0.02";
   std::vector<std::string> base_repeats, head_repeats;
