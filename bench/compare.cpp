@@ -99,8 +99,9 @@ int compare_command(const Arguments& arguments) {
     printed = fmt::format("--{}", flag);
   }
 
-  const Comparison comparison =
-      compare_runs(read_side(base, base_repeats), read_side(head, head_repeats), limits);
+  const std::vector<StoredRun> base_runs = read_side(base, base_repeats);
+  const std::vector<StoredRun> head_runs = read_side(head, head_repeats);
+  const Comparison comparison = compare_runs(base_runs, head_runs, limits);
   for (const ComparisonFormat& format : comparison_formats()) {
     const std::string& file = files.at(format.flag);
     if (file.empty()) continue;

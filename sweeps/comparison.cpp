@@ -149,7 +149,7 @@ void judge_runs(const std::vector<MatchedRow>& pairs, std::vector<ComparedRow>& 
   if (std::fabs(moved.common.shift) > result.limits.threshold) {
     result.notes.push_back(fmt::format(
         "All rows alike moved by {:+.1f} %{}", 100.0 * std::expm1(moved.common.shift),
-        alike ? "." : ", which is within what these runs differ by anyway: it is left out of the changes."));
+        alike ? "." : ", which is within what these runs differ by anyway: it is left out of 'time'."));
   }
 }
 
