@@ -56,6 +56,7 @@ done, calls = run("same", "main", "topic", *SWEEP, HELIX_BASE_BENCH=base, HELIX_
 assert done.returncode == 0, done
 assert calls == ["base calibrate", "base sweep", "head sweep", "head sweep", "base sweep", "head compare"], calls
 assert "no regression" in done.stdout
+assert (scratch / "same/report/report.html").exists(), done
 verdict = json.loads((scratch / "same/comparison.json").read_text())
 assert [pathlib.Path(d).name for d in verdict["base"]["directories"]] == ["base-1", "base-2"]
 assert [pathlib.Path(d).name for d in verdict["new"]["directories"]] == ["head-1", "head-2"]
