@@ -131,7 +131,8 @@ std::optional<Plot> crossover_plot(std::span<const Run> runs) {
   std::vector<Json> panels;
   for (const Map& map : maps) {
     const CrossoverField& any = map.fields.front();
-    const bool cpu = map.run->measured() && map.run->rows.front().backend == "cpu";
+    const bool cpu = std::ranges::any_of(
+        map.run->rows, [](const ResultRow& row) { return row.status == Status::ok && row.backend == "cpu"; });
     const std::string scene =
         fmt::format("{}, {}", any.model, precision_text(any.weight_dtype, any.kv_dtype));
     Json title = {
