@@ -30,8 +30,8 @@ def refused(needles, *arguments):
     assert len(done.stderr.splitlines()) == 1 and all(n in done.stderr for n in needles), (arguments, done.stderr)
 
 
-SCENE = ["--model", "deepseek-r1", "--system", "gb200", "--context", "1m", "--weight-dtype", "nvfp4"]
-printed("predict", *SCENE, "--kv-dtype", "fp8", "--batch", "8,64", "--ranks", "8,16", "--kvp", "auto", "--tpa", "auto",
+SCENE = ["--model", "deepseek-v2-lite", "--system", "gb200", "--context", "64k", "--weight-dtype", "nvfp4"]
+printed("predict", *SCENE, "--kv-dtype", "fp8", "--batch", "2,64", "--ranks", "8,16", "--kvp", "auto", "--tpa", "auto",
         "--tpf", "auto", "--ep", "auto", "--pp", "auto", "--dp", "auto", "--strategy", "helix,tp,tp+pp,medha,dp+ep",
         "--tokens-per-block", "64", "--top", "2", "--out", "run", "--quiet")
 with open(scratch / "run/results.csv", newline="") as file:
@@ -94,7 +94,7 @@ refused(["--point"], "export", "run", "--format", "trtllm")
 refused(["--format"], "export", "run", "--point", point)
 refused(["sglang", "vllm"], "export", "run", "--point", point, "--format", "sglang")
 refused(["cannot write"], "export", "run", "--point", point, "--format", "vllm", "--out", scratch / "none/below")
-printed("predict", *SCENE, "--batch", "1024", "--ranks", "2", "--kvp", "2", "--strategy", "helix", "--out", "full",
+printed("predict", *SCENE, "--batch", "8192", "--ranks", "2", "--kvp", "2", "--strategy", "helix", "--out", "full",
         "--quiet")
 with open(scratch / "full/results.csv", newline="") as file:
     skipped = next(csv.DictReader(file))
