@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 packages=(
   g++ cmake ninja-build git                 # build
   libopenmpi-dev openmpi-bin                # ranks
-  libcli11-dev libfmt-dev libyaml-cpp-dev nlohmann-json3-dev
+  libcli11-dev libfmt-dev libyaml-cpp-dev nlohmann-json3-dev libpugixml-dev
   libhwy-dev                                # SIMD
   libboost-context-dev                      # tests: emulated GPU threads
   libbenchmark-dev libdnnl-dev              # micro-benchmarks and what they compare with
