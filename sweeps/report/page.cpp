@@ -261,6 +261,10 @@ std::string_view script(std::string_view script_name) {
 
 }  // namespace
 
+void check_page_library() {
+  script("vega");
+}
+
 std::string html_text(std::string_view text) {
   std::string safe;
   for (const char c : text) {
