@@ -5,8 +5,8 @@
 
 namespace helix::cuda {
 
-/// Sum of x over the block's threads, in every thread. The block's shared memory must hold a float for each warp;
-/// its contents are lost.
+/// Sum of x over the block's threads, in every thread. The block's shared memory must hold a float for each
+/// warp; its contents are lost.
 HELIX_DEVICE float block_sum(float x) {
   const Shared<float> partial = shared_memory<float>();
   x = warp_sum(x);

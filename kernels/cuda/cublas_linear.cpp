@@ -121,9 +121,9 @@ const CublasLinear::Plan& CublasLinear::plan(const Product& product) {
   const Preference preference(product);
   cublasLtMatmulHeuristicResult_t best{};
   int found = 0;
-  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-      handle_, fresh->operation.get(), fresh->w.get(), fresh->x.get(), fresh->y.get(), fresh->y.get(),
-      preference.get(), 1, &best, &found);
+  const cublasStatus_t status =
+      cublasLtMatmulAlgoGetHeuristic(handle_, fresh->operation.get(), fresh->w.get(), fresh->x.get(),
+                                     fresh->y.get(), fresh->y.get(), preference.get(), 1, &best, &found);
   if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
     throw std::runtime_error(fmt::format("cuBLASLt has no algorithm for {} x [{}, {}] x [{}, {}]: {}",
                                          product.count, product.m, product.k, product.k, product.n,
@@ -140,8 +140,8 @@ void CublasLinear::run(Product product, const void* w, const BF16* x, void* y) {
   product.y_align = alignment(y);
   const Plan& p = plan(product);
   const float one = 1.0f, zero = 0.0f;
-  HELIX_CUBLAS(cublasLtMatmul(handle_, p.operation.get(), &one, w, p.w.get(), x, p.x.get(), &zero, y, p.y.get(),
-                              y, p.y.get(), &p.algorithm, workspace_, workspace_bytes, stream_));
+  HELIX_CUBLAS(cublasLtMatmul(handle_, p.operation.get(), &one, w, p.w.get(), x, p.x.get(), &zero, y,
+                              p.y.get(), y, p.y.get(), &p.algorithm, workspace_, workspace_bytes, stream_));
 }
 
 }  // namespace helix::cuda

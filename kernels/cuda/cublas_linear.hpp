@@ -1,5 +1,5 @@
-// Matrix products by cuBLASLt: y = x W^T, bf16 in, fp32 accumulation. The algorithm for a shape is asked for once and
-// kept, so that a decode step only launches.
+// Matrix products by cuBLASLt: y = x W^T, bf16 in, fp32 accumulation. The algorithm for a shape is asked for
+// once and kept, so that a decode step only launches.
 #pragma once
 
 #include <cublasLt.h>
@@ -21,7 +21,8 @@ class CublasLinear {
   CublasLinear(const CublasLinear&) = delete;
   CublasLinear& operator=(const CublasLinear&) = delete;
 
-  /// For h in [0, count): y[m, h * y_head_stride + 0:n] = x[m, h * x_head_stride + 0:k] W_h^T. `y` is BF16 or float.
+  /// For h in [0, count): y[m, h * y_head_stride + 0:n] = x[m, h * x_head_stride + 0:k] W_h^T. `y` is BF16 or
+  /// float.
   struct Product {
     std::int64_t m = 1, n = 0, k = 0;
     std::int64_t ldw = 0, ldx = 0, ldy = 0;

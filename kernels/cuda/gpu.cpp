@@ -16,7 +16,8 @@ Gpu describe(int index) {
   cudaDeviceProp properties{};
   HELIX_CUDA(cudaGetDeviceProperties(&properties, index));
   std::string uuid;
-  for (const char byte : properties.uuid.bytes) uuid += fmt::format("{:02x}", static_cast<unsigned char>(byte));
+  for (const char byte : properties.uuid.bytes)
+    uuid += fmt::format("{:02x}", static_cast<unsigned char>(byte));
   return {.index = index,
           .name = properties.name,
           .uuid = uuid,
@@ -44,13 +45,13 @@ GpuChoice choose_gpu(int local_rank, int local_ranks) {
     return choice;
   }
   if (const cudaError_t code = cudaGetDeviceCount(&devices); code != cudaSuccess || devices == 0) {
-    choice.problem = fmt::format("no CUDA device: {}",
-                                 code == cudaSuccess ? "none is visible" : cudaGetErrorString(code));
+    choice.problem =
+        fmt::format("no CUDA device: {}", code == cudaSuccess ? "none is visible" : cudaGetErrorString(code));
     return choice;
   }
   if (devices < local_ranks && devices > 1) {
-    choice.problem =
-        fmt::format("{} ranks on this node, but {} CUDA devices; launch one rank per GPU", local_ranks, devices);
+    choice.problem = fmt::format("{} ranks on this node, but {} CUDA devices; launch one rank per GPU",
+                                 local_ranks, devices);
     return choice;
   }
   choice.gpu = describe(devices == 1 ? 0 : local_rank);

@@ -23,8 +23,8 @@ struct GpuChoice {
   bool ok() const { return problem.empty(); }
 };
 
-/// The device of the `local_rank`-th of `local_ranks` ranks on this node: the device of that number where all are
-/// visible, or the only one where the launcher shows each rank its own.
+/// The device of the `local_rank`-th of `local_ranks` ranks on this node: the device of that number where all
+/// are visible, or the only one where the launcher shows each rank its own.
 GpuChoice choose_gpu(int local_rank, int local_ranks);
 
 }  // namespace helix::cuda

@@ -1,4 +1,5 @@
 // Sorting tokens by expert before the experts' products and adding up after them.
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/moe.hpp"
 
 #include "kernels/cuda/vector_access.cuh"
@@ -20,12 +21,14 @@ HELIX_DEVICE unsigned lower_lanes() {
   return (1u << lane_index()) - 1;
 }
 
-// A warp takes an expert and walks through the assignments 32 at a time: once to count, once, when all starts are
-// known, to place. Nothing depends on the order in which warps run.
-HELIX_KERNEL HELIX_BOUNDS(kGroupThreads, 1) void group_kernel(
-    std::int64_t assignments, std::int64_t top_k, Global<const std::int32_t> ids, std::int64_t first_expert,
-    int experts, Global<std::int32_t> starts, Global<std::int32_t> active, Global<std::int32_t> active_count,
-    Global<std::int32_t> tokens, Global<std::int32_t> rows) {
+// A warp takes an expert and walks through the assignments 32 at a time: once to count, once, when all starts
+// are known, to place. Nothing depends on the order in which warps run.
+HELIX_KERNEL HELIX_BOUNDS(kGroupThreads,
+                          1) void group_kernel(std::int64_t assignments, std::int64_t top_k,
+                                               Global<const std::int32_t> ids, std::int64_t first_expert,
+                                               int experts, Global<std::int32_t> starts,
+                                               Global<std::int32_t> active, Global<std::int32_t> active_count,
+                                               Global<std::int32_t> tokens, Global<std::int32_t> rows) {
   const int warp = warp_index(), warps = kGroupThreads / kWarp, lane = lane_index();
   const Shared<int> counts = shared_memory<int>();  // [experts], then the starts
 
@@ -46,7 +49,7 @@ HELIX_KERNEL HELIX_BOUNDS(kGroupThreads, 1) void group_kernel(
       int count = 0;
       if (e < experts) count = counts[e];
       int up_to_here = count;  // inclusive prefix sum over the lanes
-#pragma unroll
+      HELIX_UNROLL
       for (int distance = 1; distance < kWarp; distance *= 2) {
         const int below = shuffle(up_to_here, lane < distance ? lane : lane - distance);
         if (lane >= distance) up_to_here += below;
@@ -129,10 +132,10 @@ void group_by_expert(Stream stream, std::int64_t batch, std::int64_t top_k, cons
          scratch.active_count, scratch.tokens, scratch.rows);
 }
 
-void combine_experts(Stream stream, std::int64_t batch, std::int64_t top_k, std::int64_t hidden, const float* weights,
-                     const BF16* shared, BF16* out, const MoeScratch& scratch) {
-  launch(combine_kernel, Dim3(blocks_for(hidden, kThreads), static_cast<unsigned>(batch)), Dim3(kThreads), 0, stream,
-         top_k, hidden, weights, scratch.rows, scratch.expert_out, shared != nullptr, shared, out);
+void combine_experts(Stream stream, std::int64_t batch, std::int64_t top_k, std::int64_t hidden,
+                     const float* weights, const BF16* shared, BF16* out, const MoeScratch& scratch) {
+  launch(combine_kernel, Dim3(blocks_for(hidden, kThreads), static_cast<unsigned>(batch)), Dim3(kThreads), 0,
+         stream, top_k, hidden, weights, scratch.rows, scratch.expert_out, shared != nullptr, shared, out);
 }
 
 std::size_t moe_scratch_bytes(std::int64_t batch, std::int64_t top_k, std::int64_t hidden, std::int64_t ffn,
@@ -142,9 +145,10 @@ std::size_t moe_scratch_bytes(std::int64_t batch, std::int64_t top_k, std::int64
   return size.used();
 }
 
-void moe_experts(Stream stream, std::int64_t batch, std::int64_t top_k, const BF16* x, const std::int32_t* ids,
-                 const float* weights, std::int64_t first_expert, const PackedWeight& gate_up,
-                 const PackedWeight& down, const BF16* shared, BF16* out, std::byte* scratch) {
+void moe_experts(Stream stream, std::int64_t batch, std::int64_t top_k, const BF16* x,
+                 const std::int32_t* ids, const float* weights, std::int64_t first_expert,
+                 const PackedWeight& gate_up, const PackedWeight& down, const BF16* shared, BF16* out,
+                 std::byte* scratch) {
   Carver carver(scratch);
   const MoeScratch parts(carver, batch * top_k, down.n, down.k, gate_up.count);
   group_by_expert(stream, batch, top_k, ids, first_expert, gate_up.count, parts);

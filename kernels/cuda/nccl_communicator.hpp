@@ -1,5 +1,5 @@
-// The Communicator over NCCL: device buffers, on the compute stream. One communicator for each group of the sharding,
-// introduced to each other over MPI.
+// The Communicator over NCCL: device buffers, on the compute stream. One communicator for each group of the
+// sharding, introduced to each other over MPI.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -13,8 +13,8 @@
 
 namespace helix::cuda {
 
-/// The communicators in use. A peer that is lost shows as an asynchronous error, not as a failing call: without
-/// looking for it, a rank would wait for ever.
+/// The communicators in use. A peer that is lost shows as an asynchronous error, not as a failing call:
+/// without looking for it, a rank would wait for ever.
 class NcclWatch {
  public:
   void add(ncclComm_t comm) { comms_.push_back(comm); }

@@ -77,7 +77,8 @@ std::vector<std::pair<std::string, std::string>> gpu_conditions(const std::strin
   const auto clock = [&](const char* function, Clock type, const char* name) {
     unsigned mhz = 0;
     const auto query = nvml().find<int(Device, int, unsigned*)>(function);
-    if (query != nullptr && query(device, type, &mhz) == success) found.emplace_back(name, std::to_string(mhz));
+    if (query != nullptr && query(device, type, &mhz) == success)
+      found.emplace_back(name, std::to_string(mhz));
   };
   clock("nvmlDeviceGetClockInfo", sm, "sm_clock_mhz");
   clock("nvmlDeviceGetMaxClockInfo", sm, "sm_clock_max_mhz");
@@ -86,7 +87,8 @@ std::vector<std::pair<std::string, std::string>> gpu_conditions(const std::strin
   const auto number = [&](const char* function, const char* name, double unit) {
     unsigned value = 0;
     const auto query = nvml().find<int(Device, unsigned*)>(function);
-    if (query != nullptr && query(device, &value) == success) found.emplace_back(name, fmt::format("{:g}", value * unit));
+    if (query != nullptr && query(device, &value) == success)
+      found.emplace_back(name, fmt::format("{:g}", value * unit));
   };
   number("nvmlDeviceGetPowerUsage", "power_w", 1e-3);
   number("nvmlDeviceGetEnforcedPowerLimit", "power_limit_w", 1e-3);

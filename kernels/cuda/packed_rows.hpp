@@ -1,5 +1,5 @@
-// How the CUDA backend keeps a weight matrix [n, k]: row-major bf16, each row padded with zeros to whole 16 bytes, so
-// that any row can be read with vector loads.
+// How the CUDA backend keeps a weight matrix [n, k]: row-major bf16, each row padded with zeros to whole 16
+// bytes, so that any row can be read with vector loads.
 #pragma once
 
 #include <cstddef>

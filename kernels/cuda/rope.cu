@@ -1,6 +1,8 @@
-// Rotary position embedding (Su et al. 2021): pair i of a head, (x_i, x_{i + d/2}) or interleaved (x_2i, x_2i+1), is
-// turned by the angle position * inv_freq_i. The angle is taken in fp64: at position 10^6 an fp32 product would be off
-// by up to 0.06 rad. A thread turns one pair of several heads, so that fp64, slow on many GPUs, is used sparingly.
+// Rotary position embedding (Su et al. 2021): pair i of a head, (x_i, x_{i + d/2}) or interleaved (x_2i,
+// x_2i+1), is turned by the angle position * inv_freq_i. The angle is taken in fp64: at position 10^6 an fp32
+// product would be off by up to 0.06 rad. A thread turns one pair of several heads, so that fp64, slow on
+// many GPUs, is used sparingly.
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/small_ops.hpp"
 #include "kernels/cuda/vector_access.cuh"
 
@@ -12,8 +14,8 @@ constexpr int kHeadsPerBlock = 8;
 
 HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void rope_kernel(
     Global<const float> inv_freq, std::int64_t pairs, float amplitude, bool interleaved, std::int64_t heads,
-    Global<const std::int64_t> positions, Global<const BF16> x, std::int64_t row_stride, std::int64_t head_stride,
-    Global<BF16> out, std::int64_t out_row_stride, std::int64_t out_head_stride) {
+    Global<const std::int64_t> positions, Global<const BF16> x, std::int64_t row_stride,
+    std::int64_t head_stride, Global<BF16> out, std::int64_t out_row_stride, std::int64_t out_head_stride) {
   const std::int64_t pair = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (pair >= pairs) return;
   const std::int64_t b = blockIdx.z;
@@ -22,7 +24,8 @@ HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void rope_kernel(
   constexpr double two_pi = 6.283185307179586476925;
   double angle = static_cast<double>(position) * static_cast<double>(frequency);
   angle -= two_pi * rint(angle / two_pi);
-  const float c = amplitude * cosf(static_cast<float>(angle)), s = amplitude * sinf(static_cast<float>(angle));
+  const float c = amplitude * cosf(static_cast<float>(angle)),
+              s = amplitude * sinf(static_cast<float>(angle));
 
   const std::int64_t first = interleaved ? 2 * pair : pair;
   const std::int64_t second = interleaved ? first + 1 : first + pairs;
@@ -40,12 +43,13 @@ HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void rope_kernel(
 }  // namespace
 
 void rope(Stream stream, const RopeTable& table, std::int64_t batch, std::int64_t heads,
-          const std::int64_t* positions, const BF16* x, std::int64_t row_stride, std::int64_t head_stride, BF16* out,
-          std::int64_t out_row_stride, std::int64_t out_head_stride) {
+          const std::int64_t* positions, const BF16* x, std::int64_t row_stride, std::int64_t head_stride,
+          BF16* out, std::int64_t out_row_stride, std::int64_t out_head_stride) {
   const std::int64_t pairs = table.rope_dim / 2;
-  launch(rope_kernel, Dim3(blocks_for(pairs, kThreads), blocks_for(heads, kHeadsPerBlock), static_cast<unsigned>(batch)),
-         Dim3(kThreads), 0, stream, table.inv_freq, pairs, table.amplitude, table.interleaved, heads, positions, x,
-         row_stride, head_stride, out, out_row_stride, out_head_stride);
+  launch(rope_kernel,
+         Dim3(blocks_for(pairs, kThreads), blocks_for(heads, kHeadsPerBlock), static_cast<unsigned>(batch)),
+         Dim3(kThreads), 0, stream, table.inv_freq, pairs, table.amplitude, table.interleaved, heads,
+         positions, x, row_stride, head_stride, out, out_row_stride, out_head_stride);
 }
 
 }  // namespace helix::cuda

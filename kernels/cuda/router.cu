@@ -1,8 +1,10 @@
-// Which experts a token goes to; the formulas are those of kernels/cpu/router.cpp. A warp takes a token: each lane
-// keeps every 32nd expert, and the warp takes the best of what is left top_k times. NaN choices count as the lowest,
-// so that the ids can be followed.
+// Which experts a token goes to; the formulas are those of kernels/cpu/router.cpp. A warp takes a token: each
+// lane keeps every 32nd expert, and the warp takes the best of what is left top_k times. NaN choices count as
+// the lowest, so that the ids can be followed.
 #include <stdexcept>
 
+#include "kernels/cuda/numbers.cuh"
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/small_ops.hpp"
 #include "kernels/cuda/vector_access.cuh"
 
@@ -34,13 +36,13 @@ struct Candidates {
     for (int i = lane_index(); i < count; i += kWarp) {
       if ((taken >> (i / kWarp)) & 1u) continue;
       const float raw = values[i];
-      const float value = isnan(raw) ? -INFINITY : raw;
+      const float value = is_nan(raw) ? -INFINITY : raw;
       if (index == count || value > best) {
         best = value;
         index = i;
       }
     }
-#pragma unroll
+    HELIX_UNROLL
     for (int mask = kWarp / 2; mask > 0; mask /= 2) {
       const float value = shuffle_xor(best, mask);
       const int other = shuffle_xor(index, mask);
@@ -70,10 +72,12 @@ HELIX_DEVICE float two_best(const Shared<const float>& choices, int begin, int s
   return size > 1 ? best + second : best;
 }
 
-HELIX_KERNEL HELIX_BOUNDS(kTokensPerBlock* kWarp, 4) void route_kernel(
-    bool grouped, int experts, int top_k, int groups, int top_groups, bool normalize, float scaling, std::int64_t batch,
-    Global<const float> logits, Global<const float> bias, bool biased, Global<std::int32_t> ids,
-    Global<float> weights) {
+HELIX_KERNEL HELIX_BOUNDS(kTokensPerBlock* kWarp,
+                          4) void route_kernel(bool grouped, int experts, int top_k, int groups,
+                                               int top_groups, bool normalize, float scaling,
+                                               std::int64_t batch, Global<const float> logits,
+                                               Global<const float> bias, bool biased,
+                                               Global<std::int32_t> ids, Global<float> weights) {
   const std::int64_t b = static_cast<std::int64_t>(blockIdx.x) * kTokensPerBlock + warp_index();
   if (b >= batch) return;  // the whole warp; the block never meets again
   const int lane = lane_index();
@@ -139,9 +143,9 @@ HELIX_KERNEL HELIX_BOUNDS(kTokensPerBlock* kWarp, 4) void route_kernel(
 }
 
 void check(const RouterShape& shape) {
-  if (shape.groups < 1 || shape.groups > kMaxGroups || shape.experts % shape.groups != 0 || shape.top_groups < 1 ||
-      shape.top_groups > shape.groups || shape.top_k < 1 || shape.top_k > kWarp || shape.experts > kMaxExperts ||
-      shape.top_k > shape.experts / shape.groups * shape.top_groups) {
+  if (shape.groups < 1 || shape.groups > kMaxGroups || shape.experts % shape.groups != 0 ||
+      shape.top_groups < 1 || shape.top_groups > shape.groups || shape.top_k < 1 || shape.top_k > kWarp ||
+      shape.experts > kMaxExperts || shape.top_k > shape.experts / shape.groups * shape.top_groups) {
     throw std::invalid_argument(
         "route: top_k (up to 32) and top_groups must fit 1 to 64 equal groups of up to 1024 experts");
   }
@@ -149,14 +153,15 @@ void check(const RouterShape& shape) {
 
 }  // namespace
 
-void route(Stream stream, const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,
-           std::int32_t* ids, float* weights) {
+void route(Stream stream, const RouterShape& shape, std::int64_t batch, const float* logits,
+           const float* bias, std::int32_t* ids, float* weights) {
   check(shape);
-  const auto shared = static_cast<std::size_t>(kTokensPerBlock * (shape.experts + kMaxGroups)) * sizeof(float);
-  launch(route_kernel, Dim3(blocks_for(batch, kTokensPerBlock)), Dim3(kTokensPerBlock * kWarp), shared, stream,
-         shape.kind == RouterKind::sigmoid_grouped, static_cast<int>(shape.experts), static_cast<int>(shape.top_k),
-         static_cast<int>(shape.groups), static_cast<int>(shape.top_groups), shape.normalize, shape.scaling, batch,
-         logits, bias, bias != nullptr, ids, weights);
+  const auto shared =
+      static_cast<std::size_t>(kTokensPerBlock * (shape.experts + kMaxGroups)) * sizeof(float);
+  launch(route_kernel, Dim3(blocks_for(batch, kTokensPerBlock)), Dim3(kTokensPerBlock * kWarp), shared,
+         stream, shape.kind == RouterKind::sigmoid_grouped, static_cast<int>(shape.experts),
+         static_cast<int>(shape.top_k), static_cast<int>(shape.groups), static_cast<int>(shape.top_groups),
+         shape.normalize, shape.scaling, batch, logits, bias, bias != nullptr, ids, weights);
 }
 
 }  // namespace helix::cuda

@@ -1,4 +1,6 @@
 // Both ends of a decode step: the token's embedding going in, the greedy choice of the next one coming out.
+#include "kernels/cuda/numbers.cuh"
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/small_ops.hpp"
 #include "kernels/cuda/vector_access.cuh"
 
@@ -9,7 +11,8 @@ constexpr int kThreads = 256;
 constexpr int kArgmaxThreads = 1024;
 
 template <int V>
-HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void embed_kernel(std::int64_t hidden, Global<const std::int32_t> tokens,
+HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void embed_kernel(std::int64_t hidden,
+                                                         Global<const std::int32_t> tokens,
                                                          Global<const BF16> table, std::int64_t first,
                                                          std::int64_t rows, Global<BF16> out) {
   const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * V;
@@ -29,8 +32,8 @@ struct Best {
 
   HELIX_DEVICE void offer(float other, std::int64_t at) {
     if (at < 0) return;
-    const bool larger = other > value || (isnan(other) && !isnan(value));
-    const bool smaller = value > other || (isnan(value) && !isnan(other));
+    const bool larger = other > value || (is_nan(other) && !is_nan(value));
+    const bool smaller = value > other || (is_nan(value) && !is_nan(other));
     if (index < 0 || larger || (!smaller && at < index)) {
       value = other;
       index = at;
@@ -39,7 +42,8 @@ struct Best {
 };
 
 HELIX_KERNEL HELIX_BOUNDS(kArgmaxThreads, 1) void argmax_kernel(std::int64_t cols, Global<const float> logits,
-                                                                std::int64_t first_index, Global<TopLogit> top) {
+                                                                std::int64_t first_index,
+                                                                Global<TopLogit> top) {
   const std::int64_t row = blockIdx.x;
   Best best{0.0f, -1};
   for (std::int64_t i = threadIdx.x; i < cols; i += kArgmaxThreads) {
@@ -81,10 +85,9 @@ HELIX_KERNEL HELIX_BOUNDS(kThreads, 1) void select_token_kernel(std::int64_t par
   tokens[b] = static_cast<std::int32_t>(best.index);
 }
 
-HELIX_KERNEL HELIX_BOUNDS(kThreads, 1) void advance_kernel(std::int64_t batch, bool own,
-                                                           Global<std::int64_t> positions,
-                                                           Global<std::int64_t> slots,
-                                                           Global<std::int64_t> lengths) {
+HELIX_KERNEL HELIX_BOUNDS(kThreads,
+                          1) void advance_kernel(std::int64_t batch, bool own, Global<std::int64_t> positions,
+                                                 Global<std::int64_t> slots, Global<std::int64_t> lengths) {
   const std::int64_t b = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (b >= batch) return;
   const std::int64_t length = lengths[b], position = positions[b];
@@ -95,31 +98,31 @@ HELIX_KERNEL HELIX_BOUNDS(kThreads, 1) void advance_kernel(std::int64_t batch, b
 
 }  // namespace
 
-void embed(Stream stream, std::int64_t batch, std::int64_t hidden, const std::int32_t* tokens, const BF16* table,
-           std::int64_t first, std::int64_t rows, BF16* out) {
+void embed(Stream stream, std::int64_t batch, std::int64_t hidden, const std::int32_t* tokens,
+           const BF16* table, std::int64_t first, std::int64_t rows, BF16* out) {
   const bool vectors = vectorizable({table, out}, {hidden});
   const std::int64_t items = vectors ? hidden / kVector : hidden;
   launch(vectors ? embed_kernel<kVector> : embed_kernel<1>,
-         Dim3(blocks_for(items, kThreads), static_cast<unsigned>(batch)), Dim3(kThreads), 0, stream, hidden, tokens,
-         table, first, rows, out);
+         Dim3(blocks_for(items, kThreads), static_cast<unsigned>(batch)), Dim3(kThreads), 0, stream, hidden,
+         tokens, table, first, rows, out);
 }
 
-void argmax(Stream stream, std::int64_t batch, std::int64_t cols, const float* logits, std::int64_t first_index,
-            TopLogit* top) {
+void argmax(Stream stream, std::int64_t batch, std::int64_t cols, const float* logits,
+            std::int64_t first_index, TopLogit* top) {
   launch(argmax_kernel, Dim3(static_cast<unsigned>(batch)), Dim3(kArgmaxThreads),
          kArgmaxThreads / kWarp * sizeof(TopLogit), stream, cols, logits, first_index, top);
 }
 
 void select_token(Stream stream, std::int64_t parts, std::int64_t batch, const TopLogit* gathered,
                   std::int32_t* tokens) {
-  launch(select_token_kernel, Dim3(blocks_for(batch, kThreads)), Dim3(kThreads), 0, stream, parts, batch, gathered,
-         tokens);
+  launch(select_token_kernel, Dim3(blocks_for(batch, kThreads)), Dim3(kThreads), 0, stream, parts, batch,
+         gathered, tokens);
 }
 
 void advance(Stream stream, std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* slots,
              std::int64_t* lengths) {
-  launch(advance_kernel, Dim3(blocks_for(batch, kThreads)), Dim3(kThreads), 0, stream, batch, own, positions, slots,
-         lengths);
+  launch(advance_kernel, Dim3(blocks_for(batch, kThreads)), Dim3(kThreads), 0, stream, batch, own, positions,
+         slots, lengths);
 }
 
 }  // namespace helix::cuda

@@ -16,8 +16,8 @@ void check_nccl(ncclResult_t code, const char* call) {
 }
 #define HELIX_NCCL(call) check_nccl((call), #call)
 
-/// Device memory that NCCL knows, so that peers read it directly instead of through a staging buffer. (Buffers of a
-/// captured step are registered by NCCL itself.)
+/// Device memory that NCCL knows, so that peers read it directly instead of through a staging buffer.
+/// (Buffers of a captured step are registered by NCCL itself.)
 class RegisteredMemory {
  public:
   explicit RegisteredMemory(ncclComm_t comm) : comm_(comm) {}
@@ -96,9 +96,9 @@ class NcclCommunicator final : public Communicator {
     HELIX_NCCL(ncclAllGather(send, recv, bytes, ncclInt8, nccl_, stream_));
   }
 
-  // ncclAllReduce may add in another order on each rank (tree, ring, in the switch), and rounds to bf16 at every hop.
-  // Small messages: gather all and add (one latency). Large ones: every rank adds its part and the parts are gathered
-  // (twice the latency, 2 (n - 1) / n of the bytes instead of n - 1).
+  // ncclAllReduce may add in another order on each rank (tree, ring, in the switch), and rounds to bf16 at
+  // every hop. Small messages: gather all and add (one latency). Large ones: every rank adds its part and the
+  // parts are gathered (twice the latency, 2 (n - 1) / n of the bytes instead of n - 1).
   void all_reduce_sum(BF16* data, std::int64_t count) override {
     if (size_ == 1) return;
     const auto n = static_cast<std::size_t>(count);
@@ -143,8 +143,10 @@ class NcclCommunicator final : public Communicator {
     HELIX_NCCL(ncclGroupStart());
     for (int peer = 0; peer < size_; ++peer) {
       const std::size_t chunk = static_cast<std::size_t>(peer) * bytes_per_peer;
-      HELIX_NCCL(ncclSend(static_cast<const std::byte*>(send) + chunk, bytes_per_peer, ncclInt8, peer, nccl_, stream));
-      HELIX_NCCL(ncclRecv(static_cast<std::byte*>(recv) + chunk, bytes_per_peer, ncclInt8, peer, nccl_, stream));
+      HELIX_NCCL(ncclSend(static_cast<const std::byte*>(send) + chunk, bytes_per_peer, ncclInt8, peer, nccl_,
+                          stream));
+      HELIX_NCCL(
+          ncclRecv(static_cast<std::byte*>(recv) + chunk, bytes_per_peer, ncclInt8, peer, nccl_, stream));
     }
     HELIX_NCCL(ncclGroupEnd());
 #endif
@@ -165,8 +167,9 @@ void NcclWatch::check() {
     ncclResult_t state = ncclSuccess;
     const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
     if (asked == ncclSuccess && (state == ncclSuccess || state == ncclInProgress)) continue;
-    const std::string reason = std::string("NCCL: ") + ncclGetErrorString(asked == ncclSuccess ? state : asked) +
-                               ", " + ncclGetLastError(comm);
+    const std::string reason = std::string("NCCL: ") +
+                               ncclGetErrorString(asked == ncclSuccess ? state : asked) + ", " +
+                               ncclGetLastError(comm);
     for (ncclComm_t each : comms_) ncclCommAbort(each);
     comms_.clear();
     throw std::runtime_error(reason);
