@@ -37,7 +37,7 @@ std::vector<CollectiveRate> probe_collectives(Backend& backend, const Prober& pr
   for (int width : widths) {
     MPI_Comm part = MPI_COMM_NULL;
     HELIX_MPI(MPI_Comm_split(group, rank / width, rank, &part));
-    const std::unique_ptr<Communicator> comm = make_mpi_communicator(part);
+    const std::unique_ptr<Communicator> comm = backend.connect({part});
     const auto run = [&](Collective op, std::size_t payload) {
       const std::size_t chunk = payload / static_cast<std::size_t>(width) / 16 * 16;
       // A number of calls that every rank knows: deciding by the clock would deadlock.

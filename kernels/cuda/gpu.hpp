@@ -1,30 +1,12 @@
-// The GPU of a rank: which one it is, or why there is none.
+// What the launchers must know of a GPU.
 #pragma once
-
-#include <cstddef>
-#include <string>
 
 namespace helix::cuda {
 
 struct Gpu {
-  int index = 0;  // among the visible devices of this process
-  std::string name;
-  std::string uuid;    // hexadecimal; equal for two ranks that share a GPU
-  std::string pci_id;  // as NVML wants it
-  std::size_t memory_bytes = 0;
-  std::size_t l2_bytes = 0;
-  int sms = 0;
+  int multiprocessors = 1;
+  int shared_bytes_per_block = 48 * 1024;  // at most, by opt-in
+  int shared_bytes_per_multiprocessor = 48 * 1024;
 };
-
-/// A GPU, or in `problem` what is missing on this host.
-struct GpuChoice {
-  Gpu gpu;
-  std::string problem;
-  bool ok() const { return problem.empty(); }
-};
-
-/// The device of the `local_rank`-th of `local_ranks` ranks on this node: the device of that number where all
-/// are visible, or the only one where the launcher shows each rank its own.
-GpuChoice choose_gpu(int local_rank, int local_ranks);
 
 }  // namespace helix::cuda

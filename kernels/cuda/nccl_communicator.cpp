@@ -5,6 +5,7 @@
 #include "kernels/cuda/cuda_check.hpp"
 #include "kernels/cuda/small_ops.hpp"
 #include "kernels/mpi_check.hpp"
+#include "roofline/sharding.hpp"
 
 namespace helix::cuda {
 namespace {
@@ -89,7 +90,7 @@ class NcclCommunicator final : public Communicator {
   int size() const override { return size_; }
 
   void all_to_all(const std::byte* send, std::byte* recv, std::size_t bytes_per_peer) override {
-    exchange(send, recv, bytes_per_peer, stream_);
+    exchange_chunks(send, recv, bytes_per_peer, stream_);
   }
 
   void all_gather(const std::byte* send, std::byte* recv, std::size_t bytes) override {
@@ -115,13 +116,113 @@ class NcclCommunicator final : public Communicator {
     BF16* recv = send + ranks * part;
     BF16* sum = recv + ranks * part;
     HELIX_CUDA(cudaMemcpyAsync(send, data, n * sizeof(BF16), cudaMemcpyDeviceToDevice, stream_));
-    exchange(send, recv, part * sizeof(BF16), stream_);
+    exchange_chunks(send, recv, part * sizeof(BF16), stream_);
     sum_ranks(stream_, size_, static_cast<std::int64_t>(part), static_cast<std::int64_t>(part), recv, sum);
     HELIX_NCCL(ncclAllGather(sum, send, part, ncclBfloat16, nccl_, stream_));
     HELIX_CUDA(cudaMemcpyAsync(data, send, n * sizeof(BF16), cudaMemcpyDeviceToDevice, stream_));
   }
 
+  // The exchange waits for what has been issued so far and runs beside what comes next.
+  void start_all_to_all(int slot, const std::byte* send, std::byte* recv,
+                        std::size_t bytes_per_peer) override {
+    const Slot& s = slot_of(slot);
+    HELIX_CUDA(cudaEventRecord(s.ready.get(), stream_));
+    HELIX_CUDA(cudaStreamWaitEvent(side_.get(), s.ready.get()));
+    exchange_chunks(send, recv, bytes_per_peer, side_.get());
+    HELIX_CUDA(cudaEventRecord(s.arrived.get(), side_.get()));
+  }
+
+  void finish_all_to_all(int slot) override {
+    HELIX_CUDA(cudaStreamWaitEvent(stream_, slot_of(slot).arrived.get()));
+  }
+
+  void all_gather_rows(std::byte* data, std::int64_t rows, std::size_t row_bytes) override {
+    const Range mine = even_split(rows, size_, rank_);
+    HELIX_NCCL(ncclGroupStart());
+    for (int peer = 0; peer < size_; ++peer) {
+      if (peer == rank_) continue;
+      send_rows(data, mine, row_bytes, peer);
+      receive_rows(data, even_split(rows, size_, peer), row_bytes, peer);
+    }
+    HELIX_NCCL(ncclGroupEnd());
+  }
+
+  void reduce_scatter_rows(BF16* data, std::int64_t rows, std::int64_t width) override {
+    if (size_ == 1) return;
+    const auto row_bytes = static_cast<std::size_t>(width) * sizeof(BF16);
+    const Range mine = even_split(rows, size_, rank_);
+    const std::int64_t own = mine.size() * width;
+    BF16* all = scratch_->at_least(static_cast<std::size_t>(size_ * own));
+    BF16* own_part = data + mine.begin * width;
+    HELIX_NCCL(ncclGroupStart());
+    for (int peer = 0; peer < size_; ++peer) {
+      if (peer == rank_) continue;
+      send_rows(reinterpret_cast<const std::byte*>(data), even_split(rows, size_, peer), row_bytes, peer);
+      receive_rows(reinterpret_cast<std::byte*>(all + peer * own), {0, mine.size()}, row_bytes, peer);
+    }
+    HELIX_NCCL(ncclGroupEnd());
+    if (own == 0) return;
+    HELIX_CUDA(cudaMemcpyAsync(all + rank_ * own, own_part, static_cast<std::size_t>(own) * sizeof(BF16),
+                               cudaMemcpyDeviceToDevice, stream_));
+    sum_ranks(stream_, size_, own, own, all, own_part);
+  }
+
+  void exchange(const std::byte* send, std::size_t send_bytes, int to, std::byte* recv,
+                std::size_t recv_bytes, int from) override {
+    HELIX_NCCL(ncclGroupStart());
+    if (send_bytes > 0) HELIX_NCCL(ncclSend(send, send_bytes, ncclInt8, to, nccl_, stream_));
+    if (recv_bytes > 0) HELIX_NCCL(ncclRecv(recv, recv_bytes, ncclInt8, from, nccl_, stream_));
+    HELIX_NCCL(ncclGroupEnd());
+  }
+
  private:
+  class Event {
+   public:
+    Event() { HELIX_CUDA(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
+    ~Event() { cudaEventDestroy(event_); }
+    Event(const Event&) = delete;
+    Event& operator=(const Event&) = delete;
+    cudaEvent_t get() const { return event_; }
+
+   private:
+    cudaEvent_t event_ = nullptr;
+  };
+  /// The stream of exchanges in flight, before the compute stream in the device's queue.
+  class SideStream {
+   public:
+    SideStream() {
+      int lowest = 0, highest = 0;
+      HELIX_CUDA(cudaDeviceGetStreamPriorityRange(&lowest, &highest));
+      HELIX_CUDA(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, highest));
+    }
+    ~SideStream() { cudaStreamDestroy(stream_); }
+    SideStream(const SideStream&) = delete;
+    SideStream& operator=(const SideStream&) = delete;
+    cudaStream_t get() const { return stream_; }
+
+   private:
+    cudaStream_t stream_ = nullptr;
+  };
+  struct Slot {
+    Event ready, arrived;
+  };
+
+  const Slot& slot_of(int slot) {
+    while (slots_.size() <= static_cast<std::size_t>(slot)) slots_.push_back(std::make_unique<Slot>());
+    return *slots_[static_cast<std::size_t>(slot)];
+  }
+
+  void send_rows(const std::byte* data, Range rows, std::size_t row_bytes, int peer) {
+    if (rows.size() == 0) return;
+    HELIX_NCCL(ncclSend(data + static_cast<std::size_t>(rows.begin) * row_bytes,
+                        static_cast<std::size_t>(rows.size()) * row_bytes, ncclInt8, peer, nccl_, stream_));
+  }
+  void receive_rows(std::byte* data, Range rows, std::size_t row_bytes, int peer) {
+    if (rows.size() == 0) return;
+    HELIX_NCCL(ncclRecv(data + static_cast<std::size_t>(rows.begin) * row_bytes,
+                        static_cast<std::size_t>(rows.size()) * row_bytes, ncclInt8, peer, nccl_, stream_));
+  }
+
   // Up to here the gathered bytes take less time over NVLink than a second round of latency.
   static constexpr std::size_t one_shot_bytes = std::size_t{2} << 20;
 
@@ -136,7 +237,7 @@ class NcclCommunicator final : public Communicator {
     return size;
   }
 
-  void exchange(const void* send, void* recv, std::size_t bytes_per_peer, cudaStream_t stream) {
+  void exchange_chunks(const void* send, void* recv, std::size_t bytes_per_peer, cudaStream_t stream) {
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 28, 0)
     HELIX_NCCL(ncclAlltoAll(send, recv, bytes_per_peer, ncclInt8, nccl_, stream));
 #else
@@ -158,6 +259,8 @@ class NcclCommunicator final : public Communicator {
   cudaStream_t stream_;
   NcclWatch& watch_;
   std::unique_ptr<RegisteredMemory> scratch_;
+  SideStream side_;
+  std::vector<std::unique_ptr<Slot>> slots_;
 };
 
 }  // namespace

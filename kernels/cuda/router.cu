@@ -3,8 +3,8 @@
 // the lowest, so that the ids can be followed.
 #include <stdexcept>
 
-#include "kernels/cuda/numbers.cuh"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/numbers.cuh"
 #include "kernels/cuda/small_ops.hpp"
 #include "kernels/cuda/vector_access.cuh"
 

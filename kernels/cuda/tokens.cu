@@ -1,6 +1,6 @@
 // Both ends of a decode step: the token's embedding going in, the greedy choice of the next one coming out.
-#include "kernels/cuda/numbers.cuh"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/numbers.cuh"
 #include "kernels/cuda/small_ops.hpp"
 #include "kernels/cuda/vector_access.cuh"
 

@@ -1,4 +1,4 @@
-#include "kernels/cuda/gpu.hpp"
+#include "kernels/cuda/local_gpu.hpp"
 
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
@@ -12,20 +12,23 @@ std::string version(int number) {
   return fmt::format("{}.{}", number / 1000, number % 1000 / 10);
 }
 
-Gpu describe(int index) {
+LocalGpu describe(int index) {
   cudaDeviceProp properties{};
   HELIX_CUDA(cudaGetDeviceProperties(&properties, index));
   std::string uuid;
   for (const char byte : properties.uuid.bytes)
     uuid += fmt::format("{:02x}", static_cast<unsigned char>(byte));
-  return {.index = index,
-          .name = properties.name,
-          .uuid = uuid,
-          .pci_id = fmt::format("{:08x}:{:02x}:{:02x}.0", properties.pciDomainID, properties.pciBusID,
-                                properties.pciDeviceID),
-          .memory_bytes = properties.totalGlobalMem,
-          .l2_bytes = static_cast<std::size_t>(properties.l2CacheSize),
-          .sms = properties.multiProcessorCount};
+  return {
+      .index = index,
+      .name = properties.name,
+      .uuid = uuid,
+      .pci_id = fmt::format("{:08x}:{:02x}:{:02x}.0", properties.pciDomainID, properties.pciBusID,
+                            properties.pciDeviceID),
+      .memory_bytes = properties.totalGlobalMem,
+      .l2_bytes = static_cast<std::size_t>(properties.l2CacheSize),
+      .limits = {.multiprocessors = properties.multiProcessorCount,
+                 .shared_bytes_per_block = static_cast<int>(properties.sharedMemPerBlockOptin),
+                 .shared_bytes_per_multiprocessor = static_cast<int>(properties.sharedMemPerMultiprocessor)}};
 }
 
 }  // namespace
