@@ -179,9 +179,13 @@ void DecodeEngine::rewind() {
   backend_.copy_to_device(a_.tokens, tokens.data(), batch * sizeof(std::int32_t));
 }
 
+DecodeEngine::StepKind DecodeEngine::next_kind() const {
+  return {.appends = append_owner(step_, shape_.tokens_per_block, sharding_.kvp) == at_.kvp};
+}
+
 void DecodeEngine::step(StepObserver& observer, std::optional<std::int64_t> depth) {
-  const bool own = append_owner(step_, shape_.tokens_per_block, sharding_.kvp) == at_.kvp;
-  backend_.advance(shape_.batch, own, a_.positions, kv_.slots(), kv_.lengths());
+  observer.step_begin();
+  backend_.advance(shape_.batch, next_kind().appends, a_.positions, kv_.slots(), kv_.lengths());
   embed(observer);
   observer.layers_begin();
   for (std::int64_t layer = 0; layer < depth.value_or(layers_); ++layer) {
@@ -190,7 +194,8 @@ void DecodeEngine::step(StepObserver& observer, std::optional<std::int64_t> dept
     observer.layer_done(layer);
   }
   head(observer);
-  ++step_;
+  observer.step_end();
+  skip_step();
 }
 
 void DecodeEngine::embed(StepObserver& observer) {

@@ -25,9 +25,11 @@ namespace helix {
 class StepObserver {
  public:
   virtual ~StepObserver() = default;
+  virtual void step_begin() {}
   virtual void phase_done(Phase) {}
   virtual void layers_begin() {}
   virtual void layer_done(std::int64_t) {}
+  virtual void step_end() {}
 };
 
 /// Throws UsageError naming the first feature of the model that the engine does not run.
@@ -55,6 +57,23 @@ class DecodeEngine {
   std::int64_t steps_before_rewind() const;
 
   std::int64_t steps_done() const { return step_; }
+
+  // For RecordedSteps.
+  /// Steps of one kind issue the same ops on the same memory.
+  struct StepKind {
+    bool appends = false;  // to this rank's cache
+    auto operator<=>(const StepKind&) const = default;
+  };
+  StepKind next_kind() const;
+  /// What a step changes besides device memory.
+  struct HostState {
+    std::int64_t step = 0;
+  };
+  HostState host_state() const { return {step_}; }
+  void restore(const HostState& state) { step_ = state.step; }
+  /// Changes just that.
+  void skip_step() { ++step_; }
+
   /// Tokens chosen by the last step, [batch].
   std::vector<std::int32_t> tokens() const;
   /// Logits of the last step for every request over the whole vocabulary, [batch, vocab]; collective.

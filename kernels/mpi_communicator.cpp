@@ -208,15 +208,14 @@ std::unique_ptr<Communicator> make_mpi_communicator(MPI_Comm comm) {
 
 Groups make_groups(Backend& backend, MPI_Comm instance, const Sharding& sharding) {
   int rank = 0;
-  HELIX_MPI(MPI_Comm_rank(instance, &rank)
-});
-const RankCoords at = rank_coords(sharding, rank);
-Groups groups;
-groups.stage = backend.connect({split(instance, at.pp, rank)});
-const int head_shard = at.tpa + sharding.tpa * (at.dp + sharding.dp * at.pp);
-groups.kvp = backend.connect({split(instance, head_shard, at.kvp)});
-groups.pipeline = backend.connect({split(instance, rank % sharding.stage_ranks(), at.pp)});
-return groups;
+  HELIX_MPI(MPI_Comm_rank(instance, &rank));
+  const RankCoords at = rank_coords(sharding, rank);
+  Groups groups;
+  groups.stage = backend.connect({split(instance, at.pp, rank)});
+  const int head_shard = at.tpa + sharding.tpa * (at.dp + sharding.dp * at.pp);
+  groups.kvp = backend.connect({split(instance, head_shard, at.kvp)});
+  groups.pipeline = backend.connect({split(instance, rank % sharding.stage_ranks(), at.pp)});
+  return groups;
 }
 
 void wait_idle(MPI_Comm comm) {

@@ -49,12 +49,12 @@ EngineProvenance engine_provenance(const SweepRequest& request, const World& wor
 }  // namespace
 
 int run_sweep(const SweepRequest& request) {
-  const World world = describe_world(MPI_COMM_WORLD);
+  World world = describe_world(MPI_COMM_WORLD);
   const ModelTable models = load_models(request.blocks);
   for (const auto& [name, model] : models) require_runnable(model);
   std::vector<SweepPoint> points = enumerate(request.blocks, models, {.max_ranks = world.size}, world.size);
   order_by_sharding(points);
-  const std::unique_ptr<Backend> backend = make_backend(request.backend, world.threads);
+  const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
 
   RankGroups groups(world.comm);
   MeasuredSystems systems(request.system, world, *backend, groups);

@@ -77,12 +77,12 @@ void print(const std::vector<VerifyRow>& rows, OutputFormat format) {
 }  // namespace
 
 int run_verify(const SweepRequest& request) {
-  const World world = describe_world(MPI_COMM_WORLD);
+  World world = describe_world(MPI_COMM_WORLD);
   const ModelTable models = load_models(request.blocks);
   for (const auto& [name, model] : models) require_runnable(model);
   const std::vector<SweepPoint> points =
       enumerate(request.blocks, models, {.max_ranks = world.size}, world.size);
-  const std::unique_ptr<Backend> backend = make_backend(request.backend, world.threads);
+  const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
   RankGroups groups(world.comm);
   Progress progress(points.size(), world.rank == 0 && !request.quiet);
   EngineMemory memory;

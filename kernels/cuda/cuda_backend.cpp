@@ -97,7 +97,7 @@ class CudaBackend final : public KernelOps {
 
   bool asynchronous() const override { return true; }
   std::unique_ptr<Stopwatch> make_stopwatch() override { return make_event_stopwatch(stream()); }
-  std::unique_ptr<Recording> record(std::function<void()> ops) override {
+  std::unique_ptr<Recording> record(const std::function<void()>& ops) override {
     return capture_graph(stream(), ops);
   }
   std::unique_ptr<Communicator> connect(const MpiGroup& group) override {
