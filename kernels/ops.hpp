@@ -173,10 +173,9 @@ class Backend {
   /// Ops return before they are done, and issuing them takes time that a recording saves.
   virtual bool asynchronous() const { return false; }
   virtual std::unique_ptr<Stopwatch> make_stopwatch();
-  /// `ops` may be called now or at every replay; what it does besides calling ops must not matter.
-  /// Collectives and a stopwatch's marks are recorded too. Where the backend is asynchronous, all ops must
-  /// have run before.
-  virtual std::unique_ptr<Recording> record(std::function<void()> ops);
+  /// Runs `ops` to see which ops it calls, collectives and a stopwatch's marks among them, but not the ops.
+  /// Only for asynchronous backends; each op must have run before, with the same arguments.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& ops);
   /// A communicator for the ranks of the group, over this backend's memory and in the order of its ops.
   virtual std::unique_ptr<Communicator> connect(const MpiGroup& group);
 
