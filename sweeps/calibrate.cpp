@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
+#include "kernels/communicator.hpp"
 #include "kernels/mpi_check.hpp"
 #include "kernels/mpi_communicator.hpp"
 #include "sweeps/kernel_probes.hpp"
@@ -13,8 +13,6 @@
 
 namespace helix {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 /// alpha-beta of each collective in groups of 2, 4, ... and all ranks of the group, all such groups at once.
 std::vector<CollectiveRate> probe_collectives(Backend& backend, const Prober& prober, MPI_Comm group) {
@@ -42,18 +40,19 @@ std::vector<CollectiveRate> probe_collectives(Backend& backend, const Prober& pr
       const std::size_t chunk = payload / static_cast<std::size_t>(width) / 16 * 16;
       // A number of calls that every rank knows: deciding by the clock would deadlock.
       constexpr int calls = 200, rounds = 5;
+      const auto call = [&] {
+        if (op == Collective::all_reduce)
+          comm->all_reduce_sum(reinterpret_cast<BF16*>(send->data()), static_cast<std::int64_t>(payload / 2));
+        if (op == Collective::all_gather) comm->all_gather(send->data(), recv->data(), chunk);
+        if (op == Collective::all_to_all) comm->all_to_all(send->data(), recv->data(), chunk);
+      };
+      call();  // connects
+      backend.synchronize();
+      TimedOps timed(backend, [&] {
+        for (int i = 0; i < calls; ++i) call();
+      });
       std::vector<double> series;
-      for (int r = 0; r < rounds; ++r) {
-        const Clock::time_point begin = Clock::now();
-        for (int i = 0; i < calls; ++i) {
-          if (op == Collective::all_reduce)
-            comm->all_reduce_sum(reinterpret_cast<BF16*>(send->data()),
-                                 static_cast<std::int64_t>(payload / 2));
-          if (op == Collective::all_gather) comm->all_gather(send->data(), recv->data(), chunk);
-          if (op == Collective::all_to_all) comm->all_to_all(send->data(), recv->data(), chunk);
-        }
-        series.push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count() / calls);
-      }
+      for (int r = 0; r < rounds; ++r) series.push_back(timed.run_us() / calls);
       return prober.slowest(median(series));
     };
     for (Collective op : {Collective::all_reduce, Collective::all_gather, Collective::all_to_all}) {
