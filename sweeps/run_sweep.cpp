@@ -35,6 +35,7 @@ EngineProvenance engine_provenance(const SweepRequest& request, const World& wor
   EngineProvenance engine{.backend = backend.name(),
                           .kernel = backend.kernel_path(),
                           .device = backend.device_name(),
+                          .device_conditions = backend.conditions(),
                           .world_ranks = world.size,
                           .threads_per_rank = world.threads,
                           .placement = world.placement,
@@ -87,7 +88,7 @@ int run_sweep(const SweepRequest& request) {
   progress.clear();
 
   on_root([&] {
-    directory->finish({{"end_time", utc_now()}});
+    directory->finish({{"end_time", utc_now()}, {"device_at_end", to_json(backend->conditions())}});
     if (request.quiet) return;
     fmt::print("{}", format_rows(directory->rows(), request.output));
     if (request.output != OutputFormat::table) return;

@@ -69,10 +69,10 @@ TEST_CASE("backend: routing agrees with the reference over a batch") {
   const MoeSpec moe{.experts = s.experts,
                     .top_k = s.top_k,
                     .router = s.kind,
-                    .groups = s.groups,
-                    .top_groups = s.top_groups,
                     .normalize_top_k = s.normalize,
-                    .routed_scaling = static_cast<double>(s.scaling)};
+                    .routed_scaling = static_cast<double>(s.scaling),
+                    .groups = s.groups,
+                    .top_groups = s.top_groups};
   in_every_order_of_threads([&] {
     const Routing r = route(s, logits, c.biased ? bias : std::vector<float>{});
     for (std::size_t b = 0; b < batch; ++b) {

@@ -109,7 +109,8 @@ TEST_CASE("backend: select_token: ties to the lower index, parts without logits 
 }
 
 TEST_CASE("backend: advance moves every position, and the lengths of the owner only") {
-  const DeviceVector<std::int64_t> positions({0, 5'000'000'000}), slots({-1, -1}), lengths({3, 0});
+  const DeviceVector<std::int64_t> positions(std::vector<std::int64_t>{0, 5'000'000'000}), slots(2, -1),
+      lengths(std::vector<std::int64_t>{3, 0});
   device().advance(2, false, positions.data(), slots.data(), lengths.data());
   CHECK(lengths.values() == std::vector<std::int64_t>{3, 0});
   device().advance(2, true, positions.data(), slots.data(), lengths.data());
