@@ -61,7 +61,7 @@ class PagedCache {
         random_(seed),
         max_pages_(page_count(*std::max_element(lengths_.begin(), lengths_.end())) + 2),
         page_bytes_(Device::kv_page_bytes(shape)),
-        pages_(std::vector<std::byte>(page_bytes_ * static_cast<std::size_t>(pages()),
+        pages_(std::vector<std::byte>(page_bytes_ * static_cast<std::size_t>(total_pages()),
                                       std::byte{0xff})),  // NaN in bf16 and e4m3
         table_(shuffled_table()),
         device_lengths_(lengths_) {
@@ -88,8 +88,8 @@ class PagedCache {
     Device::kv_append(view().from_request(request), 1, slot.data(), device_k.data(), k_width(),
                       device_v.data(), v_width());
     const std::vector<float> k_row = stored_row(k, shape_.dtype), v_row = stored_row(v, shape_.dtype);
-    std::copy(k_row.begin(), k_row.end(), k_[request].begin() + token * k_width());
-    std::copy(v_row.begin(), v_row.end(), v_[request].begin() + token * v_width());
+    std::copy_n(k_row.begin(), k_width(), k_[request].begin() + token * k_width());
+    std::copy_n(v_row.begin(), v_width(), v_[request].begin() + token * v_width());
   }
 
   std::vector<BF16> random_row(std::int64_t width, float scale) {
@@ -107,18 +107,19 @@ class PagedCache {
                                              : v_[request][token * v_width() + head * shape_.v_dim + dim];
   }
   const std::vector<std::int64_t>& lengths() const { return lengths_; }
+  const Array<std::byte>& pages() const { return pages_; }
 
  private:
   std::int64_t page_count(std::int64_t tokens) const {
     return (tokens + shape_.tokens_per_page - 1) / shape_.tokens_per_page;
   }
-  std::int64_t pages() const {
+  std::int64_t total_pages() const {
     std::int64_t sum = 0;
     for (std::int64_t length : lengths_) sum += page_count(length);
     return sum;
   }
   std::vector<std::int32_t> shuffled_table() {
-    std::vector<std::int32_t> ids(static_cast<std::size_t>(pages())), table;
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(total_pages())), table;
     std::iota(ids.begin(), ids.end(), 0);
     std::shuffle(ids.begin(), ids.end(), random_);
     std::size_t used = 0;

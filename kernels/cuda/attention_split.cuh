@@ -118,7 +118,7 @@ HELIX_KERNEL HELIX_BOUNDS(kMergeThreads, 4) void merge_splits(int splits, Decode
 
 /// Splits that leave no block slot of the GPU idle for long: the fewest that are within a tenth of the best
 /// occupancy of the last wave. A split has at least kSplitTokens tokens of the longest request possible.
-inline constexpr int kSplitTokens = 256;
+inline constexpr int kSplitTokens = 128;
 
 /// At most, whatever the lengths.
 inline int most_splits(std::int64_t blocks, std::int64_t block_slots) {

@@ -11,6 +11,7 @@
 
 #include "kernels/cuda/device.cuh"
 #include "kernels/ops.hpp"
+#include "roofline/error.hpp"
 
 namespace helix::cuda {
 
