@@ -14,18 +14,27 @@ namespace helix::testing {
 
 class EmulatedBackend final : public cuda::KernelOps {
  public:
+  /// Who writes to device memory: only kernels and copies, so that reads of what nobody wrote are faults, or
+  /// MPI, too.
+  enum class Writers { kernels, kernels_and_mpi };
+
   /// As a B200, but for the number of multiprocessors, which only decides how work is split.
-  EmulatedBackend()
+  explicit EmulatedBackend(Writers writers = Writers::kernels)
       : KernelOps({.multiprocessors = 4,
                    .shared_bytes_per_block = 227 * 1024,
                    .shared_bytes_per_multiprocessor = 228 * 1024},
-                  nullptr) {}
+                  nullptr),
+        writers_(writers) {}
 
   std::string name() const override { return "cuda-emulated"; }
   std::string device_name() const override { return "emulated GPU"; }
   std::size_t memory_available() const override { return std::size_t{1} << 30; }
 
-  std::unique_ptr<Buffer> allocate(std::size_t bytes) override { return std::make_unique<Memory>(bytes); }
+  std::unique_ptr<Buffer> allocate(std::size_t bytes) override {
+    auto memory = std::make_unique<Memory>(bytes);
+    if (writers_ == Writers::kernels_and_mpi) set_bytes(memory->data(), 0xff, bytes);  // NaN
+    return memory;
+  }
   void copy_to_host(void* host, const void* device, std::size_t bytes) override {
     if (bytes == 0) return;
     simt::check_global_read(device, bytes, 1);
@@ -93,6 +102,8 @@ class EmulatedBackend final : public cuda::KernelOps {
       }
     }
   }
+
+  Writers writers_;
 };
 
 }  // namespace helix::testing
