@@ -118,6 +118,11 @@ class MpiCommunicator final : public Communicator {
   }
 
   void all_gather_rows(std::byte* data, std::int64_t rows, std::size_t row_bytes) override {
+    if (rows % size_ == 0) {  // the same algorithms as all_gather
+      const int count = mpi_count(static_cast<std::size_t>(rows / size_) * row_bytes);
+      HELIX_MPI(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data, count, MPI_BYTE, comm_));
+      return;
+    }
     const RowParts parts = cut_rows(rows, row_bytes);
     HELIX_MPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data, parts.counts.data(),
                              parts.offsets.data(), MPI_BYTE, comm_));

@@ -24,7 +24,7 @@ namespace {
 void order_by_sharding(std::vector<SweepPoint>& points) {
   const auto key = [](const SweepPoint& p) {
     const Sharding& s = p.config.sharding;
-    return std::tuple(p.config.model, p.config.layers, s.ranks(), s.kvp, s.tpa, s.tpf, s.ep,
+    return std::tuple(p.config.model, p.config.layers, s.ranks(), s.kvp, s.tpa, s.tpf, s.ep, s.pp, s.dp,
                       p.config.shape.kv_dtype, p.config.shape.context, p.config.shape.batch);
   };
   std::ranges::stable_sort(points, {}, key);

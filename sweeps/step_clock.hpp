@@ -1,5 +1,5 @@
 // Clocks that watch a decode step. A model of which only the first layers are run is scaled to its full
-// depth: each kind of layer by how many of that kind the model has for each one that was run.
+// depth: each kind of layer by how many of that kind the model has for each one that was run, stage by stage.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +11,12 @@
 
 namespace helix {
 
-/// For each layer of the first `layers`: layers of its kind in the model / layers of its kind among these.
-std::vector<double> depth_weights(const ModelSpec& model, std::int64_t layers);
+/// For each layer of the first `layers`: layers of its kind that its pipeline stage has in the whole model /
+/// layers of its kind that it has among these.
+std::vector<double> depth_weights(const ModelSpec& model, const Sharding& sharding, std::int64_t layers);
+
+/// As few of the first layers as give every pipeline stage each kind of layer that it has in the whole model.
+std::int64_t least_layers(const ModelSpec& model, const Sharding& sharding);
 
 /// A step cut into intervals by marks of the backend's stopwatch. While a step is recorded the clock sets its
 /// marks; it is read after any step that ran, recorded or not.
