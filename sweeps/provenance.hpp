@@ -23,7 +23,7 @@ nlohmann::ordered_json to_json(const DeviceConditions& conditions);  // null if 
 struct EngineProvenance {
   std::string backend, kernel;         // that really ran
   std::string device;                  // "" for a CPU backend: the host's CPU stands in "host"
-  DeviceConditions device_conditions;  // of rank 0's device when the measuring began
+  DeviceConditions device_conditions{};  // of rank 0's device when the measuring began
   int world_ranks = 0;
   int threads_per_rank = 0;
   std::vector<std::string> placement;  // per rank: host and cores
