@@ -52,7 +52,9 @@ class RegisteredMemory {
   std::size_t bytes_ = 0;
 };
 
+/// Null for a rank on its own.
 ncclComm_t introduce(MPI_Comm comm, int rank, int size) {
+  if (size == 1) return nullptr;
   ncclUniqueId id{};
   if (rank == 0) HELIX_NCCL(ncclGetUniqueId(&id));
   HELIX_MPI(MPI_Bcast(&id, sizeof(id), MPI_BYTE, 0, comm));
@@ -71,7 +73,7 @@ class NcclCommunicator final : public Communicator {
         stream_(stream),
         watch_(watch),
         scratch_(std::make_unique<RegisteredMemory>(nccl_)) {
-    watch_.add(nccl_);
+    if (nccl_ != nullptr) watch_.add(nccl_);
   }
   ~NcclCommunicator() override {
     if (watch_.remove(nccl_)) {
@@ -79,7 +81,7 @@ class NcclCommunicator final : public Communicator {
       scratch_.reset();
       ncclCommDestroy(nccl_);
     } else {
-      (void)scratch_.release();  // of an aborted communicator: the program is about to end
+      (void)scratch_.release();  // empty, or of an aborted communicator: the program is about to end
     }
     MPI_Comm_free(&mpi_);
   }
@@ -94,6 +96,7 @@ class NcclCommunicator final : public Communicator {
   }
 
   void all_gather(const std::byte* send, std::byte* recv, std::size_t bytes) override {
+    if (size_ == 1) return copy(recv, send, bytes, stream_);
     HELIX_NCCL(ncclAllGather(send, recv, bytes, ncclInt8, nccl_, stream_));
   }
 
@@ -111,15 +114,16 @@ class NcclCommunicator final : public Communicator {
       return;
     }
     // The last parts may be short or empty; what lies behind the data is sent but never used.
-    const std::size_t part = (n + ranks - 1) / ranks;
+    constexpr std::size_t vector = 8;  // parts of whole 16 bytes
+    const std::size_t part = ((n + ranks - 1) / ranks + vector - 1) / vector * vector;
     BF16* send = scratch_->at_least((2 * ranks + 1) * part);
     BF16* recv = send + ranks * part;
     BF16* sum = recv + ranks * part;
-    HELIX_CUDA(cudaMemcpyAsync(send, data, n * sizeof(BF16), cudaMemcpyDeviceToDevice, stream_));
+    copy(send, data, n * sizeof(BF16), stream_);
     exchange_chunks(send, recv, part * sizeof(BF16), stream_);
     sum_ranks(stream_, size_, static_cast<std::int64_t>(part), static_cast<std::int64_t>(part), recv, sum);
     HELIX_NCCL(ncclAllGather(sum, send, part, ncclBfloat16, nccl_, stream_));
-    HELIX_CUDA(cudaMemcpyAsync(data, send, n * sizeof(BF16), cudaMemcpyDeviceToDevice, stream_));
+    copy(data, send, n * sizeof(BF16), stream_);
   }
 
   // The exchange waits for what has been issued so far and runs beside what comes next.
@@ -162,8 +166,7 @@ class NcclCommunicator final : public Communicator {
     }
     HELIX_NCCL(ncclGroupEnd());
     if (own == 0) return;
-    HELIX_CUDA(cudaMemcpyAsync(all + rank_ * own, own_part, static_cast<std::size_t>(own) * sizeof(BF16),
-                               cudaMemcpyDeviceToDevice, stream_));
+    copy(all + rank_ * own, own_part, static_cast<std::size_t>(own) * sizeof(BF16), stream_);
     sum_ranks(stream_, size_, own, own, all, own_part);
   }
 
@@ -207,6 +210,10 @@ class NcclCommunicator final : public Communicator {
     Event ready, arrived;
   };
 
+  static void copy(void* to, const void* from, std::size_t bytes, cudaStream_t stream) {
+    HELIX_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream));
+  }
+
   const Slot& slot_of(int slot) {
     while (slots_.size() <= static_cast<std::size_t>(slot)) slots_.push_back(std::make_unique<Slot>());
     return *slots_[static_cast<std::size_t>(slot)];
@@ -238,6 +245,7 @@ class NcclCommunicator final : public Communicator {
   }
 
   void exchange_chunks(const void* send, void* recv, std::size_t bytes_per_peer, cudaStream_t stream) {
+    if (size_ == 1) return copy(recv, send, bytes_per_peer, stream);
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 28, 0)
     HELIX_NCCL(ncclAlltoAll(send, recv, bytes_per_peer, ncclInt8, nccl_, stream));
 #else
