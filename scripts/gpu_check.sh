@@ -25,11 +25,11 @@ for tool in nvcc cmake ninja g++ mpirun nvidia-smi; do
   command -v "$tool" >/dev/null || missing+=("$tool")
 done
 for header in CLI/CLI.hpp fmt/format.h yaml-cpp/yaml.h nlohmann/json.hpp hwy/highway.h catch2/catch.hpp \
-  boost/context/fiber.hpp; do
+  boost/context/fiber.hpp pugixml.hpp; do
   [[ -e /usr/include/$header || -e /usr/local/include/$header ]] || missing+=("<$header>")
 done
 ((${#missing[@]} == 0)) || die "missing on this machine: ${missing[*]} (scripts/install_deps.sh installs what Debian has; \
-nvcc, cuBLASLt and NCCL come with the CUDA toolkit)"
+nvcc and cuBLASLt come with the CUDA toolkit, NCCL from NVIDIA, too)"
 
 gpus=$(nvidia-smi --query-gpu=name --format=csv,noheader | wc -l)
 ((gpus > 0)) || die "nvidia-smi lists no GPU"
@@ -78,8 +78,8 @@ launch=(mpirun -n "$ranks" "$bench")
 
 step "build sm_$architecture" bash -c build || { tail -n 30 "$log" >&2; exit 1; }
 step "ops against fp64" build/cuda/bin/test_gpu || true
-step "verify" "${launch[@]}" verify --backend cuda --model tiny-gqa,tiny-mla,tiny-qwen3-moe --context 300 --batch 3 \
-  --quiet || true
+step "verify" "${launch[@]}" verify --backend cuda --model tiny-gqa,tiny-mla,tiny-qwen3-moe --context 300 --batch 3 ||
+  true
 step "kernels" build/cuda/bin/helix-gpubench || true
 step "sweep" "${launch[@]}" --backend cuda --model llama-3.2-1b,deepseek-v2-lite --context 4k,64k --batch 1,8 \
   --max-time 1 --out "build/gpu_check-$(date +%Y%m%d-%H%M%S)" || true
