@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
+#include "kernels/communicator.hpp"
 #include "kernels/mpi_check.hpp"
 #include "kernels/mpi_communicator.hpp"
 #include "sweeps/kernel_probes.hpp"
@@ -13,8 +13,6 @@
 
 namespace helix {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 /// alpha-beta of each collective in groups of 2, 4, ... and all ranks of the group, all such groups at once.
 std::vector<CollectiveRate> probe_collectives(Backend& backend, const Prober& prober, MPI_Comm group) {
@@ -37,7 +35,7 @@ std::vector<CollectiveRate> probe_collectives(Backend& backend, const Prober& pr
   for (int width : widths) {
     MPI_Comm part = MPI_COMM_NULL;
     HELIX_MPI(MPI_Comm_split(group, rank / width, rank, &part));
-    const std::unique_ptr<Communicator> comm = make_mpi_communicator(part);
+    const std::unique_ptr<Communicator> comm = backend.connect({part});
     const auto call = [&](Collective op, std::size_t payload) {
       const std::size_t chunk = payload / static_cast<std::size_t>(width) / 16 * 16;
       auto* values = reinterpret_cast<BF16*>(send->data());
@@ -56,18 +54,22 @@ std::vector<CollectiveRate> probe_collectives(Backend& backend, const Prober& pr
       }
     };
     const auto run = [&](Collective op, std::size_t payload) {
-      const auto time_us = [&](int calls) {
-        const Clock::time_point begin = Clock::now();
-        for (int i = 0; i < calls; ++i) call(op, payload);
-        return std::chrono::duration<double, std::micro>(Clock::now() - begin).count() / calls;
+      const auto repeated = [&](int calls) {
+        return [&, calls] {
+          for (int i = 0; i < calls; ++i) call(op, payload);
+        };
       };
+      call(op, payload);  // connects
+      backend.synchronize();
       // As many calls as every rank knows, fewer on a slow link: deciding by a rank's own clock would
       // deadlock.
       constexpr double round_us = 2e4, most = 200;
-      constexpr int rounds = 5;
-      const auto calls = static_cast<int>(std::clamp(round_us / prober.slowest(time_us(3)), 1.0, most));
+      constexpr int rounds = 5, first_calls = 3;
+      const double first_us = TimedOps(backend, repeated(first_calls)).run_us() / first_calls;
+      const auto calls = static_cast<int>(std::clamp(round_us / prober.slowest(first_us), 1.0, most));
+      TimedOps timed(backend, repeated(calls));
       std::vector<double> series;
-      for (int r = 0; r < rounds; ++r) series.push_back(time_us(calls));
+      for (int r = 0; r < rounds; ++r) series.push_back(timed.run_us() / calls);
       return prober.slowest(median(series));
     };
     for (Collective op : {Collective::all_reduce, Collective::all_gather, Collective::all_to_all,

@@ -143,7 +143,7 @@ void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, Res
     memory_.kv.reset();
   }
 
-  const Groups groups = make_mpi_groups(instance, c.sharding);
+  const Groups groups = make_groups(backend_, instance, c.sharding);
   weights_.load(model, request_.seed, c.sharding, groups.rank(), row.layers_measured);
   DecodeEngine engine(model, c.sharding, c.shape, row.layers_measured, request_.seed, backend_, groups,
                       weights_, memory_);

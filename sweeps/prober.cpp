@@ -11,19 +11,40 @@ namespace helix {
 
 using Clock = std::chrono::steady_clock;
 
+TimedOps::TimedOps(Backend& backend, std::function<void()> ops)
+    : backend_(backend), stopwatch_(backend.make_stopwatch()) {
+  ops_ = [this, timed = std::move(ops)] {
+    stopwatch_->mark(0);
+    timed();
+    stopwatch_->mark(1);
+  };
+  if (backend_.asynchronous()) recording_ = backend_.record(ops_);
+}
+
+double TimedOps::run_us() {
+  if (recording_) {
+    recording_->replay();
+  } else {
+    ops_();
+  }
+  backend_.synchronize();
+  return stopwatch_->us_between(0, 1);
+}
+
 double Prober::median_us(const std::function<void(std::int64_t)>& call) const {
   call(0);  // first touch of scratch memory
+  backend_.synchronize();
+  // A device starts and stops its clock in some microseconds: several calls share that.
+  const std::int64_t calls_at_once = backend_.asynchronous() ? 16 : 1;
+  TimedOps timed(backend_, [&, next = std::int64_t{1}]() mutable {
+    for (std::int64_t i = 0; i < calls_at_once; ++i) call(next++);
+  });
   HELIX_MPI(MPI_Barrier(group_));
   std::vector<double> samples;
   const Clock::time_point begin = Clock::now();
-  Clock::time_point last = begin;
   do {
-    call(static_cast<std::int64_t>(samples.size()) + 1);
-    backend_.synchronize();
-    const Clock::time_point now = Clock::now();
-    samples.push_back(std::chrono::duration<double, std::micro>(now - last).count());
-    last = now;
-  } while (samples.size() < 5 || std::chrono::duration<double>(last - begin).count() < seconds_);
+    samples.push_back(timed.run_us() / static_cast<double>(calls_at_once));
+  } while (samples.size() < 5 || std::chrono::duration<double>(Clock::now() - begin).count() < seconds_);
   return slowest(median(samples));
 }
 

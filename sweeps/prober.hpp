@@ -19,13 +19,29 @@ struct Probe {
   double bytes = 0, flops = 0, us = 0;
 };
 
+/// Ops that are timed again and again, on a device without the cost of issuing them.
+class TimedOps {
+ public:
+  TimedOps(Backend& backend, std::function<void()> ops);
+  TimedOps(const TimedOps&) = delete;
+  TimedOps& operator=(const TimedOps&) = delete;
+  /// Runs them; microseconds.
+  double run_us();
+
+ private:
+  Backend& backend_;
+  std::unique_ptr<Stopwatch> stopwatch_;
+  std::function<void()> ops_;
+  std::unique_ptr<Recording> recording_;
+};
+
 class Prober {
  public:
   Prober(Backend& backend, MPI_Comm group, double seconds)
       : backend_(backend), group_(group), seconds_(seconds) {}
 
   /// Median microseconds of a call, all ranks calling at once, on the slowest rank. `call(i)` gets the number
-  /// of the call, to turn to other data each time.
+  /// of the call, to turn to other data each time; it may only call ops.
   double median_us(const std::function<void(std::int64_t)>& call) const;
   /// The largest value of all ranks, and the least.
   double slowest(double us) const;

@@ -9,6 +9,8 @@
 #include <string>
 #include <type_traits>
 
+#include "kernels/cuda/stream.hpp"
+
 #define HELIX_KERNEL __global__
 #define HELIX_BOUNDS(threads, blocks_per_sm) __launch_bounds__(threads, blocks_per_sm)
 #define HELIX_DEVICE __device__ __forceinline__
@@ -17,7 +19,6 @@
 namespace helix::cuda {
 
 using Dim3 = dim3;
-using Stream = cudaStream_t;
 
 template <typename T, int N>
 struct alignas(sizeof(T) * N) Vec {

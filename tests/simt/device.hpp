@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "kernels/bf16.hpp"
+#include "kernels/cuda/stream.hpp"
 #include "simt/global_memory.hpp"
 #include "simt/grid.hpp"
 
@@ -22,7 +23,7 @@
 namespace helix::cuda {
 
 using simt::Dim3;
-using Stream = void*;
+
 using Site = std::source_location;
 
 inline constexpr const Dim3& threadIdx = simt::thread_index;
