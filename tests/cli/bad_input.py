@@ -91,6 +91,8 @@ refused(["--model", write("bad.json", '{"hidden_size": "many"')], "bad.json")
 refused(["--model", write("empty.json", '{"model_type": "llama"}')], "empty.json")
 refused(["--model", str(scratch)], "directory")
 refused(["--sweep", str(scratch / "none.yaml")], "none.yaml", "default")
+for flag in ("--model", "--sweep", "--trtllm-config"):
+    refused([flag, "/dev/zero"], "/dev/zero", "16 MiB")
 refused(["--sweep", write("bad.yaml", "model: [a\n")], "bad.yaml", "malformed")
 refused(["--sweep", write("key.yaml", "modell: llama-3.2-1b\n")], "modell", "model")
 refused(["--sweep", write("empty.yaml", "")], "empty.yaml")
