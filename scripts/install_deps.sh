@@ -14,6 +14,7 @@ packages=(
   libbenchmark-dev libdnnl-dev              # micro-benchmarks and what they compare with
   catch2 clang-format-14                    # tests
   python3 python3-venv                      # plots, tests of the command line
+  iproute2                                  # a slow link between two ranks, for a test
 )
 [[ ${1:-} == test ]] && packages+=(chromium-headless-shell)
 plotting=vl-convert-python==1.9.0.post1     # Vega-Lite: drawn as SVG and PNG, and its JavaScript for the page

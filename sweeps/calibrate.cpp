@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
+#include "kernels/communicator.hpp"
 #include "kernels/memory.hpp"
 #include "kernels/mpi_check.hpp"
 #include "kernels/mpi_communicator.hpp"
@@ -14,8 +14,6 @@
 
 namespace helix {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 /// alpha-beta of each collective in groups of every size that divides the ranks evenly, all such groups at
 /// once.
@@ -34,26 +32,45 @@ std::vector<CollectiveRate> probe_collectives(Backend& backend, Prober& prober, 
     if (size % width != 0) continue;
     MPI_Comm part = MPI_COMM_NULL;
     HELIX_MPI(MPI_Comm_split(group, rank / width, rank, &part));
-    const std::unique_ptr<Communicator> comm = make_mpi_communicator(part);
-    const auto run = [&](Collective op, std::size_t payload) {
+    const std::unique_ptr<Communicator> comm = backend.connect({part});
+    const auto call = [&](Collective op, std::size_t payload) {
       const std::size_t chunk = payload / static_cast<std::size_t>(width) / 16 * 16;
-      // A number of calls that every rank knows: deciding by the clock would deadlock.
-      constexpr int calls = 200, bursts = 3;
-      std::vector<double> series;
-      for (int burst = 0; burst < bursts; ++burst) {
-        const Clock::time_point begin = Clock::now();
-        for (int i = 0; i < calls; ++i) {
-          if (op == Collective::all_reduce)
-            comm->all_reduce_sum(reinterpret_cast<BF16*>(send->data()),
-                                 static_cast<std::int64_t>(payload / 2));
-          if (op == Collective::all_gather) comm->all_gather(send->data(), recv->data(), chunk);
-          if (op == Collective::all_to_all) comm->all_to_all(send->data(), recv->data(), chunk);
-        }
-        series.push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count() / calls);
+      auto* values = reinterpret_cast<BF16*>(send->data());
+      const int next = (comm->rank() + 1) % width, previous = (comm->rank() + width - 1) % width;
+      switch (op) {
+        case Collective::all_reduce:
+          return comm->all_reduce_sum(values, static_cast<std::int64_t>(payload / sizeof(BF16)));
+        case Collective::all_gather:
+          return comm->all_gather(send->data(), recv->data(), chunk);
+        case Collective::all_to_all:
+          return comm->all_to_all(send->data(), recv->data(), chunk);
+        case Collective::reduce_scatter:
+          return comm->reduce_scatter_rows(values, width, static_cast<std::int64_t>(chunk / sizeof(BF16)));
+        case Collective::send:  // as the stages of a pipeline do: all at once, in a ring
+          return comm->exchange(send->data(), payload, next, recv->data(), payload, previous);
       }
+    };
+    const auto run = [&](Collective op, std::size_t payload) {
+      const auto repeated = [&](int calls) {
+        return [&, calls] {
+          for (int i = 0; i < calls; ++i) call(op, payload);
+        };
+      };
+      call(op, payload);  // connects
+      backend.synchronize();
+      // As many calls as every rank knows, fewer on a slow link: deciding by a rank's own clock would
+      // deadlock.
+      constexpr double round_us = 2e4, most = 200;
+      constexpr int bursts = 3, first_calls = 3;
+      const double first_us = TimedOps(backend, repeated(first_calls)).run_us() / first_calls;
+      const auto calls = static_cast<int>(std::clamp(round_us / prober.slowest(first_us), 1.0, most));
+      TimedOps timed(backend, repeated(calls));
+      std::vector<double> series;
+      for (int burst = 0; burst < bursts; ++burst) series.push_back(timed.run_us() / calls);
       return prober.us(median(series));
     };
-    for (Collective op : {Collective::all_reduce, Collective::all_gather, Collective::all_to_all}) {
+    for (Collective op : {Collective::all_reduce, Collective::all_gather, Collective::all_to_all,
+                          Collective::reduce_scatter, Collective::send}) {
       const double alpha = run(op, small), big = run(op, large);
       rates.push_back(
           {.op = op,

@@ -49,29 +49,32 @@ KernelRate probe_moe(Backend& backend, Prober& prober, const ColdMemory& cold, s
 
   auto x = backend.allocate(static_cast<std::size_t>(widest * hidden) * sizeof(BF16));
   auto y = backend.allocate(static_cast<std::size_t>(widest * hidden) * sizeof(BF16));
-  auto ids = backend.allocate(static_cast<std::size_t>(widest * top_k) * sizeof(std::int32_t));
+  // Which experts a call chooses; consecutive calls walk through them.
+  constexpr std::int64_t turns = 64;
+  auto ids = backend.allocate(static_cast<std::size_t>(turns * widest * top_k) * sizeof(std::int32_t));
   auto weights = backend.allocate(static_cast<std::size_t>(widest * top_k) * sizeof(float));
   auto scratch = backend.allocate(backend.moe_scratch_bytes(widest, top_k, hidden, ffn, experts));
   auto* in = reinterpret_cast<BF16*>(x->data());
   backend.fill_matrix(in, {.key = 8, .rows = widest, .cols = hidden});
-  std::vector<std::int32_t> chosen(static_cast<std::size_t>(widest * top_k));
-  const std::vector<float> equal(chosen.size(), 1.0f / top_k);
+  std::vector<std::int32_t> chosen;
+  for (std::int64_t turn = 0; turn < turns; ++turn) {
+    for (std::int64_t i = 0; i < widest * top_k; ++i) {
+      chosen.push_back(static_cast<std::int32_t>((turn * top_k + i % top_k) % experts));
+    }
+  }
+  backend.copy_to_device(ids->data(), chosen.data(), chosen.size() * sizeof(std::int32_t));
+  const std::vector<float> equal(static_cast<std::size_t>(widest * top_k), 1.0f / top_k);
   backend.copy_to_device(weights->data(), equal.data(), equal.size() * sizeof(float));
 
   const auto time = [&](std::int64_t batch, std::int64_t first_expert) {
     return prober.us([&](std::int64_t call) {
-      // Consecutive calls walk through the experts; those before first_expert are not local and cost nothing.
-      for (std::size_t i = 0; i < chosen.size(); ++i) {
-        chosen[i] =
-            static_cast<std::int32_t>((call * top_k + static_cast<std::int64_t>(i) % top_k) % experts);
-      }
-      backend.copy_to_device(ids->data(), chosen.data(), chosen.size() * sizeof(std::int32_t));
-      backend.moe_experts(batch, top_k, in, reinterpret_cast<const std::int32_t*>(ids->data()),
-                          reinterpret_cast<const float*>(weights->data()), first_expert, gate_up, down,
-                          nullptr, reinterpret_cast<BF16*>(y->data()), scratch->data());
+      const auto* turn = reinterpret_cast<const std::int32_t*>(ids->data()) + call % turns * widest * top_k;
+      backend.moe_experts(batch, top_k, in, turn, reinterpret_cast<const float*>(weights->data()),
+                          first_expert, gate_up, down, nullptr, reinterpret_cast<BF16*>(y->data()),
+                          scratch->data());
     });
   };
-  const double fixed = time(1, experts);
+  const double fixed = time(1, experts);  // none of the chosen experts is local
   std::vector<Probe> probes;
   for (std::int64_t batch : {std::int64_t{1}, widest}) {
     const double values = 3.0 * static_cast<double>(top_k * hidden * ffn);

@@ -9,6 +9,7 @@
 #include "roofline/decode_ops.hpp"
 #include "roofline/memory.hpp"
 #include "sweeps/measure.hpp"
+#include "sweeps/step_clock.hpp"
 #include "sweeps/verify.hpp"
 
 namespace helix {
@@ -41,11 +42,12 @@ MPI_Comm RankGroups::first(int size) {
 std::string why_not_measured(const SweepPoint& point) {
   const Configuration& c = point.config;
   if (!point.skip_reason.empty()) return point.skip_reason;
-  if (c.strategy != Strategy::helix && c.strategy != Strategy::tp) {
-    return fmt::format("strategy {} is predicted, not measured", name(c.strategy));
+  const std::int64_t least_requests = c.shape.batch / std::min<std::int64_t>(c.sharding.pp, c.shape.batch);
+  if (least_requests < c.sharding.dp) {
+    return fmt::format(
+        "predicted, not measured: batch={} in {} micro-batches leaves some of dp={} groups without a request",
+        c.shape.batch, c.sharding.pp, c.sharding.dp);
   }
-  if (c.sharding.dp > 1 || c.sharding.pp > 1) return "dp and pp above 1 are predicted, not measured";
-  if (c.shape.hop_b > 1) return "hop-b is predicted, not measured";
   if (c.shape.weight_dtype != DType::bf16) {
     return fmt::format("weight dtype {} is predicted, not measured; bf16 is", name(c.shape.weight_dtype));
   }
@@ -92,10 +94,6 @@ std::string why_not_fitting(double bytes_per_rank, const World& world) {
                      world.memory_bytes);
 }
 
-std::int64_t verify_depth(const ModelSpec& model) {
-  return model.moe.experts > 0 ? model.moe.first_dense_layers + 1 : 1;
-}
-
 std::int64_t layers_to_measure(const Configuration& config, const ModelSpec& model) {
   return config.layers == 0 ? model.layers : std::min(config.layers, model.layers);
 }
@@ -139,9 +137,10 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   if (!point.skip_reason.empty()) return row;
   row.prediction = predict(model, c.strategy, c.sharding, c.shape, system);
   if (!row.reason.empty()) return row;
-  if (row.layers_measured < verify_depth(model)) {
-    row.reason = fmt::format("--layers {} leaves out a kind of layer; at least {} are needed",
-                             row.layers_measured, verify_depth(model));
+  if (const std::int64_t least = least_layers(model, c.sharding); row.layers_measured < least) {
+    row.reason = fmt::format(
+        "--layers {} leaves {} without a kind of layer that it has in the model; at least {} are needed",
+        row.layers_measured, c.sharding.pp > 1 ? "a pipeline stage" : "the measurement", least);
     return row;
   }
 
@@ -180,7 +179,7 @@ void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, Res
     memory_.kv.reset();
   }
 
-  const Groups groups = make_mpi_groups(instance, c.sharding);
+  const Groups groups = make_groups(backend_, instance, c.sharding);
   weights_.load(model, request_.seed, c.sharding, groups.rank(), row.layers_measured);
   DecodeEngine engine(model, c.sharding, c.shape, row.layers_measured, request_.seed, backend_, groups,
                       weights_, memory_);
@@ -194,7 +193,8 @@ void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, Res
     row.reason = "verification: " + check.failure;
     return;
   }
-  row.measurement = measure(engine, backend_, model, row.layers_measured, request_.stopping, instance);
+  row.measurement =
+      measure(engine, backend_, model, c.sharding, row.layers_measured, request_.stopping, instance);
 }
 
 }  // namespace helix

@@ -62,8 +62,6 @@ double engine_bytes(const Configuration& config, const ModelSpec& model, Backend
 std::string why_not_exchanged(const Configuration& config, const ModelSpec& model);
 /// Says that a point which needs so much memory does not fit, with both numbers; empty if it does.
 std::string why_not_fitting(double bytes_per_rank, const World& world);
-/// As many of the first layers as contain every kind of layer of the model.
-std::int64_t verify_depth(const ModelSpec& model);
 /// Layers that a point measures: what it asks for, at most the model's depth.
 std::int64_t layers_to_measure(const Configuration& config, const ModelSpec& model);
 /// The model cut to its first `layers` layers.

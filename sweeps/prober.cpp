@@ -12,6 +12,26 @@ namespace helix {
 
 using Clock = std::chrono::steady_clock;
 
+TimedOps::TimedOps(Backend& backend, std::function<void()> ops)
+    : backend_(backend), stopwatch_(backend.make_stopwatch()) {
+  ops_ = [this, timed = std::move(ops)] {
+    stopwatch_->mark(0);
+    timed();
+    stopwatch_->mark(1);
+  };
+  if (backend_.asynchronous()) recording_ = backend_.record(ops_);
+}
+
+double TimedOps::run_us() {
+  if (recording_) {
+    recording_->replay();
+  } else {
+    ops_();
+  }
+  backend_.synchronize();
+  return stopwatch_->us_between(0, 1);
+}
+
 void Prober::rounds(const std::function<void()>& take_figures) {
   // All ranks have the same figures, and so come to the same end.
   constexpr double settled = 0.03;
@@ -25,22 +45,29 @@ void Prober::rounds(const std::function<void()>& take_figures) {
 
 double Prober::us(const std::function<void(std::int64_t)>& call) {
   call(0);  // first touch of scratch memory
+  backend_.synchronize();
+  // A device starts and stops its clock in some microseconds: several calls share that.
+  const std::int64_t calls_at_once = backend_.asynchronous() ? 16 : 1;
+  TimedOps timed(backend_, [&, next = std::int64_t{1}]() mutable {
+    for (std::int64_t i = 0; i < calls_at_once; ++i) call(next++);
+  });
   HELIX_MPI(MPI_Barrier(group_));
   std::vector<double> samples;
   const Clock::time_point begin = Clock::now();
-  Clock::time_point last = begin;
   do {
-    call(static_cast<std::int64_t>(samples.size()) + 1);
-    backend_.synchronize();
-    const Clock::time_point now = Clock::now();
-    samples.push_back(std::chrono::duration<double, std::micro>(now - last).count());
-    last = now;
-  } while (samples.size() < 5 || std::chrono::duration<double>(last - begin).count() < effort_.seconds);
+    samples.push_back(timed.run_us() / static_cast<double>(calls_at_once));
+  } while (samples.size() < 5 ||
+           std::chrono::duration<double>(Clock::now() - begin).count() < effort_.seconds);
   return us(median(samples));
 }
 
-double Prober::figure(double us, double fraction) {
+double Prober::slowest(double us) const {
   HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &us, 1, MPI_DOUBLE, MPI_MAX, group_));
+  return us;
+}
+
+double Prober::figure(double of_this_rank, double fraction) {
+  const double us = slowest(of_this_rank);
   if (next_ == figures_.size()) figures_.emplace_back();
   std::vector<double>& rounds = figures_[next_++];
   rounds.push_back(us);

@@ -19,6 +19,22 @@ struct Probe {
   double bytes = 0, flops = 0, us = 0;
 };
 
+/// Ops that are timed again and again, on a device without the cost of issuing them.
+class TimedOps {
+ public:
+  TimedOps(Backend& backend, std::function<void()> ops);
+  TimedOps(const TimedOps&) = delete;
+  TimedOps& operator=(const TimedOps&) = delete;
+  /// Runs them; microseconds.
+  double run_us();
+
+ private:
+  Backend& backend_;
+  std::unique_ptr<Stopwatch> stopwatch_;
+  std::function<void()> ops_;
+  std::unique_ptr<Recording> recording_;
+};
+
 /// How often and how long figures are taken, and which of the values stands.
 struct ProbeEffort {
   double seconds = 0.04;  // of one figure in one round
@@ -40,7 +56,7 @@ class Prober {
 
   /// Microseconds of a call, all ranks calling at once, on the slowest rank: median of this round's calls,
   /// the effort's quantile of the rounds so far. `call(i)` gets the number of the call, to turn to other data
-  /// each time.
+  /// each time; it may only call ops.
   double us(const std::function<void(std::int64_t)>& call);
   /// The same of a time that every rank has measured in this round.
   double us(double of_this_rank) { return figure(of_this_rank, effort_.quantile); }
@@ -50,10 +66,12 @@ class Prober {
   /// By how much, relatively, the first and the last half of the rounds differ about the figures since the
   /// last call: the widest difference.
   double take_spread();
+  /// The largest value of all ranks, of no figure.
+  double slowest(double us) const;
   double seconds() const { return effort_.seconds; }
 
  private:
-  double figure(double us, double quantile);
+  double figure(double of_this_rank, double fraction);
 
   Backend& backend_;
   MPI_Comm group_;

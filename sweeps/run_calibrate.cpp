@@ -11,8 +11,8 @@
 namespace helix {
 
 int run_calibrate(const CalibrateRequest& request) {
-  const World world = describe_world(MPI_COMM_WORLD);
-  const std::unique_ptr<Backend> backend = make_backend(request.backend, world.threads);
+  World world = describe_world(MPI_COMM_WORLD);
+  const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
   std::unique_ptr<Buffer> memory;
   on_root([&] {
     if (!request.out.empty()) require_writable(request.out, "--out");

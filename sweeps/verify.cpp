@@ -130,18 +130,28 @@ std::vector<std::int32_t> routing_of(const DecodeEngine& engine, const ModelSpec
   return ids;
 }
 
-/// What the owner of a reference computed, to every rank.
+/// What the owner of a reference computed, to every rank: in one message, as verification of small models is
+/// a matter of latencies.
 void broadcast(reference::ReferenceStep& step, const ModelSpec& model, std::size_t layers, int owner,
                MPI_Comm instance) {
-  step.block_outputs.resize(2 * layers);
-  for (reference::Vector& output : step.block_outputs) {
-    output.resize(static_cast<std::size_t>(model.hidden));
-    HELIX_MPI(MPI_Bcast(output.data(), static_cast<int>(output.size()), MPI_DOUBLE, owner, instance));
+  const auto hidden = static_cast<std::size_t>(model.hidden), vocab = static_cast<std::size_t>(model.vocab);
+  step.block_outputs.resize(2 * layers, reference::Vector(hidden));
+  step.logits.resize(vocab);
+  std::vector<double> message;
+  for (const reference::Vector& output : step.block_outputs) {
+    message.insert(message.end(), output.begin(), output.end());
   }
-  step.logits.resize(static_cast<std::size_t>(model.vocab));
-  HELIX_MPI(MPI_Bcast(step.logits.data(), static_cast<int>(step.logits.size()), MPI_DOUBLE, owner, instance));
-  HELIX_MPI(MPI_Bcast(&step.token, 1, MPI_INT32_T, owner, instance));
-  HELIX_MPI(MPI_Bcast(&step.top2_gap, 1, MPI_DOUBLE, owner, instance));
+  message.insert(message.end(), step.logits.begin(), step.logits.end());
+  message.insert(message.end(), {static_cast<double>(step.token), step.top2_gap});
+  HELIX_MPI(MPI_Bcast(message.data(), static_cast<int>(message.size()), MPI_DOUBLE, owner, instance));
+  auto at = message.begin();
+  for (reference::Vector& output : step.block_outputs) {
+    output.assign(at, at + model.hidden);
+    at += model.hidden;
+  }
+  step.logits.assign(at, at + model.vocab);
+  step.token = static_cast<std::int32_t>(message[message.size() - 2]);
+  step.top2_gap = message.back();
 }
 
 }  // namespace
@@ -225,18 +235,19 @@ Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeSh
                fmt::format("{}: relative error {:.3g} exceeds {:.3g}", what, difference.rel_error, allowed));
         }
       };
-      for (std::size_t block = 0; block < expected.block_outputs.size(); ++block) {
+      std::vector<int> holders(expected.block_outputs.size());
+      for (std::size_t block = 0; block < holders.size(); ++block) {
         const std::int64_t layer = options.layers[block / 2];
         const bool ffn = block % 2 == 1;
         const std::span<const BF16> produced = recorder.row(layer, ffn, f.request);
-        int holders = produced.empty() ? 0 : 1;
-        if (holders > 0) {
-          hold(compare(produced, expected.block_outputs[block]),
-               fmt::format("{} of layer {}", ffn ? "FFN" : "attention", layer));
-        }
-        HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &holders, 1, MPI_INT, MPI_SUM, instance));
-        if (holders == 0) fail(where + fmt::format("layer {} has not been run", layer));
+        if (produced.empty()) continue;
+        holders[block] = 1;
+        hold(compare(produced, expected.block_outputs[block]),
+             fmt::format("{} of layer {}", ffn ? "FFN" : "attention", layer));
       }
+      HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, holders.data(), static_cast<int>(holders.size()), MPI_INT,
+                              MPI_SUM, instance));
+      if (std::ranges::count(holders, 0) > 0) fail(where + "a layer has not been run");
       if (logits.empty()) continue;
       const auto vocab = static_cast<std::size_t>(model.vocab);
       const std::span<const float> row(logits.data() + b * vocab, vocab);

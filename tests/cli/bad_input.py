@@ -83,7 +83,7 @@ refused(["--resume"], "--out")
 refused(["sweep", "stray"], "stray")
 refused(["list"], "list models")
 refused(["list", "cars"], "cars", "list systems")
-refused(["compare", "a", "b"], "run directory")
+refused(["compare", "a", "b"], "'a'", "directory")
 refused(["predict", "--ttl-budget", "-1"], "--ttl-budget")
 refused(["predict", "--system", "no-such"], "no-such")
 refused(["--model", "no-such-model"], "no-such-model", "llama-3.2-1b", ranks=(0, 3))
@@ -114,7 +114,7 @@ if sorted(p.name for p in (scratch / "full").iterdir()) != ["notes.txt"]:
 if (scratch / "results").exists():
     failures.append("a refused request left a run directory")
 
-accepted(["--help"], "sweep", "predict", "verify", "calibrate", "list")
+accepted(["--help"], "sweep", "predict", "verify", "calibrate", "compare", "list")
 accepted(["--version"], "helix-bench")
 for command in ("sweep", "predict", "verify"):
     accepted([command, "--help"], "--context", "--kvp", "--cp", "--tpa", "--tp", "--trtllm-config", "--json")

@@ -43,9 +43,9 @@ bool one_stage_one_group(const Sharding& s) {
 }
 
 void check_grid(Rank& rank, const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
-  const Verification result = rank.verify_grid(
-      model, sharding, shape,
-      {.steps = shape.tokens_per_block + 2, .layers = all_layers(model), .max_requests = 3});
+  const Verification result =
+      rank.verify_grid(model, sharding, shape,
+                       {.steps = shape.tokens_per_block + 2, .layers = all_layers(model), .max_requests = 3});
   CAPTURE(describe(model, sharding, shape), result.rel_error, result.failure);
   CHECK(result.ok());
   CHECK(result.rel_error > 0);  // bf16 against fp64 cannot agree entirely
@@ -81,7 +81,7 @@ TEST_CASE("DP groups, pipeline stages and idle FFN ranks decode as the reference
   for (const ModelSpec& model : small_models()) {
     // A request alone leaves stages without work; batches that groups and stages do not divide.
     for (const std::int64_t batch : {1, 5}) {
-      const DecodeShape shape{.context = 21, .batch = batch, .tokens_per_block = 3};
+      const DecodeShape shape{.context = 21, .batch = batch, .tokens_per_block = 2};
       for (const Sharding& sharding : grids(model, shape)) {
         if (one_stage_one_group(sharding)) continue;
         check_grid(rank, model, sharding, shape);
@@ -95,9 +95,10 @@ TEST_CASE("DP groups, pipeline stages and idle FFN ranks decode as the reference
 TEST_CASE("HOP-B decodes as the reference does, in even and uneven pieces, in DP groups and stages") {
   Rank rank;
   int checked = 0;
-  for (const ModelSpec& model : small_models()) {
+  const std::vector<ModelSpec> models = small_models();
+  for (const ModelSpec& model : {models.front(), models.back()}) {  // GQA and MLA
     for (const int pieces : {2, 5}) {
-      const DecodeShape shape{.context = 21, .batch = 5, .tokens_per_block = 3, .hop_b = pieces};
+      const DecodeShape shape{.context = 21, .batch = 5, .tokens_per_block = 2, .hop_b = pieces};
       for (const Sharding& sharding : grids(model, shape)) {
         if (sharding.kvp == 1 || sharding.tpf * sharding.ep != sharding.stage_ranks()) continue;
         check_grid(rank, model, sharding, shape);
@@ -105,7 +106,7 @@ TEST_CASE("HOP-B decodes as the reference does, in even and uneven pieces, in DP
       }
     }
   }
-  CHECK((checked >= 12 || world_size() == 1));
+  CHECK((checked >= 4 || world_size() == 1));
 }
 
 }  // namespace helix
