@@ -63,6 +63,11 @@ class DeviceArray {
     memory_->mark_written();
   }
   void mark_written() { memory_->mark_written(); }
+  /// One element from the host.
+  void write(std::size_t i, const T& value) const {
+    data()[i] = value;
+    memory_->note_write(i * sizeof(T), sizeof(T));
+  }
 
  private:
   std::unique_ptr<Allocation> memory_;
