@@ -59,8 +59,6 @@ class DecodeEngine {
   std::int64_t steps_before_rewind() const;
 
   std::int64_t steps_done() const { return step_; }
-  /// The layers that this rank runs.
-  Range layers() const { return stage_layers_; }
   /// Tokens chosen by the last step, [batch]: on the ranks of the first and the last stage, when settled.
   std::vector<std::int32_t> tokens() const;
   /// Logits of the last step for every request over the whole vocabulary, [batch, vocab]; collective over
@@ -103,12 +101,12 @@ class DecodeEngine {
   /// Rows of the micro-batch whose residual stream this rank keeps.
   Range kept_rows() const { return whole_requests_ ? now_.attended : Range{0, rows()}; }
 
-  // Arrays of the step in device memory; see layout() for their shapes.
   // What a stage hands on: the residual stream, and the last block's output that is still to be added.
   struct Stream {
     float* residual;
     BF16* delta;
   };
+  // Arrays of the step in device memory; see layout() for their shapes.
   struct Arrays {
     std::int64_t* positions;
     std::int32_t* tokens;
@@ -132,7 +130,6 @@ class DecodeEngine {
   ModelSpec model_;
   Sharding sharding_;
   DecodeShape shape_;
-  std::int64_t layers_;
   std::uint64_t seed_;
   Backend& backend_;
   const Groups& groups_;
