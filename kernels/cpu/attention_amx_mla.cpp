@@ -90,8 +90,8 @@ void probabilities(const UnitShape& shape, const Workspace& ws, const Blocks& bl
     for (std::int64_t h = 0; h < ws.head_tiles; h += 2) {
       Spread soften(softmax.pieces(), ws.k_steps);
       const auto each_step = [&] {
-        soften.step([&](std::int64_t piece) { softmax.work(ws, shape.scale_log2, piece); });
-        fill.step([&](std::int64_t piece) { values.fill(blocks.at[filled], filled, piece); });
+        soften.step([&](std::int64_t piece) __attribute__((always_inline)) { softmax.work(ws, shape.scale_log2, piece); });
+        fill.step([&](std::int64_t piece) __attribute__((always_inline)) { values.fill(blocks.at[filled], filled, piece); });
         next.step();
       };
       const Tiles b{ws.q + h * q_tiles, 64, q_tiles, tile_bytes};
@@ -126,32 +126,35 @@ class AddValues {
     const std::int64_t across = ws_.chunk_blocks * tile_bytes;
     const Tiles a{ws_.p_of(h, 0), 64, across, tile_bytes};
     const Tiles b{ws_.v_of(v_tile, 0), 64, across, tile_bytes};
-    Spread add(rows_, blocks_);
+    Spread add(pieces_, blocks_);
     multiply<kRows, kColumns, kRows == 2 ? Once::a : Once::b>(a, b, blocks_, [&] {
-      add.step([&](std::int64_t row) { add_row(row); });
+      add.step([&](std::int64_t piece) __attribute__((always_inline)) { add_rows(piece); });
       next_.step();
     });
     sums_ = sums_ == ws_.sums ? ws_.sums + 4 * tile_floats : ws_.sums;
     amx::store_sums<kRows, kColumns>({sums_, 64, kColumns * tile_bytes, tile_bytes});
-    rows_ = kRows * kColumns * 16;
-    columns_ = kColumns;
+    pieces_ = kRows * kColumns * 2;
+    columns_log2_ = kColumns / 2;
     h_ = h;
     v_tile_ = v_tile;
   }
 
   void finish() {
-    for (std::int64_t row = 0; row < rows_; ++row) add_row(row);
+    for (std::int64_t piece = 0; piece < pieces_; ++piece) add_rows(piece);
     std::fill_n(ws_.factor, ws_.head_tiles * 16, 1.0f);
   }
 
  private:
-  void add_row(std::int64_t row) const {
-    const std::int64_t tile = row / 16, lane = row % 16;
-    if (lane >= ws_.tile_heads) return;
-    const std::int64_t h = h_ + tile / columns_;
-    float* const o = ws_.o_of(h, v_tile_ + tile % columns_) + 16 * lane;
-    const __m512 factor = _mm512_set1_ps(ws_.factor[16 * h + lane]);
-    _mm512_store_ps(o, _mm512_fmadd_ps(_mm512_load_ps(o), factor, _mm512_load_ps(sums_ + 16 * row)));
+  /// Half a tile.
+  HELIX_ALWAYS_INLINE void add_rows(std::int64_t piece) const {
+    const std::int64_t tile = piece / 2, lane = piece % 2 * 8;
+    const std::int64_t down = tile >> columns_log2_, right = tile - (down << columns_log2_);
+    const float* const factor = ws_.factor + 16 * (h_ + down) + lane;
+    const float* const sums = sums_ + tile * tile_floats + 16 * lane;
+    float* const o = ws_.o_of(h_ + down, v_tile_ + right) + 16 * lane;
+    for (int i = 0; i < 8; ++i)
+      _mm512_store_ps(o + 16 * i, _mm512_fmadd_ps(_mm512_load_ps(o + 16 * i), _mm512_set1_ps(factor[i]),
+                                                  _mm512_load_ps(sums + 16 * i)));
   }
 
   const Workspace& ws_;
@@ -159,7 +162,7 @@ class AddValues {
   Prefetcher& next_;
   // What was multiplied last.
   float* sums_;
-  std::int64_t rows_ = 0, columns_ = 1, h_ = 0, v_tile_ = 0;
+  std::int64_t pieces_ = 0, columns_log2_ = 0, h_ = 0, v_tile_ = 0;
 };
 
 /// The second stage.
@@ -201,6 +204,8 @@ class AmxMlaChunkKernel final : public ChunkKernel {
         }
         mla::transpose(rows, ws.q + (tile * ws.k_steps + step) * tile_bytes);
       }
+    // Rows of tiles that no head uses are added, too.
+    std::fill_n(ws.sums, 2 * 4 * tile_floats, 0.0f);
     std::fill_n(ws.o, ws.head_tiles * ws.v_tiles * tile_floats, 0.0f);
     std::fill_n(ws.reference, ws.head_tiles * 16, -infinity);
     std::fill_n(ws.sum, ws.head_tiles * 16, 0.0f);

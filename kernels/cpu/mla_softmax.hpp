@@ -66,24 +66,25 @@ class Softmax {
   /// To be done in order.
   std::int64_t pieces() const { return tiles_ * pieces_a_tile; }
 
-  void work(const Workspace& ws, float scale_log2, std::int64_t piece) {
-    const std::int64_t tile = piece / pieces_a_tile, i = piece % pieces_a_tile;
+  HELIX_ALWAYS_INLINE void work(const Workspace& ws, float scale_log2, std::int64_t piece) {
+    const std::int64_t i = piece < pieces_a_tile ? piece : piece - pieces_a_tile;
+    const std::int64_t tile = piece < pieces_a_tile ? 0 : 1;
     const float* const scores = scores_ + tile * block_tokens * 16;
     const std::int64_t at = 16 * (head_tile_ + tile);
     const __m512 scale = _mm512_set1_ps(scale_log2);
     if (i == 0) {
       follow_maximum(ws, head_tile_ + tile, scores, scale);
-    } else if (i <= 16) {
-      add_pair(scores + 32 * (i - 1), scale, pairs_[i - 1], ws.sum + at, ws.rounded_sum + at);
+    } else if (i < pieces_a_tile - 1) {
+      add_pairs(scores + 64 * (i - 1), scale, pairs_ + 2 * (i - 1), ws.sum + at, ws.rounded_sum + at);
     } else {
       transpose(pairs_, ws.p_of(head_tile_ + tile, block_));
     }
   }
 
  private:
-  static constexpr std::int64_t pieces_a_tile = 18;
+  static constexpr std::int64_t pieces_a_tile = 10;  // the maximum, eight of four tokens, the transposition
 
-  void follow_maximum(const Workspace& ws, std::int64_t head_tile, const float* scores, __m512 scale) {
+  HELIX_ALWAYS_INLINE void follow_maximum(const Workspace& ws, std::int64_t head_tile, const float* scores, __m512 scale) {
     const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
     __m512 top = lowest, other = lowest;
     for (int t = 0; t < block_tokens; t += 2) {
@@ -104,7 +105,7 @@ class Softmax {
   }
 
   /// Sums and what this chunk's blocks before this one have of P, now; O when P V is added to it.
-  void rescale(const Workspace& ws, std::int64_t head_tile, __m512 factor) const {
+  __attribute__((noinline)) void rescale(const Workspace& ws, std::int64_t head_tile, __m512 factor) const {
     for (float* const x : {ws.sum, ws.rounded_sum, ws.factor})
       _mm512_store_ps(x + 16 * head_tile, _mm512_mul_ps(_mm512_load_ps(x + 16 * head_tile), factor));
     alignas(64) float factors[16];
@@ -119,17 +120,21 @@ class Softmax {
       }
   }
 
-  /// Probabilities of two tokens.
-  void add_pair(const float* scores, __m512 scale, __m512i& pairs, float* sum, float* rounded_sum) const {
-    const auto probability = [&](const float* x) {
-      return exp2_avx512(_mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(x), finite_), scale));
-    };
-    const __m512 even = probability(scores), odd = probability(scores + 16);
-    pairs = pair_rows(even, odd);
-    _mm512_store_ps(sum, _mm512_add_ps(_mm512_load_ps(sum), _mm512_add_ps(even, odd)));
-    _mm512_store_ps(rounded_sum,
-                    _mm512_add_ps(_mm512_load_ps(rounded_sum),
-                                  _mm512_add_ps(even_of_pairs(pairs), odd_of_pairs(pairs))));
+  /// Probabilities of four tokens.
+  HELIX_ALWAYS_INLINE void add_pairs(const float* scores, __m512 scale, __m512i* pairs, float* sum,
+                                     float* rounded_sum) const {
+    __m512 exact = _mm512_load_ps(sum), rounded = _mm512_load_ps(rounded_sum);
+    for (int i = 0; i < 2; ++i) {
+      const auto probability = [&](const float* x) {
+        return exp2_avx512(_mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(x), finite_), scale));
+      };
+      const __m512 even = probability(scores + 32 * i), odd = probability(scores + 32 * i + 16);
+      pairs[i] = pair_rows(even, odd);
+      exact = _mm512_add_ps(exact, _mm512_add_ps(even, odd));
+      rounded = _mm512_add_ps(rounded, _mm512_add_ps(even_of_pairs(pairs[i]), odd_of_pairs(pairs[i])));
+    }
+    _mm512_store_ps(sum, exact);
+    _mm512_store_ps(rounded_sum, rounded);
   }
 
   const float* scores_ = nullptr;

@@ -35,46 +35,61 @@ struct Blocks {
   }
 };
 
-/// Fills V's tiles of a block, and of fp8 its rows as bf16, in pieces: two rows by 64 bytes each. Garbage rows
+/// Fills V's tiles of a block, and of fp8 its rows as bf16, in pieces: 16 rows by 64 bytes each. Garbage rows
 /// become zero: they may be NaN, and 0 * NaN is NaN.
 class Values {
  public:
   Values(const Workspace& ws, const KvLayout& layout) : ws_(ws), layout_(layout) {}
 
-  std::int64_t pieces() const { return 16 * (layout_.fp8 ? (layout_.head_dim + 63) / 64 : ws_.v_tiles / 2); }
+  std::int64_t pieces() const { return 2 * (layout_.fp8 ? (layout_.head_dim + 63) / 64 : ws_.v_tiles / 2); }
 
-  void fill(const Block& from, std::int64_t block, std::int64_t piece) const {
-    const std::int64_t group = piece / 16, half = piece / 8 % 2, pair = piece % 8, t = 2 * pair;
-    const std::int64_t row_bytes = layout_.fp8 ? std::min<std::int64_t>(64, layout_.head_dim - 64 * group) : 64;
-    const __mmask64 row = row_bytes == 64 ? ~0ull : (1ull << row_bytes) - 1;
-    const std::byte* const at = from.k[half] + group * tile_bytes + t * row_bytes;
+  HELIX_ALWAYS_INLINE void fill(const Block& from, std::int64_t block, std::int64_t piece) const {
+    const std::int64_t group = piece / 2, half = piece % 2;
+    const std::byte* const tile = from.k[half] + group * tile_bytes;
     const std::int64_t valid = from.valid[half];
-    const __m512i a = _mm512_maskz_loadu_epi8(t < valid ? row : 0, at);
-    const __m512i b = _mm512_maskz_loadu_epi8(t + 1 < valid ? row : 0, at + row_bytes);
-    const std::int64_t to = half * (tile_bytes / 2) + 64 * pair;
-    if (!layout_.fp8) return store_pairs(a, b, 2 * group, block, to);
-
-    Widen::Parts first = widen_.split(a), second = widen_.split(b);
-    if (row_bytes < 64) {  // the two parts are halves of a row of 32 values
-      first.even = _mm512_inserti64x4(first.even, _mm512_castsi512_si256(first.odd), 1);
-      second.even = _mm512_inserti64x4(second.even, _mm512_castsi512_si256(second.odd), 1);
+    if (layout_.fp8) {
+      widen_rows(tile, valid, block, half, group);
+    } else if (valid >= 16) {
+      interleave_rows(block, half, 2 * group, [&](int t) { return _mm512_loadu_si512(tile + 64 * t); });
+    } else {
+      interleave_rows(block, half, 2 * group, [&](int t) {
+        return _mm512_maskz_loadu_epi64(t < valid ? 0xff : 0, tile + 64 * t);
+      });
     }
-    std::byte* const rows = ws_.rows_of(block, half) + 2 * group * tile_bytes + 64 * t;
-    _mm512_store_si512(rows, first.even);
-    _mm512_store_si512(rows + 64, second.even);
-    if (4 * group < ws_.v_tiles) store_pairs(first.even, second.even, 4 * group, block, to);
-    if (row_bytes < 64) return;
-    _mm512_store_si512(rows + tile_bytes, first.odd);
-    _mm512_store_si512(rows + tile_bytes + 64, second.odd);
-    if (4 * group + 2 < ws_.v_tiles) store_pairs(first.odd, second.odd, 4 * group + 2, block, to);
   }
 
  private:
-  /// Two rows of 32 values -> a row of pairs in each of two tiles.
-  void store_pairs(__m512i first, __m512i second, std::int64_t v_tile, std::int64_t block,
-                   std::int64_t offset) const {
-    _mm512_store_si512(ws_.v_of(v_tile, block) + offset, _mm512_unpacklo_epi16(first, second));
-    _mm512_store_si512(ws_.v_of(v_tile + 1, block) + offset, _mm512_unpackhi_epi16(first, second));
+  /// 16 rows of 32 values -> their rows of pairs in two tiles.
+  template <typename Row>
+  HELIX_ALWAYS_INLINE void interleave_rows(std::int64_t block, std::int64_t half, std::int64_t v_tile,
+                                           const Row& row) const {
+    std::byte* const even = ws_.v_of(v_tile, block) + half * (tile_bytes / 2);
+    std::byte* const odd = even + ws_.chunk_blocks * tile_bytes;
+    for (int pair = 0; pair < 8; ++pair) {
+      const __m512i first = row(2 * pair), second = row(2 * pair + 1);
+      _mm512_store_si512(even + 64 * pair, _mm512_unpacklo_epi16(first, second));
+      _mm512_store_si512(odd + 64 * pair, _mm512_unpackhi_epi16(first, second));
+    }
+  }
+
+  void widen_rows(const std::byte* tile, std::int64_t valid, std::int64_t block, std::int64_t half,
+                  std::int64_t group) const {
+    const std::int64_t row_bytes = std::min<std::int64_t>(64, layout_.head_dim - 64 * group);
+    const __mmask64 row = row_bytes == 64 ? ~0ull : (1ull << row_bytes) - 1;
+    std::byte* const rows = ws_.rows_of(block, half) + 2 * group * tile_bytes;
+    for (std::int64_t t = 0; t < 16; ++t) {
+      Widen::Parts parts = widen_.split(_mm512_maskz_loadu_epi8(t < valid ? row : 0, tile + t * row_bytes));
+      if (row_bytes < 64) {  // the two parts are halves of a row of 32 values
+        parts.even = _mm512_inserti64x4(parts.even, _mm512_castsi512_si256(parts.odd), 1);
+      } else {
+        _mm512_store_si512(rows + tile_bytes + 64 * t, parts.odd);
+      }
+      _mm512_store_si512(rows + 64 * t, parts.even);
+    }
+    for (std::int64_t i = 0; i < row_bytes / 32; ++i)
+      if (const std::int64_t v_tile = 4 * group + 2 * i; v_tile < ws_.v_tiles)
+        interleave_rows(block, half, v_tile,
+                        [&](int t) { return _mm512_load_si512(rows + i * tile_bytes + 64 * t); });
   }
 
   const Workspace& ws_;

@@ -4,6 +4,10 @@
 
 #include "kernels/cpu/chunk_kernel.hpp"
 
+// The vector work between tile products must be few instructions: only a few hundred are in flight at a time,
+// and the tile unit idles when they hold no tile product.
+#define HELIX_ALWAYS_INLINE __attribute__((always_inline)) inline
+
 namespace helix::cpu::mla {
 
 constexpr std::int64_t tile_bytes = 1024;
@@ -58,12 +62,15 @@ struct Workspace {
   }
 };
 
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")  // of what it inlines
+
 /// Calls for `items` pieces of work spread evenly over `steps` steps.
 class Spread {
  public:
   Spread(std::int64_t items, std::int64_t steps) : items_(items), steps_(steps) {}
   template <typename Item>
-  void step(const Item& item) {
+  HELIX_ALWAYS_INLINE void step(const Item& item) {
     due_ += items_;
     while (due_ >= steps_) {
       due_ -= steps_;
@@ -74,5 +81,7 @@ class Spread {
  private:
   std::int64_t items_, steps_, due_ = 0, next_ = 0;
 };
+
+#pragma GCC pop_options
 
 }  // namespace helix::cpu::mla
