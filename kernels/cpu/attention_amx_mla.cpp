@@ -14,8 +14,8 @@
 #include <cmath>
 
 #include "kernels/cpu/amx_blocks.hpp"
+#include "kernels/cpu/mla_rows.hpp"
 #include "kernels/cpu/mla_softmax.hpp"
-#include "kernels/cpu/mla_values.hpp"
 #include "kernels/cpu/mla_workspace.hpp"
 
 #pragma GCC push_options
@@ -26,7 +26,7 @@ namespace {
 
 using amx::Tiles;
 using mla::block_tokens, mla::tile_bytes, mla::tile_floats;
-using mla::Block, mla::Blocks, mla::Softmax, mla::Spread, mla::Values, mla::Workspace;
+using mla::Block, mla::Blocks, mla::Softmax, mla::Spread, mla::Workspace;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr std::int64_t mla_chunk_tokens = 256;
 
@@ -68,30 +68,27 @@ constexpr std::integral_constant<int, 1> one;
 constexpr std::integral_constant<int, 2> two;
 constexpr std::integral_constant<int, 4> four;
 
-/// The first stage: P of all heads and V.
-void probabilities(const UnitShape& shape, const Workspace& ws, const Blocks& blocks, Prefetcher& next) {
-  const KvLayout& layout = shape.layout;
-  const Values values(ws, layout);
-  // fp8 rows must have been widened before they are multiplied.
-  const std::int64_t ahead = layout.fp8 ? 1 : 0;
-  if (layout.fp8)
-    for (std::int64_t piece = 0; piece < values.pieces(); ++piece) values.fill(blocks.at[0], 0, piece);
+/// The first stage: P of all heads. `rows`: of `blocks` in bf16; fp8 is widened to there a block ahead.
+void probabilities(const UnitShape& shape, const Workspace& ws, const Blocks& blocks, const Blocks& rows,
+                   Prefetcher& next) {
+  const mla::WidenRows widen(shape.layout);
+  const std::int64_t widen_pieces = shape.layout.fp8 ? widen.pieces() : 0;
+  for (std::int64_t piece = 0; piece < widen_pieces; ++piece) widen.work(blocks.at[0], rows.at[0], piece);
 
   Softmax softmax;
   float* scores = ws.scores;
   const std::int64_t pairs = (ws.head_tiles + 1) / 2, q_tiles = ws.k_steps * tile_bytes;
   for (std::int64_t block = 0; block < blocks.count; ++block) {
-    const Block& tokens = blocks.at[block];
-    const std::int64_t filled = block + ahead;
-    Spread fill(filled < blocks.count ? values.pieces() : 0, pairs * ws.k_steps);
-    const std::byte* const k[2] = {layout.fp8 ? ws.rows_of(block, 0) : tokens.k[0],
-                                   layout.fp8 ? ws.rows_of(block, 1) : tokens.k[1]};
-    const Tiles a{k[0], 64, k[1] - k[0], tile_bytes};
+    const Block& tokens = rows.at[block];
+    Spread fill(block + 1 < blocks.count ? widen_pieces : 0, pairs * ws.k_steps);
+    const Tiles a{tokens.k[0], 64, tokens.k[1] - tokens.k[0], tile_bytes};
     for (std::int64_t h = 0; h < ws.head_tiles; h += 2) {
       Spread soften(softmax.pieces(), ws.k_steps);
       const auto each_step = [&] {
         soften.step([&](std::int64_t piece) __attribute__((always_inline)) { softmax.work(ws, shape.scale_log2, piece); });
-        fill.step([&](std::int64_t piece) __attribute__((always_inline)) { values.fill(blocks.at[filled], filled, piece); });
+        fill.step([&](std::int64_t piece) __attribute__((always_inline)) {
+          widen.work(blocks.at[block + 1], rows.at[block + 1], piece);
+        });
         next.step();
       };
       const Tiles b{ws.q + h * q_tiles, 64, q_tiles, tile_bytes};
@@ -115,20 +112,40 @@ void probabilities(const UnitShape& shape, const Workspace& ws, const Blocks& bl
   for (std::int64_t piece = 0; piece < softmax.pieces(); ++piece) softmax.work(ws, shape.scale_log2, piece);
 }
 
-/// O += P V: kRows tiles of heads by kColumns of V at a time.
+/// The second stage: O += P V, kRows tiles of heads by kColumns of V at a time.
 class AddValues {
  public:
-  AddValues(const Workspace& ws, std::int64_t blocks, Prefetcher& next)
-      : ws_(ws), blocks_(blocks), next_(next), sums_(ws.sums) {}
+  AddValues(const Workspace& ws, const Blocks& rows, Prefetcher& next)
+      : ws_(ws), rows_(rows), next_(next), sums_(ws.sums) {}
 
+  void all() {
+    amx::configure_blocks(ws_.v_group == 4 ? amx::Shape::wide : amx::Shape::square, ws_.tile_heads, block_tokens);
+    const std::int64_t groups = ws_.v_tiles / ws_.v_group, pieces = ws_.v_group * rows_.count;
+    for (std::int64_t piece = 0; piece < pieces; ++piece) interleave(0, piece);
+    for (std::int64_t group = 0; group < groups; ++group) {
+      Spread fill(group + 1 < groups ? pieces : 0, (ws_.head_tiles + 1) / 2 * rows_.count);
+      if (ws_.v_group == 4) {
+        multiply_block<1, 4>(0, group, fill);
+        continue;
+      }
+      std::int64_t h = 0;
+      for (; h + 2 <= ws_.head_tiles; h += 2) multiply_block<2, 2>(h, group, fill);
+      if (h < ws_.head_tiles) multiply_block<1, 2>(h, group, fill);
+    }
+    for (std::int64_t piece = 0; piece < pieces_; ++piece) add_rows(piece);
+    std::fill_n(ws_.factor, ws_.head_tiles * 16, 1.0f);
+  }
+
+ private:
   template <int kRows, int kColumns>
-  void multiply_block(std::int64_t h, std::int64_t v_tile) {
+  void multiply_block(std::int64_t h, std::int64_t group, Spread& fill) {
     const std::int64_t across = ws_.chunk_blocks * tile_bytes;
     const Tiles a{ws_.p_of(h, 0), 64, across, tile_bytes};
-    const Tiles b{ws_.v_of(v_tile, 0), 64, across, tile_bytes};
-    Spread add(pieces_, blocks_);
-    multiply<kRows, kColumns, kRows == 2 ? Once::a : Once::b>(a, b, blocks_, [&] {
+    const Tiles b{ws_.v_of(group, 0, 0), 64, across, tile_bytes};
+    Spread add(pieces_, rows_.count);
+    multiply<kRows, kColumns, Once::a>(a, b, rows_.count, [&] {
       add.step([&](std::int64_t piece) __attribute__((always_inline)) { add_rows(piece); });
+      fill.step([&](std::int64_t piece) __attribute__((always_inline)) { interleave(group + 1, piece); });
       next_.step();
     });
     sums_ = sums_ == ws_.sums ? ws_.sums + 4 * tile_floats : ws_.sums;
@@ -136,15 +153,18 @@ class AddValues {
     pieces_ = kRows * kColumns * 2;
     columns_log2_ = kColumns / 2;
     h_ = h;
-    v_tile_ = v_tile;
+    v_tile_ = group * ws_.v_group;
   }
 
-  void finish() {
-    for (std::int64_t piece = 0; piece < pieces_; ++piece) add_rows(piece);
-    std::fill_n(ws_.factor, ws_.head_tiles * 16, 1.0f);
+  /// Half a block by 32 columns of a group of V.
+  HELIX_ALWAYS_INLINE void interleave(std::int64_t group, std::int64_t piece) const {
+    const std::int64_t half = piece & 1, log2 = ws_.v_group / 4;
+    const std::int64_t block = piece >> (1 + log2), tile = ((piece >> 1) & log2) * 2;
+    mla::interleave_rows(rows_.at[block].k[half] + (group * ws_.v_group + tile) / 2 * tile_bytes,
+                         rows_.at[block].valid[half], ws_.v_of(group, tile, block) + half * tile_bytes / 2,
+                         ws_.v_of(group, tile + 1, block) + half * tile_bytes / 2);
   }
 
- private:
   /// Half a tile.
   HELIX_ALWAYS_INLINE void add_rows(std::int64_t piece) const {
     const std::int64_t tile = piece / 2, lane = piece % 2 * 8;
@@ -158,28 +178,12 @@ class AddValues {
   }
 
   const Workspace& ws_;
-  std::int64_t blocks_;
+  const Blocks& rows_;
   Prefetcher& next_;
-  // What was multiplied last.
+  // What was multiplied last and is yet to be added to O.
   float* sums_;
   std::int64_t pieces_ = 0, columns_log2_ = 0, h_ = 0, v_tile_ = 0;
 };
-
-/// The second stage.
-void add_values(const Workspace& ws, std::int64_t blocks, Prefetcher& next) {
-  AddValues add(ws, blocks, next);
-  const std::int64_t paired = ws.head_tiles / 2 * 2;
-  amx::configure_blocks(amx::Shape::square, ws.tile_heads, block_tokens);
-  for (std::int64_t v_tile = 0; v_tile < ws.v_tiles; v_tile += 2)
-    for (std::int64_t h = 0; h < paired; h += 2) add.multiply_block<2, 2>(h, v_tile);
-  if (paired < ws.head_tiles) {
-    amx::configure_blocks(amx::Shape::wide, ws.tile_heads, block_tokens);
-    std::int64_t v_tile = 0;
-    for (; v_tile + 4 <= ws.v_tiles; v_tile += 4) add.multiply_block<1, 4>(paired, v_tile);
-    if (v_tile < ws.v_tiles) add.multiply_block<1, 2>(paired, v_tile);
-  }
-  add.finish();
-}
 
 class AmxMlaChunkKernel final : public ChunkKernel {
  public:
@@ -217,12 +221,14 @@ class AmxMlaChunkKernel final : public ChunkKernel {
                std::byte* workspace) const override {
     const Workspace ws = arrays(shape, workspace);
     const Blocks blocks(shape.layout, chunk);
-    const std::int64_t pairs = ws.head_tiles / 2, single = ws.head_tiles % 2;
-    next.plan(blocks.count * ((pairs + single) * ws.k_steps + pairs * (ws.v_tiles / 2) +
-                              single * ((ws.v_tiles + 3) / 4)));
+    Blocks rows = blocks;
+    if (shape.layout.fp8)
+      for (std::int64_t block = 0; block < rows.count; ++block)
+        for (std::int64_t half = 0; half < 2; ++half) rows.at[block].k[half] = ws.rows_of(block, half);
+    next.plan(blocks.count * (ws.head_tiles + 1) / 2 * (ws.k_steps + ws.v_tiles / ws.v_group));
     amx::configure_blocks(amx::Shape::square, 16, block_tokens);
-    probabilities(shape, ws, blocks, next);
-    add_values(ws, blocks.count, next);
+    probabilities(shape, ws, blocks, rows, next);
+    AddValues(ws, rows, next).all();
   }
 
   void finish(const UnitShape& shape, std::byte* workspace, float* o, float* lse2) const override {
