@@ -37,7 +37,7 @@ Workspace arrays(const UnitShape& shape, std::byte* workspace) {
 
 enum class Once { a, b };  // which operand is not used again soon
 
-/// Tiles 0 to 3 = A B, one by two or four or two by one or two; each_step() once for each of `steps`.
+/// Tiles 0 to 3 = A B, one by two or four or two by one or two; each_step(k) once for each of `steps`.
 template <int kRows, int kColumns, Once kOnce, typename EachStep>
 void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const EachStep& each_step) {
   constexpr int a_tiles = kColumns > 2 ? 1 : 2, b_tiles = 4 - a_tiles;
@@ -60,7 +60,7 @@ void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const EachStep
         amx::multiply_add<i() * kColumns + j(), 4 + i() % a_tiles, 4 + a_tiles + j() % b_tiles>();
       });
     });
-    each_step();
+    each_step(k);
   }
 }
 
@@ -84,7 +84,7 @@ void probabilities(const UnitShape& shape, const Workspace& ws, const Blocks& bl
     const Tiles a{tokens.k[0], 64, tokens.k[1] - tokens.k[0], tile_bytes};
     for (std::int64_t h = 0; h < ws.head_tiles; h += 2) {
       Spread soften(softmax.pieces(), ws.k_steps);
-      const auto each_step = [&] {
+      const auto each_step = [&](std::int64_t) {
         soften.step([&](std::int64_t piece) __attribute__((always_inline)) { softmax.work(ws, shape.scale_log2, piece); });
         fill.step([&](std::int64_t piece) __attribute__((always_inline)) {
           widen.work(blocks.at[block + 1], rows.at[block + 1], piece);
@@ -105,7 +105,7 @@ void probabilities(const UnitShape& shape, const Workspace& ws, const Blocks& bl
         for (std::int64_t t = std::max<std::int64_t>(tokens.valid[half], 0); t < 16; ++t)
           for (std::int64_t tile = 0; tile < head_tiles; ++tile)
             std::fill_n(scores + (tile * block_tokens + half * 16 + t) * 16, 16, -infinity);
-      softmax = Softmax(scores, h, head_tiles, block);
+      softmax.start(scores, h, head_tiles, block);
       scores = scores == ws.scores ? ws.scores + 4 * tile_floats : ws.scores;
     }
   }
@@ -120,32 +120,33 @@ class AddValues {
 
   void all() {
     amx::configure_blocks(ws_.v_group == 4 ? amx::Shape::wide : amx::Shape::square, ws_.tile_heads, block_tokens);
-    const std::int64_t groups = ws_.v_tiles / ws_.v_group, pieces = ws_.v_group * rows_.count;
-    for (std::int64_t piece = 0; piece < pieces; ++piece) interleave(0, piece);
-    for (std::int64_t group = 0; group < groups; ++group) {
-      Spread fill(group + 1 < groups ? pieces : 0, (ws_.head_tiles + 1) / 2 * rows_.count);
+    for (std::int64_t block = 0; block < rows_.count; ++block) interleave(0, block);
+    for (std::int64_t v_tile = 0; v_tile < ws_.v_tiles; v_tile += ws_.v_group) {
       if (ws_.v_group == 4) {
-        multiply_block<1, 4>(0, group, fill);
+        multiply_block<1, 4>(0, v_tile);
         continue;
       }
       std::int64_t h = 0;
-      for (; h + 2 <= ws_.head_tiles; h += 2) multiply_block<2, 2>(h, group, fill);
-      if (h < ws_.head_tiles) multiply_block<1, 2>(h, group, fill);
+      for (; h + 2 <= ws_.head_tiles; h += 2) multiply_block<2, 2>(h, v_tile);
+      if (h < ws_.head_tiles) multiply_block<1, 2>(h, v_tile);
     }
     for (std::int64_t piece = 0; piece < pieces_; ++piece) add_rows(piece);
     std::fill_n(ws_.factor, ws_.head_tiles * 16, 1.0f);
   }
 
  private:
+  /// The last heads to use a group of V's tiles leave the next group in its place.
   template <int kRows, int kColumns>
-  void multiply_block(std::int64_t h, std::int64_t group, Spread& fill) {
+  void multiply_block(std::int64_t h, std::int64_t v_tile) {
     const std::int64_t across = ws_.chunk_blocks * tile_bytes;
     const Tiles a{ws_.p_of(h, 0), 64, across, tile_bytes};
-    const Tiles b{ws_.v_of(group, 0, 0), 64, across, tile_bytes};
+    const Tiles b{ws_.v, 64, across, tile_bytes};
+    const std::int64_t next_v_tile = v_tile + ws_.v_group;
+    const bool replaces_v = h + kRows >= ws_.head_tiles && next_v_tile < ws_.v_tiles;
     Spread add(pieces_, rows_.count);
-    multiply<kRows, kColumns, Once::a>(a, b, rows_.count, [&] {
+    multiply<kRows, kColumns, Once::a>(a, b, rows_.count, [&](std::int64_t block) {
       add.step([&](std::int64_t piece) __attribute__((always_inline)) { add_rows(piece); });
-      fill.step([&](std::int64_t piece) __attribute__((always_inline)) { interleave(group + 1, piece); });
+      if (replaces_v) interleave(next_v_tile, block);
       next_.step();
     });
     sums_ = sums_ == ws_.sums ? ws_.sums + 4 * tile_floats : ws_.sums;
@@ -153,16 +154,16 @@ class AddValues {
     pieces_ = kRows * kColumns * 2;
     columns_log2_ = kColumns / 2;
     h_ = h;
-    v_tile_ = group * ws_.v_group;
+    v_tile_ = v_tile;
   }
 
-  /// Half a block by 32 columns of a group of V.
-  HELIX_ALWAYS_INLINE void interleave(std::int64_t group, std::int64_t piece) const {
-    const std::int64_t half = piece & 1, log2 = ws_.v_group / 4;
-    const std::int64_t block = piece >> (1 + log2), tile = ((piece >> 1) & log2) * 2;
-    mla::interleave_rows(rows_.at[block].k[half] + (group * ws_.v_group + tile) / 2 * tile_bytes,
-                         rows_.at[block].valid[half], ws_.v_of(group, tile, block) + half * tile_bytes / 2,
-                         ws_.v_of(group, tile + 1, block) + half * tile_bytes / 2);
+  /// A block's part of the group of V from v_tile on.
+  HELIX_ALWAYS_INLINE void interleave(std::int64_t v_tile, std::int64_t block) const {
+    for (std::int64_t tile = 0; tile < ws_.v_group; tile += 2)
+      for (std::int64_t half = 0; half < 2; ++half)
+        mla::interleave_rows(rows_.at[block].k[half] + (v_tile + tile) / 2 * tile_bytes,
+                             rows_.at[block].valid[half], ws_.v_of(tile, block) + half * tile_bytes / 2,
+                             ws_.v_of(tile + 1, block) + half * tile_bytes / 2);
   }
 
   /// Half a tile.

@@ -59,9 +59,12 @@ inline void transpose(const __m512i (&x)[16], std::byte* to) {
 /// The scores of a block for `tiles` tiles of heads from `head_tile` on, turned into probabilities in pieces.
 class Softmax {
  public:
-  Softmax() = default;
-  Softmax(const float* scores, std::int64_t head_tile, std::int64_t tiles, std::int64_t block)
-      : scores_(scores), head_tile_(head_tile), tiles_(tiles), block_(block) {}
+  void start(const float* scores, std::int64_t head_tile, std::int64_t tiles, std::int64_t block) {
+    scores_ = scores;
+    head_tile_ = head_tile;
+    tiles_ = tiles;
+    block_ = block;
+  }
 
   /// To be done in order.
   std::int64_t pieces() const { return tiles_ * pieces_a_tile; }

@@ -22,7 +22,7 @@ struct Workspace {
   float* scores;                         // two of [2 head tiles][32 tokens][16 heads]
   std::byte* p;                          // tiles [head_tiles][chunk_blocks], 16 heads by 32 tokens
   std::int64_t v_group;                  // tiles of V made at a time
-  std::byte* v;                          // tiles [2][v_group][chunk_blocks], 16 pairs of tokens by 16 columns
+  std::byte* v;                          // tiles [v_group][chunk_blocks], 16 pairs of tokens by 16 columns
   float* sums;                           // two of four tiles of P V
   float* o;                              // tiles [head_tiles][v_tiles], 16 heads by 16 columns
   std::byte* rows;                       // fp8: tiles of rows as bf16, [chunk_blocks][2][k_steps]
@@ -40,7 +40,7 @@ struct Workspace {
     scores = carver.take<float>(2 * 4 * tile_floats);
     p = carver.take<std::byte>(head_tiles * chunk_blocks * tile_bytes);
     v_group = head_tiles == 1 && v_tiles % 4 == 0 ? 4 : 2;
-    v = carver.take<std::byte>(2 * v_group * chunk_blocks * tile_bytes);
+    v = carver.take<std::byte>(v_group * chunk_blocks * tile_bytes);
     sums = carver.take<float>(2 * 4 * tile_floats);
     o = carver.take<float>(head_tiles * v_tiles * tile_floats);
     rows = carver.take<std::byte>(layout.fp8 ? chunk_blocks * 2 * k_steps * tile_bytes : 0);
@@ -53,9 +53,8 @@ struct Workspace {
   std::byte* p_of(std::int64_t head_tile, std::int64_t block) const {
     return p + (head_tile * chunk_blocks + block) * tile_bytes;
   }
-  /// Tile `tile` of group `group`; neighbouring groups do not overlap.
-  std::byte* v_of(std::int64_t group, std::int64_t tile, std::int64_t block) const {
-    return v + ((group % 2 * v_group + tile) * chunk_blocks + block) * tile_bytes;
+  std::byte* v_of(std::int64_t tile, std::int64_t block) const {
+    return v + (tile * chunk_blocks + block) * tile_bytes;
   }
   float* o_of(std::int64_t head_tile, std::int64_t v_tile) const {
     return o + (head_tile * v_tiles + v_tile) * tile_floats;
