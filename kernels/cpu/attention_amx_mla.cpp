@@ -44,18 +44,18 @@ void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const EachStep
   amx::zero_sums<kRows * kColumns>();
   amx::publish();
   for (std::int64_t k = 0; k < steps; ++k) {
-    const auto load_a = [&](auto i) {
+    const auto load_a = [&](auto i) __attribute__((always_inline)) {
       constexpr int tile = 4 + i() % a_tiles;
       kOnce == Once::a ? amx::load_once<tile>(a.at(i, k), a.row) : amx::load<tile>(a.at(i, k), a.row);
     };
-    const auto load_b = [&](auto j) {
+    const auto load_b = [&](auto j) __attribute__((always_inline)) {
       constexpr int tile = 4 + a_tiles + j() % b_tiles;
       kOnce == Once::b ? amx::load_once<tile>(b.at(j, k), b.row) : amx::load<tile>(b.at(j, k), b.row);
     };
     if constexpr (kColumns <= b_tiles) amx::unrolled<kColumns>(load_b);
-    amx::unrolled<kRows>([&](auto i) {
+    amx::unrolled<kRows>([&](auto i) __attribute__((always_inline)) {
       load_a(i);
-      amx::unrolled<kColumns>([&](auto j) {
+      amx::unrolled<kColumns>([&](auto j) __attribute__((always_inline)) {
         if constexpr (kColumns > b_tiles) load_b(j);
         amx::multiply_add<i() * kColumns + j(), 4 + i() % a_tiles, 4 + a_tiles + j() % b_tiles>();
       });
