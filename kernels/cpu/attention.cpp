@@ -72,7 +72,7 @@ class Decode {
   void work(int worker, int workers) {
     const std::int64_t begin = first_page(worker, workers), end = first_page(worker + 1, workers);
     Scratch mine = scratch(worker);
-    ChunkWalker walker(cache_, shape_.layout, begin, end, kernel_.longest_chunk());
+    ChunkWalker walker(cache_, shape_.layout, begin, end, kernel_.longest_chunk(shape_));
     Chunk chunks[2];
     std::int64_t open = -1;
     bool more = walker.next(chunks[0]);

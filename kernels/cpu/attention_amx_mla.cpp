@@ -2,11 +2,12 @@
 // V:
 //   S^T [tokens, heads] = K Q^T   with rows of the cache as A tiles, as they are, and Q packed once;
 //   O [heads, v_dim] += P V       with P transposed, and V interleaved to B tiles.
-// A chunk goes through two stages. First, block by block of 32 tokens and 32 heads, the tile products of S
-// while the vector units turn the scores of the block before into P, which therefore never leave L1, and
-// interleave V. Then P V: a tile of O is complete within the chunk, and the vector units add it to O while the
-// next tiles are multiplied. What the tile unit would wait for, loading and storing sums that do not fit L1, is
-// thus 1 in chunk_blocks steps.
+// A chunk of tokens goes through two stages, in which the vector units work beside the tile unit:
+//   S, block by block of 32 tokens and 32 heads, while the scores of the block before, which never leave L1,
+//   become P, and fp8 rows of the block after are widened;
+//   P V, while the tiles multiplied before are added to O, and the next columns of V are interleaved.
+// Tiles are loaded so that one operand of a product stays in L1 and the other, streaming through from L2,
+// does not displace it.
 #include "kernels/cpu/amx.hpp"
 
 #if HELIX_HAVE_AMX
@@ -25,19 +26,19 @@ namespace helix::cpu {
 namespace {
 
 using amx::Tiles;
-using mla::block_tokens, mla::tile_bytes, mla::tile_floats;
 using mla::Block, mla::Blocks, mla::Softmax, mla::Spread, mla::Workspace;
+using mla::block_tokens, mla::tile_bytes, mla::tile_floats;
 constexpr float infinity = std::numeric_limits<float>::infinity();
-constexpr std::int64_t mla_chunk_tokens = 256;
 
 Workspace arrays(const UnitShape& shape, std::byte* workspace) {
   Carver carver(workspace);
-  return Workspace(carver, shape, mla_chunk_tokens);
+  return Workspace(carver, shape);
 }
 
 enum class Once { a, b };  // which operand is not used again soon
 
-/// Tiles 0 to 3 = A B, one by two or four or two by one or two; each_step(k) once for each of `steps`.
+/// Tiles 0 to 3 = A B, a block of one by two or four or of two by one or two tiles; each_step(k) is the
+/// vector work beside each of `steps`.
 template <int kRows, int kColumns, Once kOnce, typename EachStep>
 void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const EachStep& each_step) {
   constexpr int a_tiles = kColumns > 2 ? 1 : 2, b_tiles = 4 - a_tiles;
@@ -64,10 +65,6 @@ void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const EachStep
   }
 }
 
-constexpr std::integral_constant<int, 1> one;
-constexpr std::integral_constant<int, 2> two;
-constexpr std::integral_constant<int, 4> four;
-
 /// The first stage: P of all heads. `rows`: of `blocks` in bf16; fp8 is widened to there a block ahead.
 void probabilities(const UnitShape& shape, const Workspace& ws, const Blocks& blocks, const Blocks& rows,
                    Prefetcher& next) {
@@ -80,13 +77,14 @@ void probabilities(const UnitShape& shape, const Workspace& ws, const Blocks& bl
   const std::int64_t pairs = (ws.head_tiles + 1) / 2, q_tiles = ws.k_steps * tile_bytes;
   for (std::int64_t block = 0; block < blocks.count; ++block) {
     const Block& tokens = rows.at[block];
-    Spread fill(block + 1 < blocks.count ? widen_pieces : 0, pairs * ws.k_steps);
+    Spread widening(block + 1 < blocks.count ? widen_pieces : 0, pairs * ws.k_steps);
     const Tiles a{tokens.k[0], 64, tokens.k[1] - tokens.k[0], tile_bytes};
     for (std::int64_t h = 0; h < ws.head_tiles; h += 2) {
-      Spread soften(softmax.pieces(), ws.k_steps);
+      Spread softening(softmax.pieces(), ws.k_steps);
       const auto each_step = [&](std::int64_t) {
-        soften.step([&](std::int64_t piece) __attribute__((always_inline)) { softmax.work(ws, shape.scale_log2, piece); });
-        fill.step([&](std::int64_t piece) __attribute__((always_inline)) {
+        softening.step([&](std::int64_t piece)
+                           __attribute__((always_inline)) { softmax.work(ws, shape.scale_log2, piece); });
+        widening.step([&](std::int64_t piece) __attribute__((always_inline)) {
           widen.work(blocks.at[block + 1], rows.at[block + 1], piece);
         });
         next.step();
@@ -118,8 +116,9 @@ class AddValues {
   AddValues(const Workspace& ws, const Blocks& rows, Prefetcher& next)
       : ws_(ws), rows_(rows), next_(next), sums_(ws.sums) {}
 
-  void all() {
-    amx::configure_blocks(ws_.v_group == 4 ? amx::Shape::wide : amx::Shape::square, ws_.tile_heads, block_tokens);
+  void add_all() {
+    amx::configure_blocks(ws_.v_group == 4 ? amx::Shape::wide : amx::Shape::square, ws_.tile_heads,
+                          block_tokens);
     for (std::int64_t block = 0; block < rows_.count; ++block) interleave(0, block);
     for (std::int64_t v_tile = 0; v_tile < ws_.v_tiles; v_tile += ws_.v_group) {
       if (ws_.v_group == 4) {
@@ -188,11 +187,11 @@ class AddValues {
 
 class AmxMlaChunkKernel final : public ChunkKernel {
  public:
-  std::int64_t longest_chunk() const override { return mla_chunk_tokens; }
+  std::int64_t longest_chunk(const UnitShape& shape) const override { return mla::longest_chunk(shape); }
 
   std::size_t workspace_bytes(const UnitShape& shape) const override {
     Carver carver(nullptr);
-    Workspace(carver, shape, mla_chunk_tokens);
+    Workspace(carver, shape);
     return carver.used();
   }
 
@@ -226,10 +225,11 @@ class AmxMlaChunkKernel final : public ChunkKernel {
     if (shape.layout.fp8)
       for (std::int64_t block = 0; block < rows.count; ++block)
         for (std::int64_t half = 0; half < 2; ++half) rows.at[block].k[half] = ws.rows_of(block, half);
-    next.plan(blocks.count * (ws.head_tiles + 1) / 2 * (ws.k_steps + ws.v_tiles / ws.v_group));
+    const std::int64_t pairs = (ws.head_tiles + 1) / 2;
+    next.plan(blocks.count * pairs * (ws.k_steps + ws.v_tiles / ws.v_group));
     amx::configure_blocks(amx::Shape::square, 16, block_tokens);
     probabilities(shape, ws, blocks, rows, next);
-    AddValues(ws, rows, next).all();
+    AddValues(ws, rows, next).add_all();
   }
 
   void finish(const UnitShape& shape, std::byte* workspace, float* o, float* lse2) const override {

@@ -11,8 +11,7 @@
 
 namespace helix::cpu {
 
-constexpr std::int64_t chunk_tokens = 256;      // unless the kernel asks for more
-constexpr std::int64_t max_chunk_tokens = 512;
+constexpr std::int64_t chunk_tokens = 256;  // at most
 
 /// Consecutive slots of one page.
 struct Segment {
@@ -27,7 +26,7 @@ struct Chunk {
   std::int64_t unit = -1;    // request * kv_heads + head
   std::int64_t columns = 0;  // slots of all segments
   int count = 0;
-  Segment segments[max_chunk_tokens / 16];
+  Segment segments[chunk_tokens / 16];
 };
 
 class ChunkWalker {
@@ -132,7 +131,7 @@ class Prefetcher {
 
  private:
   static constexpr std::int64_t burst = 128;
-  const std::byte* stream_[max_chunk_tokens / 16];
+  const std::byte* stream_[chunk_tokens / 16];
   int streams_ = 0, turn_ = 0;
   std::int64_t bytes_ = 0, at_ = 0;  // of each stream
   std::int64_t bytes_a_step_ = 0, due_ = 0;

@@ -1,6 +1,7 @@
 // Rows of the MLA cache: where the tiles of a chunk's rows lie, fp8 widened to bf16, and V's tiles made of
-// them. V is the second operand of P V and needs pairs of tokens interleaved, which is one shuffle a vector. The
-// shuffle works within 128-bit lanes, so that the columns of O come in another order (restore_column_order).
+// them. V is the second operand of P V and needs pairs of tokens interleaved, which is one shuffle a vector.
+// The shuffle works within 128-bit lanes, so that the columns of O come in another order
+// (restore_column_order).
 #pragma once
 
 #include "kernels/cpu/avx512.hpp"
@@ -18,7 +19,7 @@ struct Block {
 };
 
 struct Blocks {
-  Block at[max_chunk_tokens / block_tokens];
+  Block at[chunk_tokens / block_tokens];
   std::int64_t count = 0;
 
   Blocks(const KvLayout& layout, const Chunk& chunk) {

@@ -87,7 +87,8 @@ class Softmax {
  private:
   static constexpr std::int64_t pieces_a_tile = 10;  // the maximum, eight of four tokens, the transposition
 
-  HELIX_ALWAYS_INLINE void follow_maximum(const Workspace& ws, std::int64_t head_tile, const float* scores, __m512 scale) {
+  HELIX_ALWAYS_INLINE void follow_maximum(const Workspace& ws, std::int64_t head_tile, const float* scores,
+                                          __m512 scale) {
     const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
     __m512 top = lowest, other = lowest;
     for (int t = 0; t < block_tokens; t += 2) {
@@ -100,8 +101,8 @@ class Softmax {
         _mm512_cmp_ps_mask(_mm512_mul_ps(_mm512_sub_ps(top, old), scale), _mm512_set1_ps(8.0f), _CMP_GT_OQ);
     const __m512 reference = _mm512_mask_mov_ps(old, grown, top);
     // All scores -inf so far: any finite reference gives the zeros that are due.
-    finite_ = _mm512_mask_mov_ps(reference, _mm512_cmp_ps_mask(reference, lowest, _CMP_EQ_OQ),
-                                 _mm512_setzero_ps());
+    finite_ =
+        _mm512_mask_mov_ps(reference, _mm512_cmp_ps_mask(reference, lowest, _CMP_EQ_OQ), _mm512_setzero_ps());
     if (grown == 0) return;
     _mm512_store_ps(ws.reference + 16 * head_tile, reference);
     rescale(ws, head_tile, exp2_avx512(_mm512_mul_ps(_mm512_sub_ps(old, finite_), scale)));

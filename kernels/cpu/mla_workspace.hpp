@@ -14,6 +14,12 @@ constexpr std::int64_t tile_bytes = 1024;
 constexpr std::int64_t tile_floats = 256;
 constexpr std::int64_t block_tokens = 32;  // summed by one tile product of P V
 
+/// One tile of heads needs four tiles of V side by side to keep the tile unit busy; half a chunk of them fits
+/// L1.
+inline std::int64_t longest_chunk(const UnitShape& shape) {
+  return shape.heads <= 16 ? chunk_tokens / 2 : chunk_tokens;
+}
+
 struct Workspace {
   std::int64_t head_tiles, tile_heads;  // tiles of query heads, and heads in each
   std::int64_t k_steps, v_tiles;
@@ -29,13 +35,13 @@ struct Workspace {
   float *reference, *sum, *rounded_sum;  // [head_tiles][16]; reference: of the unscaled scores
   float* factor;                         // [head_tiles][16]: what O is due to be multiplied by
 
-  Workspace(Carver& carver, const UnitShape& shape, std::int64_t chunk_tokens) {
+  Workspace(Carver& carver, const UnitShape& shape) {
     const KvLayout& layout = shape.layout;
     head_tiles = (shape.heads + 15) / 16;
     tile_heads = (shape.heads + head_tiles - 1) / head_tiles;
     k_steps = layout.head_dim / 32;
     v_tiles = layout.v_dim / 16;
-    chunk_blocks = chunk_tokens / block_tokens;
+    chunk_blocks = longest_chunk(shape) / block_tokens;
     q = carver.take<std::byte>(head_tiles * k_steps * tile_bytes);
     scores = carver.take<float>(2 * 4 * tile_floats);
     p = carver.take<std::byte>(head_tiles * chunk_blocks * tile_bytes);
