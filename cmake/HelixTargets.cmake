@@ -21,7 +21,8 @@ function(helix_library name)
 endfunction()
 
 # helix_embed(TARGET FUNCTION EXTENSION files...): compiles text files into TARGET as
-# `std::span<const helix::EmbeddedFile> helix::FUNCTION()`, so that the program needs no data files beside it.
+# `std::span<const helix::EmbeddedFile> helix::FUNCTION()`, so that the program needs no data files beside it. They are
+# called as the files without their extension.
 function(helix_embed target function extension)
   set(entries "")
   foreach(file ${ARGN})

@@ -196,10 +196,6 @@ RoutedLoad routed_load(std::int64_t local, std::int64_t experts, std::int64_t to
   return {busiest, pairs * busiest / mean};
 }
 
-bool attends_whole_requests(const Sharding& sharding) {
-  return sharding.dp > 1 && sharding.dp == sharding.stage_ranks();
-}
-
 std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape) {
   return ceil_div(shape.batch, sharding.pp);
 }

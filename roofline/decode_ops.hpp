@@ -91,8 +91,6 @@ RoutedLoad routed_load(std::int64_t local, std::int64_t experts, std::int64_t to
 std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape);
 /// Those of them that a rank attends.
 std::int64_t attended_batch(const Sharding& sharding, const DecodeShape& shape);
-/// Each rank of the stage attends its own requests alone.
-bool attends_whole_requests(const Sharding& sharding);
 
 // One layer's ops (count = 1 each, except those repeated for every HOP-B micro-batch), and those of the head.
 /// Up to the output projection. Of dp and the batch only ceil(B / dp) matters.

@@ -145,12 +145,13 @@ void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, Res
   }
 
   const Groups groups = make_mpi_groups(instance, c.sharding);
-  weights_.load(model, request_.seed, c.sharding, groups.instance->rank(), row.layers_measured);
+  weights_.load(model, request_.seed, c.sharding, groups.rank(), row.layers_measured);
   DecodeEngine engine(model, c.sharding, c.shape, row.layers_measured, request_.seed, backend_, groups,
                       weights_, memory_);
 
   const Verification check =
-      verify(engine, model, c.shape, request_.seed, {.depth = verify_depth(model)}, instance);
+      verify(engine, model, c.shape, request_.seed,
+             {.layers = telling_layers(model, c.sharding, row.layers_measured)}, instance);
   row.verify_rel_error = check.rel_error;
   if (!check.ok()) {
     row.status = Status::failed;

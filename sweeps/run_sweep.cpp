@@ -15,6 +15,7 @@
 #include "sweeps/progress.hpp"
 #include "sweeps/provenance.hpp"
 #include "sweeps/results.hpp"
+#include "sweeps/stop_signals.hpp"
 #include "sweeps/table.hpp"
 
 namespace helix {
@@ -46,6 +47,12 @@ EngineProvenance engine_provenance(const SweepRequest& request, const World& wor
   return engine;
 }
 
+[[noreturn]] void break_off(RunDirectory& directory, const std::string& signal, std::size_t points) {
+  directory.break_off({{"end_time", utc_now()}, {"broken_off_by", signal}});
+  throw BrokenOff(fmt::format("{} after {} of {} rows, which are on disk; to go on: --resume --out {}",
+                              signal, directory.rows().size(), points, directory.path().string()));
+}
+
 }  // namespace
 
 int run_sweep(const SweepRequest& request) {
@@ -66,6 +73,7 @@ int run_sweep(const SweepRequest& request) {
     return held != 0;
   };
 
+  const StopSignals stop;
   Progress progress(points.size(), world.rank == 0 && !request.quiet);
   progress.running("calibrating");
   systems.prepare(points);
@@ -76,6 +84,10 @@ int run_sweep(const SweepRequest& request) {
   PointRunner runner(world, *backend, groups, request);
   runner.reserve(points);
   for (const SweepPoint& point : points) {
+    if (const std::string signal = stop.agreed(world.comm); !signal.empty()) {
+      progress.clear();
+      on_root([&] { break_off(*directory, signal, points.size()); });
+    }
     const std::string id = configuration_id(point.config);
     progress.running(id);
     if (!finished(id)) {

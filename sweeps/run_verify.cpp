@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/mpi_check.hpp"
+#include "kernels/reference/reference_model.hpp"
 #include "roofline/memory.hpp"
 #include "sweeps/backend_choice.hpp"
 #include "sweeps/csv.hpp"
@@ -109,12 +110,14 @@ int run_verify(const SweepRequest& request) {
       row.tolerance = verify_tolerance(c.shape.kv_dtype);
       if (const MPI_Comm instance = groups.first(c.sharding.ranks()); instance != MPI_COMM_NULL) {
         const Groups ranks = make_mpi_groups(instance, c.sharding);
-        weights.load(model, request.seed, c.sharding, ranks.instance->rank(), row.layers);
+        weights.load(model, request.seed, c.sharding, ranks.rank(), row.layers);
         DecodeEngine engine(model, c.sharding, c.shape, row.layers, request.seed, *backend, ranks, weights,
                             memory);
-        row.result =
-            verify(engine, model, c.shape, request.seed,
-                   {.steps = row.steps, .depth = row.layers, .first_compared_step = row.steps - 2}, instance);
+        row.result = verify(engine, model, c.shape, request.seed,
+                            {.steps = row.steps,
+                             .layers = reference::first_layers(row.layers),
+                             .first_compared_step = row.steps - 2},
+                            instance);
       }
       row.status = row.result.ok() ? "ok" : "failed";
       row.reason = row.result.failure;

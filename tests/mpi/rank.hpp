@@ -9,6 +9,7 @@
 
 #include "kernels/decode_engine.hpp"
 #include "kernels/mpi_communicator.hpp"
+#include "kernels/reference/reference_model.hpp"
 #include "sweeps/verify.hpp"
 
 namespace helix {
@@ -27,8 +28,8 @@ class Rank {
   Verification verify_grid(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
                            const VerifyOptions& options, std::uint64_t seed = 5) {
     const Groups groups = make_mpi_groups(MPI_COMM_WORLD, sharding);
-    weights_.load(model, seed, sharding, groups.instance->rank(), options.depth);
-    DecodeEngine engine(model, sharding, shape, options.depth, seed, *backend_, groups, weights_, memory_);
+    weights_.load(model, seed, sharding, groups.rank(), model.layers);
+    DecodeEngine engine(model, sharding, shape, model.layers, seed, *backend_, groups, weights_, memory_);
     return verify(engine, model, shape, seed, options, MPI_COMM_WORLD);
   }
 
@@ -38,9 +39,14 @@ class Rank {
   WeightStore weights_;
 };
 
+inline std::vector<std::int64_t> all_layers(const ModelSpec& model) {
+  return reference::first_layers(model.layers);
+}
+
 inline std::string describe(const ModelSpec& model, const Sharding& s, const DecodeShape& shape) {
-  return fmt::format("{} kvp={} tpa={} tpf={} ep={} S={} B={} block={} kv={}", model.name, s.kvp, s.tpa,
-                     s.tpf, s.ep, shape.context, shape.batch, shape.tokens_per_block, name(shape.kv_dtype));
+  return fmt::format("{} dp={} kvp={} tpa={} tpf={} ep={} pp={} S={} B={} block={} hop={} kv={}", model.name,
+                     s.dp, s.kvp, s.tpa, s.tpf, s.ep, s.pp, shape.context, shape.batch,
+                     shape.tokens_per_block, shape.hop_b, name(shape.kv_dtype));
 }
 
 }  // namespace helix
