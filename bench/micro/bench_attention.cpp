@@ -76,9 +76,8 @@ KvShape gqa(std::int64_t kv_heads, std::int64_t dim, DType dtype) {
         shapes.push_back({"llama_3_1_8b", gqa(8, 128, dtype), 32, tokens, threads});
         shapes.push_back({"group_16", gqa(1, 128, dtype), 16, tokens, threads});
         shapes.push_back({"mqa_head_dim_256", gqa(1, 256, dtype), 8, tokens, threads});
-        shapes.push_back({"mla_8_heads", mla, 8, tokens, threads});
-        shapes.push_back({"mla_16_heads", mla, 16, tokens, threads});
-        shapes.push_back({"mla_128_heads", mla, 128, tokens, threads});
+        for (std::int64_t heads : {8, 16, 32, 64, 128})
+          shapes.push_back({"mla_" + std::to_string(heads) + "_heads", mla, heads, tokens, threads});
       }
     }
   }

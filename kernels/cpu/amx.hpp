@@ -45,6 +45,11 @@ template <int kTile>
 inline void load(const void* from, std::int64_t stride_bytes) {
   __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride_bytes), "i"(kTile));
 }
+/// Of a tile that is not needed again soon: it does not displace others from L1.
+template <int kTile>
+inline void load_once(const void* from, std::int64_t stride_bytes) {
+  __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride_bytes), "i"(kTile));
+}
 template <int kTile>
 inline void store(void* to, std::int64_t stride_bytes) {
   __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(stride_bytes), "i"(kTile) : "memory");

@@ -7,6 +7,10 @@
 #include <type_traits>
 #include <utility>
 
+// The target of the kernels: what has another target is not inlined.
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")
+
 namespace helix::cpu::amx {
 
 /// A block of tiles: where the first is, its row stride, and the steps to the next tile across the block (A:
@@ -93,4 +97,6 @@ inline void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const E
 }
 
 }  // namespace helix::cpu::amx
+
+#pragma GCC pop_options
 #endif

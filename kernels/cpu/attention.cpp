@@ -10,6 +10,7 @@
 #include "kernels/cpu/isa.hpp"
 #include "kernels/cpu/kv_chunks.hpp"
 #include "kernels/cpu/kv_layout.hpp"
+#include "kernels/simd_clones.hpp"
 
 namespace helix::cpu {
 namespace {
@@ -21,6 +22,16 @@ const ChunkKernel& choose_kernel(const KvLayout& layout) {
   if (isa >= Isa::amx && layout.head_dim % 32 == 0) return amx_chunk_kernel();
 #endif
   return vector_chunk_kernel();
+}
+
+HELIX_SIMD_CLONES void mix(std::int64_t n, float weight_x, float weight_y, const float* y, float* x) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) x[i] = weight_x * x[i] + weight_y * y[i];
+}
+
+HELIX_SIMD_CLONES void round_to_bf16(std::int64_t n, const float* x, BF16* out) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) out[i] = to_bf16(x[i]);
 }
 
 struct Partial {
@@ -61,7 +72,7 @@ class Decode {
   void work(int worker, int workers) {
     const std::int64_t begin = first_page(worker, workers), end = first_page(worker + 1, workers);
     Scratch mine = scratch(worker);
-    ChunkWalker walker(cache_, shape_.layout, begin, end);
+    ChunkWalker walker(cache_, shape_.layout, begin, end, kernel_.longest_chunk(shape_));
     Chunk chunks[2];
     std::int64_t open = -1;
     bool more = walker.next(chunks[0]);
@@ -78,21 +89,27 @@ class Decode {
       const UnitRange unit = range(open);
       const Partial& to = unit.first < begin ? mine.head : mine.tail;
       kernel_.finish(shape_, mine.workspace, to.o, to.lse2);
-      if (unit.first >= begin && unit.end <= end) write(open, to);
+      if (unit.first >= begin && unit.end <= end) write(open, to, 0, shape_.heads);
     }
   }
 
-  /// After all workers' work: worker `worker` merges the unit that began in its part and went on in others.
+  /// After all workers' work: of each unit that lies in the parts of several of them, this worker merges its
+  /// share of the heads.
   void merge(int worker, int workers) {
-    const std::int64_t begin = first_page(worker, workers), end = first_page(worker + 1, workers);
-    if (begin == end || end == pages_) return;
-    const std::int64_t unit = unit_of_page(end - 1);
-    const UnitRange pages = range(unit);
-    if (pages.first < begin || pages.end <= end) return;
-    const Partial sum = scratch(worker).tail;
-    for (int other = worker + 1; first_page(other, workers) < pages.end; ++other)
-      if (first_page(other, workers) < first_page(other + 1, workers)) add(sum, scratch(other).head);
-    write(unit, sum);
+    const std::int64_t first_head = shape_.heads * worker / workers;
+    const std::int64_t end_head = shape_.heads * (worker + 1) / workers;
+    for (int owner = 0; owner < workers; ++owner) {
+      const std::int64_t begin = first_page(owner, workers), end = first_page(owner + 1, workers);
+      if (begin == end || end == pages_) continue;
+      const std::int64_t unit = unit_of_page(end - 1);
+      const UnitRange pages = range(unit);
+      if (pages.first < begin || pages.end <= end) continue;
+      const Partial sum = scratch(owner).tail;
+      for (int other = owner + 1; first_page(other, workers) < pages.end; ++other)
+        if (first_page(other, workers) < first_page(other + 1, workers))
+          add(sum, scratch(other).head, first_head, end_head);
+      write(unit, sum, first_head, end_head);
+    }
   }
 
  private:
@@ -133,27 +150,25 @@ class Decode {
     return request * shape_.layout.kv_heads + page / unit_pages(request);
   }
 
-  /// sum = the merge of both, in place.
-  void add(const Partial& sum, const Partial& other) const {
-    for (std::int64_t h = 0; h < shape_.heads; ++h) {
+  /// sum = the merge of both, in place, for some heads.
+  void add(const Partial& sum, const Partial& other, std::int64_t first_head, std::int64_t end_head) const {
+    const std::int64_t v_dim = shape_.layout.v_dim;
+    for (std::int64_t h = first_head; h < end_head; ++h) {
       const float a = sum.lse2[h], b = other.lse2[h];
       const float top = std::max(a, b);
       if (top == -std::numeric_limits<float>::infinity()) continue;
       const float weight_a = std::exp2(a - top), weight_b = std::exp2(b - top);
       const float total = weight_a + weight_b;
-      float* const x = sum.o + h * shape_.layout.v_dim;
-      const float* const y = other.o + h * shape_.layout.v_dim;
-      for (std::int64_t d = 0; d < shape_.layout.v_dim; ++d)
-        x[d] = (weight_a * x[d] + weight_b * y[d]) / total;
+      mix(v_dim, weight_a / total, weight_b / total, other.o + h * v_dim, sum.o + h * v_dim);
       sum.lse2[h] = top + std::log2(total);
     }
   }
 
-  void write(std::int64_t unit, const Partial& result) {
-    const std::int64_t values = shape_.heads * shape_.layout.v_dim;
-    BF16* const o = o_ + unit * values;
-    for (std::int64_t i = 0; i < values; ++i) o[i] = to_bf16(result.o[i]);
-    for (std::int64_t h = 0; h < shape_.heads; ++h)
+  void write(std::int64_t unit, const Partial& result, std::int64_t first_head, std::int64_t end_head) {
+    const std::int64_t v_dim = shape_.layout.v_dim;
+    round_to_bf16((end_head - first_head) * v_dim, result.o + first_head * v_dim,
+                  o_ + (unit * shape_.heads + first_head) * v_dim);
+    for (std::int64_t h = first_head; h < end_head; ++h)
       lse_[unit * shape_.heads + h] = result.lse2[h] * std::numbers::ln2_v<float>;
   }
 

@@ -22,6 +22,8 @@ struct UnitShape {
 class ChunkKernel {
  public:
   virtual ~ChunkKernel() = default;
+  /// Tokens of the longest chunk it wants: a multiple of 32, up to chunk_tokens.
+  virtual std::int64_t longest_chunk(const UnitShape&) const { return chunk_tokens; }
   /// A multiple of 64.
   virtual std::size_t workspace_bytes(const UnitShape& shape) const = 0;
   /// q: [heads, head_dim].

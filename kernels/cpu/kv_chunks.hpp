@@ -1,5 +1,5 @@
-// How a worker walks through its part of the paged cache: chunk by chunk of up to 256 tokens of one unit (a
-// KV head of a request), with the next chunk prefetched while one is computed.
+// How a worker walks through its part of the paged cache: chunk by chunk of tokens of one unit (a KV head
+// of a request), with the next chunk prefetched while one is computed.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 
 namespace helix::cpu {
 
-constexpr std::int64_t chunk_tokens = 256;
+constexpr std::int64_t chunk_tokens = 256;  // at most
 
 /// Consecutive slots of one page.
 struct Segment {
@@ -31,9 +31,11 @@ struct Chunk {
 
 class ChunkWalker {
  public:
-  /// Pages [first, end) of all units' pages counted through in the order request, head, page.
-  ChunkWalker(const KvView& cache, const KvLayout& layout, std::int64_t first, std::int64_t end)
-      : cache_(cache), layout_(layout), pages_left_(end - first) {
+  /// Pages [first, end) of all units' pages counted through in the order request, head, page, in chunks of up
+  /// to `longest` tokens.
+  ChunkWalker(const KvView& cache, const KvLayout& layout, std::int64_t first, std::int64_t end,
+              std::int64_t longest)
+      : cache_(cache), layout_(layout), longest_(longest), pages_left_(end - first) {
     if (pages_left_ == 0) return;
     for (std::int64_t skipped = 0;; ++request_) {
       const std::int64_t pages = layout_.pages(cache_.lengths[request_]);
@@ -53,12 +55,12 @@ class ChunkWalker {
     chunk.unit = request_ * layout_.kv_heads + head_;
     chunk.columns = 0;
     chunk.count = 0;
-    while (chunk.columns < chunk_tokens && pages_left_ > 0 && page_ < unit_pages) {
+    while (chunk.columns < longest_ && pages_left_ > 0 && page_ < unit_pages) {
       const std::int64_t in_page =
           std::min(layout_.page_tokens, length - page_ * layout_.page_tokens) - slot_;
       const std::int64_t padded = (in_page + layout_.granule - 1) / layout_.granule * layout_.granule;
       Segment& s = chunk.segments[chunk.count++];
-      s.slots = std::min(padded, chunk_tokens - chunk.columns);
+      s.slots = std::min(padded, longest_ - chunk.columns);
       s.valid = std::min(in_page, s.slots);
       s.column = chunk.columns;
       const std::byte* const part = head_of_page(cache_, layout_, request_, page_, head_);
@@ -88,6 +90,7 @@ class ChunkWalker {
 
   const KvView& cache_;
   const KvLayout& layout_;
+  std::int64_t longest_;
   std::int64_t request_ = 0, head_ = 0, page_ = 0, slot_ = 0;
   std::int64_t pages_left_;
 };

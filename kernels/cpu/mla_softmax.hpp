@@ -1,0 +1,152 @@
+// Scores of absorbed MLA -> probabilities as the first operand of P V, a block of 32 tokens by 16 heads at a
+// time, with heads in the lanes.
+//
+// Probabilities are relative to a reference that follows the maximum only when that has grown by more than
+// 2^8: P and the sums are floating point and lose nothing, and earlier sums are rarely rescaled.
+#pragma once
+
+#include <limits>
+
+#include "kernels/cpu/avx512.hpp"
+#include "kernels/cpu/mla_workspace.hpp"
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")
+
+namespace helix::cpu::mla {
+
+/// The bf16 of rows 2i and 2i + 1 of 16 lanes as pairs.
+inline __m512i pair_rows(__m512 even, __m512 odd) {
+  const __m512i halves = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(odd, even));
+  alignas(64) static constexpr std::uint16_t interleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                               21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                               11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  return _mm512_permutexvar_epi16(_mm512_load_si512(interleave), halves);
+}
+inline __m512 even_of_pairs(__m512i pairs) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+}
+inline __m512 odd_of_pairs(__m512i pairs) {
+  return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+}
+
+/// 16 rows of 16 words -> columns.
+inline void transpose(const __m512i (&x)[16], std::byte* to) {
+  __m512i a[16], b[16];
+  for (int i = 0; i < 16; i += 2) {
+    a[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+    a[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+  }
+  // b[4g + j]: column 4l + j of rows 4g to 4g + 3 in lane l.
+  for (int g = 0; g < 16; g += 4) {
+    b[g] = _mm512_unpacklo_epi64(a[g], a[g + 2]);
+    b[g + 1] = _mm512_unpackhi_epi64(a[g], a[g + 2]);
+    b[g + 2] = _mm512_unpacklo_epi64(a[g + 1], a[g + 3]);
+    b[g + 3] = _mm512_unpackhi_epi64(a[g + 1], a[g + 3]);
+  }
+  for (int j = 0; j < 4; ++j) {
+    const __m512i even_low = _mm512_shuffle_i32x4(b[j], b[4 + j], 0x88),
+                  odd_low = _mm512_shuffle_i32x4(b[j], b[4 + j], 0xdd);
+    const __m512i even_high = _mm512_shuffle_i32x4(b[8 + j], b[12 + j], 0x88);
+    const __m512i odd_high = _mm512_shuffle_i32x4(b[8 + j], b[12 + j], 0xdd);
+    _mm512_store_si512(to + 64 * j, _mm512_shuffle_i32x4(even_low, even_high, 0x88));
+    _mm512_store_si512(to + 64 * (4 + j), _mm512_shuffle_i32x4(odd_low, odd_high, 0x88));
+    _mm512_store_si512(to + 64 * (8 + j), _mm512_shuffle_i32x4(even_low, even_high, 0xdd));
+    _mm512_store_si512(to + 64 * (12 + j), _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd));
+  }
+}
+
+/// The scores of a block for `tiles` tiles of heads from `head_tile` on, turned into probabilities in pieces.
+class Softmax {
+ public:
+  void start(const float* scores, std::int64_t head_tile, std::int64_t tiles, std::int64_t block) {
+    scores_ = scores;
+    head_tile_ = head_tile;
+    tiles_ = tiles;
+    block_ = block;
+  }
+
+  /// To be done in order.
+  std::int64_t pieces() const { return tiles_ * pieces_a_tile; }
+
+  HELIX_ALWAYS_INLINE void work(const Workspace& ws, float scale_log2, std::int64_t piece) {
+    const std::int64_t i = piece < pieces_a_tile ? piece : piece - pieces_a_tile;
+    const std::int64_t tile = piece < pieces_a_tile ? 0 : 1;
+    const float* const scores = scores_ + tile * block_tokens * 16;
+    const std::int64_t at = 16 * (head_tile_ + tile);
+    const __m512 scale = _mm512_set1_ps(scale_log2);
+    if (i == 0) {
+      follow_maximum(ws, head_tile_ + tile, scores, scale);
+    } else if (i < pieces_a_tile - 1) {
+      add_pairs(scores + 64 * (i - 1), scale, pairs_ + 2 * (i - 1), ws.sum + at, ws.rounded_sum + at);
+    } else {
+      transpose(pairs_, ws.p_of(head_tile_ + tile, block_));
+    }
+  }
+
+ private:
+  static constexpr std::int64_t pieces_a_tile = 10;  // the maximum, eight of four tokens, the transposition
+
+  HELIX_ALWAYS_INLINE void follow_maximum(const Workspace& ws, std::int64_t head_tile, const float* scores,
+                                          __m512 scale) {
+    const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+    __m512 top = lowest, other = lowest;
+    for (int t = 0; t < block_tokens; t += 2) {
+      top = _mm512_max_ps(top, _mm512_load_ps(scores + 16 * t));
+      other = _mm512_max_ps(other, _mm512_load_ps(scores + 16 * t + 16));
+    }
+    top = _mm512_max_ps(top, other);
+    const __m512 old = _mm512_load_ps(ws.reference + 16 * head_tile);
+    const __mmask16 grown =
+        _mm512_cmp_ps_mask(_mm512_mul_ps(_mm512_sub_ps(top, old), scale), _mm512_set1_ps(8.0f), _CMP_GT_OQ);
+    const __m512 reference = _mm512_mask_mov_ps(old, grown, top);
+    // All scores -inf so far: any finite reference gives the zeros that are due.
+    finite_ =
+        _mm512_mask_mov_ps(reference, _mm512_cmp_ps_mask(reference, lowest, _CMP_EQ_OQ), _mm512_setzero_ps());
+    if (grown == 0) return;
+    _mm512_store_ps(ws.reference + 16 * head_tile, reference);
+    rescale(ws, head_tile, exp2_avx512(_mm512_mul_ps(_mm512_sub_ps(old, finite_), scale)));
+  }
+
+  /// Sums and what this chunk's blocks before this one have of P, now; O when P V is added to it.
+  __attribute__((noinline)) void rescale(const Workspace& ws, std::int64_t head_tile, __m512 factor) const {
+    for (float* const x : {ws.sum, ws.rounded_sum, ws.factor})
+      _mm512_store_ps(x + 16 * head_tile, _mm512_mul_ps(_mm512_load_ps(x + 16 * head_tile), factor));
+    alignas(64) float factors[16];
+    _mm512_store_ps(factors, factor);
+    for (std::int64_t block = 0; block < block_; ++block)
+      for (int h = 0; h < 16; ++h) {
+        std::byte* const row = ws.p_of(head_tile, block) + 64 * h;
+        const __m512i pairs = _mm512_load_si512(row);
+        const __m512 row_factor = _mm512_set1_ps(factors[h]);
+        _mm512_store_si512(row, pair_rows(_mm512_mul_ps(even_of_pairs(pairs), row_factor),
+                                          _mm512_mul_ps(odd_of_pairs(pairs), row_factor)));
+      }
+  }
+
+  /// Probabilities of four tokens.
+  HELIX_ALWAYS_INLINE void add_pairs(const float* scores, __m512 scale, __m512i* pairs, float* sum,
+                                     float* rounded_sum) const {
+    __m512 exact = _mm512_load_ps(sum), rounded = _mm512_load_ps(rounded_sum);
+    for (int i = 0; i < 2; ++i) {
+      const auto probability = [&](const float* x) {
+        return exp2_avx512(_mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(x), finite_), scale));
+      };
+      const __m512 even = probability(scores + 32 * i), odd = probability(scores + 32 * i + 16);
+      pairs[i] = pair_rows(even, odd);
+      exact = _mm512_add_ps(exact, _mm512_add_ps(even, odd));
+      rounded = _mm512_add_ps(rounded, _mm512_add_ps(even_of_pairs(pairs[i]), odd_of_pairs(pairs[i])));
+    }
+    _mm512_store_ps(sum, exact);
+    _mm512_store_ps(rounded_sum, rounded);
+  }
+
+  const float* scores_ = nullptr;
+  std::int64_t head_tile_ = 0, tiles_ = 0, block_ = 0;
+  __m512 finite_;
+  __m512i pairs_[16];
+};
+
+}  // namespace helix::cpu::mla
+
+#pragma GCC pop_options
