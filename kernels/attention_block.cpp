@@ -35,7 +35,7 @@ void DecodeEngine::attention_block(std::int64_t layer, StepObserver& observer) {
   }
   backend_.linear(batch, merged, w[Weight::o].k, w[Weight::o], a_.delta, model_.hidden);
   observer.phase_done(Phase::attn_proj);
-  groups_.instance->all_reduce_sum(a_.delta, batch * model_.hidden);
+  groups_.stage->all_reduce_sum(a_.delta, batch * model_.hidden);
   observer.phase_done(Phase::attn_allreduce);
 }
 

@@ -60,7 +60,7 @@ DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, con
       backend_(backend),
       groups_(groups),
       weights_(weights),
-      at_(rank_coords(sharding, groups.instance->rank())),
+      at_(rank_coords(sharding, groups.stage->rank())),
       heads_(query_heads(model, sharding, at_)),
       owned_(owned_heads(model, sharding, at_)),
       kv_heads_(cached_kv_heads(model, sharding, at_)),
@@ -155,7 +155,7 @@ void DecodeEngine::layout(Carver& carver, Arrays& arrays) const {
                                                   local_experts(model_, sharding_, at_).size()));
   }
 
-  const std::int64_t ranks = groups_.instance->size();
+  const std::int64_t ranks = groups_.stage->size();
   arrays.logits = carver.take<float>(batch * even_split(model_.vocab, static_cast<int>(ranks), 0).size());
   arrays.top = carver.take<TopLogit>(batch);
   arrays.gathered_top = carver.take<TopLogit>(batch * ranks);
@@ -197,7 +197,7 @@ void DecodeEngine::embed(StepObserver& observer) {
   const Range vocab = weights_.vocab();
   backend_.embed(shape_.batch, model_.hidden, a_.tokens, weights_.embedding(), vocab.begin, vocab.size(),
                  a_.delta);
-  groups_.instance->all_reduce_sum(a_.delta, shape_.batch * model_.hidden);
+  groups_.stage->all_reduce_sum(a_.delta, shape_.batch * model_.hidden);
   observer.phase_done(Phase::head);
 }
 
@@ -207,10 +207,10 @@ void DecodeEngine::head(StepObserver& observer) {
                         static_cast<float>(model_.rms_eps), a_.normed);
   backend_.linear(shape_.batch, a_.normed, model_.hidden, weights_.lm_head(), a_.logits, vocab.size());
   backend_.argmax(shape_.batch, vocab.size(), a_.logits, vocab.begin, a_.top);
-  groups_.instance->all_gather(reinterpret_cast<const std::byte*>(a_.top),
+  groups_.stage->all_gather(reinterpret_cast<const std::byte*>(a_.top),
                                reinterpret_cast<std::byte*>(a_.gathered_top),
                                static_cast<std::size_t>(shape_.batch) * sizeof(TopLogit));
-  backend_.select_token(groups_.instance->size(), shape_.batch, a_.gathered_top, a_.tokens);
+  backend_.select_token(groups_.stage->size(), shape_.batch, a_.gathered_top, a_.tokens);
   observer.phase_done(Phase::head);
 }
 
@@ -237,7 +237,7 @@ std::vector<std::int32_t> DecodeEngine::routing(std::int64_t layer) const {
 // Outside the timed step, so it may allocate. Ranks hold [batch, vocab part] with parts that differ by a row
 // at most.
 std::vector<float> DecodeEngine::gather_logits() const {
-  const int ranks = groups_.instance->size();
+  const int ranks = groups_.stage->size();
   const auto batch = static_cast<std::size_t>(shape_.batch);
   const auto widest = static_cast<std::size_t>(even_split(model_.vocab, ranks, 0).size());
   const std::size_t chunk = batch * widest * sizeof(float);
@@ -247,7 +247,7 @@ std::vector<float> DecodeEngine::gather_logits() const {
   backend_.copy_to_host(host.data(), a_.logits,
                         batch * static_cast<std::size_t>(weights_.vocab().size()) * sizeof(float));
   backend_.copy_to_device(send->data(), host.data(), chunk);
-  groups_.instance->all_gather(send->data(), recv->data(), chunk);
+  groups_.stage->all_gather(send->data(), recv->data(), chunk);
   backend_.copy_to_host(host.data(), recv->data(), chunk * static_cast<std::size_t>(ranks));
 
   std::vector<float> logits(batch * static_cast<std::size_t>(model_.vocab));

@@ -35,7 +35,7 @@ void require_runnable(const ModelSpec& model);
 
 class DecodeEngine {
  public:
-  /// The calling rank's part of one instance; collective over groups.instance. `weights` must be loaded with
+  /// The calling rank's part of one instance; collective over groups.stage. `weights` must be loaded with
   /// the same model, sharding and at least `layers` layers. History is generated here. Throws UsageError for
   /// a model that the engine does not run, or a sharding with dp or pp above 1.
   DecodeEngine(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,

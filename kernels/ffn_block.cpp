@@ -31,7 +31,7 @@ void DecodeEngine::ffn_block(std::int64_t layer, StepObserver& observer) {
   }
   observer.phase_done(Phase::ffn);
   // Sums the TPF shards and combines the experts of all EP ranks at once.
-  groups_.instance->all_reduce_sum(a_.delta, batch * hidden);
+  groups_.stage->all_reduce_sum(a_.delta, batch * hidden);
   observer.phase_done(Phase::ffn_comm);
 }
 

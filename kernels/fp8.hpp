@@ -2,7 +2,6 @@
 #pragma once
 
 #include <bit>
-#include <cmath>
 #include <cstdint>
 
 namespace helix {
@@ -11,7 +10,7 @@ struct FP8 {
   std::uint8_t bits = 0;
 };
 
-inline float to_float(FP8 x) {
+constexpr float to_float(FP8 x) {
   const std::uint32_t sign = static_cast<std::uint32_t>(x.bits & 0x80u) << 24;
   const std::uint32_t magnitude = x.bits & 0x7fu;
   if (magnitude == 0x7fu) return std::bit_cast<float>(sign | 0x7fc00000u);
@@ -23,15 +22,16 @@ inline float to_float(FP8 x) {
 }
 
 /// Round to nearest, ties to even, saturating at +-448; NaN stays NaN.
-inline FP8 to_fp8(float x) {
+constexpr FP8 to_fp8(float x) {
   const auto u = std::bit_cast<std::uint32_t>(x);
   const auto sign = static_cast<std::uint8_t>((u >> 24) & 0x80u);
-  const float a = std::fabs(x);
-  if (std::isnan(x)) return {static_cast<std::uint8_t>(sign | 0x7fu)};
-  if (a >= 448.0f) return {static_cast<std::uint8_t>(sign | 0x7eu)};
-  if (a < 0x1p-6f)
-    return {static_cast<std::uint8_t>(sign | static_cast<std::uint8_t>(std::nearbyint(a * 512.0f)))};
   const std::uint32_t m = u & 0x7fffffffu;
+  if (m > 0x7f800000u) return {static_cast<std::uint8_t>(sign | 0x7fu)};
+  if (m >= std::bit_cast<std::uint32_t>(448.0f)) return {static_cast<std::uint8_t>(sign | 0x7eu)};
+  // The last bit of a sum near 2^14 is worth 2^-9, as that of a subnormal.
+  if (m < std::bit_cast<std::uint32_t>(0x1p-6f))
+    return {static_cast<std::uint8_t>(
+        sign | (std::bit_cast<std::uint32_t>(std::bit_cast<float>(m) + 0x1p14f) & 0xfu))};
   const std::uint32_t rounded = m + 0x7ffffu + ((m >> 20) & 1u);
   return {static_cast<std::uint8_t>(sign | ((rounded - (120u << 23)) >> 20))};
 }

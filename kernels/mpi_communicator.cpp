@@ -13,6 +13,14 @@
 namespace helix {
 namespace {
 
+// A message without the receiver's help: far enough below the size from which MPI asks the receiver first
+// (Open MPI's btl_tcp_eager_limit is 64 KiB).
+constexpr std::size_t eager_bytes = std::size_t{32} << 10;
+
+// Tags of point-to-point messages.
+constexpr int exchange_tag = 0;
+constexpr int first_slot_tag = 1;
+
 int mpi_count(std::size_t bytes) {
   if (bytes > INT_MAX) throw std::runtime_error("a collective of more than 2 GiB per peer");
   return static_cast<int>(bytes);
@@ -70,8 +78,93 @@ class MpiCommunicator final : public Communicator {
     std::copy_n(send, n, data);
   }
 
+  // MPI moves a message on only inside calls, and a rank that attends makes none. So the messages go out at
+  // once, in pieces that need no answer from the receiver: the network's buffers do the rest.
+  void start_all_to_all(int slot, const std::byte* send, std::byte* recv,
+                        std::size_t bytes_per_peer) override {
+    const auto index = static_cast<std::size_t>(slot);
+    if (slots_.size() <= index) slots_.resize(index + 1);
+    std::vector<MPI_Request>& requests = slots_[index];
+    requests.clear();
+    const auto each_piece = [&](auto fn) {
+      for (std::size_t at = 0; at < bytes_per_peer; at += eager_bytes) {
+        fn(at, static_cast<int>(std::min(eager_bytes, bytes_per_peer - at)));
+      }
+    };
+    for (int p = 1; p < size_; ++p) {
+      const int from = (rank_ + size_ - p) % size_;
+      std::byte* chunk = recv + static_cast<std::size_t>(from) * bytes_per_peer;
+      each_piece([&](std::size_t at, int bytes) {
+        HELIX_MPI(MPI_Irecv(chunk + at, bytes, MPI_BYTE, from, first_slot_tag + slot, comm_,
+                            &requests.emplace_back()));
+      });
+    }
+    for (int p = 1; p < size_; ++p) {
+      const int to = (rank_ + p) % size_;
+      const std::byte* chunk = send + static_cast<std::size_t>(to) * bytes_per_peer;
+      each_piece([&](std::size_t at, int bytes) {
+        HELIX_MPI(MPI_Isend(chunk + at, bytes, MPI_BYTE, to, first_slot_tag + slot, comm_,
+                            &requests.emplace_back()));
+      });
+    }
+    const std::size_t own = static_cast<std::size_t>(rank_) * bytes_per_peer;
+    std::memcpy(recv + own, send + own, bytes_per_peer);
+  }
+
+  void finish_all_to_all(int slot) override {
+    std::vector<MPI_Request>& requests = slots_[static_cast<std::size_t>(slot)];
+    HELIX_MPI(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE));
+    requests.clear();
+  }
+
+  void all_gather_rows(std::byte* data, std::int64_t rows, std::size_t row_bytes) override {
+    const RowParts parts = cut_rows(rows, row_bytes);
+    HELIX_MPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data, parts.counts.data(),
+                             parts.offsets.data(), MPI_BYTE, comm_));
+  }
+
+  void reduce_scatter_rows(BF16* data, std::int64_t rows, std::int64_t width) override {
+    const auto row_bytes = static_cast<std::size_t>(width) * sizeof(BF16);
+    const RowParts parts = cut_rows(rows, row_bytes);
+    const auto own_bytes = static_cast<std::size_t>(parts.counts[static_cast<std::size_t>(rank_)]);
+    const std::size_t own = own_bytes / sizeof(BF16);
+    const auto ranks = static_cast<std::size_t>(size_);
+    BF16* all = scratch(ranks * own);
+    std::vector<int> counts(ranks, mpi_count(own_bytes)), offsets(ranks);
+    for (std::size_t r = 0; r < ranks; ++r) offsets[r] = mpi_count(r * own_bytes);
+    HELIX_MPI(MPI_Alltoallv(data, parts.counts.data(), parts.offsets.data(), MPI_BYTE, all, counts.data(),
+                            offsets.data(), MPI_BYTE, comm_));
+    add_rows(all, own, data + even_split(rows, size_, rank_).begin * width);
+  }
+
+  void exchange(const std::byte* send, std::size_t send_bytes, int to, std::byte* recv,
+                std::size_t recv_bytes, int from) override {
+    std::array<MPI_Request, 2> requests{MPI_REQUEST_NULL, MPI_REQUEST_NULL};
+    if (recv_bytes > 0) {
+      HELIX_MPI(MPI_Irecv(recv, mpi_count(recv_bytes), MPI_BYTE, from, exchange_tag, comm_, &requests[0]));
+    }
+    if (send_bytes > 0) {
+      HELIX_MPI(MPI_Isend(send, mpi_count(send_bytes), MPI_BYTE, to, exchange_tag, comm_, &requests[1]));
+    }
+    HELIX_MPI(MPI_Waitall(2, requests.data(), MPI_STATUSES_IGNORE));
+  }
+
  private:
   static constexpr std::size_t one_shot_bytes = std::size_t{64} << 10;
+
+  // Bytes and their offsets of each rank's part of the rows.
+  struct RowParts {
+    std::vector<int> counts, offsets;
+  };
+  RowParts cut_rows(std::int64_t rows, std::size_t row_bytes) const {
+    RowParts parts;
+    for (int r = 0; r < size_; ++r) {
+      const Range part = even_split(rows, size_, r);
+      parts.counts.push_back(mpi_count(static_cast<std::size_t>(part.size()) * row_bytes));
+      parts.offsets.push_back(mpi_count(static_cast<std::size_t>(part.begin) * row_bytes));
+    }
+    return parts;
+  }
 
   // Grows to the largest message once, in the warm-up.
   BF16* scratch(std::size_t values) {
@@ -98,6 +191,7 @@ class MpiCommunicator final : public Communicator {
   int rank_ = 0;
   int size_ = 1;
   std::vector<BF16> scratch_;
+  std::vector<std::vector<MPI_Request>> slots_;  // in flight, by slot
 };
 
 MPI_Comm split(MPI_Comm parent, int color, int key) {
@@ -117,8 +211,10 @@ Groups make_mpi_groups(MPI_Comm instance, const Sharding& sharding) {
   HELIX_MPI(MPI_Comm_rank(instance, &rank));
   const RankCoords at = rank_coords(sharding, rank);
   Groups groups;
-  groups.instance = make_mpi_communicator(split(instance, 0, rank));
-  groups.kvp = make_mpi_communicator(split(instance, at.tpa + sharding.tpa * at.dp, at.kvp));
+  groups.stage = make_mpi_communicator(split(instance, at.pp, rank));
+  const int head_shard = at.tpa + sharding.tpa * (at.dp + sharding.dp * at.pp);
+  groups.kvp = make_mpi_communicator(split(instance, head_shard, at.kvp));
+  groups.pipeline = make_mpi_communicator(split(instance, rank % sharding.stage_ranks(), at.pp));
   return groups;
 }
 

@@ -13,7 +13,7 @@ namespace helix {
 /// Owns a duplicate-free handle of its own; `comm` is freed with the object.
 std::unique_ptr<Communicator> make_mpi_communicator(MPI_Comm comm);
 
-/// The groups of the calling rank; collective over `instance`, whose size must be sharding.stage_ranks().
+/// The groups of the calling rank; collective over `instance`, whose size must be sharding.ranks().
 Groups make_mpi_groups(MPI_Comm instance, const Sharding& sharding);
 
 /// Waits for every rank of `comm` without burning the core: for ranks that have no part in what the others

@@ -14,7 +14,7 @@
 namespace helix::synthetic {
 
 /// Low-bias 32-bit mixer (constants: C. Wellons, "hash-prospector").
-inline std::uint32_t mix(std::uint32_t x) {
+constexpr std::uint32_t mix(std::uint32_t x) {
   x ^= x >> 16;
   x *= 0x7feb352du;
   x ^= x >> 15;
@@ -24,8 +24,8 @@ inline std::uint32_t mix(std::uint32_t x) {
 }
 
 /// Key of a tensor: seed, which tensor it is, and up to two indices (layer, expert, request, head ...).
-inline std::uint64_t tensor_key(std::uint64_t seed, std::uint32_t tensor, std::uint32_t a = 0,
-                                std::uint32_t b = 0) {
+constexpr std::uint64_t tensor_key(std::uint64_t seed, std::uint32_t tensor, std::uint32_t a = 0,
+                                   std::uint32_t b = 0) {
   std::uint64_t k = seed * 0x9e3779b97f4a7c15ull + tensor;
   for (std::uint32_t part : {a, b}) {
     k = (k ^ (k >> 29)) * 0xbf58476d1ce4e5b9ull + part;
@@ -35,14 +35,14 @@ inline std::uint64_t tensor_key(std::uint64_t seed, std::uint32_t tensor, std::u
 }
 
 /// Key of one row of a tensor; rows may be numbered past 2^32.
-inline std::uint32_t row_key(std::uint64_t key, std::int64_t row) {
+constexpr std::uint32_t row_key(std::uint64_t key, std::int64_t row) {
   const auto r = static_cast<std::uint64_t>(row);
   const std::uint64_t k = (key + r * 0x9e3779b97f4a7c15ull);
   return mix(static_cast<std::uint32_t>(k >> 32) ^ mix(static_cast<std::uint32_t>(k)));
 }
 
 /// In (-1, 1): odd multiples of 1/256.
-inline float unit_value(std::uint32_t row, std::uint32_t col) {
+constexpr float unit_value(std::uint32_t row, std::uint32_t col) {
   const auto h = static_cast<std::int32_t>(mix(row + col * 0x9e3779b9u)) >> 24;
   return static_cast<float>(2 * h + 1) * (1.0f / 256.0f);
 }
@@ -54,10 +54,10 @@ inline float weight_scale(std::int64_t fan_in) {
 }
 
 /// What a KV cache of the given type holds of a value.
-inline float stored_bf16(float x) {
+constexpr float stored_bf16(float x) {
   return to_float(to_bf16(x));
 }
-inline float stored_fp8(float x) {
+constexpr float stored_fp8(float x) {
   return to_float(to_fp8(x));
 }
 

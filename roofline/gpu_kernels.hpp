@@ -23,7 +23,7 @@ struct GpuGemm {
   double tile_n = 0;
   double k_us = 0;             // a tile walks 1024 values of k: latency of the load-multiply chain
   double split_k_min = 0;      // shortest k that a split works on; 0: the kernel does not split
-  double split_us = 0;         // a doubling of the splits: reduction
+  double split_us = 0;         // a doubling of the splits, x log2(2 x tiles): reduction
   double efficiency = 0;       // of DRAM bandwidth
   double dram_latency_us = 0;  // first bytes of a DRAM stream (dram_fill_bytes and more)
   double input_bytes = 0;      // DRAM bytes per value of x, quantised copies included

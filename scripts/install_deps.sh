@@ -8,6 +8,7 @@ packages=(
   libopenmpi-dev openmpi-bin                # ranks
   libcli11-dev libfmt-dev libyaml-cpp-dev nlohmann-json3-dev
   libhwy-dev                                # SIMD
+  libboost-context-dev                      # tests: emulated GPU threads
   libbenchmark-dev libdnnl-dev              # micro-benchmarks and what they compare with
   catch2 clang-format-14                    # tests
   python3 python3-matplotlib                # plots, tests of the command line

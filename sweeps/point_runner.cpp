@@ -145,7 +145,7 @@ void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, Res
   }
 
   const Groups groups = make_mpi_groups(instance, c.sharding);
-  weights_.load(model, request_.seed, c.sharding, groups.instance->rank(), row.layers_measured);
+  weights_.load(model, request_.seed, c.sharding, groups.stage->rank(), row.layers_measured);
   DecodeEngine engine(model, c.sharding, c.shape, row.layers_measured, request_.seed, backend_, groups,
                       weights_, memory_);
 

@@ -27,7 +27,7 @@ class Rank {
   Verification verify_grid(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
                            const VerifyOptions& options, std::uint64_t seed = 5) {
     const Groups groups = make_mpi_groups(MPI_COMM_WORLD, sharding);
-    weights_.load(model, seed, sharding, groups.instance->rank(), options.depth);
+    weights_.load(model, seed, sharding, groups.stage->rank(), options.depth);
     DecodeEngine engine(model, sharding, shape, options.depth, seed, *backend_, groups, weights_, memory_);
     return verify(engine, model, shape, seed, options, MPI_COMM_WORLD);
   }

@@ -101,18 +101,119 @@ TEST_CASE("packed partials carry the fp32 LSE through the exchange bit for bit")
   CHECK(exact);
 }
 
-TEST_CASE("the KVP group of a rank holds the ranks with its heads, in the order of their sequence shards") {
+TEST_CASE("all-to-alls in flight together deliver what each slot sent, in pieces and empty too") {
+  const auto comm = world();
+  const auto ranks = static_cast<std::size_t>(comm->size());
+  // One byte, a piece, several pieces with a short last one, nothing.
+  const std::vector<std::size_t> sizes{1, 32 << 10, (100 << 10) + 3, 0};
+  const auto byte = [](int from, int to, std::size_t slot, std::size_t i) {
+    return static_cast<std::byte>(31 * from + 17 * to + 7 * static_cast<int>(slot) +
+                                  static_cast<int>(i % 251));
+  };
+  std::vector<std::vector<std::byte>> send(sizes.size()), recv(sizes.size());
+  for (int round = 0; round < 2; ++round) {  // slots are used again
+    for (std::size_t s = 0; s < sizes.size(); ++s) {
+      send[s].resize(ranks * sizes[s]);
+      recv[s].assign(ranks * sizes[s], std::byte{0xee});
+      for (std::size_t p = 0; p < ranks; ++p) {
+        for (std::size_t i = 0; i < sizes[s]; ++i)
+          send[s][p * sizes[s] + i] = byte(comm->rank() + round, static_cast<int>(p), s, i);
+      }
+      comm->start_all_to_all(static_cast<int>(s), send[s].data(), recv[s].data(), sizes[s]);
+    }
+    for (std::size_t s = 0; s < sizes.size(); ++s) {
+      comm->finish_all_to_all(static_cast<int>(s));
+      bool exact = true;
+      for (std::size_t p = 0; p < ranks; ++p) {
+        for (std::size_t i = 0; i < sizes[s]; ++i)
+          exact &= recv[s][p * sizes[s] + i] == byte(static_cast<int>(p) + round, comm->rank(), s, i);
+      }
+      CAPTURE(round, sizes[s]);
+      CHECK(exact);
+    }
+  }
+}
+
+TEST_CASE("rows are gathered and summed in the parts that even_split cuts, ranks without a row included") {
+  const auto comm = world();
+  constexpr std::int64_t width = 37;
+  for (const std::int64_t rows : {std::int64_t{1}, std::int64_t{2}, std::int64_t{5}, std::int64_t{64}}) {
+    const Range own = even_split(rows, comm->size(), comm->rank());
+    std::vector<BF16> data(static_cast<std::size_t>(rows * width), to_bf16(-1.0f));
+    for (std::int64_t i = own.begin * width; i < own.end * width; ++i)
+      data[static_cast<std::size_t>(i)] = to_bf16(value(0, i));
+    comm->all_gather_rows(reinterpret_cast<std::byte*>(data.data()), rows, width * sizeof(BF16));
+    bool gathered = true, summed = true;
+    for (std::int64_t i = 0; i < rows * width; ++i)
+      gathered &= data[static_cast<std::size_t>(i)].bits == to_bf16(value(0, i)).bits;
+
+    for (std::int64_t i = 0; i < rows * width; ++i)
+      data[static_cast<std::size_t>(i)] = to_bf16(value(comm->rank(), i));
+    comm->reduce_scatter_rows(data.data(), rows, width);
+    for (std::int64_t i = own.begin * width; i < own.end * width; ++i) {
+      float sum = 0;
+      for (int r = 0; r < comm->size(); ++r) sum += to_float(to_bf16(value(r, i)));
+      summed &= data[static_cast<std::size_t>(i)].bits == to_bf16(sum).bits;
+    }
+    CAPTURE(rows);
+    CHECK(gathered);
+    CHECK(summed);
+  }
+}
+
+TEST_CASE("a ring of ranks exchanges messages of any size without locking up") {
+  const auto comm = world();
+  const int next = (comm->rank() + 1) % comm->size(),
+            previous = (comm->rank() + comm->size() - 1) % comm->size();
+  // Rank r sends r + 1 MiB: far too much to be buffered on the way.
+  const auto bytes_of = [](int rank) { return static_cast<std::size_t>(rank + 1) << 20; };
+  const std::vector<std::byte> send(bytes_of(comm->rank()), static_cast<std::byte>(comm->rank()));
+  std::vector<std::byte> recv(bytes_of(previous), std::byte{0xee});
+  comm->exchange(send.data(), send.size(), next, recv.data(), recv.size(), previous);
+  CHECK(recv == std::vector<std::byte>(recv.size(), static_cast<std::byte>(previous)));
+
+  // One side alone.
+  if (comm->size() == 1) return;
+  if (comm->rank() == 0) comm->exchange(send.data(), send.size(), 1, nullptr, 0, 0);
+  if (comm->rank() == 1) {
+    recv.assign(bytes_of(0), std::byte{0xee});
+    comm->exchange(nullptr, 0, 0, recv.data(), recv.size(), 0);
+    CHECK(recv == std::vector<std::byte>(recv.size(), std::byte{0}));
+  }
+}
+
+TEST_CASE("a rank's groups: its stage, the peers of its sequence shards, its place in every stage") {
   int size = 1, rank = 0;
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  for (int kvp = 1; kvp <= size; ++kvp) {
-    if (size % kvp != 0) continue;
-    const Sharding sharding{.kvp = kvp, .tpa = size / kvp, .tpf = size};
-    const Groups groups = make_mpi_groups(MPI_COMM_WORLD, sharding);
-    CHECK(groups.instance->size() == size);
-    CHECK(groups.instance->rank() == rank);
-    CHECK(groups.kvp->size() == kvp);
-    CHECK(groups.kvp->rank() == rank_coords(sharding, rank).kvp);
+  for (int pp = 1; pp <= size; ++pp) {
+    for (int kvp = 1; kvp <= size / pp; ++kvp) {
+      if (size % pp != 0 || size / pp % kvp != 0) continue;
+      const int rest = size / pp / kvp;
+      for (const Sharding& sharding : {Sharding{.kvp = kvp, .tpa = rest, .tpf = size / pp, .pp = pp},
+                                       Sharding{.kvp = kvp, .tpf = size / pp, .pp = pp, .dp = rest}}) {
+        const RankCoords at = rank_coords(sharding, rank);
+        const Groups groups = make_mpi_groups(MPI_COMM_WORLD, sharding);
+        CHECK(groups.stage->size() == size / pp);
+        CHECK(groups.stage->rank() == rank % (size / pp));
+        CHECK(groups.kvp->size() == kvp);
+        CHECK(groups.kvp->rank() == at.kvp);
+        CHECK(groups.pipeline->size() == pp);
+        CHECK(groups.pipeline->rank() == at.pp);
+        const auto members = [&](Communicator& group) {
+          std::vector<int> ranks(static_cast<std::size_t>(group.size()));
+          group.all_gather(reinterpret_cast<const std::byte*>(&rank),
+                           reinterpret_cast<std::byte*>(ranks.data()), sizeof(int));
+          return ranks;
+        };
+        for (const int peer : members(*groups.stage)) CHECK(rank_coords(sharding, peer).pp == at.pp);
+        for (const int peer : members(*groups.kvp)) {
+          const RankCoords its = rank_coords(sharding, peer);
+          CHECK((its.tpa == at.tpa && its.dp == at.dp && its.pp == at.pp));
+        }
+        for (const int peer : members(*groups.pipeline)) CHECK(peer % (size / pp) == rank % (size / pp));
+      }
+    }
   }
 }
 
