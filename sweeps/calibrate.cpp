@@ -116,13 +116,19 @@ SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const
   system.peak_flops.bf16 = prober.least(backend.matrix_peak_flops_per_s(DType::bf16, prober.seconds()));
   system.peak_flops.fp8 = system.peak_flops.fp4 = system.peak_flops.bf16;  // de-quantised to bf16 first
 
-  system.kernels.push_back(probe_gemm(backend, prober, cold));
   const ModelSpec* moe = nullptr;
   for (const ModelSpec& model : request.models) {
     if (model.moe.experts > 0) moe = &model;
   }
-  system.kernels.push_back(
-      probe_moe(backend, prober, cold, moe ? moe->hidden : 2048, moe ? moe->moe.expert_ffn : 1408));
+  // A router is bf16 whatever the other weights are.
+  std::vector<DType> weight_dtypes{DType::bf16};
+  for (const DType dtype : request.weight_dtypes)
+    if (dtype != DType::bf16) weight_dtypes.push_back(dtype);
+  for (const DType dtype : weight_dtypes) {
+    system.kernels.push_back(probe_gemm(backend, prober, cold, dtype));
+    system.kernels.push_back(
+        probe_moe(backend, prober, cold, dtype, moe ? moe->hidden : 2048, moe ? moe->moe.expert_ffn : 1408));
+  }
   std::vector<DType> kv_dtypes = request.kv_dtypes;
   std::ranges::partition(kv_dtypes, [](DType dtype) { return dtype == DType::bf16; });
   for (const DType dtype : kv_dtypes) {

@@ -11,10 +11,11 @@ struct HeadShape {
   std::int64_t q_heads, kv_heads, head_dim, v_dim;
 };
 
-KernelRate probe_gemm(Backend& backend, const Prober& prober, const ColdMemory& cold);
+/// dtype: of the weights.
+KernelRate probe_gemm(Backend& backend, const Prober& prober, const ColdMemory& cold, DType dtype);
 /// `ffn`: width of an expert.
-KernelRate probe_moe(Backend& backend, const Prober& prober, const ColdMemory& cold, std::int64_t hidden,
-                     std::int64_t ffn);
+KernelRate probe_moe(Backend& backend, const Prober& prober, const ColdMemory& cold, DType dtype,
+                     std::int64_t hidden, std::int64_t ffn);
 /// All shapes of one kind. A dtype other than bf16 overwrites the memory: probe bf16 first.
 KernelRate probe_attention(Backend& backend, const Prober& prober, const ColdMemory& cold, DType dtype,
                            const std::vector<HeadShape>& shapes);

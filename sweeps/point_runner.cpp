@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/mpi_check.hpp"
 #include "sweeps/measure.hpp"
@@ -43,11 +44,9 @@ std::string why_not_measured(const SweepPoint& point) {
   }
   if (c.sharding.dp > 1 || c.sharding.pp > 1) return "dp and pp above 1 are predicted, not measured";
   if (c.shape.hop_b > 1) return "hop-b is predicted, not measured";
-  if (c.shape.weight_dtype != DType::bf16) {
-    return fmt::format("weight dtype {} is predicted, not measured; bf16 is", name(c.shape.weight_dtype));
-  }
-  if (c.shape.kv_dtype != DType::bf16 && c.shape.kv_dtype != DType::fp8) {
-    return fmt::format("kv dtype {} is predicted, not measured; bf16 and fp8 are", name(c.shape.kv_dtype));
+  for (const auto& [what, dtype] : {std::pair{"weight", c.shape.weight_dtype}, {"kv", c.shape.kv_dtype}}) {
+    if (dtype == DType::bf16 || dtype == DType::fp8) continue;
+    return fmt::format("{} dtype {} is predicted, not measured; bf16 and fp8 are", what, name(dtype));
   }
   return {};
 }
@@ -145,7 +144,8 @@ void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, Res
   }
 
   const Groups groups = make_mpi_groups(instance, c.sharding);
-  weights_.load(model, request_.seed, c.sharding, groups.stage->rank(), row.layers_measured);
+  weights_.load(model, request_.seed, c.sharding, groups.stage->rank(), row.layers_measured,
+                c.shape.weight_dtype);
   DecodeEngine engine(model, c.sharding, c.shape, row.layers_measured, request_.seed, backend_, groups,
                       weights_, memory_);
 

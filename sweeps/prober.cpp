@@ -63,8 +63,8 @@ ColdMemory::ColdMemory(Backend& backend, std::size_t bytes, std::unique_ptr<Buff
       {.key = 7, .rows = static_cast<std::int64_t>(bytes / sizeof(BF16)) / cols, .cols = cols});
 }
 
-PackedWeight ColdMemory::matrices(const Backend& backend, std::int64_t n, std::int64_t k) const {
-  PackedWeight w{.data = data_, .n = n, .k = k};
+PackedWeight ColdMemory::matrices(const Backend& backend, std::int64_t n, std::int64_t k, DType dtype) const {
+  PackedWeight w{.data = data_, .n = n, .k = k, .dtype = dtype};
   w.stride_bytes = backend.packed_bytes(n, k, w.dtype);
   w.count = std::max<std::int64_t>(1, static_cast<std::int64_t>(bytes_ / w.stride_bytes));
   return w;

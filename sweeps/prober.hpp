@@ -52,8 +52,8 @@ class ColdMemory {
   std::byte* data() const { return data_; }
   std::size_t bytes() const { return bytes_; }
 
-  /// As many matrices [n, k] as fit.
-  PackedWeight matrices(const Backend& backend, std::int64_t n, std::int64_t k) const;
+  /// As many matrices [n, k] as fit; their values are what the memory holds.
+  PackedWeight matrices(const Backend& backend, std::int64_t n, std::int64_t k, DType dtype) const;
 
  private:
   std::byte* data_;

@@ -14,9 +14,12 @@ int run_calibrate(const CalibrateRequest& request) {
   const World world = describe_world(MPI_COMM_WORLD);
   const std::unique_ptr<Backend> backend = make_backend(request.backend, world.threads);
   std::unique_ptr<Buffer> memory;
-  const SystemSpec system =
-      calibrate(*backend, world.comm, world,
-                {.models = {}, .kv_dtypes = {DType::bf16, DType::fp8}, .seconds_per_probe = 0.3}, memory);
+  const SystemSpec system = calibrate(*backend, world.comm, world,
+                                      {.models = {},
+                                       .weight_dtypes = {DType::bf16, DType::fp8},
+                                       .kv_dtypes = {DType::bf16, DType::fp8},
+                                       .seconds_per_probe = 0.3},
+                                      memory);
   on_root([&] {
     const std::string yaml = to_yaml(system);
     if (request.out.empty()) {

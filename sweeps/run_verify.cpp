@@ -109,7 +109,7 @@ int run_verify(const SweepRequest& request) {
       row.tolerance = verify_tolerance(c.shape.kv_dtype);
       if (const MPI_Comm instance = groups.first(c.sharding.ranks()); instance != MPI_COMM_NULL) {
         const Groups ranks = make_mpi_groups(instance, c.sharding);
-        weights.load(model, request.seed, c.sharding, ranks.stage->rank(), row.layers);
+        weights.load(model, request.seed, c.sharding, ranks.stage->rank(), row.layers, c.shape.weight_dtype);
         DecodeEngine engine(model, c.sharding, c.shape, row.layers, request.seed, *backend, ranks, weights,
                             memory);
         row.result =

@@ -112,6 +112,7 @@ Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeSh
                                         .seed = seed,
                                         .layers = options.depth,
                                         .context = shape.context,
+                                        .weight_dtype = shape.weight_dtype,
                                         .kv_dtype = shape.kv_dtype};
   const std::vector<std::int64_t> requests = followed_requests(shape.batch, options.max_requests);
   for (std::size_t i = 0; i < requests.size(); ++i) {

@@ -27,7 +27,7 @@ class Rank {
   Verification verify_grid(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
                            const VerifyOptions& options, std::uint64_t seed = 5) {
     const Groups groups = make_mpi_groups(MPI_COMM_WORLD, sharding);
-    weights_.load(model, seed, sharding, groups.stage->rank(), options.depth);
+    weights_.load(model, seed, sharding, groups.stage->rank(), options.depth, shape.weight_dtype);
     DecodeEngine engine(model, sharding, shape, options.depth, seed, *backend_, groups, weights_, memory_);
     return verify(engine, model, shape, seed, options, MPI_COMM_WORLD);
   }
@@ -39,8 +39,9 @@ class Rank {
 };
 
 inline std::string describe(const ModelSpec& model, const Sharding& s, const DecodeShape& shape) {
-  return fmt::format("{} kvp={} tpa={} tpf={} ep={} S={} B={} block={} kv={}", model.name, s.kvp, s.tpa,
-                     s.tpf, s.ep, shape.context, shape.batch, shape.tokens_per_block, name(shape.kv_dtype));
+  return fmt::format("{} kvp={} tpa={} tpf={} ep={} S={} B={} block={} weights={} kv={}", model.name, s.kvp,
+                     s.tpa, s.tpf, s.ep, shape.context, shape.batch, shape.tokens_per_block,
+                     name(shape.weight_dtype), name(shape.kv_dtype));
 }
 
 }  // namespace helix
