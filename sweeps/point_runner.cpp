@@ -18,6 +18,14 @@ void add_caveat(std::string& reason, const std::string& caveat) {
   reason += reason.empty() ? caveat : "; " + caveat;
 }
 
+std::string why_dtypes_not_measured(const DecodeShape& shape) {
+  for (const auto& [what, dtype] : {std::pair{"weight", shape.weight_dtype}, {"kv", shape.kv_dtype}}) {
+    if (dtype == DType::bf16 || dtype == DType::fp8) continue;
+    return fmt::format("{} dtype {} is predicted, not measured; bf16 and fp8 are", what, name(dtype));
+  }
+  return {};
+}
+
 }  // namespace
 
 RankGroups::~RankGroups() {
@@ -44,11 +52,7 @@ std::string why_not_measured(const SweepPoint& point) {
   }
   if (c.sharding.dp > 1 || c.sharding.pp > 1) return "dp and pp above 1 are predicted, not measured";
   if (c.shape.hop_b > 1) return "hop-b is predicted, not measured";
-  for (const auto& [what, dtype] : {std::pair{"weight", c.shape.weight_dtype}, {"kv", c.shape.kv_dtype}}) {
-    if (dtype == DType::bf16 || dtype == DType::fp8) continue;
-    return fmt::format("{} dtype {} is predicted, not measured; bf16 and fp8 are", what, name(dtype));
-  }
-  return {};
+  return why_dtypes_not_measured(c.shape);
 }
 
 std::string why_not_fitting(double bytes_per_rank, const World& world) {
@@ -101,7 +105,9 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   row.layers_measured = layers_to_measure(c, model);
   row.status = Status::skipped;
   row.reason = why_not_measured(point);
-  if (!point.skip_reason.empty()) return row;
+  // A calibration knows no kernels of types that are not measured.
+  const bool predictable = !system.calibrated || why_dtypes_not_measured(c.shape).empty();
+  if (!point.skip_reason.empty() || !predictable) return row;
   row.prediction = predict(model, c.strategy, c.sharding, c.shape, system);
   if (!row.reason.empty()) return row;
   if (row.layers_measured < verify_depth(model)) {

@@ -87,7 +87,7 @@ class PagedCache {
 
   void append(std::int64_t request, std::int64_t token, const std::vector<BF16>& k,
               const std::vector<BF16>& v) {
-    cpu::kv_append(view().from_request(request), 1, &token, k.data(), k_width(), v.data(), v_width());
+    cpu::kv_append(view().from_request(request), 1, &token, k.data(), k_width(), v.data(), v_width(), 1);
     for (std::int64_t d = 0; d < k_width(); ++d) k_[request][token * k_width() + d] = stored(k[d]);
     for (std::int64_t d = 0; d < v_width(); ++d) v_[request][token * v_width() + d] = stored(v[d]);
   }

@@ -23,6 +23,21 @@ std::vector<Sharding> grids(const ModelSpec& model, const DecodeShape& shape) {
   return legal;
 }
 
+/// Decodes at every grid; returns how many there are.
+int check_grids(Rank& rank, const ModelSpec& model, const DecodeShape& shape) {
+  int checked = 0;
+  for (const Sharding& sharding : grids(model, shape)) {
+    const Verification result = rank.verify_grid(
+        model, sharding, shape,
+        {.steps = shape.tokens_per_block + 2, .depth = model.layers, .max_requests = shape.batch});
+    CAPTURE(describe(model, sharding, shape), result.rel_error, result.failure);
+    CHECK(result.ok());
+    CHECK(result.rel_error > 0);  // bf16 against fp64 cannot agree entirely
+    ++checked;
+  }
+  return checked;
+}
+
 }  // namespace
 
 TEST_CASE("every grid decodes as the reference does, across a change of owner") {
@@ -34,20 +49,20 @@ TEST_CASE("every grid decodes as the reference does, across a change of owner") 
     for (const auto& [context, batch, block] : {std::tuple{1, 1, 4}, std::tuple{4, 3, 4}, std::tuple{9, 1, 4},
                                                 std::tuple{89, 3, 5}, std::tuple{130, 1, 16}}) {
       for (DType kv : {DType::bf16, DType::fp8}) {
-        const DecodeShape shape{
-            .context = context, .batch = batch, .tokens_per_block = block, .kv_dtype = kv};
-        for (const Sharding& sharding : grids(model, shape)) {
-          const Verification result = rank.verify_grid(
-              model, sharding, shape, {.steps = block + 2, .depth = model.layers, .max_requests = batch});
-          CAPTURE(describe(model, sharding, shape), result.rel_error, result.failure);
-          CHECK(result.ok());
-          CHECK(result.rel_error > 0);  // bf16 against fp64 cannot agree entirely
-          ++checked;
-        }
+        checked += check_grids(
+            rank, model, {.context = context, .batch = batch, .tokens_per_block = block, .kv_dtype = kv});
       }
     }
   }
   CHECK(checked >= 60);  // a grid at least of each model, shape and type of cache
+}
+
+TEST_CASE("every grid decodes with fp8 weights as the reference does with the same values") {
+  Rank rank;
+  for (const ModelSpec& model : small_models()) {
+    CHECK(check_grids(rank, model,
+                      {.context = 89, .batch = 3, .tokens_per_block = 5, .weight_dtype = DType::fp8}) > 0);
+  }
 }
 
 }  // namespace helix
