@@ -10,6 +10,7 @@
 #include "sweeps/enumerate.hpp"
 #include "sweeps/mpi_session.hpp"
 #include "sweeps/sweep_file.hpp"
+#include "sweeps/trtllm_config.hpp"
 
 namespace helix {
 namespace {

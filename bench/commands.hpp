@@ -14,6 +14,9 @@ int sweep_command(const Arguments& arguments);
 int predict_command(const Arguments& arguments);
 int verify_command(const Arguments& arguments);
 int calibrate_command(const Arguments& arguments);
+int compare_command(const Arguments& arguments);
+int report_command(const Arguments& arguments);
+int export_command(const Arguments& arguments);
 int list_command(const Arguments& arguments);
 
 }  // namespace helix

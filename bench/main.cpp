@@ -1,8 +1,10 @@
 // helix-bench [COMMAND] [FLAGS]: picks the command and turns errors into exit codes.
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <exception>
+#include <system_error>
 
 #include "bench/commands.hpp"
 #include "roofline/error.hpp"
@@ -22,6 +24,11 @@ constexpr Command commands[] = {
     {"predict", "the same table from the model alone, for any system and number of GPUs", predict_command},
     {"verify", "hold every sharding against a single-rank high-precision reference", verify_command},
     {"calibrate", "measure this machine and write a system file", calibrate_command},
+    {"compare", "regression verdict of two run directories", compare_command},
+    {"report", "one page with the plots of runs, and the plots as SVG and PNG: report RUN...",
+     report_command},
+    {"export", "the deployment configuration of a point: export RUN --point ID --format trtllm|vllm",
+     export_command},
     {"list", "what is built in: list models, list systems, list sweeps", list_command},
 };
 
@@ -60,7 +67,12 @@ int run(Arguments arguments) {
 
 int main(int argc, char** argv) {
   try {
-    return helix::run({argv + 1, argv + argc});
+    const int code = helix::run({argv + 1, argv + argc});
+    // A full disk behind a redirection shows when the buffer is written, at the latest here.
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+      throw std::system_error(errno, std::generic_category(), "cannot write to standard output");
+    }
+    return code;
   } catch (const helix::UsageError& error) {
     return helix::leave_with_usage_error(error.what());
   } catch (const std::exception& error) {

@@ -47,6 +47,9 @@ struct Groups {
   std::unique_ptr<Communicator> stage;     // all ranks of the rank's pipeline stage
   std::unique_ptr<Communicator> kvp;       // of them those with the same dp and tpa index, by kvp index
   std::unique_ptr<Communicator> pipeline;  // the ranks in the same place of every stage, by stage
+
+  /// Among all ranks of the configuration.
+  int rank() const { return stage->rank() + stage->size() * pipeline->rank(); }
 };
 
 }  // namespace helix

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 
 #include "kernels/rope.hpp"
 #include "kernels/weight_plan.hpp"
@@ -35,6 +36,10 @@ KvShape kv_shape(const ModelSpec& model, const Range& kv_heads, const DecodeShap
           .dtype = shape.kv_dtype};
 }
 
+std::int64_t attended_requests(const std::vector<MicroBatch>& micro_batches) {
+  return micro_batches.back().cached + micro_batches.back().attended.size();
+}
+
 LocalHistory local_history(const Sharding& sharding, const DecodeShape& shape, int kvp_index) {
   const Range tokens = history_tokens(shape.context, shape.tokens_per_block, sharding.kvp, kvp_index);
   return {.first_position = tokens.begin, .tokens = tokens.size()};
@@ -60,13 +65,14 @@ DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, con
       backend_(backend),
       groups_(groups),
       weights_(weights),
-      at_(rank_coords(sharding, groups.stage->rank())),
+      at_(rank_coords(sharding, groups.rank())),
+      whole_requests_(attends_whole_requests(sharding)),
+      stage_layers_(helix::stage_layers(layers, sharding, at_.pp)),
+      micro_batches_(micro_batches(sharding, shape.batch, at_.dp)),
       heads_(query_heads(model, sharding, at_)),
       owned_(owned_heads(model, sharding, at_)),
       kv_heads_(cached_kv_heads(model, sharding, at_)),
       kv_shape_(kv_shape(model, kv_heads_, shape)),
-      partials_{
-          .parts = sharding.kvp, .batch = shape.batch, .heads = owned_.size(), .v_dim = kv_shape_.v_dim},
       router_{.kind = model.moe.router,
               .experts = model.moe.experts,
               .top_k = model.moe.top_k,
@@ -75,10 +81,13 @@ DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, con
               .normalize = model.moe.normalize_top_k,
               .scaling = static_cast<float>(model.moe.routed_scaling)},
       scale_(static_cast<float>(attention_scale(model))),
-      kv_(backend, kv_shape_, layers, shape.batch, local_history(sharding, shape, at_.kvp),
-          growth_tokens(shape, sharding.kvp), memory.kv) {
+      kv_(backend, kv_shape_, stage_layers_.size(), attended_requests(micro_batches_),
+          local_history(sharding, shape, at_.kvp), growth_tokens(shape, sharding.kvp), memory.kv),
+      now_(micro_batches_.front()) {
   require_runnable(model);
-  if (sharding.dp != 1 || sharding.pp != 1) throw std::invalid_argument("DecodeEngine runs dp = pp = 1");
+  if (now_.attended.size() == 0 || micro_batches_.back().requests.size() < sharding.dp) {
+    throw std::invalid_argument("a DP group without a request");
+  }
   Carver size;
   layout(size, a_);
   activation_bytes_ = size.used();
@@ -94,71 +103,89 @@ DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, con
            .amplitude = rope_amplitude(model.rope),
            .interleaved = model.rope.interleaved};
 
-  kv_.fill_history(seed, kv_heads_.begin, model.attention.kv_heads);
+  std::vector<Range> cached;
+  for (const MicroBatch& m : micro_batches_) {
+    cached.push_back({m.requests.begin + m.attended.begin, m.requests.begin + m.attended.end});
+  }
+  kv_.fill_history(seed, stage_layers_.begin, cached, kv_heads_.begin, model.attention.kv_heads);
   rewind();
 }
 
 std::size_t DecodeEngine::kv_bytes_needed(const ModelSpec& model, const Sharding& sharding,
-                                          const DecodeShape& shape, std::int64_t layers, int stage_rank,
+                                          const DecodeShape& shape, std::int64_t layers, int rank,
                                           Backend& backend) {
-  const RankCoords at = rank_coords(sharding, stage_rank);
+  const RankCoords at = rank_coords(sharding, rank);
   return KvCache::bytes_needed(
-      backend, kv_shape(model, cached_kv_heads(model, sharding, at), shape), layers, shape.batch,
+      backend, kv_shape(model, cached_kv_heads(model, sharding, at), shape),
+      stage_layers(layers, sharding, at.pp).size(),
+      attended_requests(micro_batches(sharding, shape.batch, at.dp)),
       local_history(sharding, shape, at.kvp).tokens + growth_tokens(shape, sharding.kvp));
 }
 
-void DecodeEngine::layout(Carver& carver, Arrays& arrays) const {
+// Rows are those of the largest micro-batch: all of its requests, or those that the rank attends.
+void DecodeEngine::layout(Carver& carver, Arrays& arrays) {
   const AttentionSpec& a = model_.attention;
-  const std::int64_t batch = shape_.batch;
+  const std::int64_t rows = micro_batches_.front().requests.size();
+  const std::int64_t attended = micro_batches_.front().attended.size();
   const std::int64_t hidden = model_.hidden;
   const bool mla = a.kind == AttentionKind::mla;
 
-  arrays.positions = carver.take<std::int64_t>(batch);
-  arrays.tokens = carver.take<std::int32_t>(batch);
-  arrays.residual = carver.take<float>(batch * hidden);
-  arrays.delta = carver.take<BF16>(batch * hidden);
-  arrays.normed = carver.take<BF16>(batch * hidden);
+  arrays.positions = carver.take<std::int64_t>(attended_requests(micro_batches_));
+  arrays.tokens = carver.take<std::int32_t>(shape_.batch);
+  const auto stream = [&] {
+    const std::size_t begin = carver.used();
+    const Stream taken{carver.take<float>(rows * hidden), carver.take<BF16>(rows * hidden)};
+    stream_bytes_ = carver.used() - begin;
+    return taken;
+  };
+  arrays.stream = stream();
+  if (sharding_.pp > 1) arrays.incoming = stream();
+  arrays.normed = carver.take<BF16>(rows * hidden);
 
   const std::int64_t q_width = heads_.size() * a.qk_head_dim;
   if (mla) {
-    arrays.q_a = carver.take<BF16>(batch * a.q_lora_rank);
-    arrays.q_heads = carver.take<BF16>(batch * q_width);            // [batch, heads, nope + rope]
-    arrays.kv_row = carver.take<BF16>(batch * kv_shape_.head_dim);  // [batch, latent + rope]
-    arrays.values = carver.take<BF16>(batch * owned_.size() * a.v_head_dim);
+    arrays.q_a = carver.take<BF16>(attended * a.q_lora_rank);
+    arrays.q_heads = carver.take<BF16>(attended * q_width);            // [attended, heads, nope + rope]
+    arrays.kv_row = carver.take<BF16>(attended * kv_shape_.head_dim);  // [attended, latent + rope]
+    arrays.values = carver.take<BF16>(attended * owned_.size() * a.v_head_dim);
   } else {
-    arrays.qkv = carver.take<BF16>(batch * (q_width + kv_heads_.size() * (a.qk_head_dim + a.v_head_dim)));
+    arrays.qkv = carver.take<BF16>(attended * (q_width + kv_heads_.size() * (a.qk_head_dim + a.v_head_dim)));
   }
-  arrays.q = carver.take<BF16>(batch * heads_.size() * kv_shape_.head_dim);
-  arrays.o = carver.take<BF16>(batch * heads_.size() * kv_shape_.v_dim);
-  arrays.lse = carver.take<float>(batch * heads_.size());
+  arrays.q = carver.take<BF16>(attended * heads_.size() * kv_shape_.head_dim);
+  arrays.o = carver.take<BF16>(attended * heads_.size() * kv_shape_.v_dim);
+  arrays.lse = carver.take<float>(attended * heads_.size());
   if (sharding_.kvp > 1) {
-    const auto packed = static_cast<std::int64_t>(partials_.chunk_bytes()) * partials_.parts;
+    const int pieces = hop_pieces(attended);
+    const PartialShape largest = partials(even_split(attended, pieces, 0).size());
+    const auto packed = pieces * static_cast<std::int64_t>(largest.chunk_bytes()) * largest.parts;
     arrays.send = carver.take<std::byte>(packed);
     arrays.recv = carver.take<std::byte>(packed);
-    arrays.merged = carver.take<BF16>(batch * owned_.size() * kv_shape_.v_dim);
+    arrays.merged = carver.take<BF16>(attended * owned_.size() * kv_shape_.v_dim);
   }
 
   const int parts = sharding_.tpf * sharding_.ep;
-  const std::int64_t ffn_columns =
-      std::max(even_split(model_.ffn, parts, 0).size(), even_split(model_.moe.shared_ffn, parts, 0).size());
-  arrays.gate_up = carver.take<BF16>(batch * 2 * ffn_columns);
-  arrays.act = carver.take<BF16>(batch * ffn_columns);
-  std::size_t scratch = backend_.attention_scratch_bytes(kv_shape_, batch, heads_.size());
+  const std::int64_t ffn_columns = std::max(even_split(model_.ffn, parts, 0).size(),
+                                            even_split(model_.moe.shared_ffn, shared_parts(), 0).size());
+  arrays.gate_up = carver.take<BF16>(rows * 2 * ffn_columns);
+  arrays.act = carver.take<BF16>(rows * ffn_columns);
+  std::size_t scratch = backend_.attention_scratch_bytes(kv_shape_, attended, heads_.size());
   if (model_.moe.experts > 0) {
-    arrays.shared = carver.take<BF16>(batch * hidden);
-    arrays.router_logits = carver.take<float>(batch * model_.moe.experts);
-    arrays.router_weights = carver.take<float>(batch * model_.moe.top_k);
-    arrays.routing = carver.take<std::int32_t>(layers_ * batch * model_.moe.top_k);
+    arrays.shared = carver.take<BF16>(rows * hidden);
+    arrays.router_logits = carver.take<float>(rows * model_.moe.experts);
+    arrays.router_weights = carver.take<float>(rows * model_.moe.top_k);
+    arrays.routing = carver.take<std::int32_t>(stage_layers_.size() * shape_.batch * model_.moe.top_k);
     scratch = std::max(scratch,
-                       backend_.moe_scratch_bytes(batch, model_.moe.top_k, hidden,
+                       backend_.moe_scratch_bytes(rows, model_.moe.top_k, hidden,
                                                   even_split(model_.moe.expert_ffn, sharding_.tpf, 0).size(),
-                                                  local_experts(model_, sharding_, at_).size()));
+                                                  even_split(model_.moe.experts, sharding_.ep, 0).size()));
   }
 
-  const std::int64_t ranks = groups_.stage->size();
-  arrays.logits = carver.take<float>(batch * even_split(model_.vocab, static_cast<int>(ranks), 0).size());
-  arrays.top = carver.take<TopLogit>(batch);
-  arrays.gathered_top = carver.take<TopLogit>(batch * ranks);
+  if (last_stage()) {
+    const int ranks = groups_.stage->size();
+    arrays.logits = carver.take<float>(shape_.batch * even_split(model_.vocab, ranks, 0).size());
+    arrays.top = carver.take<TopLogit>(rows);
+    arrays.gathered_top = carver.take<TopLogit>(rows * ranks);
+  }
   arrays.scratch = carver.take<std::byte>(static_cast<std::int64_t>(scratch));
   arrays.inv_freq = carver.take<float>(std::max(a.qk_head_dim, a.qk_rope_head_dim));
 }
@@ -168,50 +195,83 @@ std::int64_t DecodeEngine::steps_before_rewind() const {
 }
 
 void DecodeEngine::rewind() {
+  settle();
   step_ = 0;
   kv_.rewind();
-  const auto batch = static_cast<std::size_t>(shape_.batch);
-  const std::vector<std::int64_t> before_first(batch, shape_.context - 1);
-  backend_.copy_to_device(a_.positions, before_first.data(), batch * sizeof(std::int64_t));
-  std::vector<std::int32_t> tokens(batch);
-  for (std::size_t b = 0; b < batch; ++b)
+  const std::vector<std::int64_t> before_first(static_cast<std::size_t>(attended_requests(micro_batches_)),
+                                               shape_.context - 1);
+  backend_.copy_to_device(a_.positions, before_first.data(), before_first.size() * sizeof(std::int64_t));
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(shape_.batch));
+  for (std::size_t b = 0; b < tokens.size(); ++b)
     tokens[b] = first_token(model_, seed_, static_cast<std::int64_t>(b));
-  backend_.copy_to_device(a_.tokens, tokens.data(), batch * sizeof(std::int32_t));
+  backend_.copy_to_device(a_.tokens, tokens.data(), tokens.size() * sizeof(std::int32_t));
 }
 
-void DecodeEngine::step(StepObserver& observer, std::optional<std::int64_t> depth) {
-  const bool own = append_owner(step_, shape_.tokens_per_block, sharding_.kvp) == at_.kvp;
-  backend_.advance(shape_.batch, own, a_.positions, kv_.slots(), kv_.lengths());
-  embed(observer);
-  observer.layers_begin();
-  for (std::int64_t layer = 0; layer < depth.value_or(layers_); ++layer) {
-    attention_block(layer, observer);
-    ffn_block(layer, observer);
-    observer.layer_done(layer);
+DecodeEngine::StepKind DecodeEngine::next_kind() const {
+  return {.appends = append_owner(step_, shape_.tokens_per_block, sharding_.kvp) == at_.kvp,
+          .receives_tokens = tokens_on_way_,
+          .residual = a_.stream.residual};
+}
+
+void DecodeEngine::skip_step() {
+  // hand_over turns to the other input with each micro-batch that it receives.
+  if (!first_stage() && micro_batches_.size() % 2 != 0) std::swap(a_.stream, a_.incoming);
+  tokens_on_way_ = first_stage() && !last_stage();
+  ++step_;
+}
+
+void DecodeEngine::step(StepObserver& observer, std::optional<std::span<const std::int64_t>> only) {
+  const bool own = next_kind().appends;
+  observer.step_begin();
+  hand_over(0, observer);
+  for (std::size_t m = 0; m < micro_batches_.size(); ++m) {
+    now_ = micro_batches_[m];
+    backend_.advance(now_.attended.size(), own, a_.positions + now_.cached, kv_.slots() + now_.cached,
+                     kv_.lengths() + now_.cached);
+    if (first_stage()) embed(observer);
+    observer.layers_begin();
+    for (std::int64_t layer = stage_layers_.begin; layer < stage_layers_.end; ++layer) {
+      if (only && std::ranges::find(*only, layer) == only->end()) continue;
+      attention_block(layer, observer);
+      ffn_block(layer, observer);
+      observer.layer_done(layer);
+    }
+    if (last_stage()) head(observer);
+    hand_over(m + 1, observer);
   }
-  head(observer);
+  observer.step_end();
+  tokens_on_way_ = first_stage() && !last_stage();
   ++step_;
 }
 
 void DecodeEngine::embed(StepObserver& observer) {
   const Range vocab = weights_.vocab();
-  backend_.embed(shape_.batch, model_.hidden, a_.tokens, weights_.embedding(), vocab.begin, vocab.size(),
-                 a_.delta);
-  groups_.stage->all_reduce_sum(a_.delta, shape_.batch * model_.hidden);
+  backend_.embed(rows(), model_.hidden, a_.tokens + now_.requests.begin, weights_.embedding(), vocab.begin,
+                 vocab.size(), a_.stream.delta);
+  groups_.stage->all_reduce_sum(a_.stream.delta, rows() * model_.hidden);
   observer.phase_done(Phase::head);
 }
 
 void DecodeEngine::head(StepObserver& observer) {
   const Range vocab = weights_.vocab();
-  backend_.add_rms_norm(shape_.batch, model_.hidden, a_.delta, false, a_.residual, weights_.final_norm(),
-                        static_cast<float>(model_.rms_eps), a_.normed);
-  backend_.linear(shape_.batch, a_.normed, model_.hidden, weights_.lm_head(), a_.logits, vocab.size());
-  backend_.argmax(shape_.batch, vocab.size(), a_.logits, vocab.begin, a_.top);
+  const Range kept = kept_rows();
+  const std::int64_t at = kept.begin * model_.hidden;
+  float* logits = a_.logits + now_.requests.begin * vocab.size();
+  backend_.add_rms_norm(kept.size(), model_.hidden, a_.stream.delta + at, false, a_.stream.residual + at,
+                        weights_.final_norm(), static_cast<float>(model_.rms_eps), a_.normed + at);
+  if (whole_requests_) gather_rows(a_.normed, static_cast<std::size_t>(model_.hidden) * sizeof(BF16));
+  backend_.linear(rows(), a_.normed, model_.hidden, weights_.lm_head(), logits, vocab.size());
+  backend_.argmax(rows(), vocab.size(), logits, vocab.begin, a_.top);
   groups_.stage->all_gather(reinterpret_cast<const std::byte*>(a_.top),
-                               reinterpret_cast<std::byte*>(a_.gathered_top),
-                               static_cast<std::size_t>(shape_.batch) * sizeof(TopLogit));
-  backend_.select_token(groups_.stage->size(), shape_.batch, a_.gathered_top, a_.tokens);
+                            reinterpret_cast<std::byte*>(a_.gathered_top),
+                            static_cast<std::size_t>(rows()) * sizeof(TopLogit));
+  backend_.select_token(groups_.stage->size(), rows(), a_.gathered_top, a_.tokens + now_.requests.begin);
   observer.phase_done(Phase::head);
+}
+
+// Every rank's rows of the micro-batch, to all ranks.
+void DecodeEngine::gather_rows(void* data, std::size_t row_bytes) {
+  groups_.stage->all_gather_rows(static_cast<std::byte*>(data), rows(), row_bytes);
 }
 
 std::vector<std::int32_t> DecodeEngine::tokens() const {
@@ -221,22 +281,32 @@ std::vector<std::int32_t> DecodeEngine::tokens() const {
 }
 
 std::vector<BF16> DecodeEngine::block_output() const {
-  std::vector<BF16> delta(static_cast<std::size_t>(shape_.batch * model_.hidden));
-  backend_.copy_to_host(delta.data(), a_.delta, delta.size() * sizeof(BF16));
+  const Range kept = kept_rows();
+  std::vector<BF16> delta(static_cast<std::size_t>(kept.size() * model_.hidden));
+  backend_.copy_to_host(delta.data(), a_.stream.delta + kept.begin * model_.hidden,
+                        delta.size() * sizeof(BF16));
   return delta;
 }
 
+Range DecodeEngine::block_requests() const {
+  const Range kept = kept_rows();
+  return {now_.requests.begin + kept.begin, now_.requests.begin + kept.end};
+}
+
 std::vector<std::int32_t> DecodeEngine::routing(std::int64_t layer) const {
-  if (!model_.layer_kind(layer).moe) return {};
+  const bool here = layer >= stage_layers_.begin && layer < stage_layers_.end && has_ffn(sharding_, at_);
+  if (!here || !model_.layer_kind(layer).moe) return {};
   const std::int64_t count = shape_.batch * model_.moe.top_k;
   std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
-  backend_.copy_to_host(ids.data(), a_.routing + layer * count, ids.size() * sizeof(std::int32_t));
+  backend_.copy_to_host(ids.data(), a_.routing + (layer - stage_layers_.begin) * count,
+                        ids.size() * sizeof(std::int32_t));
   return ids;
 }
 
 // Outside the timed step, so it may allocate. Ranks hold [batch, vocab part] with parts that differ by a row
 // at most.
 std::vector<float> DecodeEngine::gather_logits() const {
+  if (!last_stage()) return {};
   const int ranks = groups_.stage->size();
   const auto batch = static_cast<std::size_t>(shape_.batch);
   const auto widest = static_cast<std::size_t>(even_split(model_.vocab, ranks, 0).size());

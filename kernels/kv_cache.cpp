@@ -67,7 +67,8 @@ KvView KvCache::layer(std::int64_t layer) const {
           .lengths = lengths_};
 }
 
-void KvCache::fill_history(std::uint64_t seed, std::int64_t first_kv_head, std::int64_t global_kv_heads) {
+void KvCache::fill_history(std::uint64_t seed, std::int64_t first_layer, std::span<const Range> requests,
+                           std::int64_t first_kv_head, std::int64_t global_kv_heads) {
   // Pages are numbered page-major (page * batch + request), so everything from the last history page on is
   // one run.
   const std::int64_t full_pages = history_.tokens / shape_.tokens_per_page;
@@ -75,14 +76,18 @@ void KvCache::fill_history(std::uint64_t seed, std::int64_t first_kv_head, std::
     const KvView view = layer(l);
     backend_.set_bytes(view.pages + static_cast<std::size_t>(full_pages * batch_) * page_bytes_, 0xff,
                        static_cast<std::size_t>((pages_per_request_ - full_pages) * batch_) * page_bytes_);
-    backend_.kv_fill_history(view, {.seed = seed,
-                                    .layer = l,
-                                    .first_request = 0,
-                                    .requests = batch_,
-                                    .first_kv_head = first_kv_head,
-                                    .global_kv_heads = global_kv_heads,
-                                    .first_position = history_.first_position,
-                                    .tokens = history_.tokens});
+    std::int64_t cached = 0;
+    for (const Range& run : requests) {
+      backend_.kv_fill_history(view.from_request(cached), {.seed = seed,
+                                                           .layer = first_layer + l,
+                                                           .first_request = run.begin,
+                                                           .requests = run.size(),
+                                                           .first_kv_head = first_kv_head,
+                                                           .global_kv_heads = global_kv_heads,
+                                                           .first_position = history_.first_position,
+                                                           .tokens = history_.tokens});
+      cached += run.size();
+    }
     poison_last_page(view);
   }
   rewind();

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "kernels/ops.hpp"
+#include "roofline/sharding.hpp"
 
 namespace helix {
 
@@ -25,9 +27,11 @@ class KvCache {
   static std::size_t bytes_needed(Backend& backend, const KvShape& shape, std::int64_t layers,
                                   std::int64_t batch, std::int64_t tokens);
 
-  /// Writes the synthetic history of all layers. All memory behind it is NaN, so that a kernel that reads too
-  /// far is found out.
-  void fill_history(std::uint64_t seed, std::int64_t first_kv_head, std::int64_t global_kv_heads);
+  /// Writes the synthetic history of all layers, the first of which is layer `first_layer` of the model; the
+  /// cached requests are these of the batch, in order. All memory behind it is NaN, so that a kernel that
+  /// reads too far is found out.
+  void fill_history(std::uint64_t seed, std::int64_t first_layer, std::span<const Range> requests,
+                    std::int64_t first_kv_head, std::int64_t global_kv_heads);
   /// Forgets the appended tokens.
   void rewind();
 

@@ -79,11 +79,16 @@ class MpiCommunicator final : public Communicator {
   }
 
   // MPI moves a message on only inside calls, and a rank that attends makes none. So the messages go out at
-  // once, in pieces that need no answer from the receiver: the network's buffers do the rest.
+  // once, in pieces that need no answer from the receiver: the network's buffers do the rest. Where a
+  // transport does ask, the start of the next slot answers.
   void start_all_to_all(int slot, const std::byte* send, std::byte* recv,
                         std::size_t bytes_per_peer) override {
     const auto index = static_cast<std::size_t>(slot);
     if (slots_.size() <= index) slots_.resize(index + 1);
+    for (std::vector<MPI_Request>& earlier : slots_) {
+      int done = 0;
+      HELIX_MPI(MPI_Testall(static_cast<int>(earlier.size()), earlier.data(), &done, MPI_STATUSES_IGNORE));
+    }
     std::vector<MPI_Request>& requests = slots_[index];
     requests.clear();
     const auto each_piece = [&](auto fn) {
@@ -118,6 +123,11 @@ class MpiCommunicator final : public Communicator {
   }
 
   void all_gather_rows(std::byte* data, std::int64_t rows, std::size_t row_bytes) override {
+    if (rows % size_ == 0) {  // the same algorithms as all_gather
+      const int count = mpi_count(static_cast<std::size_t>(rows / size_) * row_bytes);
+      HELIX_MPI(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data, count, MPI_BYTE, comm_));
+      return;
+    }
     const RowParts parts = cut_rows(rows, row_bytes);
     HELIX_MPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data, parts.counts.data(),
                              parts.offsets.data(), MPI_BYTE, comm_));
@@ -206,15 +216,15 @@ std::unique_ptr<Communicator> make_mpi_communicator(MPI_Comm comm) {
   return std::make_unique<MpiCommunicator>(comm);
 }
 
-Groups make_mpi_groups(MPI_Comm instance, const Sharding& sharding) {
+Groups make_groups(Backend& backend, MPI_Comm instance, const Sharding& sharding) {
   int rank = 0;
   HELIX_MPI(MPI_Comm_rank(instance, &rank));
   const RankCoords at = rank_coords(sharding, rank);
   Groups groups;
-  groups.stage = make_mpi_communicator(split(instance, at.pp, rank));
+  groups.stage = backend.connect({split(instance, at.pp, rank)});
   const int head_shard = at.tpa + sharding.tpa * (at.dp + sharding.dp * at.pp);
-  groups.kvp = make_mpi_communicator(split(instance, head_shard, at.kvp));
-  groups.pipeline = make_mpi_communicator(split(instance, rank % sharding.stage_ranks(), at.pp));
+  groups.kvp = backend.connect({split(instance, head_shard, at.kvp)});
+  groups.pipeline = backend.connect({split(instance, rank % sharding.stage_ranks(), at.pp)});
   return groups;
 }
 

@@ -33,8 +33,8 @@ std::int64_t MatrixPlan::k() const {
   return matrices.front().front().cols;
 }
 
-Range vocab_rows(const ModelSpec& model, const Sharding& sharding, int stage_rank) {
-  return even_split(model.vocab, sharding.stage_ranks(), stage_rank);
+Range vocab_rows(const ModelSpec& model, const Sharding& sharding, int rank) {
+  return even_split(model.vocab, sharding.stage_ranks(), rank % sharding.stage_ranks());
 }
 
 Range local_experts(const ModelSpec& model, const Sharding& sharding, const RankCoords& at) {
@@ -73,6 +73,7 @@ LayerPlan plan_layer(const ModelSpec& model, std::uint64_t seed, const Sharding&
   }
   put(Weight::o, {cols_of(whole(Tensor::o), scaled(owned, a.v_head_dim))});
 
+  if (!has_ffn(sharding, at)) return plan;
   const int parts = sharding.tpf * sharding.ep;
   const int part = at.tpf + sharding.tpf * at.ep;
   const auto put_ffn = [&](Weight gate_up, Weight down, std::array<WeightSlice, 3> gud, Range columns) {
@@ -93,9 +94,10 @@ LayerPlan plan_layer(const ModelSpec& model, std::uint64_t seed, const Sharding&
             columns);
   }
   if (model.moe.shared_ffn > 0) {
+    const bool own_requests = attends_whole_requests(sharding);
     put_ffn(Weight::shared_gate_up, Weight::shared_down,
             {whole(Tensor::shared_gate), whole(Tensor::shared_up), whole(Tensor::shared_down)},
-            even_split(model.moe.shared_ffn, parts, part));
+            even_split(model.moe.shared_ffn, own_requests ? 1 : parts, own_requests ? 0 : part));
   }
   return plan;
 }

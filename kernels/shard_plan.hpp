@@ -24,7 +24,8 @@ enum class Weight : std::uint8_t {
   w_uk,  // of the heads the rank attends with
   w_uv,  // of the heads the rank owns after the all-to-all
   o,     // columns of the owned heads
-  // FFN. Dense and shared experts are cut over all ranks of the instance, routed experts over tpf x ep.
+  // FFN, on the ranks that have one. Dense and shared experts are cut over all of them, routed experts over
+  // tpf x ep. Ranks that attend whole requests have the shared experts whole, for those requests.
   gate_up,
   down,
   router,  // replicated
@@ -50,8 +51,8 @@ using LayerPlan = std::array<MatrixPlan, weight_kinds>;
 LayerPlan plan_layer(const ModelSpec& model, std::uint64_t seed, const Sharding& sharding,
                      const RankCoords& at, std::int64_t layer);
 
-/// The rank's rows of the vocabulary: embedding table and LM head. `stage_rank` counts within the stage.
-Range vocab_rows(const ModelSpec& model, const Sharding& sharding, int stage_rank);
+/// The rank's rows of the vocabulary: embedding table (first stage) and LM head (last stage).
+Range vocab_rows(const ModelSpec& model, const Sharding& sharding, int rank);
 /// The rank's routed experts.
 Range local_experts(const ModelSpec& model, const Sharding& sharding, const RankCoords& at);
 

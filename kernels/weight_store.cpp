@@ -79,15 +79,18 @@ const T* WeightStore::values(Slot where, const std::vector<T>& host) {
   return reinterpret_cast<const T*>(data);
 }
 
-void WeightStore::load(const ModelSpec& model, std::uint64_t seed, const Sharding& sharding, int stage_rank,
+void WeightStore::load(const ModelSpec& model, std::uint64_t seed, const Sharding& sharding, int rank,
                        std::int64_t layers, DType dtype) {
-  const RankCoords at = rank_coords(sharding, stage_rank);
+  const RankCoords at = rank_coords(sharding, rank);
+  const Range own = stage_layers(layers, sharding, at.pp);
   previous_ = std::move(held_);
   held_.clear();
   bytes_ = 0;
 
-  std::vector<LayerPlan> plans;
-  for (std::int64_t l = 0; l < layers; ++l) plans.push_back(plan_layer(model, seed, sharding, at, l));
+  std::vector<LayerPlan> plans(static_cast<std::size_t>(layers));  // empty outside of the rank's stage
+  for (std::int64_t l = own.begin; l < own.end; ++l) {
+    plans[static_cast<std::size_t>(l)] = plan_layer(model, seed, sharding, at, l);
+  }
   // Memory of slots that this load does not use goes back before anything new is taken.
   std::erase_if(previous_, [&](const auto& entry) {
     const auto& [layer, kind] = entry.first;
@@ -97,7 +100,7 @@ void WeightStore::load(const ModelSpec& model, std::uint64_t seed, const Shardin
   });
 
   layers_.assign(static_cast<std::size_t>(layers), {});
-  for (std::int64_t l = 0; l < layers; ++l) {
+  for (std::int64_t l = own.begin; l < own.end; ++l) {
     LayerWeights& w = layers_[static_cast<std::size_t>(l)];
     for (std::size_t kind = 0; kind < weight_kinds; ++kind) {
       const MatrixPlan& plan = plans[static_cast<std::size_t>(l)][kind];
@@ -121,16 +124,18 @@ void WeightStore::load(const ModelSpec& model, std::uint64_t seed, const Shardin
     }
   }
 
-  vocab_ = vocab_rows(model, sharding, stage_rank);
+  vocab_ = vocab_rows(model, sharding, rank);
   const auto rows = [&](Tensor tensor) {
     WeightSlice slice = whole_tensor(model, seed, tensor);
     slice.row0 = vocab_.begin;
     slice.rows = vocab_.size();
     return slice;
   };
-  embedding_ = table({head_layer, slot::embedding}, rows(Tensor::embedding));
-  lm_head_ = packed({head_layer, slot::lm_head}, {{{rows(Tensor::lm_head)}}}, dtype);
-  final_norm_ = values({head_layer, slot::final_norm}, gain_values(model, seed, Tensor::final_norm));
+  if (at.pp == 0) embedding_ = table({head_layer, slot::embedding}, rows(Tensor::embedding));
+  if (at.pp == sharding.pp - 1) {
+    lm_head_ = packed({head_layer, slot::lm_head}, {{{rows(Tensor::lm_head)}}}, dtype);
+    final_norm_ = values({head_layer, slot::final_norm}, gain_values(model, seed, Tensor::final_norm));
+  }
   previous_.clear();
 }
 

@@ -27,9 +27,10 @@ class WeightStore {
  public:
   explicit WeightStore(Backend& backend) : backend_(backend) {}
 
-  /// Makes the first `layers` layers and the head of `model` resident for one rank of the sharding. The
-  /// embedding, the gains and the router, which is small and decides, are bf16 whatever the others are.
-  void load(const ModelSpec& model, std::uint64_t seed, const Sharding& sharding, int stage_rank,
+  /// Makes resident what one rank of the sharding holds of the first `layers` layers and of embedding and
+  /// head. The embedding, the gains and the router, which is small and decides, are bf16 whatever the others
+  /// are.
+  void load(const ModelSpec& model, std::uint64_t seed, const Sharding& sharding, int rank,
             std::int64_t layers, DType dtype);
   void release();
 

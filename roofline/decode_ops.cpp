@@ -29,10 +29,13 @@ class OpList {
   explicit OpList(DType weight_dtype) : weight_dtype_(weight_dtype) {}
 
   /// Executions of each op added from here on.
-  void repeat(std::int64_t times) { repeat_ = real(times); }
+  void repeat(double times) { repeat_ = times; }
+  /// Where they run.
+  void on(RunsOn system) { runs_on_ = system; }
 
   void add(Op op) {
     op.count = repeat_;
+    op.runs_on = runs_on_;
     ops_.push_back(op);
   }
 
@@ -76,6 +79,7 @@ class OpList {
  private:
   DType weight_dtype_;
   double repeat_ = 1;
+  RunsOn runs_on_ = RunsOn::every_system;
   std::vector<Op> ops_;
 };
 
@@ -196,10 +200,6 @@ RoutedLoad routed_load(std::int64_t local, std::int64_t experts, std::int64_t to
   return {busiest, pairs * busiest / mean};
 }
 
-bool attends_whole_requests(const Sharding& sharding) {
-  return sharding.dp > 1 && sharding.dp == sharding.stage_ranks();
-}
-
 std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape) {
   return ceil_div(shape.batch, sharding.pp);
 }
@@ -237,7 +237,7 @@ std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const
   const std::int64_t micro_batches = std::clamp<std::int64_t>(shape.hop_b, 1, shard.batch);
   const std::int64_t mb = ceil_div(shard.batch, micro_batches);
   const double tokens = real(mb * shard.tokens);
-  ops.repeat(micro_batches);
+  ops.repeat(real(micro_batches));
   ops.add({.name = "attention",
            .phase = Phase::attn,
            .shape = AttentionShape{.kind = a.kind,
@@ -324,21 +324,28 @@ std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& s
     const CollectiveShape sum{.op = Collective::all_reduce, .group = n, .payload_bytes = all_bytes};
     ops.collective("attention all-reduce", Phase::attn_allreduce, sum);
     ops.collective("ffn all-reduce", Phase::ffn_comm, sum);
-  } else if (moe) {
+    return ops.take();
+  }
+  const CollectiveShape gathered{.op = Collective::all_gather, .group = n, .payload_bytes = all_bytes};
+  const CollectiveShape scattered{.op = Collective::reduce_scatter, .group = n, .payload_bytes = all_bytes};
+  if (moe) {
     // A token goes once to each of the ranks that hold some of its experts.
     const double ranks_per_token = expected_active_experts(n, n, 1, model.moe.top_k);
     const CollectiveShape tokens{
         .op = Collective::all_to_all,
         .group = n,
         .payload_bytes = real(attended_batch(sharding, shape)) * ranks_per_token * hidden_bytes};
+    ops.on(RunsOn::gpu);
     ops.collective("expert dispatch", Phase::ffn_comm, tokens);
     ops.collective("expert combine", Phase::ffn_comm, tokens);
-  } else {
-    ops.collective("token all-gather", Phase::ffn_comm,
-                   {.op = Collective::all_gather, .group = n, .payload_bytes = all_bytes});
-    ops.collective("token reduce-scatter", Phase::ffn_comm,
-                   {.op = Collective::reduce_scatter, .group = n, .payload_bytes = all_bytes});
+    ops.on(RunsOn::host);
+    CollectiveShape chosen = gathered;
+    chosen.payload_bytes = real(stage_batch(sharding, shape) * model.moe.top_k) * fp32_bytes;
+    ops.collective("expert id all-gather", Phase::ffn_comm, chosen);
+    ops.collective("expert weight all-gather", Phase::ffn_comm, chosen);
   }
+  ops.collective("token all-gather", Phase::ffn_comm, gathered);
+  ops.collective("token reduce-scatter", Phase::ffn_comm, scattered);
   return ops.take();
 }
 
@@ -349,21 +356,32 @@ std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const
   const std::int64_t vocab = ceil_div(model.vocab, n);
   constexpr double top_logit_bytes = 8;
   OpList ops(shape.weight_dtype);
+  ops.repeat(head_repeats(model, sharding));
   ops.elementwise("embedding", Phase::head, real(b * h) * 2 * bf16_bytes);
   ops.collective("embedding all-reduce", Phase::head,
                  {.op = Collective::all_reduce, .group = n, .payload_bytes = real(b * h) * bf16_bytes});
   ops.elementwise("final norm", Phase::head, add_norm_bytes(b, h));
+  if (attends_whole_requests(sharding)) {
+    ops.collective("final all-gather", Phase::head,
+                   {.op = Collective::all_gather, .group = n, .payload_bytes = real(b * h) * bf16_bytes});
+  }
   ops.gemm("LM head", Phase::head, {.m = b, .n = vocab, .k = h}, shape.weight_dtype, fp32_bytes);
   ops.elementwise("argmax", Phase::head, real(b * vocab) * fp32_bytes);
   ops.collective("argmax all-gather", Phase::head,
                  {.op = Collective::all_gather, .group = n, .payload_bytes = real(b) * top_logit_bytes * n});
   if (sharding.pp > 1) {
-    // A token passes every stage boundary once, and goes back to the first stage.
+    // A token passes every stage boundary once, and goes back to the first stage: the residual stream, and
+    // what the last block adds to it.
     ops.repeat(sharding.pp);
-    ops.collective("stage hand-over", Phase::head,
-                   {.op = Collective::send, .group = 2, .payload_bytes = real(b * h) * fp32_bytes});
+    ops.collective(
+        "stage hand-over", Phase::head,
+        {.op = Collective::send, .group = 2, .payload_bytes = real(b * h) * (fp32_bytes + bf16_bytes)});
   }
   return ops.take();
+}
+
+double head_repeats(const ModelSpec& model, const Sharding& sharding) {
+  return model.layers % sharding.pp == 0 ? sharding.pp : 1;
 }
 
 double layer_repeats(const ModelSpec& model, const Sharding& sharding) {

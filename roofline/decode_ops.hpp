@@ -56,6 +56,9 @@ struct DramBytes {
   double total() const { return weights + kv + activations; }
 };
 
+/// Where GPU libraries do it another way than the engine, both ways are listed.
+enum class RunsOn { every_system, gpu, host };
+
 struct Op {
   std::string_view name{};
   Phase phase = Phase::attn;
@@ -65,6 +68,7 @@ struct Op {
   double flops = 0;
   double wire_bytes = 0;  // sent by this rank
   double count = 1;       // executions in one step
+  RunsOn runs_on = RunsOn::every_system;
 };
 
 /// Distinct experts among `local` of `experts` that `tokens` draws of `top_k` different experts touch on
@@ -91,8 +95,6 @@ RoutedLoad routed_load(std::int64_t local, std::int64_t experts, std::int64_t to
 std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape);
 /// Those of them that a rank attends.
 std::int64_t attended_batch(const Sharding& sharding, const DecodeShape& shape);
-/// Each rank of the stage attends its own requests alone.
-bool attends_whole_requests(const Sharding& sharding);
 
 // One layer's ops (count = 1 each, except those repeated for every HOP-B micro-batch), and those of the head.
 /// Up to the output projection. Of dp and the batch only ceil(B / dp) matters.
@@ -101,12 +103,17 @@ std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const
 /// Up to the down projection.
 std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& sharding, const DecodeShape& shape);
 /// What ranks exchange after attention and after the FFN of a layer: two all-reduces over N. Where each rank
-/// attends whole requests (KVP = TPA = 1, DP = N) nothing needs to be summed: tokens go to their experts'
-/// ranks and back.
+/// attends whole requests (KVP = TPA = 1, DP = N) nothing needs to be summed after attention: tokens go to
+/// the FFN's ranks and back. GPU libraries send a token only to the ranks that hold some of its experts; the
+/// engine gathers all tokens on all ranks, which for a few ranks is the same.
 std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& sharding,
                              const DecodeShape& shape);
 /// Embedding, final norm, LM head, choice of the token.
 std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+
+/// How often the last stage executes the head in one step: for each micro-batch, as it has as many layers as
+/// the others; where it has one less, the head is in its place, and only a token's own way through it counts.
+double head_repeats(const ModelSpec& model, const Sharding& sharding);
 
 /// How often the busiest rank executes a layer of the model in one step: its share of them, layers / pp
 /// rounded up to whole layers per stage, for each of the pp micro-batches.

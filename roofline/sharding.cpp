@@ -48,6 +48,30 @@ RankCoords rank_coords(const Sharding& s, int rank) {
           .pp = rank / s.stage_ranks()};
 }
 
+bool attends_whole_requests(const Sharding& sharding) {
+  return sharding.dp > 1 && sharding.dp == sharding.stage_ranks();
+}
+
+bool has_ffn(const Sharding& sharding, const RankCoords& at) {
+  return at.ep < sharding.ep;
+}
+
+Range stage_layers(std::int64_t layers, const Sharding& sharding, int stage) {
+  return even_split(layers, sharding.pp, stage);
+}
+
+std::vector<MicroBatch> micro_batches(const Sharding& sharding, std::int64_t batch, int dp_index) {
+  std::vector<MicroBatch> list;
+  std::int64_t cached = 0;
+  for (int i = 0; i < std::min<std::int64_t>(sharding.pp, batch); ++i) {
+    const Range requests = even_split(batch, sharding.pp, i);
+    const Range attended = even_split(requests.size(), sharding.dp, dp_index);
+    list.push_back({.requests = requests, .attended = attended, .cached = cached});
+    cached += attended.size();
+  }
+  return list;
+}
+
 Range query_heads(const ModelSpec& model, const Sharding& sharding, const RankCoords& at) {
   return even_split(model.attention.q_heads, sharding.tpa, at.tpa);
 }

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "roofline/dtype.hpp"
 #include "roofline/model_spec.hpp"
@@ -57,6 +58,22 @@ struct RankCoords {
   int dp = 0, kvp = 0, tpa = 0, tpf = 0, ep = 0, pp = 0;
 };
 RankCoords rank_coords(const Sharding& sharding, int rank);
+
+/// Each rank of a stage attends requests of its own, whole: KVP = TPA = 1, DP = N.
+bool attends_whole_requests(const Sharding& sharding);
+/// Whether the rank has a part of the FFN's weights.
+bool has_ffn(const Sharding& sharding, const RankCoords& at);
+/// The layers of pipeline stage `stage` out of the model's first `layers`.
+Range stage_layers(std::int64_t layers, const Sharding& sharding, int stage);
+
+/// Requests that pass the pipeline's stages together; as many micro-batches as stages are in flight.
+struct MicroBatch {
+  Range requests;           // of the instance's batch
+  Range attended;           // those that the rank's DP group attends, counted from requests.begin
+  std::int64_t cached = 0;  // number of the first of them among all that the DP group attends
+};
+/// Those of a batch, none of them empty, as DP group `dp_index` sees them; the first is the largest.
+std::vector<MicroBatch> micro_batches(const Sharding& sharding, std::int64_t batch, int dp_index);
 
 /// Query heads a rank attends with (all KVP peers the same ones): TPA shard of Q.
 Range query_heads(const ModelSpec& model, const Sharding& sharding, const RankCoords& at);

@@ -22,7 +22,9 @@ void StepCost::add(const StepCost& other, double times) {
 StepCost cost_of(std::span<const Op> ops, const SystemSpec& system) {
   StepCost cost;
   double micro_batches = 1;
+  const RunsOn elsewhere = system.gpu ? RunsOn::host : RunsOn::gpu;
   for (const Op& op : ops) {
+    if (op.runs_on == elsewhere) continue;
     const OpTime t = op_time(op, system);
     cost.phases[op.phase] += op.count * t.total_us;
     cost.dram_us += op.count * t.dram_us;

@@ -11,8 +11,9 @@
 namespace helix {
 
 /// Collective over `instance`, the ranks of the engine; every rank returns the same numbers. Times are those
-/// of the slowest rank in each step, scaled from `layers` to the depth of the model.
-Measurement measure(DecodeEngine& engine, Backend& backend, const ModelSpec& model, std::int64_t layers,
-                    const StoppingLimits& limits, MPI_Comm instance);
+/// of the slowest rank in each step, scaled from `layers` to the depth of the model. Steps of a pipeline are
+/// timed with all stages busy.
+Measurement measure(DecodeEngine& engine, Backend& backend, const ModelSpec& model, const Sharding& sharding,
+                    std::int64_t layers, const StoppingLimits& limits, MPI_Comm instance);
 
 }  // namespace helix

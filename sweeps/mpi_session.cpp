@@ -4,6 +4,7 @@
 #include <mpi.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -47,14 +48,14 @@ bool all_ranks_arrive() {
   return false;
 }
 
-int leave_together(const std::string& message) {
+int leave_together(const std::string& message, int code) {
   if (world_rank() == 0) print_error(message);
   if (!all_ranks_arrive()) {
     if (world_rank() != 0) print_error(fmt::format("{} rank {}: {}", host(), world_rank(), message));
-    MPI_Abort(MPI_COMM_WORLD, 2);
+    MPI_Abort(MPI_COMM_WORLD, code);
   }
   MPI_Finalize();
-  return 2;
+  return code;
 }
 
 [[noreturn]] void take_job_down(const char* message) {
@@ -84,12 +85,15 @@ int leave_with_usage_error(const std::string& message) {
 int run_with_mpi(const std::function<int()>& body) {
   int provided = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
+  std::signal(SIGXFSZ, SIG_IGN);
   try {
     const int code = body();
     MPI_Finalize();
     return code;
   } catch (const UsageError& error) {
-    return leave_together(error.what());
+    return leave_together(error.what(), 2);
+  } catch (const BrokenOff& error) {
+    return leave_together(error.what(), 3);
   } catch (const std::exception& error) {
     take_job_down(error.what());
   } catch (...) {
@@ -116,7 +120,7 @@ void on_root(const std::function<void()>& action) {
   if (outcome == done) return;
   message = broadcast_text(message, 0, MPI_COMM_WORLD);
   if (outcome == usage_error) throw UsageError(message);
-  throw std::runtime_error(message);
+  throw BrokenOff(message);
 }
 
 }  // namespace helix

@@ -2,9 +2,15 @@
 #pragma once
 
 #include <functional>
+#include <stdexcept>
 #include <string>
 
 namespace helix {
+
+/// The run is broken off, and every rank knows and throws this: exit code 3 and one message.
+struct BrokenOff : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 /// The rank that the launcher gave this process (Open MPI, PMI, Slurm), 0 without a launcher. Needs no
 /// MPI_Init.
@@ -15,13 +21,15 @@ int launched_rank();
 int leave_with_usage_error(const std::string& message);
 
 /// MPI_Init_thread, body, MPI_Finalize; returns body's exit code.
-/// UsageError in body: rank 0 prints it, all ranks finalize and return 2. It has to be thrown on every rank
-/// (see on_root); if another rank does not get there within seconds, the job is aborted instead of waiting
-/// for ever. Any other exception takes the job down with exit code 3, naming host, rank and message.
+/// UsageError or BrokenOff in body: rank 0 prints it, all ranks finalize and return 2 or 3. They have to be
+/// thrown on every rank (see on_root); if another rank does not get there within seconds, the job is aborted
+/// instead of waiting for ever. Any other exception takes the job down with exit code 3, naming host, rank
+/// and message. A write past the limit on the size of files is an error like a full disk, not a signal that
+/// kills.
 int run_with_mpi(const std::function<int()>& body);
 
 /// Runs `action` on rank 0 of the world; if it throws, all ranks throw the same (UsageError or
-/// std::runtime_error). Collective over the world.
+/// else BrokenOff). Collective over the world.
 void on_root(const std::function<void()>& action);
 
 }  // namespace helix

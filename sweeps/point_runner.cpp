@@ -3,10 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "kernels/mpi_check.hpp"
+#include "roofline/decode_ops.hpp"
+#include "roofline/memory.hpp"
 #include "sweeps/measure.hpp"
+#include "sweeps/step_clock.hpp"
 #include "sweeps/verify.hpp"
 
 namespace helix {
@@ -47,22 +51,50 @@ MPI_Comm RankGroups::first(int size) {
 std::string why_not_measured(const SweepPoint& point) {
   const Configuration& c = point.config;
   if (!point.skip_reason.empty()) return point.skip_reason;
-  if (c.strategy != Strategy::helix && c.strategy != Strategy::tp) {
-    return fmt::format("strategy {} is predicted, not measured", name(c.strategy));
+  const std::int64_t least_requests = c.shape.batch / std::min<std::int64_t>(c.sharding.pp, c.shape.batch);
+  if (least_requests < c.sharding.dp) {
+    return fmt::format(
+        "predicted, not measured: batch={} in {} micro-batches leaves some of dp={} groups without a request",
+        c.shape.batch, c.sharding.pp, c.sharding.dp);
   }
-  if (c.sharding.dp > 1 || c.sharding.pp > 1) return "dp and pp above 1 are predicted, not measured";
-  if (c.shape.hop_b > 1) return "hop-b is predicted, not measured";
   return why_dtypes_not_measured(c.shape);
+}
+
+double engine_bytes(const Configuration& config, const ModelSpec& model, Backend& backend) {
+  const Sharding& sharding = config.sharding;
+  const DecodeShape& shape = config.shape;
+  const auto ceil_div = [](std::int64_t a, int b) { return static_cast<double>((a + b - 1) / b); };
+  const double predicted_cache = held_by_attention(model, sharding, shape).per_request *
+                                 ceil_div(shape.batch, sharding.dp) * ceil_div(model.layers, sharding.pp) /
+                                 static_cast<double>(model.layers);
+  const auto cache =
+      static_cast<double>(DecodeEngine::kv_bytes_needed(model, sharding, shape, model.layers, 0, backend));
+  return memory_model(model, sharding, shape).bytes(shape.batch) - predicted_cache + cache;
+}
+
+std::string why_not_exchanged(const Configuration& config, const ModelSpec& model) {
+  const DecodeShape& shape = config.shape;
+  const int ranks = config.sharding.stage_ranks();
+  if (ranks == 1) return {};
+  // Verification gathers the logits.
+  double longest =
+      static_cast<double>(shape.batch * even_split(model.vocab, ranks, 0).size()) * sizeof(float);
+  for (const Op& op : decode_ops(model, config.sharding, shape)) {
+    const auto* collective = std::get_if<CollectiveShape>(&op.shape);
+    if (collective == nullptr) continue;
+    const bool parts = collective->op == Collective::all_to_all;
+    longest = std::max(longest, collective->payload_bytes / (parts ? collective->group : 1));
+  }
+  constexpr int most = std::numeric_limits<int>::max();
+  if (longest <= most) return {};
+  return fmt::format("ranks would exchange {:.0f} bytes with each other in one message, MPI counts to {}",
+                     longest, most);
 }
 
 std::string why_not_fitting(double bytes_per_rank, const World& world) {
   if (bytes_per_rank <= static_cast<double>(world.memory_bytes)) return {};
   return fmt::format("does not fit memory: needs {:.0f} bytes per rank, has {}", bytes_per_rank,
                      world.memory_bytes);
-}
-
-std::int64_t verify_depth(const ModelSpec& model) {
-  return model.moe.experts > 0 ? model.moe.first_dense_layers + 1 : 1;
 }
 
 std::int64_t layers_to_measure(const Configuration& config, const ModelSpec& model) {
@@ -110,15 +142,18 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   if (!point.skip_reason.empty() || !predictable) return row;
   row.prediction = predict(model, c.strategy, c.sharding, c.shape, system);
   if (!row.reason.empty()) return row;
-  if (row.layers_measured < verify_depth(model)) {
-    row.reason = fmt::format("--layers {} leaves out a kind of layer; at least {} are needed",
-                             row.layers_measured, verify_depth(model));
+  if (const std::int64_t least = least_layers(model, c.sharding); row.layers_measured < least) {
+    row.reason = fmt::format(
+        "--layers {} leaves {} without a kind of layer that it has in the model; at least {} are needed",
+        row.layers_measured, c.sharding.pp > 1 ? "a pipeline stage" : "the measurement", least);
     return row;
   }
 
   const Prediction run =
       predict(truncated(model, row.layers_measured), c.strategy, c.sharding, c.shape, system);
-  row.reason = why_not_fitting(run.memory_bytes_per_rank, world_);
+  const double memory_bytes = engine_bytes(c, truncated(model, row.layers_measured), backend_);
+  row.reason = why_not_fitting(memory_bytes, world_);
+  if (row.reason.empty()) row.reason = why_not_exchanged(c, model);
   if (!row.reason.empty()) return row;
   const double node_ranks = std::min(c.sharding.ranks(), world_.node_ranks);
   const double working_set = node_ranks * (run.kv_bytes_per_rank + run.weight_bytes_per_rank);
@@ -132,7 +167,7 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
 
   row.status = Status::ok;
   const MPI_Comm instance = groups_.first(c.sharding.ranks());
-  if (instance != MPI_COMM_NULL) run_in_group(point, run.memory_bytes_per_rank, row, instance);
+  if (instance != MPI_COMM_NULL) run_in_group(point, memory_bytes, row, instance);
   wait_idle(world_.comm);
   return row;
 }
@@ -149,21 +184,22 @@ void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, Res
     memory_.kv.reset();
   }
 
-  const Groups groups = make_mpi_groups(instance, c.sharding);
-  weights_.load(model, request_.seed, c.sharding, groups.stage->rank(), row.layers_measured,
-                c.shape.weight_dtype);
+  const Groups groups = make_groups(backend_, instance, c.sharding);
+  weights_.load(model, request_.seed, c.sharding, groups.rank(), row.layers_measured, c.shape.weight_dtype);
   DecodeEngine engine(model, c.sharding, c.shape, row.layers_measured, request_.seed, backend_, groups,
                       weights_, memory_);
 
   const Verification check =
-      verify(engine, model, c.shape, request_.seed, {.depth = verify_depth(model)}, instance);
+      verify(engine, model, c.shape, request_.seed,
+             {.layers = telling_layers(model, c.sharding, row.layers_measured)}, instance);
   row.verify_rel_error = check.rel_error;
   if (!check.ok()) {
     row.status = Status::failed;
     row.reason = "verification: " + check.failure;
     return;
   }
-  row.measurement = measure(engine, backend_, model, row.layers_measured, request_.stopping, instance);
+  row.measurement =
+      measure(engine, backend_, model, c.sharding, row.layers_measured, request_.stopping, instance);
 }
 
 }  // namespace helix

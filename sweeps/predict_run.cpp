@@ -99,11 +99,19 @@ class RowFile {
     out_ << csv_line(result_header());
   }
   void append(const ResultRow& row) {
-    if (!(out_ << csv_line(to_record(row))))
-      throw std::runtime_error(fmt::format("cannot write {}", path_.string()));
+    if (!(out_ << csv_line(to_record(row)))) fail();
+  }
+  /// Everything has been written, or it throws.
+  void close() {
+    out_.close();
+    if (!out_) fail();
   }
 
  private:
+  [[noreturn]] void fail() const {
+    throw std::runtime_error(fmt::format("cannot write '{}': disk full?", path_.string()));
+  }
+
   std::filesystem::path path_;
   std::ofstream out_;
 };
@@ -155,6 +163,8 @@ int predict_sweep(const PredictRequest& request) {
       const bool answer = fits && std::ranges::find(answers, ordinal) != answers.end();
       if (print_all || (request.sweep.ttl_budget_ms ? answer : row.pareto)) printed.push_back(std::move(row));
     });
+    results.close();
+    pareto.close();
   }
   write_atomically(directory / "crossover.csv", summary.crossover_csv());
   run["configurations"] = fitting + skipped;

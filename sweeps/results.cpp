@@ -9,7 +9,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <fstream>
 #include <map>
+#include <sstream>
 #include <system_error>
 #include <tuple>
 
@@ -64,26 +66,29 @@ std::vector<CsvRecord> read_table(const fs::path& path, const CsvRecord& header)
   return records;
 }
 
+ResultRow read_row(const CsvRecord& record, const fs::path& path) {
+  try {
+    return from_record(record);
+  } catch (const UsageError& error) {
+    throw UsageError(fmt::format("--resume: '{}': {}", path.string(), error.what()));
+  }
+}
+
+/// A run that was killed before its first file stood leaves nothing but pieces of it.
+bool holds_run(const fs::path& path) {
+  if (fs::exists(path / "results.csv")) return true;
+  return !std::ranges::all_of(fs::directory_iterator(path), [](const fs::directory_entry& entry) {
+    return entry.path().filename() == "samples.csv" || entry.path().extension() == ".partial";
+  });
+}
+
 std::string table_text(const CsvRecord& header, const std::vector<CsvRecord>& records) {
   std::string text = csv_line(header);
   for (const CsvRecord& record : records) text += csv_line(record);
   return text;
 }
 
-void write_and_flush(std::ofstream& file, const std::string& text, const char* name) {
-  if (!(file << text << std::flush))
-    throw std::runtime_error(fmt::format("cannot write {}: disk full?", name));
-}
-
 }  // namespace
-
-void write_atomically(const fs::path& path, const std::string& text) {
-  const fs::path partial = path.string() + ".partial";
-  std::ofstream file(partial, std::ios::binary);
-  write_and_flush(file, text, path.c_str());
-  file.close();
-  fs::rename(partial, path);
-}
 
 fs::path new_run_directory(const fs::path& requested) {
   const fs::path path = requested.empty() ? new_default_directory() : requested;
@@ -106,49 +111,60 @@ DirectoryLock::~DirectoryLock() {
 
 RunDirectory::RunDirectory(const fs::path& requested, bool resume)
     : path_(requested.empty() ? new_default_directory() : requested) {
-  const bool holds_run = create_or_enter(path_, resume);
+  const bool holds_something = create_or_enter(path_, resume);
   lock_.emplace(path_);
-  if (holds_run) {
-    read_back();
-  } else {
-    write_atomically(path_ / "results.csv", table_text(result_header(), {}));
-    write_atomically(path_ / "samples.csv", table_text(samples_header, {}));
+  try {
+    if (holds_something && holds_run(path_)) {
+      read_back();
+    } else {
+      // results.csv last: with it the directory holds a run.
+      write_atomically(path_ / "samples.csv", table_text(samples_header, {}));
+      write_atomically(path_ / "results.csv", table_text(result_header(), {}));
+    }
+    results_.emplace(path_ / "results.csv");
+    samples_.emplace(path_ / "samples.csv");
+  } catch (const std::system_error& error) {
+    throw UsageError(fmt::format("--out '{}': {}", path_.string(), error.what()));
   }
-  results_.open(path_ / "results.csv", std::ios::app | std::ios::binary);
-  samples_.open(path_ / "samples.csv", std::ios::app | std::ios::binary);
 }
 
 void RunDirectory::read_back() {
   records_ = read_table(path_ / "results.csv", result_header());
   for (const CsvRecord& record : records_) {
-    rows_.push_back(from_record(record));
+    rows_.push_back(read_row(record, path_ / "results.csv"));
     ids_.insert(rows_.back().id);
   }
   // A row is written after its samples, so samples without a row belong to the one that was lost.
   std::vector<CsvRecord> samples = read_table(path_ / "samples.csv", samples_header);
   std::erase_if(samples, [&](const CsvRecord& sample) { return !ids_.contains(sample.front()); });
+
+  // A run that ended before it began (calibration failed, or was killed) has no run.json.
+  if (std::ifstream file(path_ / "run.json"); file) {
+    std::ostringstream text;
+    text << file.rdbuf();
+    run_ = parse_run_json(text.str(), (path_ / "run.json").string());
+  }
   write_atomically(path_ / "results.csv", table_text(result_header(), records_));
   write_atomically(path_ / "samples.csv", table_text(samples_header, samples));
-
-  if (!fs::exists(path_ / "run.json")) return;  // it ended before it began: calibration failed, or was killed
-  std::ifstream file(path_ / "run.json");
-  run_ = nlohmann::ordered_json::parse(file, nullptr, false);
-  if (!run_.is_object() || !run_.contains("resumed") || !run_["resumed"].is_number_integer()) {
-    throw UsageError(
-        fmt::format("--resume: '{}' is not the run.json of a run", (path_ / "run.json").string()));
-  }
 }
 
 void RunDirectory::append(const ResultRow& row) {
+  std::string samples;
   if (row.measurement) {
-    std::string lines;
     for (std::size_t i = 0; i < row.measurement->samples_us.size(); ++i) {
-      lines += fmt::format("{},{},{:.7g}\n", csv_field(row.id), i, row.measurement->samples_us[i]);
+      samples += fmt::format("{},{},{:.7g}\n", csv_field(row.id), i, row.measurement->samples_us[i]);
     }
-    write_and_flush(samples_, lines, "samples.csv");
   }
-  records_.push_back(to_record(row));
-  write_and_flush(results_, csv_line(records_.back()), "results.csv");
+  const CsvRecord record = to_record(row);
+  const std::uint64_t samples_before = samples_->bytes();
+  samples_->append(samples);
+  try {
+    results_->append(csv_line(record));
+  } catch (...) {
+    samples_->cut_to(samples_before);
+    throw;
+  }
+  records_.push_back(record);
   rows_.push_back(row);
   ids_.insert(row.id);
 }
@@ -163,7 +179,12 @@ void RunDirectory::begin(const nlohmann::ordered_json& run) {
     }
   }
   run_["complete"] = false;
-  write_atomically(path_ / "run.json", run_.dump(2) + "\n");
+  save_run();
+}
+
+void RunDirectory::break_off(const nlohmann::ordered_json& end) {
+  run_.update(end);
+  save_run();
 }
 
 void RunDirectory::finish(const nlohmann::ordered_json& end) {
@@ -175,12 +196,26 @@ void RunDirectory::finish(const nlohmann::ordered_json& end) {
     if (rows_[i].status == Status::ok) records_[i][pareto_column] = rows_[i].pareto ? '1' : '0';
     if (rows_[i].pareto) frontier.push_back(records_[i]);
   }
-  results_.close();
+  results_.reset();
   write_atomically(path_ / "results.csv", table_text(header, records_));
   write_atomically(path_ / "pareto.csv", table_text(header, frontier));
   run_.update(end);
   run_["complete"] = true;
+  save_run();
+}
+
+void RunDirectory::save_run() const {
   write_atomically(path_ / "run.json", run_.dump(2) + "\n");
+}
+
+nlohmann::ordered_json parse_run_json(const std::string& text, const std::string& source) {
+  nlohmann::ordered_json run = nlohmann::ordered_json::parse(text, nullptr, false);
+  constexpr int most_resumes = 1'000'000;
+  if (run.is_object() && run.contains("resumed") && run["resumed"].is_number_integer() &&
+      run["resumed"] >= 0 && run["resumed"] <= most_resumes) {
+    return run;
+  }
+  throw UsageError(fmt::format("--resume: '{}' is not the run.json of a run", source));
 }
 
 void mark_pareto(std::vector<ResultRow>& rows) {

@@ -4,13 +4,13 @@
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
-#include <fstream>
 #include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "sweeps/csv.hpp"
+#include "sweeps/files.hpp"
 #include "sweeps/result_row.hpp"
 
 namespace helix {
@@ -35,8 +35,8 @@ class RunDirectory {
  public:
   /// Creates the directory; an empty path means a new results/<UTC time>-<host>-<pid>. A directory that holds
   /// anything is refused unless `resume`, which then reads its finished rows back (a row torn by a kill is
-  /// dropped). Throws UsageError: not empty, not writable, in use by another process, not a run directory of
-  /// this version.
+  /// dropped). Throws UsageError: not empty, not writable, disk full, in use by another process, not a run
+  /// directory of this version.
   RunDirectory(const std::filesystem::path& requested, bool resume);
 
   const std::filesystem::path& path() const { return path_; }
@@ -44,24 +44,27 @@ class RunDirectory {
   const std::vector<ResultRow>& rows() const { return rows_; }
   bool holds(const std::string& id) const { return ids_.contains(id); }
 
-  /// Appends a row and its samples and flushes both.
+  /// Appends a row and its samples: on disk when it returns. If it throws, the files are as they were.
   void append(const ResultRow& row);
 
   /// Writes run.json with the start's provenance. On resuming, start time and command line of the first run
   /// stay and "resumed" counts the continuations.
   void begin(const nlohmann::ordered_json& run);
+  /// Writes the end of a run that is broken off: run.json says so, rows stay as they are for --resume.
+  void break_off(const nlohmann::ordered_json& end);
   /// Marks the Pareto frontier, rewrites results.csv with it, writes pareto.csv and run.json's end.
   void finish(const nlohmann::ordered_json& end);
 
  private:
   void read_back();
+  void save_run() const;
 
   std::filesystem::path path_;
   std::optional<DirectoryLock> lock_;
   std::vector<ResultRow> rows_;
   std::vector<CsvRecord> records_;
   std::set<std::string> ids_;
-  std::ofstream results_, samples_;
+  std::optional<AppendedFile> results_, samples_;
   nlohmann::ordered_json run_;
 };
 
@@ -69,7 +72,7 @@ class RunDirectory {
 /// tokens/s/user and tokens/s/GPU.
 void mark_pareto(std::vector<ResultRow>& rows);
 
-/// Writes a file as a whole or not at all.
-void write_atomically(const std::filesystem::path& path, const std::string& text);
+/// The run.json of a run that `begin` can continue; `source` names the text in errors. Throws UsageError.
+nlohmann::ordered_json parse_run_json(const std::string& text, const std::string& source);
 
 }  // namespace helix

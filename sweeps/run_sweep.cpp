@@ -15,6 +15,7 @@
 #include "sweeps/progress.hpp"
 #include "sweeps/provenance.hpp"
 #include "sweeps/results.hpp"
+#include "sweeps/stop_signals.hpp"
 #include "sweeps/table.hpp"
 
 namespace helix {
@@ -24,7 +25,7 @@ namespace {
 void order_by_sharding(std::vector<SweepPoint>& points) {
   const auto key = [](const SweepPoint& p) {
     const Sharding& s = p.config.sharding;
-    return std::tuple(p.config.model, p.config.layers, s.ranks(), s.kvp, s.tpa, s.tpf, s.ep,
+    return std::tuple(p.config.model, p.config.layers, s.ranks(), s.kvp, s.tpa, s.tpf, s.ep, s.pp, s.dp,
                       p.config.shape.kv_dtype, p.config.shape.context, p.config.shape.batch);
   };
   std::ranges::stable_sort(points, {}, key);
@@ -35,6 +36,7 @@ EngineProvenance engine_provenance(const SweepRequest& request, const World& wor
   EngineProvenance engine{.backend = backend.name(),
                           .kernel = backend.kernel_path(),
                           .device = backend.device_name(),
+                          .device_conditions = backend.conditions(),
                           .world_ranks = world.size,
                           .threads_per_rank = world.threads,
                           .placement = world.placement,
@@ -46,15 +48,21 @@ EngineProvenance engine_provenance(const SweepRequest& request, const World& wor
   return engine;
 }
 
+[[noreturn]] void break_off(RunDirectory& directory, const std::string& signal, std::size_t points) {
+  directory.break_off({{"end_time", utc_now()}, {"broken_off_by", signal}});
+  throw BrokenOff(fmt::format("{} after {} of {} rows, which are on disk; to go on: --resume --out {}",
+                              signal, directory.rows().size(), points, directory.path().string()));
+}
+
 }  // namespace
 
 int run_sweep(const SweepRequest& request) {
-  const World world = describe_world(MPI_COMM_WORLD);
+  World world = describe_world(MPI_COMM_WORLD);
   const ModelTable models = load_models(request.blocks);
   for (const auto& [name, model] : models) require_runnable(model);
   std::vector<SweepPoint> points = enumerate(request.blocks, models, {.max_ranks = world.size}, world.size);
   order_by_sharding(points);
-  const std::unique_ptr<Backend> backend = make_backend(request.backend, world.threads);
+  const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
 
   RankGroups groups(world.comm);
   MeasuredSystems systems(request.system, world, *backend, groups);
@@ -66,6 +74,7 @@ int run_sweep(const SweepRequest& request) {
     return held != 0;
   };
 
+  const StopSignals stop;
   Progress progress(points.size(), world.rank == 0 && !request.quiet);
   progress.running("calibrating");
   systems.prepare(points);
@@ -76,6 +85,10 @@ int run_sweep(const SweepRequest& request) {
   PointRunner runner(world, *backend, groups, request);
   runner.reserve(points);
   for (const SweepPoint& point : points) {
+    if (const std::string signal = stop.agreed(world.comm); !signal.empty()) {
+      progress.clear();
+      on_root([&] { break_off(*directory, signal, points.size()); });
+    }
     const std::string id = configuration_id(point.config);
     progress.running(id);
     if (!finished(id)) {
@@ -87,7 +100,7 @@ int run_sweep(const SweepRequest& request) {
   progress.clear();
 
   on_root([&] {
-    directory->finish({{"end_time", utc_now()}});
+    directory->finish({{"end_time", utc_now()}, {"device_at_end", to_json(backend->conditions())}});
     if (request.quiet) return;
     fmt::print("{}", format_rows(directory->rows(), request.output));
     if (request.output != OutputFormat::table) return;

@@ -6,12 +6,14 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/mpi_check.hpp"
+#include "kernels/reference/reference_model.hpp"
 #include "roofline/memory.hpp"
 #include "sweeps/backend_choice.hpp"
 #include "sweeps/csv.hpp"
 #include "sweeps/mpi_session.hpp"
 #include "sweeps/point_runner.hpp"
 #include "sweeps/progress.hpp"
+#include "sweeps/step_clock.hpp"
 #include "sweeps/verify.hpp"
 
 namespace helix {
@@ -77,12 +79,12 @@ void print(const std::vector<VerifyRow>& rows, OutputFormat format) {
 }  // namespace
 
 int run_verify(const SweepRequest& request) {
-  const World world = describe_world(MPI_COMM_WORLD);
+  World world = describe_world(MPI_COMM_WORLD);
   const ModelTable models = load_models(request.blocks);
   for (const auto& [name, model] : models) require_runnable(model);
   const std::vector<SweepPoint> points =
       enumerate(request.blocks, models, {.max_ranks = world.size}, world.size);
-  const std::unique_ptr<Backend> backend = make_backend(request.backend, world.threads);
+  const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
   RankGroups groups(world.comm);
   Progress progress(points.size(), world.rank == 0 && !request.quiet);
   EngineMemory memory;
@@ -97,10 +99,18 @@ int run_verify(const SweepRequest& request) {
     row.reason = why_not_measured(point);
     progress.running(row.id);
     const ModelSpec& model = *point.model;
-    // As many layers as show every kind of layer, unless --layers says otherwise.
-    row.layers = c.layers > 0 ? std::min(c.layers, model.layers) : verify_depth(model);
+    // As few layers as show every kind of layer on every stage, unless --layers says otherwise.
+    const std::int64_t held =
+        c.layers > 0 ? std::min(c.layers, model.layers) : least_layers(model, c.sharding);
+    const std::vector<std::int64_t> layers =
+        c.layers > 0 ? reference::first_layers(held) : telling_layers(model, c.sharding, held);
+    row.layers = std::ssize(layers);
+    if (row.reason.empty() && held < c.sharding.pp) {
+      row.reason =
+          fmt::format("--layers {} leaves some of pp={} stages without a layer", held, c.sharding.pp);
+    }
     if (row.reason.empty()) {
-      const MemoryModel memory_needed = memory_model(truncated(model, row.layers), c.sharding, c.shape);
+      const MemoryModel memory_needed = memory_model(truncated(model, held), c.sharding, c.shape);
       row.reason = why_not_fitting(memory_needed.bytes(c.shape.batch), world);
     }
     if (row.reason.empty()) {
@@ -108,13 +118,12 @@ int run_verify(const SweepRequest& request) {
       row.steps = c.shape.tokens_per_block + 1;
       row.tolerance = verify_tolerance(c.shape.kv_dtype);
       if (const MPI_Comm instance = groups.first(c.sharding.ranks()); instance != MPI_COMM_NULL) {
-        const Groups ranks = make_mpi_groups(instance, c.sharding);
-        weights.load(model, request.seed, c.sharding, ranks.stage->rank(), row.layers, c.shape.weight_dtype);
-        DecodeEngine engine(model, c.sharding, c.shape, row.layers, request.seed, *backend, ranks, weights,
-                            memory);
+        const Groups ranks = make_groups(*backend, instance, c.sharding);
+        weights.load(model, request.seed, c.sharding, ranks.rank(), held, c.shape.weight_dtype);
+        DecodeEngine engine(model, c.sharding, c.shape, held, request.seed, *backend, ranks, weights, memory);
         row.result =
             verify(engine, model, c.shape, request.seed,
-                   {.steps = row.steps, .depth = row.layers, .first_compared_step = row.steps - 2}, instance);
+                   {.steps = row.steps, .layers = layers, .first_compared_step = row.steps - 2}, instance);
       }
       row.status = row.result.ok() ? "ok" : "failed";
       row.reason = row.result.failure;

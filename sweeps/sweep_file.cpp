@@ -1,17 +1,16 @@
 #include "sweeps/sweep_file.hpp"
 
 #include <fmt/format.h>
-#include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <array>
 #include <filesystem>
-#include <fstream>
 #include <limits>
-#include <sstream>
 
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
+#include "roofline/text_file.hpp"
+#include "sweeps/yaml_file.hpp"
 
 namespace helix {
 namespace {
@@ -51,26 +50,6 @@ constexpr auto settings = std::to_array<RunSetting>({
        r.seed = static_cast<std::uint64_t>(parse_count(text, any_seed, where));
      }},
 });
-
-std::string read_text(const std::string& path) {
-  std::error_code error;
-  if (std::filesystem::is_directory(path, error))
-    throw UsageError(fmt::format("'{}' is a directory, not a file", path));
-  std::ifstream file(path);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) throw UsageError(fmt::format("cannot read the file '{}'", path));
-  return text.str();
-}
-
-YAML::Node parse_yaml(std::string_view yaml, const std::string& origin) {
-  try {
-    const YAML::Node root = YAML::Load(std::string(yaml));
-    if (!root.IsMap()) throw UsageError(fmt::format("{}: not a mapping of keys to values", origin));
-    return root;
-  } catch (const YAML::Exception& error) {
-    throw UsageError(fmt::format("{}: malformed, line {}: {}", origin, error.mark.line + 1, error.msg));
-  }
-}
 
 /// A scalar, or a sequence of scalars as a LIST.
 std::string list_text(const YAML::Node& node, const std::string& where) {
@@ -127,10 +106,6 @@ void apply_block(const YAML::Node& node, const std::string& origin, SweepSpace& 
   }
 }
 
-std::string quoted_scalar(const YAML::Node& node) {
-  return node.IsDefined() && node.IsScalar() ? fmt::format("'{}'", node.Scalar()) : "missing";
-}
-
 }  // namespace
 
 std::span<const RunSetting> run_settings() {
@@ -138,7 +113,7 @@ std::span<const RunSetting> run_settings() {
 }
 
 void parse_sweep(std::string_view yaml, const std::string& origin, SweepRequest& request) {
-  const YAML::Node root = parse_yaml(yaml, origin);
+  const YAML::Node root = parse_yaml_map(yaml, origin);
   SweepSpace common;
   YAML::Node blocks;
   for (const auto& entry : root) {
@@ -178,62 +153,13 @@ void load_sweep(const std::string& name_or_path, SweepRequest& request) {
         fmt::format("--sweep '{}': no such file, and no built-in sweep of this name; built in: {}",
                     name_or_path, fmt::join(built_in_sweeps(), ", ")));
   }
-  parse_sweep(read_text(name_or_path), name_or_path, request);
+  parse_sweep(read_text_file(name_or_path, "sweep file"), name_or_path, request);
 }
 
 std::vector<std::string> built_in_sweeps() {
   std::vector<std::string> names;
   for (const EmbeddedFile& preset : embedded_sweeps()) names.emplace_back(preset.name);
   return names;
-}
-
-void parse_trtllm_config(std::string_view yaml, const std::string& origin, SweepSpace& space) {
-  const YAML::Node root = parse_yaml(yaml, origin);
-  const auto section = [&](const char* key) {
-    const YAML::Node node = root[key];
-    if (node.IsDefined() && !node.IsMap())
-      throw UsageError(fmt::format("{}: {} is not a mapping", origin, key));
-    return node.IsDefined() ? node : YAML::Node(YAML::NodeType::Map);
-  };
-  const YAML::Node cp = section("cp_config");
-  const YAML::Node kv_cache = section("kv_cache_config");
-
-  std::string cp_type = cp["cp_type"].IsDefined() && cp["cp_type"].IsScalar() ? cp["cp_type"].Scalar() : "";
-  std::ranges::transform(cp_type, cp_type.begin(),
-                         [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-  if (cp_type != "HELIX") {
-    throw UsageError(
-        fmt::format("{}: cp_config.cp_type is {}, valid is 'HELIX'", origin, quoted_scalar(cp["cp_type"])));
-  }
-  const auto read = [&](const YAML::Node& node, const char* key, const Quantity& quantity) {
-    const std::string where = fmt::format("{}: {}", origin, key);
-    if (!node.IsScalar()) throw UsageError(fmt::format("{}: not a number", where));
-    return parse_count(node.Scalar(), quantity, where);
-  };
-  const YAML::Node cp_block = cp["tokens_per_block"], kv_block = kv_cache["tokens_per_block"];
-  if (cp_block.IsDefined())
-    space.tokens_per_block = read(cp_block, "cp_config.tokens_per_block", block_tokens);
-  if (kv_block.IsDefined()) {
-    const std::int64_t of_cache = read(kv_block, "kv_cache_config.tokens_per_block", block_tokens);
-    if (of_cache != space.tokens_per_block) {
-      throw UsageError(fmt::format(
-          "{}: cp_config.tokens_per_block is {}{} and kv_cache_config.tokens_per_block is {}; "
-          "they must be equal",
-          origin, space.tokens_per_block, cp_block.IsDefined() ? "" : " (the default)", of_cache));
-    }
-  }
-  const auto width = [&](const char* key, Choice& choice) {
-    if (root[key].IsDefined()) choice = {Choice::Kind::listed, {read(root[key], key, rank_count)}};
-  };
-  width("context_parallel_size", space.kvp);
-  width("tensor_parallel_size", space.tpa);
-  width("moe_expert_parallel_size", space.ep);
-  width("pipeline_parallel_size", space.pp);
-  space.strategies = {Strategy::helix};
-}
-
-void load_trtllm_config(const std::string& path, SweepSpace& space) {
-  parse_trtllm_config(read_text(path), path, space);
 }
 
 }  // namespace helix

@@ -1,4 +1,4 @@
-// Sweep files (YAML, built in or a user's) and TensorRT-LLM configuration files.
+// Sweep files: YAML, built in or a user's.
 #pragma once
 
 #include <span>
@@ -18,11 +18,6 @@ void load_sweep(const std::string& name_or_path, SweepRequest& request);
 /// The same from YAML text; `origin` names it in errors.
 void parse_sweep(std::string_view yaml, const std::string& origin, SweepRequest& request);
 std::vector<std::string> built_in_sweeps();
-
-/// The widths and block length of a TensorRT-LLM configuration (JSON or YAML), as a Helix deployment.
-/// Throws UsageError if cp_type is not HELIX or the two tokens_per_block differ, naming both values.
-void load_trtllm_config(const std::string& path, SweepSpace& space);
-void parse_trtllm_config(std::string_view yaml, const std::string& origin, SweepSpace& space);
 
 /// Quantities of the whole run, flags and keys alike; see SpaceSetting.
 struct RunSetting {

@@ -9,22 +9,10 @@
 #include <tuple>
 
 #include "sweeps/result_columns.hpp"
+#include "sweeps/row_text.hpp"
 
 namespace helix {
 namespace {
-
-std::string tokens(std::int64_t count) {
-  if (count >= 1 << 20 && count % (1 << 20) == 0) return fmt::format("{}M", count >> 20);
-  if (count >= 1 << 10 && count % (1 << 10) == 0) return fmt::format("{}K", count >> 10);
-  return fmt::format("{}", count);
-}
-
-std::string widths(const Sharding& s) {
-  std::string text = fmt::format("KVP {} TPA {} > TPF {} EP {}", s.kvp, s.tpa, s.tpf, s.ep);
-  if (s.pp > 1) text += fmt::format(" PP {}", s.pp);
-  if (s.dp > 1) text += fmt::format(" DP {}", s.dp);
-  return text;
-}
 
 std::string percent(double fraction) {
   return fmt::format("{:.1f} %", 100.0 * fraction);
@@ -41,11 +29,11 @@ Cells cells(const ResultRow& row) {
   return {
       row.pareto ? "*" : "",
       row.config.model,
-      tokens(shape.context),
+      token_text(shape.context),
       fmt::format("{}", shape.batch),
       std::string(name(row.config.strategy)),
-      widths(row.config.sharding) + (shape.hop_b > 1 ? fmt::format(" HOP-B {}", shape.hop_b) : ""),
-      fmt::format("{}/{}", name(shape.weight_dtype), name(shape.kv_dtype)),
+      sharding_text(row.config),
+      precision_text(shape.weight_dtype, shape.kv_dtype),
       fmt::format("{:.3f}", ttl_us / 1e3),
       fmt::format("{:.4g}", tokens_per_s_user(row)),
       fmt::format("{:.4g}", tokens_per_s_gpu(row)),

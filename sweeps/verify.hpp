@@ -5,15 +5,16 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "kernels/decode_engine.hpp"
 
 namespace helix {
 
 struct VerifyOptions {
-  std::int64_t steps = 1;         // decode steps from step 0 on
-  std::int64_t depth = 1;         // layers to run
-  std::int64_t max_requests = 2;  // requests do not see each other, so a few of the batch are followed
+  std::int64_t steps = 1;            // decode steps from step 0 on
+  std::vector<std::int64_t> layers;  // to run, of those that the engine has
+  std::int64_t max_requests = 2;     // requests do not see each other, so a few of the batch are followed
   /// Steps before this one only advance both sides; from it on their logits are compared.
   std::int64_t first_compared_step = 0;
 };
@@ -28,14 +29,19 @@ struct Verification {
   bool ok() const { return failure.empty(); }
 };
 
+/// Of the engine's first `layers` layers a few that show all it does: of each pipeline stage the first layer
+/// of each kind.
+std::vector<std::int64_t> telling_layers(const ModelSpec& model, const Sharding& sharding,
+                                         std::int64_t layers);
+
 /// Allowed rel_error: 1e-2 with a bf16 KV cache, 3e-2 with fp8.
 double verify_tolerance(DType kv_dtype);
 
-/// Rewinds the engine, decodes options.steps tokens greedily and compares the logits of the followed requests
-/// with the reference, which is given the engine's tokens and, where its own scores allow them, the engine's
-/// choice of experts. Tokens must be the argmax of the engine's logits, and that of the reference wherever
-/// its top-2 gap exceeds what the logits differ by. Collective over `instance`; the same on every rank. The
-/// engine is rewound afterwards.
+/// Rewinds the engine, decodes options.steps tokens greedily and compares block outputs and logits of the
+/// followed requests, on every rank that has them, with the reference, which is given the engine's tokens
+/// and, where its own scores allow them, the engine's choice of experts. Tokens must be the argmax of the
+/// engine's logits, and that of the reference wherever its top-2 gap exceeds what the logits differ by.
+/// Collective over `instance`; the same on every rank. The engine is rewound afterwards.
 Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeShape& shape,
                     std::uint64_t seed, const VerifyOptions& options, MPI_Comm instance);
 

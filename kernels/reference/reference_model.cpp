@@ -102,14 +102,14 @@ ReferenceRequest::ReferenceRequest(const ReferenceSetup& setup, std::int64_t req
   rope_ = {.inv_freq = inv_frequencies(setup_.model.rope, rope_dim),
            .amplitude = static_cast<double>(rope_amplitude(setup_.model.rope)),
            .interleaved = setup_.model.rope.interleaved};
-  for (std::int64_t l = 0; l < setup_.layers; ++l) {
+  for (const std::int64_t l : setup_.layers) {
     caches_.emplace_back(cache_shape(setup_), setup_.seed, l, request, setup_.context);
   }
 }
 
-Vector ReferenceRequest::gqa(std::int64_t layer, const Vector& x) {
+Vector ReferenceRequest::gqa(std::size_t run, const Vector& x) {
   const AttentionSpec& a = setup_.model.attention;
-  const Layer w{setup_, layer};
+  const Layer w{setup_, setup_.layers[run]};
   Vector q = w.multiply(Tensor::q, x), k = w.multiply(Tensor::k, x);
   const Vector v = w.multiply(Tensor::v, x);
   const std::int64_t position = setup_.context + steps_;
@@ -119,16 +119,16 @@ Vector ReferenceRequest::gqa(std::int64_t layer, const Vector& x) {
       rotate(rope_, position, head);
     });
   }
-  RequestCache& cache = caches_[to_size(layer)];
+  RequestCache& cache = caches_[run];
   cache.append(k, v);
   return cache.attend(q, scale_);
 }
 
 // Absorbed form: with c the cached latent, q_nope (w_uk^T c) = (w_uk q_nope) c, and sum_t p_t (w_uv c_t) =
 // w_uv (sum_t p_t c_t).
-Vector ReferenceRequest::mla(std::int64_t layer, const Vector& x) {
+Vector ReferenceRequest::mla(std::size_t run, const Vector& x) {
   const AttentionSpec& a = setup_.model.attention;
-  const Layer w{setup_, layer};
+  const Layer w{setup_, setup_.layers[run]};
   const std::int64_t position = setup_.context + steps_;
   const std::size_t latent = to_size(a.kv_lora_rank);
 
@@ -155,7 +155,7 @@ Vector ReferenceRequest::mla(std::int64_t layer, const Vector& x) {
     absorbed.insert(absorbed.end(), rope.begin(), rope.end());
   });
 
-  RequestCache& cache = caches_[to_size(layer)];
+  RequestCache& cache = caches_[run];
   cache.append(row, {});
   const Vector o = cache.attend(absorbed, scale_);
   Vector values;
@@ -166,29 +166,30 @@ Vector ReferenceRequest::mla(std::int64_t layer, const Vector& x) {
   return values;
 }
 
-Vector ReferenceRequest::attention(std::int64_t layer, const Vector& x) {
+Vector ReferenceRequest::attention(std::size_t run, const Vector& x) {
   const bool is_mla = setup_.model.attention.kind == AttentionKind::mla;
-  return Layer{setup_, layer}.multiply(Tensor::o, is_mla ? mla(layer, x) : gqa(layer, x));
+  return Layer{setup_, setup_.layers[run]}.multiply(Tensor::o, is_mla ? mla(run, x) : gqa(run, x));
 }
 
 ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const std::vector<std::int32_t>> routing) {
   const ModelSpec& model = setup_.model;
   ReferenceStep result;
   Vector residual = weight_row(whole_tensor(model, setup_.seed, Tensor::embedding), token);
-  for (std::int64_t l = 0; l < setup_.layers; ++l) {
+  for (std::size_t i = 0; i < setup_.layers.size(); ++i) {
+    const std::int64_t l = setup_.layers[i];
     const Layer w{setup_, l};
     Vector x = residual;
     w.norm(Tensor::input_norm, x);
-    result.block_outputs.push_back(attention(l, x));
+    result.block_outputs.push_back(attention(i, x));
     add(result.block_outputs.back(), residual);
 
     x = residual;
     w.norm(Tensor::post_norm, x);
     result.routing.emplace_back();
-    const bool given = l < std::ssize(routing);
+    const bool given = i < routing.size();
     result.block_outputs.push_back(
         model.layer_kind(l).moe
-            ? experts(w, x, given ? std::span(routing[to_size(l)]) : std::span<const std::int32_t>{}, result)
+            ? experts(w, x, given ? std::span(routing[i]) : std::span<const std::int32_t>{}, result)
             : w.gated(Tensor::gate, Tensor::up, Tensor::down, x));
     add(result.block_outputs.back(), residual);
   }

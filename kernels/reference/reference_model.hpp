@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <string>
@@ -20,8 +21,8 @@ namespace helix::reference {
 struct ReferenceSetup {
   ModelSpec model;
   std::uint64_t seed = 0;
-  std::int64_t layers = 0;   // the first ones of the model are run
-  std::int64_t context = 0;  // history of each request
+  std::vector<std::int64_t> layers;  // that are run, of the model's
+  std::int64_t context = 0;          // history of each request
   DType weight_dtype = DType::bf16, kv_dtype = DType::bf16;
   /// How far, in router logits, an expert chosen elsewhere may lie below this model's own choice. bf16
   /// activations carry about 1 % of error and logits have a standard deviation of 1 to 2, so a few times
@@ -29,15 +30,22 @@ struct ReferenceSetup {
   double routing_tolerance = 0.1;
 };
 
+/// 0, 1, ... n - 1.
+inline std::vector<std::int64_t> first_layers(std::int64_t n) {
+  std::vector<std::int64_t> layers(static_cast<std::size_t>(n));
+  std::iota(layers.begin(), layers.end(), 0);
+  return layers;
+}
+
 struct ReferenceStep {
-  /// What each block adds to the residual stream, [hidden]: attention and FFN of layer 0, of layer 1, ...
+  /// What each block adds to the residual stream, [hidden]: attention and FFN of each layer in turn.
   std::vector<Vector> block_outputs;
   Vector logits;            // [vocab]
   std::int32_t token = -1;  // the largest logit's, the lower one of equals
   double top2_gap = 0.0;    // how much larger it is than the second
   std::string
       routing_problem;  // why the given choice of experts cannot be a rounding difference; empty: it can
-  std::vector<std::vector<std::int32_t>> routing;  // experts used in each layer; empty for a dense layer
+  std::vector<std::vector<std::int32_t>> routing;  // experts used in each layer run; empty for a dense layer
 };
 
 /// One request; requests do not see each other.
@@ -45,22 +53,23 @@ class ReferenceRequest {
  public:
   ReferenceRequest(const ReferenceSetup& setup, std::int64_t request);
 
-  /// Decodes `token` at position context + steps done. `routing`: for each layer the experts that were chosen
-  /// elsewhere, used (with this model's weights for them) where they can be a rounding difference; an empty
-  /// entry, or no entry, means this model's own choice.
+  /// Decodes `token` at position context + steps done. `routing`: for each layer run the experts that were
+  /// chosen elsewhere, used (with this model's weights for them) where they can be a rounding difference; an
+  /// empty entry, or no entry, means this model's own choice.
   ReferenceStep step(std::int32_t token, std::span<const std::vector<std::int32_t>> routing = {});
 
   std::int64_t steps_done() const { return steps_; }
 
  private:
-  Vector attention(std::int64_t layer, const Vector& x);
-  Vector gqa(std::int64_t layer, const Vector& x);
-  Vector mla(std::int64_t layer, const Vector& x);
+  // `run` counts the layers that are run.
+  Vector attention(std::size_t run, const Vector& x);
+  Vector gqa(std::size_t run, const Vector& x);
+  Vector mla(std::size_t run, const Vector& x);
 
   ReferenceSetup setup_;
   Rope rope_;
   double scale_;
-  std::vector<RequestCache> caches_;  // one per layer
+  std::vector<RequestCache> caches_;  // one per layer run
   std::int64_t steps_ = 0;
 };
 

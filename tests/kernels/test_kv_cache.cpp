@@ -1,6 +1,7 @@
 #include "kernels/kv_cache.hpp"
 
 #include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <set>
@@ -37,7 +38,7 @@ TEST_CASE("a cache: each page once, an invalid entry behind the last, NaN behind
         CAPTURE(static_cast<int>(shape.kind), name(dtype), tokens);
         KvCache cache(*backend, shape, layers, batch, {.first_position = 64, .tokens = tokens}, growth,
                       memory);
-        cache.fill_history(5, 0, shape.kv_heads);
+        cache.fill_history(5, 0, std::array{Range{0, batch}}, 0, shape.kv_heads);
         for (std::int64_t layer = 0; layer < layers; ++layer) {
           const KvView view = cache.layer(layer);
           std::set<std::int32_t> ids;

@@ -12,6 +12,7 @@
 
 using namespace helix;
 using namespace helix::testing;
+using reference::first_layers;
 using reference::ReferenceRequest;
 using reference::ReferenceSetup;
 using reference::ReferenceStep;
@@ -251,7 +252,7 @@ TEST_CASE("absorbed MLA equals the naive form, with and without a low-rank Q") {
   REQUIRE_FALSE(model.layer_kind(0).moe);
   const std::int64_t context = GENERATE(0, 70);
   NaiveMla naive(model, 3, context);
-  ReferenceRequest request({.model = model, .seed = 3, .layers = 1, .context = context}, 0);
+  ReferenceRequest request({.model = model, .seed = 3, .layers = {0}, .context = context}, 0);
   for (const std::int32_t token : {17, 99, 0}) {
     CHECK(first_difference(request.step(token).logits, naive.step(token), 1e-9, 1e-10) == "");
   }
@@ -262,7 +263,7 @@ TEST_CASE("activations stay finite and of order one over 64 layers") {
       load_model(GENERATE(as<std::string>{}, "tiny-gqa", "tiny-qwen3-moe", "tiny-mla", "tiny-mla-lite"));
   model.layers = 64;
   model.tied_embeddings = false;
-  ReferenceRequest request({.model = model, .seed = 1, .layers = 64, .context = 5}, 0);
+  ReferenceRequest request({.model = model, .seed = 1, .layers = first_layers(64), .context = 5}, 0);
   for (std::int32_t step = 0, token = 1; step < 2; ++step) {
     const ReferenceStep result = request.step(token);
     double squares = 0;
@@ -277,7 +278,7 @@ TEST_CASE("activations stay finite and of order one over 64 layers") {
 TEST_CASE("steps are reproducible and depend on request, seed, history and cache type") {
   const ModelSpec model = load_model("tiny-gqa");
   const auto logits = [&](std::uint64_t seed, std::int64_t request, std::int64_t context, DType kv) {
-    ReferenceRequest r({.model = model, .seed = seed, .layers = 2, .context = context, .kv_dtype = kv},
+    ReferenceRequest r({.model = model, .seed = seed, .layers = {0, 1}, .context = context, .kv_dtype = kv},
                        request);
     r.step(5);
     return r.step(6).logits;
@@ -294,7 +295,7 @@ TEST_CASE("the reference reads weights as their dtype holds them") {
   const auto logits = [](DType weights) {
     return ReferenceRequest({.model = load_model("tiny-gqa"),
                              .seed = 1,
-                             .layers = 1,
+                             .layers = {0},
                              .context = 3,
                              .weight_dtype = weights},
                             0)
@@ -305,7 +306,8 @@ TEST_CASE("the reference reads weights as their dtype holds them") {
 }
 
 TEST_CASE("the greedy token and its lead") {
-  ReferenceRequest request({.model = load_model("tiny-qwen3-moe"), .seed = 1, .layers = 1, .context = 3}, 0);
+  ReferenceRequest request({.model = load_model("tiny-qwen3-moe"), .seed = 1, .layers = {0}, .context = 3},
+                           0);
   const ReferenceStep step = request.step(0);
   Vector sorted = step.logits;
   std::sort(sorted.begin(), sorted.end(), std::greater<>());
@@ -315,7 +317,7 @@ TEST_CASE("the greedy token and its lead") {
 
 TEST_CASE("a given choice of experts is followed if it is the same up to rounding") {
   const ModelSpec model = load_model(GENERATE(as<std::string>{}, "tiny-qwen3-moe", "tiny-mla"));
-  const ReferenceSetup setup{.model = model, .seed = 1, .layers = 3, .context = 3};
+  const ReferenceSetup setup{.model = model, .seed = 1, .layers = {0, 1, 2}, .context = 3};
   const auto step = [&](const std::vector<std::vector<std::int32_t>>& routing) {
     return ReferenceRequest(setup, 0).step(7, routing);
   };

@@ -6,9 +6,11 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "kernels/decode_engine.hpp"
 #include "kernels/mpi_communicator.hpp"
+#include "kernels/reference/reference_model.hpp"
 #include "sweeps/verify.hpp"
 
 namespace helix {
@@ -22,13 +24,14 @@ inline int world_size() {
 /// Keeps its memory from one verification to the next, as a sweep does.
 class Rank {
  public:
-  Rank() : backend_(make_cpu_backend(1)), weights_(*backend_) {}
+  explicit Rank(std::unique_ptr<Backend> backend = make_cpu_backend(1))
+      : backend_(std::move(backend)), weights_(*backend_) {}
 
   Verification verify_grid(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
                            const VerifyOptions& options, std::uint64_t seed = 5) {
-    const Groups groups = make_mpi_groups(MPI_COMM_WORLD, sharding);
-    weights_.load(model, seed, sharding, groups.stage->rank(), options.depth, shape.weight_dtype);
-    DecodeEngine engine(model, sharding, shape, options.depth, seed, *backend_, groups, weights_, memory_);
+    const Groups groups = make_groups(*backend_, MPI_COMM_WORLD, sharding);
+    weights_.load(model, seed, sharding, groups.rank(), model.layers, shape.weight_dtype);
+    DecodeEngine engine(model, sharding, shape, model.layers, seed, *backend_, groups, weights_, memory_);
     return verify(engine, model, shape, seed, options, MPI_COMM_WORLD);
   }
 
@@ -38,10 +41,14 @@ class Rank {
   WeightStore weights_;
 };
 
+inline std::vector<std::int64_t> all_layers(const ModelSpec& model) {
+  return reference::first_layers(model.layers);
+}
+
 inline std::string describe(const ModelSpec& model, const Sharding& s, const DecodeShape& shape) {
-  return fmt::format("{} kvp={} tpa={} tpf={} ep={} S={} B={} block={} weights={} kv={}", model.name, s.kvp,
-                     s.tpa, s.tpf, s.ep, shape.context, shape.batch, shape.tokens_per_block,
-                     name(shape.weight_dtype), name(shape.kv_dtype));
+  return fmt::format("{} dp={} kvp={} tpa={} tpf={} ep={} pp={} S={} B={} block={} hop={} weights={} kv={}",
+                     model.name, s.dp, s.kvp, s.tpa, s.tpf, s.ep, s.pp, shape.context, shape.batch,
+                     shape.tokens_per_block, shape.hop_b, name(shape.weight_dtype), name(shape.kv_dtype));
 }
 
 }  // namespace helix

@@ -1,5 +1,6 @@
 // Every sharding of every kind of model against the single-rank fp64 reference, over steps in which the owner
 // of the new token changes.
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "mpi/rank.hpp"
@@ -8,39 +9,51 @@
 namespace helix {
 namespace {
 
-/// Every grid of all ranks of the world that is legal under a strategy that the engine runs.
+constexpr Strategy every_strategy[] = {Strategy::helix, Strategy::tp, Strategy::tp_pp, Strategy::medha,
+                                       Strategy::dp_ep};
+
+/// Every grid of all ranks of the world that is legal under some strategy.
 std::vector<Sharding> grids(const ModelSpec& model, const DecodeShape& shape) {
   const int n = world_size();
   std::vector<Sharding> legal;
-  for (int kvp = 1; kvp <= n; ++kvp) {
-    for (int ep = 1; ep <= n; ++ep) {
-      if (n % kvp != 0 || n % ep != 0) continue;
-      const Sharding s{.kvp = kvp, .tpa = n / kvp, .tpf = n / ep, .ep = ep};
-      const auto runs_as = [&](Strategy strategy) { return !why_illegal(model, strategy, s, shape); };
-      if (runs_as(Strategy::helix) || runs_as(Strategy::tp)) legal.push_back(s);
+  for (int pp = 1; pp <= n; ++pp) {
+    for (int dp = 1; dp <= n; ++dp) {
+      for (int kvp = 1; kvp <= n; ++kvp) {
+        const int tpa = n / (pp * dp * kvp);
+        if (tpa * pp * dp * kvp != n) continue;
+        for (int ep = 1; ep <= n; ++ep) {
+          for (int tpf = 1; tpf * ep <= n; ++tpf) {
+            const Sharding s{.kvp = kvp, .tpa = tpa, .tpf = tpf, .ep = ep, .pp = pp, .dp = dp};
+            const auto runs_as = [&](Strategy strategy) { return !why_illegal(model, strategy, s, shape); };
+            if (std::ranges::any_of(every_strategy, runs_as)) legal.push_back(s);
+          }
+        }
+      }
     }
   }
   return legal;
 }
 
-/// Decodes at every grid; returns how many there are.
-int check_grids(Rank& rank, const ModelSpec& model, const DecodeShape& shape) {
-  int checked = 0;
-  for (const Sharding& sharding : grids(model, shape)) {
-    const Verification result = rank.verify_grid(
-        model, sharding, shape,
-        {.steps = shape.tokens_per_block + 2, .depth = model.layers, .max_requests = shape.batch});
-    CAPTURE(describe(model, sharding, shape), result.rel_error, result.failure);
-    CHECK(result.ok());
-    CHECK(result.rel_error > 0);  // bf16 against fp64 cannot agree entirely
-    ++checked;
-  }
-  return checked;
+}  // namespace
+
+namespace {
+
+bool one_stage_one_group(const Sharding& s) {
+  return s.pp == 1 && s.dp == 1 && s.tpf * s.ep == s.stage_ranks();
+}
+
+void check_grid(Rank& rank, const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+  const Verification result =
+      rank.verify_grid(model, sharding, shape,
+                       {.steps = shape.tokens_per_block + 2, .layers = all_layers(model), .max_requests = 3});
+  CAPTURE(describe(model, sharding, shape), result.rel_error, result.failure);
+  CHECK(result.ok());
+  CHECK(result.rel_error > 0);  // bf16 against fp64 cannot agree entirely
 }
 
 }  // namespace
 
-TEST_CASE("every grid decodes as the reference does, across a change of owner") {
+TEST_CASE("every grid of one stage decodes as the reference does, across a change of owner") {
   Rank rank;
   int checked = 0;
   for (const ModelSpec& model : small_models()) {
@@ -49,20 +62,60 @@ TEST_CASE("every grid decodes as the reference does, across a change of owner") 
     for (const auto& [context, batch, block] : {std::tuple{1, 1, 4}, std::tuple{4, 3, 4}, std::tuple{9, 1, 4},
                                                 std::tuple{89, 3, 5}, std::tuple{130, 1, 16}}) {
       for (DType kv : {DType::bf16, DType::fp8}) {
-        checked += check_grids(
-            rank, model, {.context = context, .batch = batch, .tokens_per_block = block, .kv_dtype = kv});
+        const DecodeShape shape{
+            .context = context, .batch = batch, .tokens_per_block = block, .kv_dtype = kv};
+        for (const Sharding& sharding : grids(model, shape)) {
+          if (!one_stage_one_group(sharding)) continue;
+          check_grid(rank, model, sharding, shape);
+          ++checked;
+        }
       }
     }
   }
   CHECK(checked >= 60);  // a grid at least of each model, shape and type of cache
 }
 
-TEST_CASE("every grid decodes with fp8 weights as the reference does with the same values") {
+TEST_CASE("every grid of one stage decodes with fp8 weights as the reference does with the same values") {
   Rank rank;
   for (const ModelSpec& model : small_models()) {
-    CHECK(check_grids(rank, model,
-                      {.context = 89, .batch = 3, .tokens_per_block = 5, .weight_dtype = DType::fp8}) > 0);
+    const DecodeShape shape{.context = 89, .batch = 3, .tokens_per_block = 5, .weight_dtype = DType::fp8};
+    for (const Sharding& sharding : grids(model, shape))
+      if (one_stage_one_group(sharding)) check_grid(rank, model, sharding, shape);
   }
+}
+
+TEST_CASE("DP groups, pipeline stages and idle FFN ranks decode as the reference does") {
+  Rank rank;
+  int checked = 0;
+  for (const ModelSpec& model : small_models()) {
+    // A request alone leaves stages without work; batches that groups and stages do not divide.
+    for (const std::int64_t batch : {1, 5}) {
+      const DecodeShape shape{.context = 21, .batch = batch, .tokens_per_block = 2};
+      for (const Sharding& sharding : grids(model, shape)) {
+        if (one_stage_one_group(sharding)) continue;
+        check_grid(rank, model, sharding, shape);
+        ++checked;
+      }
+    }
+  }
+  CHECK((checked >= 12 || world_size() == 1));
+}
+
+TEST_CASE("HOP-B decodes as the reference does, in even and uneven pieces, in DP groups and stages") {
+  Rank rank;
+  int checked = 0;
+  const std::vector<ModelSpec> models = small_models();
+  for (const ModelSpec& model : {models.front(), models.back()}) {  // GQA and MLA
+    for (const int pieces : {2, 5}) {
+      const DecodeShape shape{.context = 21, .batch = 5, .tokens_per_block = 2, .hop_b = pieces};
+      for (const Sharding& sharding : grids(model, shape)) {
+        if (sharding.kvp == 1 || sharding.tpf * sharding.ep != sharding.stage_ranks()) continue;
+        check_grid(rank, model, sharding, shape);
+        ++checked;
+      }
+    }
+  }
+  CHECK((checked >= 4 || world_size() == 1));
 }
 
 }  // namespace helix

@@ -18,7 +18,7 @@ CASES = [("nothing-special",     3,    0,         "", 0,                        
          ("usage-on-one",        3,    2,         "rank 1: rank 1 alone", 1,         20),
          ("throw-on-one",        3,    3,         "rank 1: rank 1 broke", 1,         10),
          ("throw-nothing-known", 3,    3,         "rank 1: unknown error", 1,        10),
-         ("failure-on-root",     1,    3,         "rank 0: root broke", 1,           10)]
+         ("failure-on-root",     3,    3,         "helix-bench: root broke", 1,      10)]
 
 failures = 0
 for ending, ranks, code, message, times, seconds in CASES:

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "roofline/decode_ops.hpp"
+#include "roofline/step_cost.hpp"
 
 using namespace helix;
 
@@ -141,15 +142,37 @@ TEST_CASE(
   const Sharding s{.tpf = 1, .ep = 8, .dp = 8};
   const DecodeShape shape{.context = 4096, .batch = 32, .weight_dtype = DType::fp8};
   const auto exchange = exchange_ops(m, true, s, shape);
-  REQUIRE(exchange.size() == 2);
-  const auto& dispatch = std::get<CollectiveShape>(find(exchange, "expert dispatch").shape);
+  const Op& sent = find(exchange, "expert dispatch");
+  CHECK(sent.runs_on == RunsOn::gpu);
+  const auto& dispatch = std::get<CollectiveShape>(sent.shape);
   // 8 draws among 8 ranks touch 8 (1 - (7/8)^8) of them; 4 requests, bf16.
   CHECK(dispatch.payload_bytes == Approx(4 * 8 * (1 - std::pow(7.0 / 8, 8)) * 7168 * 2));
   const auto ffn = ffn_ops(m, true, s, shape);
   CHECK(find(ffn, "shared down").bytes.weights == 7168 * 2048);
   CHECK(std::get<GemmShape>(find(ffn, "router").shape).m == 4);
   CHECK(std::get<MoeShape>(find(ffn, "routed experts").shape).tokens == 32);
-  CHECK(find(exchange_ops(m, false, s, shape), "token all-gather").phase == Phase::ffn_comm);
+  // The engine gathers all 32 tokens instead, with their experts, and scatters the sums; each system pays for
+  // its own way alone.
+  const Op& gathered = find(exchange, "token all-gather");
+  CHECK(gathered.runs_on == RunsOn::host);
+  CHECK(std::get<CollectiveShape>(gathered.shape).payload_bytes == 32.0 * 7168 * 2);
+  CHECK(std::get<CollectiveShape>(find(exchange, "expert id all-gather").shape).payload_bytes ==
+        32.0 * 8 * 4);
+  CHECK(find(exchange, "token reduce-scatter").wire_bytes == 32.0 * 7168 * 2 * 7 / 8);
+  const StepCost on_gpu = cost_of(exchange, load_system("gb200"));
+  CHECK(on_gpu.wire_bytes == 2 * sent.wire_bytes);
+  const Op& dense = find(exchange_ops(m, false, s, shape), "token all-gather");
+  CHECK(dense.phase == Phase::ffn_comm);
+  CHECK(dense.runs_on == RunsOn::every_system);
+}
+
+TEST_CASE(
+    "The last of equally long stages has the head for every micro-batch; a shorter one has room for it") {
+  const ModelSpec m = load_model("llama-3.1-8b");  // 32 layers
+  const DecodeShape shape{.context = 4096, .batch = 8};
+  CHECK(find(head_ops(m, {.pp = 4}, shape), "LM head").count == 4);
+  CHECK(find(head_ops(m, {.pp = 3}, shape), "LM head").count == 1);
+  CHECK(find(head_ops(m, {.pp = 3}, shape), "stage hand-over").count == 3);
 }
 
 TEST_CASE("The busiest rank's uniform load is that of simulated draws") {

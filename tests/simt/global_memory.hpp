@@ -1,6 +1,6 @@
 // Device memory: what kernels may touch. Every access must lie in one allocation, and every byte read must
 // have been written before, by the host or by a kernel; an allocation's name says whose it is ("rank 1
-// inbox").
+// inbox"). Races between threads are looked for in shared memory only.
 #pragma once
 
 #include <algorithm>
@@ -63,6 +63,11 @@ class DeviceArray {
     memory_->mark_written();
   }
   void mark_written() { memory_->mark_written(); }
+  /// One element from the host.
+  void write(std::size_t i, const T& value) const {
+    data()[i] = value;
+    memory_->note_write(i * sizeof(T), sizeof(T));
+  }
 
  private:
   std::unique_ptr<Allocation> memory_;

@@ -1,7 +1,9 @@
+#include <sys/resource.h>
 #include <unistd.h>
 #include <catch2/catch.hpp>
 
 #include <cmath>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -29,6 +31,26 @@ std::string read(const fs::path& path) {
   text << std::ifstream(path).rdbuf();
   return text.str();
 }
+
+/// No file of this process grows past `bytes`: a disk that is full, without one.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(std::uintmax_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  void (*handler_)(int);
+  rlimit before_{};
+};
 
 ResultRow measured_row(std::int64_t batch, double ttl_us) {
   ResultRow row;
@@ -207,6 +229,76 @@ TEST_CASE("a killed run is continued: the torn row is dropped, finished rows sta
   CHECK(read(scratch.path / "samples.csv") == samples);
 }
 
+TEST_CASE("a row that does not fit the disk leaves the files as they were, and finds its place later") {
+  ScratchDirectory scratch;
+  RunDirectory run(scratch.path, false);
+  run.begin(nlohmann::ordered_json::object());
+  run.append(measured_row(4, 1000));
+  const std::string results = read(scratch.path / "results.csv"),
+                    samples = read(scratch.path / "samples.csv");
+  const std::string run_json = read(scratch.path / "run.json");
+  {
+    const FileSizeLimit full(results.size() + 20);
+    CHECK_THROWS_WITH(run.append(measured_row(8, 1500)), Catch::Contains("results.csv"));
+  }
+  {
+    const FileSizeLimit full(samples.size() + 20);
+    CHECK_THROWS_WITH(run.append(measured_row(8, 1500)), Catch::Contains("samples.csv"));
+    CHECK_THROWS_WITH(run.break_off({{"long", std::string(samples.size(), '-')}}),
+                      Catch::Contains("run.json"));
+  }
+  CHECK(read(scratch.path / "results.csv") == results);
+  CHECK(read(scratch.path / "samples.csv") == samples);
+  CHECK(read(scratch.path / "run.json") == run_json);
+  CHECK(run.rows().size() == 1);
+  run.append(measured_row(8, 1500));
+  const std::string grown = read(scratch.path / "results.csv");
+  CHECK(grown.starts_with(results + measured_row(8, 1500).id));
+  {
+    const FileSizeLimit full(results.size());
+    CHECK_THROWS_WITH(run.finish({}), Catch::Contains("results.csv'"));
+  }
+  CHECK(read(scratch.path / "results.csv") == grown);
+  for (const auto& entry : fs::directory_iterator(scratch.path))
+    CHECK(entry.path().extension() != ".partial");
+}
+
+TEST_CASE("a run that is broken off says so, and can be continued") {
+  ScratchDirectory scratch;
+  {
+    RunDirectory run(scratch.path, false);
+    run.begin({{"end_time", nullptr}});
+    run.append(measured_row(4, 1000));
+    run.break_off({{"end_time", "t1"}, {"broken_off_by", "SIGTERM"}});
+  }
+  const auto broken = nlohmann::json::parse(read(scratch.path / "run.json"));
+  CHECK(broken["complete"] == false);
+  CHECK(broken["broken_off_by"] == "SIGTERM");
+  RunDirectory run(scratch.path, true);
+  CHECK(run.rows().size() == 1);
+  run.begin({{"end_time", nullptr}});
+  CHECK_FALSE(nlohmann::json::parse(read(scratch.path / "run.json")).contains("broken_off_by"));
+}
+
+TEST_CASE("a run killed while it made its first files is begun anew by --resume") {
+  ScratchDirectory scratch;
+  fs::create_directories(scratch.path);
+  std::ofstream(scratch.path / "samples.csv") << "id,sample,ttl_us\n";
+  std::ofstream(scratch.path / "results.csv.partial") << "id,sta";
+  RunDirectory run(scratch.path, true);
+  CHECK(read(scratch.path / "results.csv") == golden_header);
+  CHECK_FALSE(fs::exists(scratch.path / "results.csv.partial"));
+}
+
+TEST_CASE("a run.json that no run wrote is refused") {
+  for (const char* text : {"", "[]", "{}", "{\"resumed\": 1", "{\"resumed\": \"1\"}", "{\"resumed\": -1}",
+                           "{\"resumed\": 2147483647}", "{\"resumed\": 1e400}"}) {
+    CAPTURE(text);
+    CHECK_THROWS_AS(parse_run_json(text, "run.json"), UsageError);
+  }
+  CHECK(parse_run_json("{\"resumed\": 3}", "run.json")["resumed"] == 3);
+}
+
 TEST_CASE("a run that ended before its first row can be continued") {
   ScratchDirectory scratch;
   { RunDirectory before_calibration(scratch.path, false); }
@@ -236,6 +328,12 @@ TEST_CASE("directories that are no use are refused in one line") {
   std::ofstream(scratch.path / "results.csv") << "other,columns\n";
   CHECK_THAT(refusal(scratch.path, true), Catch::Contains("columns"));
   CHECK(read(scratch.path / "results.csv") == "other,columns\n");
+
+  {
+    const FileSizeLimit full(5);
+    CHECK_THAT(refusal(scratch.path / "full", false),
+               Catch::Contains("--out") && Catch::Contains("cannot write"));
+  }
 
   const RunDirectory alive(scratch.path / "alive", false);
   CHECK_THAT(refusal(scratch.path / "alive", true), Catch::Contains("another run"));

@@ -30,12 +30,6 @@ std::string sweep_error(const std::string& yaml) {
   return usage_error([&] { sweep(yaml); });
 }
 
-SweepSpace trtllm(const std::string& text) {
-  SweepSpace space;
-  parse_trtllm_config(text, "trt.yaml", space);
-  return space;
-}
-
 }  // namespace
 
 TEST_CASE("a sweep file holds lists, one value, and quantities of the run") {
@@ -88,34 +82,4 @@ TEST_CASE("the built-in sweeps are sound: their models load and they have points
   }
   SweepRequest request;
   CHECK_THAT(usage_error([&] { load_sweep("no-such-sweep", request); }), Catch::Contains("default"));
-}
-
-TEST_CASE("a TensorRT-LLM configuration becomes a Helix deployment") {
-  const std::string json =
-      R"({"context_parallel_size": 8, "tensor_parallel_size": 2, "moe_expert_parallel_size": 4,
-      "pipeline_parallel_size": 1, "cp_config": {"cp_type": "HELIX", "tokens_per_block": 64, "fifo_version": 2},
-      "kv_cache_config": {"tokens_per_block": 64}})";
-  const SweepSpace space = trtllm(json);
-  CHECK(space.strategies == std::vector<Strategy>{Strategy::helix});
-  CHECK(space.kvp.values == std::vector<std::int64_t>{8});
-  CHECK(space.tpa.values == std::vector<std::int64_t>{2});
-  CHECK(space.ep.values == std::vector<std::int64_t>{4});
-  CHECK(space.pp.values == std::vector<std::int64_t>{1});
-  CHECK(space.tokens_per_block == 64);
-  CHECK(trtllm("context_parallel_size: 2\ncp_config:\n  cp_type: HELIX\n").tokens_per_block == 32);
-}
-
-TEST_CASE("a TensorRT-LLM configuration that is no Helix is refused with both values named") {
-  CHECK_THAT(usage_error([] { trtllm("cp_config: {cp_type: ULYSSES}"); }),
-             Catch::Contains("'ULYSSES'") && Catch::Contains("'HELIX'"));
-  CHECK_THAT(usage_error([] { trtllm("context_parallel_size: 2"); }),
-             Catch::Contains("missing") && Catch::Contains("'HELIX'"));
-  CHECK_THAT(
-      usage_error([] {
-        trtllm("cp_config: {cp_type: HELIX, tokens_per_block: 32}\nkv_cache_config: {tokens_per_block: 64}");
-      }),
-      Catch::Contains("32") && Catch::Contains("64"));
-  CHECK_THAT(usage_error([] { trtllm("cp_config: {cp_type: HELIX}\ncontext_parallel_size: 0"); }),
-             Catch::Contains("context_parallel_size"));
-  CHECK_THAT(usage_error([] { trtllm("cp_config: HELIX"); }), Catch::Contains("cp_config"));
 }

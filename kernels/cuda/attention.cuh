@@ -1,0 +1,113 @@
+// Backend::attention (kernels/ops.hpp) on a GPU: picks the kernel for a shape and how many blocks share a
+// request.
+#pragma once
+
+#include <string>
+
+#include "kernels/cuda/attention_gqa.cuh"
+#include "kernels/cuda/attention_mla.cuh"
+
+namespace helix::cuda {
+
+/// One instance of a decode kernel.
+struct DecodeKernel {
+  void (*run)(KvView, DecodeShape, Global<const BF16>, DecodeOutput);
+  int heads, threads, shared_bytes;
+};
+
+template <DType dtype, int HeadDim>
+DecodeKernel gqa_kernel(int group) {
+  const auto of = []<int tiles>(std::integral_constant<int, tiles>) {
+    using Shape = GqaShape<dtype, HeadDim, tiles>;
+    return DecodeKernel{gqa_decode<dtype, HeadDim, tiles>, Shape::kHeads, kGqaThreads, Shape::kSharedBytes};
+  };
+  return group <= 8 ? of(std::integral_constant<int, 1>{}) : of(std::integral_constant<int, 2>{});
+}
+
+/// Many heads a block, so that the cache is read by few, as shared memory allows.
+template <DType dtype>
+DecodeKernel mla_kernel(const Gpu& gpu, int heads) {
+  const auto of = []<int block_heads, int tiles>(std::integer_sequence<int, block_heads, tiles>) {
+    using Shape = MlaShape<dtype, block_heads, tiles>;
+    return DecodeKernel{mla_decode<dtype, block_heads, tiles>, block_heads, Shape::kThreads,
+                        Shape::kSharedBytes};
+  };
+  const DecodeKernel wide = of(std::integer_sequence<int, 64, 4>{}),
+                     medium = of(std::integer_sequence<int, 32, 4>{}),
+                     narrow = of(std::integer_sequence<int, 16, 4>{}),
+                     small = of(std::integer_sequence<int, 16, 2>{});
+  for (const DecodeKernel& k : {heads > 32 ? wide : medium, heads > 16 ? medium : narrow, narrow})
+    if (k.shared_bytes <= gpu.shared_bytes_per_block) return k;
+  return small;
+}
+
+template <DType dtype>
+DecodeKernel decode_kernel(const Gpu& gpu, const KvShape& shape, int group) {
+  if (shape.kind == AttentionKind::mla) return mla_kernel<dtype>(gpu, group);
+  if (shape.head_dim == 64) return gqa_kernel<dtype, 64>(group);
+  if (shape.head_dim == 128) return gqa_kernel<dtype, 128>(group);
+  return gqa_kernel<dtype, 256>(group);
+}
+
+inline DecodeKernel decode_kernel(const Gpu& gpu, const KvShape& shape, int group) {
+  kv_page_bytes(shape);  // throws for shapes without a kernel
+  const DecodeKernel kernel = shape.dtype == DType::bf16  ? decode_kernel<DType::bf16>(gpu, shape, group)
+                              : shape.dtype == DType::fp8 ? decode_kernel<DType::fp8>(gpu, shape, group)
+                                                          : decode_kernel<DType::nvfp4>(gpu, shape, group);
+  if (kernel.shared_bytes > gpu.shared_bytes_per_block)
+    throw UsageError("attention needs " + std::to_string(kernel.shared_bytes) +
+                     " bytes of shared memory a block, of which this GPU has " +
+                     std::to_string(gpu.shared_bytes_per_block));
+  return kernel;
+}
+
+/// How a launch is laid out.
+struct DecodePlan {
+  DecodeKernel kernel;
+  int group, chunks;
+  std::int64_t blocks;       // without splits
+  std::int64_t block_slots;  // that the GPU runs at a time
+
+  DecodePlan(const Gpu& gpu, const KvShape& shape, std::int64_t batch, std::int64_t q_heads)
+      : kernel(decode_kernel(gpu, shape, static_cast<int>(q_heads / shape.kv_heads))),
+        group(static_cast<int>(q_heads / shape.kv_heads)),
+        chunks((group + kernel.heads - 1) / kernel.heads),
+        blocks(batch * shape.kv_heads * chunks) {
+    constexpr int reserved = 1024;  // of shared memory, by CUDA, in every block
+    const int resident = gpu.shared_bytes_per_multiprocessor / (kernel.shared_bytes + reserved);
+    block_slots = static_cast<std::int64_t>(gpu.multiprocessors) * std::clamp(resident, 1, 2);
+  }
+};
+
+inline std::size_t attention_scratch_bytes(const Gpu& gpu, const KvShape& shape, std::int64_t batch,
+                                           std::int64_t q_heads) {
+  const DecodePlan plan(gpu, shape, batch, q_heads);
+  const std::int64_t splits = most_splits(plan.blocks, plan.block_slots);
+  if (splits == 1) return 0;
+  return static_cast<std::size_t>(batch * q_heads * splits * (shape.v_dim + 1)) * sizeof(float);
+}
+
+inline void attention(const Gpu& gpu, Stream stream, const KvView& cache, std::int64_t batch,
+                      std::int64_t q_heads, float scale, const BF16* q, BF16* o, float* lse,
+                      std::byte* scratch) {
+  const KvShape& shape = cache.shape;
+  const DecodePlan plan(gpu, shape, batch, q_heads);
+  const int splits = choose_splits(plan.blocks, plan.block_slots, cache.max_pages * shape.tokens_per_page);
+  auto* const split_o = reinterpret_cast<float*>(scratch);
+  const DecodeOutput out{o, lse, split_o,
+                         split_o + (splits > 1 ? batch * q_heads * splits * shape.v_dim : 0)};
+  const DecodeShape decode{q_heads, plan.group, plan.chunks, splits, scale * std::numbers::log2e_v<float>};
+  launch(plan.kernel.run,
+         Dim3(static_cast<unsigned>(splits * plan.chunks), static_cast<unsigned>(shape.kv_heads),
+              static_cast<unsigned>(batch)),
+         static_cast<unsigned>(plan.kernel.threads), static_cast<std::size_t>(plan.kernel.shared_bytes),
+         stream, cache, decode, q, out);
+  if (splits == 1) return;
+  const auto merge = shape.v_dim == 64    ? merge_splits<64>
+                     : shape.v_dim == 128 ? merge_splits<128>
+                     : shape.v_dim == 256 ? merge_splits<256>
+                                          : merge_splits<512>;
+  launch(merge, static_cast<unsigned>(batch * q_heads), kMergeThreads, 0, stream, splits, out);
+}
+
+}  // namespace helix::cuda

@@ -1,0 +1,24 @@
+// The report as one HTML file that needs no other and no network.
+#pragma once
+
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "sweeps/report/plot.hpp"
+
+namespace helix {
+
+/// Throws UsageError if the program was built without the library that the page draws with.
+void check_page_library();
+
+/// `pictures`: where SVGs of the plots lie, which viewers without scripts show; plots without one are left
+/// to the script.
+std::string report_page(std::span<const Run> runs, const std::vector<Plot>& plots,
+                        const std::filesystem::path& pictures);
+
+/// Text for HTML: &, <, > and quotes become entities.
+std::string html_text(std::string_view text);
+
+}  // namespace helix

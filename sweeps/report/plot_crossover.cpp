@@ -1,0 +1,216 @@
+// Which strategy wins for a context and a batch, and by how much.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <tuple>
+
+#include "sweeps/report/plot.hpp"
+#include "sweeps/row_text.hpp"
+
+namespace helix {
+namespace {
+
+/// Below this gain two strategies are equal: the model has no such precision, a measurement has noise.
+constexpr double smallest_gain = 1.005;
+constexpr const char* tie = "tie";
+
+/// The fields of a run that measured: of each strategy its fastest row.
+std::vector<CrossoverField> measured_fields(const Run& run) {
+  using Key = std::tuple<std::string, std::int64_t, std::int64_t, int, DType, DType>;
+  std::map<Key, std::map<Strategy, const ResultRow*>> fastest;
+  for (const ResultRow& row : run.rows) {
+    if (row.status != Status::ok) continue;
+    const DecodeShape& shape = row.config.shape;
+    auto& strategies = fastest[{row.config.model, shape.context, shape.batch, row.config.sharding.ranks(),
+                                shape.weight_dtype, shape.kv_dtype}];
+    const ResultRow*& best = strategies.try_emplace(row.config.strategy, &row).first->second;
+    if (ttl_us(row) < ttl_us(*best)) best = &row;
+  }
+  std::vector<CrossoverField> fields;
+  for (const auto& [key, strategies] : fastest) {
+    std::vector<const ResultRow*> order;
+    for (const auto& [strategy, row] : strategies) order.push_back(row);
+    std::ranges::stable_sort(order, {}, [](const ResultRow* row) { return ttl_us(*row); });
+    CrossoverField& field = fields.emplace_back();
+    std::tie(field.model, field.context, field.batch, field.ranks, field.weight_dtype, field.kv_dtype) = key;
+    field.winner = order.front()->config.strategy;
+    field.sharding = order.front()->config.sharding;
+    field.ttl_us = ttl_us(*order.front());
+    if (order.size() > 1) {
+      field.runner_up = order[1]->config.strategy;
+      field.gain = ttl_us(*order[1]) / field.ttl_us;
+    }
+  }
+  return fields;
+}
+
+struct Map {
+  const Run* run;
+  std::vector<CrossoverField> fields;  // of one model and precision
+};
+
+std::vector<Map> maps_of(std::span<const Run> runs) {
+  std::vector<Map> maps;
+  for (const Run& run : runs) {
+    const auto fields = run.crossover.empty() ? measured_fields(run) : run.crossover;
+    std::map<std::tuple<std::string, DType, DType>, std::vector<CrossoverField>> by_scene;
+    for (const CrossoverField& f : fields) by_scene[{f.model, f.weight_dtype, f.kv_dtype}].push_back(f);
+    for (auto& [key, of_scene] : by_scene) {
+      const bool compares =
+          std::ranges::any_of(of_scene, [](const auto& f) { return f.runner_up.has_value(); });
+      if (compares) maps.push_back({&run, std::move(of_scene)});
+    }
+  }
+  return maps;
+}
+
+std::string shown_winner(const CrossoverField& f) {
+  return f.runner_up && f.gain < smallest_gain ? tie : std::string(name(f.winner));
+}
+
+Json values_of(const Map& map) {
+  Json values = Json::array();
+  for (const CrossoverField& f : map.fields) {
+    const std::string winner = shown_winner(f);
+    values.push_back({{"context", f.context},
+                      {"context_text", token_text(f.context)},
+                      {"batch", f.batch},
+                      {"ranks", f.ranks},
+                      {"winner", winner},
+                      {"label", winner == tie ? "="
+                                : f.runner_up ? fmt::format("{:.2f}×", f.gain)
+                                              : "alone"},
+                      {"fastest", name(f.winner)},
+                      {"sharding", sharding_text(f.sharding)},
+                      {"ttl", fmt::format("{:.4g} ms", f.ttl_us / 1e3)},
+                      {"runner_up", f.runner_up ? std::string(name(*f.runner_up)) : "none"},
+                      {"gain", fmt::format("{:.4g}", f.gain)}});
+  }
+  return values;
+}
+
+/// A string of Vega's expressions, which are JavaScript's.
+std::string quoted(const std::string& text) {
+  return Json(text).dump(-1, ' ', true, Json::error_handler_t::replace);
+}
+
+template <class Member>
+Json sorted_values(const Map& map, Member member) {
+  std::set<std::int64_t> values;
+  for (const CrossoverField& f : map.fields) values.insert(std::invoke(member, f));
+  return values;
+}
+
+Json winner_scale(const std::vector<Map>& maps) {
+  std::set<Strategy> winners;
+  bool any_tie = false;
+  for (const Map& map : maps) {
+    for (const CrossoverField& f : map.fields) {
+      if (shown_winner(f) == tie)
+        any_tie = true;
+      else
+        winners.insert(f.winner);
+    }
+  }
+  Json domain = Json::array(), range = Json::array();
+  for (const Strategy winner : winners) {
+    domain.push_back(name(winner));
+    range.push_back(strategy_color(winner));
+  }
+  if (any_tie) domain.push_back(tie), range.push_back("#C8C8C8");
+  return {{"domain", domain}, {"range", range}};
+}
+
+}  // namespace
+
+std::optional<Plot> crossover_plot(std::span<const Run> runs) {
+  const std::vector<Map> maps = maps_of(runs);
+  if (maps.empty()) return std::nullopt;
+  std::set<int> ranks;
+  for (const Map& map : maps) {
+    for (const CrossoverField& f : map.fields) ranks.insert(f.ranks);
+  }
+  const bool several = std::ranges::any_of(maps, [&](const Map& map) { return map.run != maps.front().run; });
+  std::vector<Json> panels;
+  for (const Map& map : maps) {
+    const CrossoverField& any = map.fields.front();
+    const bool cpu = std::ranges::any_of(
+        map.run->rows, [](const ResultRow& row) { return row.status == Status::ok && row.backend == "cpu"; });
+    const std::string scene =
+        fmt::format("{}, {}", any.model, precision_text(any.weight_dtype, any.kv_dtype));
+    // One choice of ranks serves all maps: one that has not so many, or so few, shows the nearest it has.
+    const auto [fewest, most] = std::ranges::minmax(map.fields, {}, &CrossoverField::ranks);
+    const std::string shown_ranks = fmt::format("clamp(ranks, {}, {})", fewest.ranks, most.ranks);
+    Json title = {{"text",
+                   {{"expr", fmt::format("{} + {} + {}", quoted(scene + ", "), shown_ranks,
+                                         quoted(cpu ? " ranks" : " GPUs"))}}}};
+    if (several) title["subtitle"] = map.run->name;
+    const Json batches = sorted_values(map, &CrossoverField::batch);
+    const Json x = {{"field", "context"},
+                    {"type", "ordinal"},
+                    {"title", "context, tokens"},
+                    {"scale", {{"domain", sorted_values(map, &CrossoverField::context)}}},
+                    {"axis",
+                     {{"labelAngle", 0},
+                      {"labelExpr",
+                       "datum.value >= 1048576 && datum.value % 1048576 == 0 ? datum.value / 1048576 "
+                       "+ 'M' : datum.value >= 1024 && datum.value % 1024 == 0 ? datum.value / 1024 + "
+                       "'K' : '' + datum.value"}}}};
+    const Json y = {{"field", "batch"},
+                    {"type", "ordinal"},
+                    {"title", "batch, requests"},
+                    {"scale", {{"domain", batches}, {"reverse", true}}}};
+    Json tooltip = Json::array();
+    for (const auto& [field, text] : {std::pair{"fastest", "fastest"},
+                                      {"sharding", "sharding"},
+                                      {"ttl", "TTL"},
+                                      {"runner_up", "next"},
+                                      {"gain", "TTL of the next / TTL"},
+                                      {"context_text", "context, tokens"},
+                                      {"batch", "batch, requests"},
+                                      {"ranks", "ranks"}}) {
+      tooltip.push_back({{"field", field}, {"title", text}});
+    }
+    panels.push_back(
+        {{"title", title},
+         {"width", {{"step", 46}}},
+         {"height", {{"step", std::max<std::size_t>(26, 104 / batches.size())}}},
+         {"data", {{"values", values_of(map)}}},
+         {"transform", Json::array({{{"filter", "datum.ranks == " + shown_ranks}}})},
+         {"layer",
+          Json::array(
+              {{{"mark", {{"type", "rect"}, {"stroke", "white"}, {"strokeWidth", 1}}},
+                {"encoding",
+                 {{"x", x},
+                  {"y", y},
+                  {"color",
+                   {{"field", "winner"}, {"title", "fastest strategy"}, {"scale", winner_scale(maps)}}},
+                  {"tooltip", tooltip}}}},
+               {{"mark", {{"type", "text"}, {"fontSize", 11}}},
+                {"encoding",
+                 {{"x", x},
+                  {"y", y},
+                  {"text", {{"field", "label"}}},
+                  {"color",
+                   {{"condition", {{"test", "datum.winner == 'helix'"}, {"value", "white"}}},
+                    {"value", "black"}}},
+                  {"tooltip", tooltip}}}}})}});
+  }
+  Plot plot{
+      .name = "crossover",
+      .title = "Which strategy wins where",
+      .caption =
+          "For each context and batch the strategy with the lowest TTL on that many ranks, and how many "
+          "times as fast it is as the next one; \"=\" is a difference below 0.5 %, \"alone\" means "
+          "that no other strategy fits." +
+          thinning_note(panels.size()),
+      .spec = panel_grid(std::move(panels), 2)};
+  Json parameter = {{"name", "ranks"}, {"value", *ranks.rbegin()}};
+  if (ranks.size() > 1) parameter["bind"] = {{"input", "select"}, {"options", ranks}, {"name", "ranks "}};
+  plot.spec["params"] = Json::array({parameter});
+  return plot;
+}
+
+}  // namespace helix

@@ -1,0 +1,181 @@
+// tokens/s/user against tokens/s/GPU, measured and predicted, a frontier for each strategy.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+#include <tuple>
+
+#include "roofline/pareto.hpp"
+#include "sweeps/report/plot.hpp"
+
+namespace helix {
+namespace {
+
+enum class Source { measured, model };
+constexpr std::array sources = {Source::measured, Source::model};
+
+const char* name(Source source) {
+  return source == Source::measured ? "measured" : "model";
+}
+
+/// Nothing if the row has no time of this source.
+std::optional<ParetoPoint> point_of(const ResultRow& row, Source source) {
+  double ttl = 0;
+  if (source == Source::measured && row.measurement) ttl = row.measurement->ttl_us;
+  if (source == Source::model && row.prediction) ttl = row.prediction->model_ttl_us;
+  if (ttl <= 0) return std::nullopt;
+  const double per_user = 1e6 / ttl;
+  return ParetoPoint{per_user,
+                     per_user * static_cast<double>(row.config.shape.batch) / row.config.sharding.ranks()};
+}
+
+/// Points inside the frontier only show where the field lies: one for each cell of a fine grid is enough.
+class Field {
+ public:
+  bool covers(ParetoPoint point) {
+    const auto cell = [](double value) { return std::lround(16 * std::log10(value)); };
+    return !cells_.insert({cell(point.tokens_per_s_user), cell(point.tokens_per_s_gpu)}).second;
+  }
+
+ private:
+  std::set<std::pair<long, long>> cells_;
+};
+
+/// The smallest and the largest of a quantity, with room around them on a logarithmic axis.
+struct Extent {
+  double low = INFINITY, high = 0;
+  void add(double value) {
+    low = std::min(low, value);
+    high = std::max(high, value);
+  }
+  Json domain() const {
+    const double room = std::pow(std::max(high / low, 2.0), 0.08);
+    return Json::array({low / room, high * room});
+  }
+};
+
+struct Window {
+  Extent per_user, per_gpu;
+};
+
+Json values_of(const Scene& scene, Window& window) {
+  Json values = Json::array();
+  std::map<Strategy, std::vector<const ResultRow*>> by_strategy;
+  for (const ResultRow* row : scene.rows) by_strategy[row->config.strategy].push_back(row);
+  for (const auto& [strategy, rows] : by_strategy) {
+    for (const Source source : sources) {
+      std::vector<const ResultRow*> with_time;
+      std::vector<ParetoPoint> points;
+      for (const ResultRow* row : rows) {
+        if (const auto point = point_of(*row, source)) {
+          with_time.push_back(row);
+          points.push_back(*point);
+        }
+      }
+      const std::vector<std::size_t> front = pareto_front(points);
+      const std::set<std::size_t> on_front(front.begin(), front.end());
+      Field field;
+      for (std::size_t i = 0; i < points.size(); ++i) {
+        if (!on_front.contains(i) && field.covers(points[i])) continue;
+        window.per_user.add(points[i].tokens_per_s_user);
+        window.per_gpu.add(points[i].tokens_per_s_gpu);
+        Json datum = {{"x", points[i].tokens_per_s_user},
+                      {"y", points[i].tokens_per_s_gpu},
+                      {"source", name(source)},
+                      {"front", on_front.contains(i)}};
+        add_configuration(datum, *with_time[i]);
+        values.push_back(std::move(datum));
+      }
+    }
+  }
+  return values;
+}
+
+Json axis(const char* field, const std::string& title, const Json& domain) {
+  return {{"field", field},
+          {"type", "quantitative"},
+          {"title", title},
+          {"scale", {{"type", "log"}, {"domain", domain}, {"nice", false}}},
+          {"axis", {{"format", ".6~r"}, {"tickCount", 6}, {"labelFlush", false}}}};
+}
+
+Json layer(const char* filter, const Json& mark) {
+  return {{"transform", Json::array({{{"filter", filter}}})}, {"mark", mark}};
+}
+
+}  // namespace
+
+Plot pareto_plot(const std::vector<Scene>& scenes) {
+  using Key = std::tuple<std::string, std::int64_t, DType, DType>;
+  std::map<Key, Window> windows;  // the same for all runs of a scene, so that these compare at a glance
+  const auto window_of = [&](const Scene& s) -> Window& {
+    return windows[{s.model, s.context, s.weight_dtype, s.kv_dtype}];
+  };
+  std::vector<Json> values;
+  bool any_measured = false, any_model = false;
+  for (const Scene& scene : scenes) {
+    values.push_back(values_of(scene, window_of(scene)));
+    for (const ResultRow* row : scene.rows) {
+      any_measured |= row->measurement.has_value();
+      any_model |= row->prediction.has_value();
+    }
+  }
+  Json shown = Json::array(), dashes = Json::array();
+  if (any_measured) shown.push_back("measured"), dashes.push_back(Json::array({1, 0}));
+  if (any_model) shown.push_back("model"), dashes.push_back(Json::array({5, 4}));
+
+  std::vector<Json> panels;
+  for (std::size_t i = 0; i < scenes.size(); ++i) {
+    const bool cpu = scenes[i].rows.front()->backend == "cpu";
+    const Window& window = window_of(scenes[i]);
+    const Json x = axis("x", "tokens/s per user", window.per_user.domain());
+    const Json y = axis("y", cpu ? "tokens/s per rank (CPU)" : "tokens/s per GPU", window.per_gpu.domain());
+    const Json color = {
+        {"field", "strategy"}, {"title", "strategy"}, {"scale", strategy_color_scale(scenes)}};
+    const Json shape = {
+        {"field", "strategy"}, {"title", "strategy"}, {"scale", strategy_shape_scale(scenes)}};
+    const Json dash = {{"field", "source"},
+                       {"title", "frontier"},
+                       {"scale", {{"domain", shown}, {"range", dashes}}},
+                       {"legend", {{"symbolType", "stroke"}, {"symbolSize", 300}}}};
+    const Json place = {{"x", x}, {"y", y}, {"color", color}};
+    const auto encoded = [&](Json one, const Json& more) {
+      one["encoding"] = place;
+      one["encoding"].update(more);
+      return one;
+    };
+    const Json points = {{"shape", shape}, {"tooltip", configuration_tooltip()}};
+    panels.push_back(
+        {{"title", panel_title(scenes[i], several_runs(scenes))},
+         {"width", 310},
+         {"height", 230},
+         {"data", {{"values", values[i]}}},
+         {"layer",
+          Json::array({encoded(layer("!datum.front", {{"type", "point"},
+                                                      {"filled", true},
+                                                      {"size", 22},
+                                                      {"opacity", 0.35},
+                                                      {"stroke", nullptr}}),
+                               points),
+                       encoded(layer("datum.front", {{"type", "line"}, {"strokeWidth", 1.8}}),
+                               {{"strokeDash", dash}, {"order", {{"field", "x"}, {"type", "quantitative"}}}}),
+                       encoded(layer("datum.front && datum.source == 'measured'",
+                                     {{"type", "point"}, {"filled", true}, {"size", 65}, {"opacity", 1}}),
+                               points),
+                       encoded(layer("datum.front && datum.source == 'model'",
+                                     {{"type", "point"}, {"filled", false}, {"size", 55}, {"opacity", 1}}),
+                               points)})}});
+  }
+  return {.name = "pareto",
+          .title = "Pareto frontiers",
+          .caption =
+              "Each point is a configuration: to the right a user gets tokens faster, upwards a GPU serves "
+              "more of them. Lines join the best of each strategy; filled marks on solid lines are "
+              "measured, hollow marks on dashed lines predicted; small pale marks lie behind a frontier." +
+              thinning_note(panels.size()),
+          .spec = panel_grid(std::move(panels), 3)};
+}
+
+}  // namespace helix

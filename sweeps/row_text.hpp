@@ -1,0 +1,20 @@
+// How configurations are written for people.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "sweeps/result_row.hpp"
+
+namespace helix {
+
+/// 65536 is 64K, 1048576 is 1M; what is no multiple of 1024 stays as it is.
+std::string token_text(std::int64_t count);
+/// "KVP 2 TPA 1 > TPF 2 EP 1", PP and DP where they are not 1.
+std::string sharding_text(const Sharding& sharding);
+/// The same with HOP-B where it is on.
+std::string sharding_text(const Configuration& config);
+/// "bf16/fp8": weights and KV cache.
+std::string precision_text(DType weights, DType kv);
+
+}  // namespace helix

@@ -1,0 +1,43 @@
+// A finished or interrupted run read back from its directory, for the commands that look at runs.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "sweeps/result_row.hpp"
+
+namespace helix {
+
+/// A line of crossover.csv: which strategy is fastest for a context and batch on so many ranks.
+struct CrossoverField {
+  std::string model;
+  std::int64_t context = 0, batch = 0;
+  int ranks = 0;
+  DType weight_dtype = DType::bf16, kv_dtype = DType::bf16;
+  Strategy winner = Strategy::helix;
+  Sharding sharding;  // of the winner
+  double ttl_us = 0;
+  std::optional<Strategy> runner_up;  // nothing: no other strategy has a row there
+  double gain = 1;                    // TTL of the runner-up / TTL of the winner
+};
+
+struct Run {
+  std::filesystem::path directory;
+  std::string name;  // the directory's
+  std::vector<ResultRow> rows;
+  /// Of every configuration that was predicted, not only of the rows kept; empty if the run measured.
+  std::vector<CrossoverField> crossover;
+  nlohmann::ordered_json provenance;  // run.json
+
+  bool measured() const;
+};
+
+/// Columns are found by their names, so files of other versions are read as far as they have what is needed.
+/// Frontier marks are made anew, since an interrupted run has none. Throws UsageError: no run directory, a
+/// column is missing or malformed, an ok row without a time, no row at all.
+Run read_run(const std::filesystem::path& directory);
+
+}  // namespace helix

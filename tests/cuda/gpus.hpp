@@ -1,0 +1,12 @@
+// The GPUs whose launches the tests run, by what the launchers ask: multiprocessors (few of them: the
+// emulation is slow, and what counts is how a request is split) and the shared memory of sm_90 and sm_120.
+#pragma once
+
+#include "kernels/cuda/attention_split.cuh"
+
+namespace helix::cuda {
+
+inline constexpr Gpu kDatacentreGpu{4, 227 * 1024, 228 * 1024};
+inline constexpr Gpu kSmallGpu{4, 99 * 1024, 100 * 1024};
+
+}  // namespace helix::cuda

@@ -1,0 +1,195 @@
+// What the tests of flash-decode share, whatever runs it: a KV cache in shuffled pages whose tables end in
+// invalid entries and whose slots past a request's length hold NaN, the same values in plain arrays, and the
+// comparison with attention in fp64. A `Device` has
+//   Array<T>(vector), its memory, with data()
+//   kv_page_bytes, kv_append as in kernels/ops.hpp, for pointers into arrays
+#pragma once
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "kernels/nvfp4.hpp"
+#include "kernels/ops.hpp"
+#include "kernels/reference/attention.hpp"
+#include "kernels/synthetic.hpp"
+
+namespace helix {
+
+inline constexpr float nan_value = std::numeric_limits<float>::quiet_NaN();
+inline constexpr double infinity = std::numeric_limits<double>::infinity();
+
+inline KvShape gqa(std::int64_t kv_heads, std::int64_t dim, DType dtype = DType::bf16, int page = 32) {
+  return {AttentionKind::gqa, kv_heads, dim, dim, page, dtype};
+}
+inline KvShape mla(DType dtype = DType::bf16, int page = 32) {
+  return {AttentionKind::mla, 1, 576, 512, page, dtype};
+}
+
+/// What a cache of this type holds of a row.
+inline std::vector<float> stored_row(const std::vector<BF16>& row, DType dtype) {
+  std::vector<float> x;
+  for (BF16 v : row) x.push_back(to_float(v));
+  if (dtype == DType::fp8)
+    for (float& v : x) v = synthetic::stored_fp8(v);
+  if (dtype == DType::nvfp4)
+    for (std::size_t block = 0; block < x.size(); block += kNvfp4Block) {
+      float largest = 0.0f;
+      for (std::size_t i = block; i < block + kNvfp4Block; ++i) largest = std::max(largest, std::fabs(x[i]));
+      const FP8 scale = nvfp4_scale(largest);
+      for (std::size_t i = block; i < block + kNvfp4Block; ++i)
+        x[i] = e2m1_to_float(to_nvfp4(x[i], scale)) * to_float(scale);
+    }
+  return x;
+}
+
+template <typename Device>
+class PagedCache {
+  template <typename T>
+  using Array = typename Device::template Array<T>;
+
+ public:
+  explicit PagedCache(const KvShape& shape, std::vector<std::int64_t> lengths, std::uint32_t seed = 1)
+      : shape_(shape),
+        lengths_(std::move(lengths)),
+        random_(seed),
+        max_pages_(page_count(*std::max_element(lengths_.begin(), lengths_.end())) + 2),
+        page_bytes_(Device::kv_page_bytes(shape)),
+        pages_(std::vector<std::byte>(page_bytes_ * static_cast<std::size_t>(total_pages()),
+                                      std::byte{0xff})),  // NaN in bf16 and e4m3
+        table_(shuffled_table()),
+        device_lengths_(lengths_) {
+    for (std::int64_t length : lengths_) {
+      k_.emplace_back(static_cast<std::size_t>(length * k_width()));
+      v_.emplace_back(static_cast<std::size_t>(length * v_width()));
+    }
+  }
+
+  KvView view() const {
+    return {shape_, pages_.data(), page_bytes_, table_.data(), max_pages_, device_lengths_.data()};
+  }
+
+  void append_random(float k_scale = 1.0f) {
+    for (std::size_t b = 0; b < lengths_.size(); ++b)
+      for (std::int64_t t = 0; t < lengths_[b]; ++t)
+        append(static_cast<std::int64_t>(b), t, random_row(k_width(), k_scale), random_row(v_width(), 1.0f));
+  }
+
+  void append(std::int64_t request, std::int64_t token, const std::vector<BF16>& k,
+              const std::vector<BF16>& v) {
+    const Array<std::int64_t> slot(std::vector<std::int64_t>{token});
+    const Array<BF16> device_k(k), device_v(v);
+    Device::kv_append(view().from_request(request), 1, slot.data(), device_k.data(), k_width(),
+                      device_v.data(), v_width());
+    const std::vector<float> k_row = stored_row(k, shape_.dtype), v_row = stored_row(v, shape_.dtype);
+    std::copy_n(k_row.begin(), k_width(), k_[request].begin() + token * k_width());
+    std::copy_n(v_row.begin(), v_width(), v_[request].begin() + token * v_width());
+  }
+
+  std::vector<BF16> random_row(std::int64_t width, float scale) {
+    std::uniform_real_distribution<float> uniform(-scale, scale);
+    std::vector<BF16> row(static_cast<std::size_t>(width));
+    for (BF16& x : row) x = to_bf16(uniform(random_));
+    return row;
+  }
+
+  double k(std::int64_t request, std::int64_t token, std::int64_t head, std::int64_t dim) const {
+    return k_[request][token * k_width() + head * shape_.head_dim + dim];
+  }
+  double v(std::int64_t request, std::int64_t token, std::int64_t head, std::int64_t dim) const {
+    return shape_.kind == AttentionKind::mla ? k(request, token, 0, dim)
+                                             : v_[request][token * v_width() + head * shape_.v_dim + dim];
+  }
+  const std::vector<std::int64_t>& lengths() const { return lengths_; }
+  const Array<std::byte>& pages() const { return pages_; }
+
+ private:
+  std::int64_t page_count(std::int64_t tokens) const {
+    return (tokens + shape_.tokens_per_page - 1) / shape_.tokens_per_page;
+  }
+  std::int64_t total_pages() const {
+    std::int64_t sum = 0;
+    for (std::int64_t length : lengths_) sum += page_count(length);
+    return sum;
+  }
+  std::vector<std::int32_t> shuffled_table() {
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(total_pages())), table;
+    std::iota(ids.begin(), ids.end(), 0);
+    std::shuffle(ids.begin(), ids.end(), random_);
+    std::size_t used = 0;
+    for (std::int64_t length : lengths_)
+      for (std::int64_t p = 0; p < max_pages_; ++p)
+        table.push_back(p < page_count(length) ? ids[used++]
+                        : p % 2                ? std::numeric_limits<std::int32_t>::min()
+                                               : std::numeric_limits<std::int32_t>::max());
+    return table;
+  }
+  std::int64_t k_width() const { return shape_.kv_heads * shape_.head_dim; }
+  std::int64_t v_width() const {
+    return shape_.kind == AttentionKind::mla ? 0 : shape_.kv_heads * shape_.v_dim;
+  }
+
+  KvShape shape_;
+  std::vector<std::int64_t> lengths_;
+  std::mt19937 random_;
+  std::int64_t max_pages_;
+  std::size_t page_bytes_;
+  Array<std::byte> pages_;
+  Array<std::int32_t> table_;
+  Array<std::int64_t> device_lengths_;
+  std::vector<std::vector<float>> k_, v_;
+};
+
+struct AttentionResult {
+  std::vector<BF16> o;  // NaN where nothing was written
+  std::vector<float> lse;
+};
+
+// Largest difference over the largest value of the head's exact row. bf16 probabilities have relative errors
+// up to 2^-9, which add up like |p| |v|; the output is rounded once more by up to 2^-9.
+template <typename Device>
+void check_attention(const PagedCache<Device>& cache, std::int64_t q_heads, float scale,
+                     const std::vector<BF16>& q, const AttentionResult& result) {
+  const KvShape shape = cache.view().shape;
+  for (std::size_t b = 0; b < cache.lengths().size(); ++b) {
+    const auto request = static_cast<std::int64_t>(b);
+    const std::int64_t tokens = cache.lengths()[b];
+    std::vector<double> q_exact, o(static_cast<std::size_t>(q_heads * shape.v_dim)),
+        lse(static_cast<std::size_t>(q_heads));
+    for (std::int64_t i = 0; i < q_heads * shape.head_dim; ++i)
+      q_exact.push_back(to_float(q[request * q_heads * shape.head_dim + i]));
+    reference_attention({tokens, q_heads, shape.kv_heads, shape.head_dim, shape.v_dim, scale,
+                         [&](auto t, auto h, auto d) { return cache.k(request, t, h, d); },
+                         [&](auto t, auto h, auto d) { return cache.v(request, t, h, d); }},
+                        q_exact.data(), o.data(), lse.data());
+    for (std::int64_t h = 0; h < q_heads; ++h) {
+      const float got_lse = result.lse[request * q_heads + h];
+      const BF16* const got = &result.o[(request * q_heads + h) * shape.v_dim];
+      if (tokens == 0) {
+        REQUIRE(got_lse == -infinity);
+        for (std::int64_t d = 0; d < shape.v_dim; ++d) REQUIRE(std::isnan(to_float(got[d])));
+        continue;
+      }
+      // Of fp32 sums of head_dim products, and of `tokens` probabilities in rows of lanes.
+      const double lse_error = std::fabs(got_lse - lse[h]);
+      INFO("request " << b << " of " << tokens << " tokens, head " << h << ", lse " << got_lse << " not "
+                      << lse[h]);
+      if (!(lse_error <= 1e-3 + 1e-6 * std::fabs(lse[h]))) FAIL();
+      double error = 0.0, largest = 0.0;
+      for (std::int64_t d = 0; d < shape.v_dim; ++d) {
+        const double x = to_float(got[d]), exact = o[h * shape.v_dim + d];
+        error = std::isnan(x) ? infinity : std::max(error, std::fabs(x - exact) - std::fabs(exact) / 512.0);
+        largest = std::max(largest, std::fabs(exact));
+      }
+      INFO("error " << error << " of " << largest);
+      if (!(error <= 4e-3 * largest)) FAIL();
+    }
+  }
+}
+
+}  // namespace helix
