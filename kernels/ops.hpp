@@ -37,12 +37,13 @@ struct WeightSlice {
 };
 
 /// `count` matrices [n, k] (y = W x: n outputs, k inputs) in the backend's packed layout, matrix i at
-/// data + i * stride_bytes. count > 1: experts, or per-head products.
+/// data + i * stride_bytes. count > 1: experts, or per-head products. W is `scale` times what is stored.
 struct PackedWeight {
   std::byte* data = nullptr;
   std::int64_t n = 0, k = 0, count = 1;
   std::size_t stride_bytes = 0;
   DType dtype = DType::bf16;
+  float scale = 1.0f;
 };
 
 /// Shape of one rank's KV cache in one layer.

@@ -5,6 +5,7 @@
 // position: uniform on 256 levels, zero mean, exact in bf16 when the scale is a power of two.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 
@@ -45,6 +46,13 @@ constexpr std::uint32_t row_key(std::uint64_t key, std::int64_t row) {
 constexpr float unit_value(std::uint32_t row, std::uint32_t col) {
   const auto h = static_cast<std::int32_t>(mix(row + col * 0x9e3779b9u)) >> 24;
   return static_cast<float>(2 * h + 1) * (1.0f / 256.0f);
+}
+
+/// What fp8 weights hold of a unit_value: three mantissa bits, nearest, ties to even. Times 256 it is an e4m3
+/// of the normal range. Without a branch, so that loops over it are vectorised.
+inline float fp8_unit_value(float unit) {
+  const auto u = std::bit_cast<std::uint32_t>(unit);
+  return std::bit_cast<float>((u + 0x7ffffu + ((u >> 20) & 1u)) & 0xfff00000u);
 }
 
 /// The power of two nearest to the scale that gives rows of `fan_in` values unit-variance products:

@@ -1,7 +1,9 @@
 #include "kernels/weight_plan.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
+#include <utility>
 
 #include "kernels/synthetic.hpp"
 
@@ -119,6 +121,17 @@ WeightSlice whole_tensor(const ModelSpec& model, std::uint64_t seed, Tensor tens
           .rows = dims.rows,
           .cols = dims.cols,
           .scale = scale_of(tensor, dims)};
+}
+
+QuantizedMatrices quantized(std::vector<std::vector<WeightSlice>> matrices, DType dtype) {
+  if (dtype != DType::fp8) return {1.0f, std::move(matrices)};
+  float largest = 0.0f;
+  for (const auto& matrix : matrices)
+    for (const WeightSlice& slice : matrix) largest = std::max(largest, slice.scale);
+  const float scale = largest / 256.0f;
+  for (auto& matrix : matrices)
+    for (WeightSlice& slice : matrix) slice.scale /= scale;
+  return {scale, std::move(matrices)};
 }
 
 std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor, std::int64_t layer) {

@@ -17,6 +17,15 @@ namespace helix {
 WeightSlice whole_tensor(const ModelSpec& model, std::uint64_t seed, Tensor tensor, std::int64_t layer = 0,
                          std::int64_t index = 0);
 
+/// What a packed matrix of one dtype holds of these slices: each divided by `scale`, which the products
+/// multiply by again. fp8: the largest values become 255, so that none of the 256 synthetic ones is subnormal
+/// or saturates, and the stored ones are synthetic::fp8_unit_value at every sharding.
+struct QuantizedMatrices {
+  float scale = 1.0f;
+  std::vector<std::vector<WeightSlice>> matrices;
+};
+QuantizedMatrices quantized(std::vector<std::vector<WeightSlice>> matrices, DType dtype);
+
 /// Gain of an RMSNorm: 1 + unit_value / 4, rounded to bf16; of q_norm half of that.
 std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor,
                               std::int64_t layer = 0);

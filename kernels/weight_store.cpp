@@ -32,19 +32,25 @@ void WeightStore::release() {
 
 // Takes the memory that the last load left in this slot, or new memory.
 // The slot then knows what it holds, so that the next load can tell whether it must be filled again.
-PackedWeight WeightStore::packed(Slot where, const MatrixPlan& plan) {
-  PackedWeight weight{.n = plan.n(), .k = plan.k(), .count = static_cast<std::int64_t>(plan.matrices.size())};
+PackedWeight WeightStore::packed(Slot where, const MatrixPlan& plan, DType dtype) {
+  const QuantizedMatrices stored = quantized(plan.matrices, dtype);
+  PackedWeight weight{.n = plan.n(),
+                      .k = plan.k(),
+                      .count = static_cast<std::int64_t>(plan.matrices.size()),
+                      .dtype = dtype,
+                      .scale = stored.scale};
   weight.stride_bytes = backend_.packed_bytes(weight.n, weight.k, weight.dtype);
   const std::size_t bytes = weight.stride_bytes * plan.matrices.size();
   Held& held = held_[where] = std::move(previous_[where]);
-  const bool same = held.buffer != nullptr && held.plan == plan;
+  const bool same = held.buffer != nullptr && held.plan == plan && held.dtype == dtype;
   weight.data = ensure(backend_, held.buffer, bytes);
   bytes_ += bytes;
   if (!same) {
-    for (std::size_t i = 0; i < plan.matrices.size(); ++i) {
-      backend_.fill_weight(weight, static_cast<std::int64_t>(i), plan.matrices[i]);
+    for (std::size_t i = 0; i < stored.matrices.size(); ++i) {
+      backend_.fill_weight(weight, static_cast<std::int64_t>(i), stored.matrices[i]);
     }
     held.plan = plan;
+    held.dtype = dtype;
   }
   return weight;
 }
@@ -74,7 +80,7 @@ const T* WeightStore::values(Slot where, const std::vector<T>& host) {
 }
 
 void WeightStore::load(const ModelSpec& model, std::uint64_t seed, const Sharding& sharding, int rank,
-                       std::int64_t layers) {
+                       std::int64_t layers, DType dtype) {
   const RankCoords at = rank_coords(sharding, rank);
   const Range own = stage_layers(layers, sharding, at.pp);
   previous_ = std::move(held_);
@@ -98,7 +104,9 @@ void WeightStore::load(const ModelSpec& model, std::uint64_t seed, const Shardin
     LayerWeights& w = layers_[static_cast<std::size_t>(l)];
     for (std::size_t kind = 0; kind < weight_kinds; ++kind) {
       const MatrixPlan& plan = plans[static_cast<std::size_t>(l)][kind];
-      if (!plan.empty()) w.packed[kind] = packed({l, static_cast<int>(kind)}, plan);
+      const bool is_router = kind == static_cast<std::size_t>(Weight::router);
+      if (!plan.empty())
+        w.packed[kind] = packed({l, static_cast<int>(kind)}, plan, is_router ? DType::bf16 : dtype);
     }
     const auto gain = [&](int kind, Tensor tensor) {
       return values({l, kind}, gain_values(model, seed, tensor, l));
@@ -125,7 +133,7 @@ void WeightStore::load(const ModelSpec& model, std::uint64_t seed, const Shardin
   };
   if (at.pp == 0) embedding_ = table({head_layer, slot::embedding}, rows(Tensor::embedding));
   if (at.pp == sharding.pp - 1) {
-    lm_head_ = packed({head_layer, slot::lm_head}, {{{rows(Tensor::lm_head)}}});
+    lm_head_ = packed({head_layer, slot::lm_head}, {{{rows(Tensor::lm_head)}}}, dtype);
     final_norm_ = values({head_layer, slot::final_norm}, gain_values(model, seed, Tensor::final_norm));
   }
   previous_.clear();

@@ -28,9 +28,10 @@ class WeightStore {
   explicit WeightStore(Backend& backend) : backend_(backend) {}
 
   /// Makes resident what one rank of the sharding holds of the first `layers` layers and of embedding and
-  /// head.
+  /// head. The embedding, the gains and the router, which is small and decides, are bf16 whatever the others
+  /// are.
   void load(const ModelSpec& model, std::uint64_t seed, const Sharding& sharding, int rank,
-            std::int64_t layers);
+            std::int64_t layers, DType dtype);
   void release();
 
   const LayerWeights& layer(std::int64_t i) const { return layers_[static_cast<std::size_t>(i)]; }
@@ -45,11 +46,12 @@ class WeightStore {
   // A piece of device memory and what it was filled with.
   struct Held {
     MatrixPlan plan;
+    DType dtype = DType::bf16;
     std::unique_ptr<Buffer> buffer;
   };
   using Slot = std::pair<std::int64_t, int>;  // layer (or head_layer), Weight (or an id past Weight::count)
 
-  PackedWeight packed(Slot slot, const MatrixPlan& plan);
+  PackedWeight packed(Slot slot, const MatrixPlan& plan, DType dtype);
   const BF16* table(Slot slot, const WeightSlice& slice);
   template <class T>
   const T* values(Slot slot, const std::vector<T>& host);

@@ -119,9 +119,17 @@ std::vector<KernelRate> probe_kernels(Backend& backend, Prober& prober, const Co
                                       const CalibrationRequest& request) {
   const auto moe = std::ranges::find_if(request.models, [](const ModelSpec& m) { return m.moe.experts > 0; });
   const bool found = moe != request.models.end();
-  return {probe_gemm(backend, prober, cold),
-          probe_moe(backend, prober, cold, found ? moe->hidden : 2048, found ? moe->moe.expert_ffn : 1408),
-          probe_elementwise(backend, prober)};
+  std::vector<DType> weight_dtypes{DType::bf16};  // a router's, whatever the other weights are
+  for (const DType dtype : request.weight_dtypes)
+    if (dtype != DType::bf16) weight_dtypes.push_back(dtype);
+  std::vector<KernelRate> rates;
+  for (const DType dtype : weight_dtypes) {
+    rates.push_back(probe_gemm(backend, prober, cold, dtype));
+    rates.push_back(probe_moe(backend, prober, cold, dtype, found ? moe->hidden : 2048,
+                              found ? moe->moe.expert_ffn : 1408));
+  }
+  rates.push_back(probe_elementwise(backend, prober));
+  return rates;
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ namespace helix {
 /// common selection.
 struct CalibrationRequest {
   std::vector<ModelSpec> models;
-  std::vector<DType> kv_dtypes{DType::bf16};
+  std::vector<DType> weight_dtypes{DType::bf16}, kv_dtypes{DType::bf16};
   ProbeEffort effort;
 };
 

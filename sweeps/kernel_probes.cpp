@@ -14,36 +14,40 @@ PackedWeight one(const PackedWeight& many, std::int64_t i) {
 
 }  // namespace
 
-KernelRate probe_gemm(Backend& backend, Prober& prober, const ColdMemory& cold) {
+KernelRate probe_gemm(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype) {
   constexpr std::int64_t n = 4096, k = 2048, widest = 64;
-  const PackedWeight weights = cold.matrices(backend, n, k);
+  const PackedWeight weights = cold.matrices(backend, n, k, dtype);
   auto x = backend.allocate(static_cast<std::size_t>(widest * k) * sizeof(BF16));
   auto y = backend.allocate(static_cast<std::size_t>(widest * n) * sizeof(BF16));
   auto* in = reinterpret_cast<BF16*>(x->data());
   auto* out = reinterpret_cast<BF16*>(y->data());
   backend.fill_matrix(in, {.key = 8, .rows = widest, .cols = k});
 
-  const PackedWeight tiny{
-      .data = cold.data(), .n = 16, .k = 32, .stride_bytes = backend.packed_bytes(16, 32, DType::bf16)};
+  const PackedWeight tiny{.data = cold.data(),
+                          .n = 16,
+                          .k = 32,
+                          .stride_bytes = backend.packed_bytes(16, 32, dtype),
+                          .dtype = dtype};
   const double fixed = prober.us([&](std::int64_t) { backend.linear(1, in, 32, tiny, out, 16); });
   std::vector<Probe> probes;
   for (std::int64_t m : {1, 8, 16, 64}) {
     const double us = prober.us([&](std::int64_t i) { backend.linear(m, in, k, one(weights, i), out, n); });
-    probes.push_back({.bytes = 2.0 * n * k, .flops = 2.0 * static_cast<double>(m * n * k), .us = us});
+    probes.push_back(
+        {.bytes = bytes_per_value(dtype) * n * k, .flops = 2.0 * static_cast<double>(m * n * k), .us = us});
   }
-  return fit(KernelFamily::gemm, DType::bf16, fixed, probes, prober.take_spread());
+  return fit(KernelFamily::gemm, dtype, fixed, probes, prober.take_spread());
 }
 
 /// Experts [2 ffn, hidden] and [hidden, ffn]: six that one token chose, and six that eight tokens chose
 /// alike.
-KernelRate probe_moe(Backend& backend, Prober& prober, const ColdMemory& cold, std::int64_t hidden,
-                     std::int64_t ffn) {
+KernelRate probe_moe(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype,
+                     std::int64_t hidden, std::int64_t ffn) {
   constexpr std::int64_t top_k = 6, widest = 8;
   // Very wide experts are cut to what fits.
   const auto values_each = static_cast<std::int64_t>(cold.bytes() / sizeof(BF16)) / top_k;
   ffn = std::min(ffn, std::max<std::int64_t>(64, values_each / (2 * hidden) / 64 * 64));
-  PackedWeight gate_up = cold.matrices(backend, 2 * ffn, hidden);
-  PackedWeight down = cold.matrices(backend, hidden, ffn);
+  PackedWeight gate_up = cold.matrices(backend, 2 * ffn, hidden, dtype);
+  PackedWeight down = cold.matrices(backend, hidden, ffn, dtype);
   const std::int64_t experts = std::min(gate_up.count, down.count);
   gate_up.count = down.count = experts;
 
@@ -78,10 +82,11 @@ KernelRate probe_moe(Backend& backend, Prober& prober, const ColdMemory& cold, s
   std::vector<Probe> probes;
   for (std::int64_t batch : {std::int64_t{1}, widest}) {
     const double values = 3.0 * static_cast<double>(top_k * hidden * ffn);
-    probes.push_back(
-        {.bytes = 2 * values, .flops = 2 * values * static_cast<double>(batch), .us = time(batch, 0)});
+    probes.push_back({.bytes = bytes_per_value(dtype) * values,
+                      .flops = 2 * values * static_cast<double>(batch),
+                      .us = time(batch, 0)});
   }
-  return fit(KernelFamily::moe, DType::bf16, fixed, probes, prober.take_spread());
+  return fit(KernelFamily::moe, dtype, fixed, probes, prober.take_spread());
 }
 
 KernelRate probe_attention(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype,

@@ -11,10 +11,11 @@ struct HeadShape {
   std::int64_t q_heads, kv_heads, head_dim, v_dim;
 };
 
-KernelRate probe_gemm(Backend& backend, Prober& prober, const ColdMemory& cold);
+/// dtype: of the weights.
+KernelRate probe_gemm(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype);
 /// `ffn`: width of an expert.
-KernelRate probe_moe(Backend& backend, Prober& prober, const ColdMemory& cold, std::int64_t hidden,
-                     std::int64_t ffn);
+KernelRate probe_moe(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype,
+                     std::int64_t hidden, std::int64_t ffn);
 /// Makes the memory hold a KV cache: its bf16 values would be huge as fp8, and their softmax not the usual
 /// one.
 void fill_as_cache(Backend& backend, const ColdMemory& cold, DType dtype);

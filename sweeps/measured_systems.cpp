@@ -20,12 +20,14 @@ void MeasuredSystems::prepare(const std::vector<SweepPoint>& points) {
     if (!why_not_measured(point).empty()) continue;
     auto [entry, added] = requests.try_emplace(ranks);
     CalibrationRequest& request = entry->second;
-    if (added) request.kv_dtypes.clear();
+    if (added) request.weight_dtypes = request.kv_dtypes = {};
     const auto same_model = [&](const ModelSpec& m) { return m.name == point.model->name; };
     if (std::ranges::none_of(request.models, same_model)) request.models.push_back(*point.model);
-    if (std::ranges::count(request.kv_dtypes, point.config.shape.kv_dtype) == 0) {
-      request.kv_dtypes.push_back(point.config.shape.kv_dtype);
-    }
+    const auto note = [](std::vector<DType>& seen, DType dtype) {
+      if (std::ranges::count(seen, dtype) == 0) seen.push_back(dtype);
+    };
+    note(request.weight_dtypes, point.config.shape.weight_dtype);
+    note(request.kv_dtypes, point.config.shape.kv_dtype);
   }
   std::unique_ptr<Buffer> memory;
   for (const auto& [ranks, request] : requests) {

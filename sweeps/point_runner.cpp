@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "kernels/mpi_check.hpp"
 #include "roofline/decode_ops.hpp"
@@ -19,6 +20,14 @@ constexpr double gib = 1024.0 * 1024.0 * 1024.0;
 
 void add_caveat(std::string& reason, const std::string& caveat) {
   reason += reason.empty() ? caveat : "; " + caveat;
+}
+
+std::string why_dtypes_not_measured(const DecodeShape& shape) {
+  for (const auto& [what, dtype] : {std::pair{"weight", shape.weight_dtype}, {"kv", shape.kv_dtype}}) {
+    if (dtype == DType::bf16 || dtype == DType::fp8) continue;
+    return fmt::format("{} dtype {} is predicted, not measured; bf16 and fp8 are", what, name(dtype));
+  }
+  return {};
 }
 
 }  // namespace
@@ -48,13 +57,7 @@ std::string why_not_measured(const SweepPoint& point) {
         "predicted, not measured: batch={} in {} micro-batches leaves some of dp={} groups without a request",
         c.shape.batch, c.sharding.pp, c.sharding.dp);
   }
-  if (c.shape.weight_dtype != DType::bf16) {
-    return fmt::format("weight dtype {} is predicted, not measured; bf16 is", name(c.shape.weight_dtype));
-  }
-  if (c.shape.kv_dtype != DType::bf16 && c.shape.kv_dtype != DType::fp8) {
-    return fmt::format("kv dtype {} is predicted, not measured; bf16 and fp8 are", name(c.shape.kv_dtype));
-  }
-  return {};
+  return why_dtypes_not_measured(c.shape);
 }
 
 double engine_bytes(const Configuration& config, const ModelSpec& model, Backend& backend) {
@@ -134,7 +137,9 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   row.layers_measured = layers_to_measure(c, model);
   row.status = Status::skipped;
   row.reason = why_not_measured(point);
-  if (!point.skip_reason.empty()) return row;
+  // A calibration knows no kernels of types that are not measured.
+  const bool predictable = !system.calibrated || why_dtypes_not_measured(c.shape).empty();
+  if (!point.skip_reason.empty() || !predictable) return row;
   row.prediction = predict(model, c.strategy, c.sharding, c.shape, system);
   if (!row.reason.empty()) return row;
   if (const std::int64_t least = least_layers(model, c.sharding); row.layers_measured < least) {
@@ -180,7 +185,7 @@ void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, Res
   }
 
   const Groups groups = make_groups(backend_, instance, c.sharding);
-  weights_.load(model, request_.seed, c.sharding, groups.rank(), row.layers_measured);
+  weights_.load(model, request_.seed, c.sharding, groups.rank(), row.layers_measured, c.shape.weight_dtype);
   DecodeEngine engine(model, c.sharding, c.shape, row.layers_measured, request_.seed, backend_, groups,
                       weights_, memory_);
 

@@ -133,8 +133,8 @@ ColdMemory::ColdMemory(Backend& backend, std::span<std::byte> memory, DType dtyp
                           {.requests = 1, .tokens = pages * kv.tokens_per_page});
 }
 
-PackedWeight ColdMemory::matrices(const Backend& backend, std::int64_t n, std::int64_t k) const {
-  PackedWeight w{.data = data(), .n = n, .k = k};
+PackedWeight ColdMemory::matrices(const Backend& backend, std::int64_t n, std::int64_t k, DType dtype) const {
+  PackedWeight w{.data = data(), .n = n, .k = k, .dtype = dtype};
   w.stride_bytes = backend.packed_bytes(n, k, w.dtype);
   w.count = std::max<std::int64_t>(1, static_cast<std::int64_t>(bytes() / w.stride_bytes));
   return w;

@@ -97,8 +97,8 @@ class ColdMemory {
   std::byte* data() const { return memory_.data(); }
   std::size_t bytes() const { return memory_.size(); }
 
-  /// As many matrices [n, k] as fit.
-  PackedWeight matrices(const Backend& backend, std::int64_t n, std::int64_t k) const;
+  /// As many matrices [n, k] as fit; their values are what the memory holds.
+  PackedWeight matrices(const Backend& backend, std::int64_t n, std::int64_t k, DType dtype) const;
 
  private:
   std::span<std::byte> memory_;

@@ -20,9 +20,9 @@ int run_calibrate(const CalibrateRequest& request) {
   // Half a minute at most; a file is read more often than it is written.
   const ProbeEffort thorough{
       .seconds = 0.06, .least_rounds = 8, .most_rounds = request.rounds, .quantile = 0.1};
-  const SystemSpec system =
-      calibrate(*backend, world.comm, world,
-                {.models = {}, .kv_dtypes = {DType::bf16, DType::fp8}, .effort = thorough}, memory);
+  CalibrationRequest common{.models = {}, .kv_dtypes = {DType::bf16, DType::fp8}, .effort = thorough};
+  if (backend->name() == "cpu") common.weight_dtypes.push_back(DType::fp8);
+  const SystemSpec system = calibrate(*backend, world.comm, world, common, memory);
   on_root([&] {
     const std::string yaml = to_yaml(system);
     if (request.out.empty()) {

@@ -119,7 +119,7 @@ int run_verify(const SweepRequest& request) {
       row.tolerance = verify_tolerance(c.shape.kv_dtype);
       if (const MPI_Comm instance = groups.first(c.sharding.ranks()); instance != MPI_COMM_NULL) {
         const Groups ranks = make_groups(*backend, instance, c.sharding);
-        weights.load(model, request.seed, c.sharding, ranks.rank(), held);
+        weights.load(model, request.seed, c.sharding, ranks.rank(), held, c.shape.weight_dtype);
         DecodeEngine engine(model, c.sharding, c.shape, held, request.seed, *backend, ranks, weights, memory);
         row.result =
             verify(engine, model, c.shape, request.seed,

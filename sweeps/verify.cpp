@@ -187,6 +187,7 @@ Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeSh
                                         .seed = seed,
                                         .layers = options.layers,
                                         .context = shape.context,
+                                        .weight_dtype = shape.weight_dtype,
                                         .kv_dtype = shape.kv_dtype};
   for (const std::int64_t request : followed_requests(shape.batch, options.max_requests)) {
     followers.push_back({request, static_cast<int>(followers.size()) % size, {}});

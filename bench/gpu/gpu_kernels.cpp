@@ -105,7 +105,7 @@ void attention(Backend& backend, Table& table, const KvShape& shape, std::int64_
 void linear(Backend& backend, Table& table, std::int64_t m, std::int64_t n, std::int64_t k) {
   std::unique_ptr<Buffer> memory;
   const ColdMemory cold(backend, cold_bytes, memory);
-  const PackedWeight weights = cold.matrices(backend, n, k);
+  const PackedWeight weights = cold.matrices(backend, n, k, DType::bf16);
   const auto x = filled(backend, m * k), y = filled(backend, m * n);
   table.row(fmt::format("linear {} x [{}, {}]", m, n, k), 2.0 * static_cast<double>(n * k),
             2.0 * static_cast<double>(m * n * k), [&](std::int64_t i) {

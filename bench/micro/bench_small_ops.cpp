@@ -118,7 +118,7 @@ void rope_and_append(benchmark::State& state) {
         cpu::rope(table, args.tokens, kQHeads + kKvHeads, positions.data(), qkv, row, kHeadDim, qkv, row,
                   kHeadDim, args.threads);
         const KvView cache{kv, page_groups.next(), page_bytes, pages.data(), 1, lengths.data()};
-        cpu::kv_append(cache, args.tokens, slots.data(), k, row, k + kKvHeads * kHeadDim, row);
+        cpu::kv_append(cache, args.tokens, slots.data(), k, row, k + kKvHeads * kHeadDim, row, args.threads);
         for (std::int64_t& slot : slots) slot = (slot + 1) % kv.tokens_per_page;
         for (std::int64_t& position : positions) ++position;
       });

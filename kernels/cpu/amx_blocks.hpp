@@ -64,22 +64,25 @@ inline void store_sums(const Tiles& c) {
       [&](auto i) { store<i()>(const_cast<std::byte*>(c.at(i / kColumns, i % kColumns)), c.row); });
 }
 
-/// C += A B over `steps` tiles of the summed dimension; each_step() before each tile product.
-template <Shape kShape, int kRows, int kColumns, typename EachStep>
-inline void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const EachStep& each_step) {
+/// Which register holds the tiles of B of column j.
+template <Shape kShape>
+constexpr int b_register(int j) {
+  return kShape == Shape::square ? 6 + j % 2 : 5 + j % 3;
+}
+
+/// C += A B over `steps` tiles of the summed dimension; load_b(j) loads column j's next tile into register
+/// b_register(j), each_step() comes before each tile product.
+template <Shape kShape, int kRows, int kColumns, typename LoadB, typename EachStep>
+inline void multiply_loading(const Tiles& a, std::int64_t steps, const LoadB& load_b,
+                             const EachStep& each_step) {
   static_assert(kShape == Shape::square ? kRows <= 2 && kColumns <= 2 : kRows == 1 && kColumns <= 4);
   constexpr int a_tiles = kShape == Shape::square ? 2 : 1, b_tiles = 4 - a_tiles;
   publish();
-  const std::byte *a_at[kRows], *b_at[kColumns];
+  const std::byte* a_at[kRows];
   for (int i = 0; i < kRows; ++i) a_at[i] = a.at(i, 0);
-  for (int j = 0; j < kColumns; ++j) b_at[j] = b.at(j, 0);
   const auto load_a = [&, row = a.row, along = a.along](auto i) {
     load<4 + i() % a_tiles>(a_at[i()], row);
     a_at[i()] += along;
-  };
-  const auto load_b = [&, row = b.row, along = b.along](auto j) {
-    load<4 + a_tiles + j() % b_tiles>(b_at[j()], row);
-    b_at[j()] += along;
   };
   for (std::int64_t k = 0; k < steps; ++k) {
     // The operand that does not take turns first.
@@ -94,6 +97,26 @@ inline void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const E
       });
     });
   }
+}
+
+/// With the tiles of B at regular steps.
+template <Shape kShape, int kRows, int kColumns, typename EachStep>
+inline void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const EachStep& each_step) {
+  const std::byte* b_at[kColumns];
+  for (int j = 0; j < kColumns; ++j) b_at[j] = b.at(j, 0);
+  const auto load_b = [&, row = b.row, along = b.along](auto j) {
+    load<b_register<kShape>(j())>(b_at[j()], row);
+    b_at[j()] += along;
+  };
+  multiply_loading<kShape, kRows, kColumns>(a, steps, load_b, each_step);
+}
+
+/// With B's tiles where next_b() says, one after the other: step by step those of all columns, rows of 64
+/// bytes.
+template <Shape kShape, int kRows, int kColumns, typename NextB>
+inline void multiply(const Tiles& a, std::int64_t steps, const NextB& next_b) {
+  multiply_loading<kShape, kRows, kColumns>(
+      a, steps, [&](auto j) { load<b_register<kShape>(j())>(next_b(), 64); }, [] {});
 }
 
 }  // namespace helix::cpu::amx

@@ -15,7 +15,7 @@ namespace helix::cpu {
 std::size_t kv_page_bytes(const KvShape& shape);
 
 void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slots, const BF16* k,
-               std::int64_t ldk, const BF16* v, std::int64_t ldv);
+               std::int64_t ldk, const BF16* v, std::int64_t ldv, int threads);
 
 void kv_fill_history(const KvView& cache, const HistorySlice& history, int threads);
 

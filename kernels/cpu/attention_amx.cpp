@@ -1,13 +1,14 @@
 // Flash-decode of GQA on AMX tiles: S [heads, tokens] = Q K^T and O [heads, v_dim] += P V. The pages hold K
-// and V as the B operands of these products (kv_layout.hpp), so tiles are loaded straight from the cache; fp8
-// pages are widened into L1 first. A tile of A has as many rows as a unit has query heads (its time is
-// proportional to them), up to 16; more heads take several tiles.
+// and V as the B operands of these products (kv_layout.hpp): bf16 tiles are loaded straight from the cache,
+// fp8 tiles are widened into a ring in L1 a little ahead of their use. A tile of A has as many rows as a unit
+// has query heads (its time is proportional to them), up to 16; more heads take several tiles.
 #include "kernels/cpu/amx.hpp"
 
 #if HELIX_HAVE_AMX
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "kernels/cpu/amx_blocks.hpp"
 #include "kernels/cpu/avx512.hpp"
@@ -21,18 +22,63 @@ namespace {
 
 using amx::Tiles;
 constexpr float infinity = std::numeric_limits<float>::infinity();
-constexpr std::int64_t value_group = 64;  // columns of V copied at a time
+constexpr std::int64_t tile_bytes = 1024;
+constexpr std::int64_t chunk_tiles = chunk_tokens / 16;
+
+/// The B tiles of a product, one after the other: as they lie in the cache.
+class PlainTiles {
+ public:
+  PlainTiles(const std::byte* const* order, std::int64_t, std::byte*) : next_(order) {}
+  const std::byte* next() { return *next_++; }
+
+ private:
+  const std::byte* const* next_;
+};
+
+/// Likewise of fp8, each widened `lead` tiles before its use, so that neither the tile loads wait for the
+/// stores nor the widening for a whole chain of products.
+class WidenedTiles {
+ public:
+  static constexpr int lead = 2, ring_tiles = 4;
+  WidenedTiles(const std::byte* const* order, std::int64_t values, std::byte* ring)
+      : ahead_(order), values_(values), ring_(ring) {
+    for (int i = 0; i < lead; ++i) widen_next();
+  }
+  const std::byte* next() {
+    const std::byte* const tile = ring_ + (turn_ - lead) % ring_tiles * tile_bytes;
+    widen_next();
+    return tile;
+  }
+
+ private:
+  void widen_next() {
+    const std::byte* const from = *ahead_++;
+    std::byte* const to = ring_ + turn_++ % ring_tiles * tile_bytes;
+    const Widen widen = widen_;  // in registers: the stores below might change memory
+    const std::int64_t values = values_;
+    for (std::int64_t i = 0; i < values; i += 64) widen(from + i, to + 2 * i, to + 2 * i + 64);
+    amx::publish();
+  }
+
+  Widen widen_;
+  const std::byte* const* ahead_;
+  std::int64_t values_;
+  std::byte* ring_;
+  unsigned turn_ = 0;
+};
 
 struct AmxWorkspace {
   // Rows must not alias in L1.
   static constexpr std::int64_t score_stride = chunk_tokens + 16, p_stride = chunk_tokens + 32;
 
   std::int64_t head_tiles,
-      tile_heads;                // tiles of query heads, and heads in each; the last may have unused rows
-  std::int64_t k_values;         // of a segment's K
-  std::uint16_t *q, *p, *k, *v;  // q: [head_tiles][head_dim / 32][tile_heads][32]
+      tile_heads;           // tiles of query heads, and heads in each; the last may have unused rows
+  std::uint16_t *q, *p;     // q: [head_tiles][head_dim / 32][tile_heads][32]
+  std::byte* ring;          // of widened tiles
+  std::byte* partial;       // granules of V with slots past the valid ones
+  const std::byte** order;  // of the tiles of a product
   float *scores, *o;
-  float* max;                // of the unscaled scores
+  float *max, *factor;       // of the unscaled scores, and what its growth means for earlier sums
   float *sum, *rounded_sum;  // of the probabilities, and of what bf16 holds of them
 
   AmxWorkspace(Carver& carver, const UnitShape& shape) {
@@ -41,17 +87,25 @@ struct AmxWorkspace {
     tile_heads = (shape.heads + head_tiles - 1) / head_tiles;
     q = carver.take<std::uint16_t>(rows() * layout.head_dim);
     p = carver.take<std::uint16_t>(rows() * p_stride);
-    const std::int64_t slots = std::min(layout.padded_tokens, chunk_tokens);
-    k_values = layout.fp8 ? slots * layout.head_dim : 0;
-    k = carver.take<std::uint16_t>(2 * k_values);
-    v = carver.take<std::uint16_t>(head_tiles == 1 ? 2 * slots * value_group : chunk_tokens * value_group);
+    ring = carver.take<std::byte>(WidenedTiles::ring_tiles * tile_bytes);
+    // Where pages end between granules every segment of a chunk may have a partial one, else only the last.
+    const std::int64_t partial_tokens =
+        layout.page_tokens % layout.granule == 0 ? layout.granule : chunk_tokens;
+    partial =
+        carver.take<std::byte>(partial_tokens * layout.v_dim * static_cast<std::int64_t>(layout.value_bytes));
+    order = carver.take<const std::byte*>(chunk_tiles * std::max(layout.head_dim / 32, layout.v_dim / 16) +
+                                          WidenedTiles::lead);
     scores = carver.take<float>(rows() * score_stride);
     o = carver.take<float>(rows() * layout.v_dim);
-    max = carver.take<float>(shape.heads);
-    sum = carver.take<float>(shape.heads);
-    rounded_sum = carver.take<float>(shape.heads);
+    const std::int64_t whole_vectors = head_tiles * 16;
+    max = carver.take<float>(whole_vectors);
+    factor = carver.take<float>(whole_vectors);
+    sum = carver.take<float>(whole_vectors);
+    rounded_sum = carver.take<float>(whole_vectors);
   }
   std::int64_t rows() const { return head_tiles * tile_heads; }
+  /// Columns of tiles that a block has: see with_block.
+  std::int64_t block_columns() const { return head_tiles == 1 ? 4 : 2; }
 };
 
 AmxWorkspace arrays(const UnitShape& shape, std::byte* workspace) {
@@ -92,139 +146,166 @@ void configure(const AmxWorkspace& ws, std::int64_t summed) {
   amx::configure_blocks(ws.head_tiles == 1 ? amx::Shape::wide : amx::Shape::square, ws.tile_heads, summed);
 }
 
-/// Tiles of fp8 words -> tiles of bf16 pairs.
-void widen_tiles(const std::byte* from, std::int64_t values, const Widen& widen, std::uint16_t* to) {
-  for (std::int64_t i = 0; i < values; i += 64) widen(from + i, to + i, to + i + 32);
-}
-
-void scores_of_segment(const UnitShape& shape, const AmxWorkspace& ws, const Segment& s,
-                       const std::byte* pairs, Prefetcher& next) {
-  const KvLayout& layout = shape.layout;
-  const std::int64_t steps = layout.head_dim / 32, q_tile = ws.tile_heads * 64;
-  const std::int64_t tiles = s.slots / 16;
-  for (std::int64_t h = 0; h < ws.head_tiles; h += 2)
-    for (std::int64_t t = 0; t < tiles;) {
-      const Tiles a{ws.q + h * steps * q_tile / 2, 64, steps * q_tile, q_tile};
-      const std::int64_t group = layout.head_dim * 32;  // bytes of 16 tokens
-      const Tiles b{pairs + t * group, 64, group, 1024};
-      const Tiles c{ws.scores + h * ws.tile_heads * ws.score_stride + s.column + t * 16, ws.score_stride * 4,
-                    ws.tile_heads * ws.score_stride * 4, 64};
-      t += with_block(h, ws.head_tiles, t, tiles, [&](auto shape_of_block, auto rows, auto columns) {
-        amx::zero_sums<rows() * columns()>();
-        amx::multiply<shape_of_block(), rows(), columns()>(a, b, steps, [&] { next.step(); });
-        amx::store_sums<rows(), columns()>(c);
+/// C tiles [head_tiles][columns] of a product whose B tile (column, step) is at `b(column, step)`: set to it
+/// (kAdd false) or increased by it. a, c: of the first head tile; c goes down by head tiles, right by
+/// columns.
+template <typename BTiles, bool kAdd, typename BTile>
+void multiply_chunk(const AmxWorkspace& ws, const Tiles& a, std::int64_t steps, std::int64_t columns,
+                    std::int64_t tile_values, const BTile& b, const Tiles& c, Prefetcher& next) {
+  const std::byte** end = ws.order;
+  for (std::int64_t first = 0; first < columns; first += ws.block_columns())
+    for (std::int64_t k = 0; k < steps; ++k)
+      for (std::int64_t j = first; j < std::min(columns, first + ws.block_columns()); ++j) *end++ = b(j, k);
+  std::fill_n(end, WidenedTiles::lead, end[-1]);
+  for (std::int64_t h = 0; h < ws.head_tiles; h += 2) {
+    BTiles tiles(ws.order, tile_values, ws.ring);
+    for (std::int64_t column = 0; column < columns;) {
+      const Tiles a_block{a.at(h, 0), a.row, a.across, a.along},
+          c_block{c.at(h, column), c.row, c.across, c.along};
+      column += with_block(h, ws.head_tiles, column, columns, [&](auto shape, auto rows, auto block_columns) {
+        if constexpr (kAdd)
+          amx::load_sums<rows(), block_columns()>(c_block);
+        else
+          amx::zero_sums<rows() * block_columns()>();
+        amx::multiply<shape(), rows(), block_columns()>(a_block, steps, [&] {
+          next.step();
+          return tiles.next();
+        });
+        amx::store_sums<rows(), block_columns()>(c_block);
       });
     }
-  if (s.valid < s.slots)
-    for (std::int64_t h = 0; h < shape.heads; ++h) {
-      float* const scores = ws.scores + h * ws.score_stride + s.column;
-      std::fill(scores + s.valid, scores + s.slots, -infinity);
-    }
-}
-
-void scores_of_chunk(const UnitShape& shape, const Chunk& chunk, const AmxWorkspace& ws, const Widen& widen,
-                     Prefetcher& next) {
-  const auto widened = [&](int i) { return ws.k + i % 2 * ws.k_values; };
-  const auto widen_segment = [&](int i) {
-    if (!shape.layout.fp8 || i == chunk.count) return;
-    const Segment& s = chunk.segments[i];
-    widen_tiles(s.k, s.slots * shape.layout.head_dim, widen, widened(i));
-  };
-  widen_segment(0);
-  for (int i = 0; i < chunk.count; ++i) {
-    const Segment& s = chunk.segments[i];
-    widen_segment(i + 1);
-    const std::byte* const pairs = shape.layout.fp8 ? reinterpret_cast<const std::byte*>(widened(i)) : s.k;
-    scores_of_segment(shape, ws, s, pairs, next);
   }
 }
 
-/// Scores of head h -> bf16 probabilities relative to the new maximum; returns the factor for earlier sums.
-float softmax_row(const AmxWorkspace& ws, std::int64_t h, std::int64_t columns, float scale_log2,
-                  Prefetcher& next) {
-  const float* const scores = ws.scores + h * ws.score_stride;
-  std::uint16_t* const p = ws.p + h * ws.p_stride;
-  __m512 top = _mm512_set1_ps(ws.max[h]);
-  for (std::int64_t t = 0; t < columns; t += 16) top = _mm512_max_ps(top, _mm512_loadu_ps(scores + t));
-  const float new_max = max_of_lanes(top);
-  const float reference = new_max == -infinity ? 0.0f : new_max;
-  __m512 total = _mm512_setzero_ps(), rounded_total = _mm512_setzero_ps();
-  for (std::int64_t t = 0; t < columns; t += 16) {
-    if (t % 64 == 0) next.step();
-    const __m512 x = _mm512_sub_ps(_mm512_loadu_ps(scores + t), _mm512_set1_ps(reference));
-    const __m512 exact = exp2_avx512(_mm512_mul_ps(x, _mm512_set1_ps(scale_log2)));
-    const __m256bh rounded = _mm512_cvtneps_pbh(exact);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + t), reinterpret_cast<__m256i>(rounded));
-    total = _mm512_add_ps(total, exact);
-    rounded_total = _mm512_add_ps(rounded_total, as_floats(rounded));
-  }
-  const float factor = std::exp2((ws.max[h] - reference) * scale_log2);
-  ws.sum[h] = ws.sum[h] * factor + sum_of_lanes(total);
-  ws.rounded_sum[h] = ws.rounded_sum[h] * factor + sum_of_lanes(rounded_total);
-  ws.max[h] = new_max;
-  return factor;
-}
-
-/// Tiles of `width` columns of a segment's V from d on as bf16, [slots / granule][width / 16], fp8 widened
-/// and slots past the valid ones zero: they may be NaN, and 0 * NaN is NaN.
-void copy_values(const KvLayout& layout, const Segment& s, std::int64_t d, std::int64_t width,
-                 const Widen& widen, std::uint16_t* to) {
-  const std::int64_t granule = layout.granule, values = granule * width;
-  for (std::int64_t t = 0; t < s.slots; t += granule) {
-    const std::byte* const from = s.v + layout.v_offset(t, d);
-    std::uint16_t* const out = to + t * width;
-    if (layout.fp8) {
-      widen_tiles(from, values, widen, out);
-    } else {
-      std::copy_n(from, 2 * values, reinterpret_cast<std::byte*>(out));
-    }
-  }
-  for (std::int64_t t = s.valid; t < s.slots; ++t)
-    for (std::int64_t i = 0; i < width; ++i)
-      to[t / granule * values + i / 16 * 16 * granule + t % granule / 2 * 32 + i % 16 * 2 + t % 2] = 0;
-}
-
-/// O += P V. V that cannot be used as it is is copied: for one tile of heads a segment ahead of its use, so
-/// that only two segments of it are ever in L1; for more a whole chunk first, which all of them use.
-void add_values(const UnitShape& shape, const Chunk& chunk, const AmxWorkspace& ws, const Widen& widen,
-                Prefetcher& next) {
+template <typename BTiles>
+void scores_of_chunk(const UnitShape& shape, const Chunk& chunk, const AmxWorkspace& ws, Prefetcher& next) {
   const KvLayout& layout = shape.layout;
-  const std::int64_t v_dim = layout.v_dim;
-  const std::int64_t granule = layout.granule, tile = granule * 32;  // bytes
-  const std::int64_t slots = std::min(layout.padded_tokens, chunk_tokens);
-  const bool one_by_one = ws.head_tiles == 1;
-  const auto is_copied = [&](const Segment& s) { return layout.fp8 || s.valid < s.slots; };
-  const auto copy_of = [&](int i) {
-    return ws.v + (one_by_one ? i % 2 * slots : chunk.segments[i].column) * value_group;
-  };
-  for (std::int64_t d = 0; d < v_dim; d += value_group) {
-    const std::int64_t width = std::min(value_group, v_dim - d);
-    const auto copy = [&](int i) {
-      if (i < chunk.count && is_copied(chunk.segments[i]))
-        copy_values(layout, chunk.segments[i], d, width, widen, copy_of(i));
-    };
-    for (int i = 0; i < (one_by_one ? 1 : chunk.count); ++i) copy(i);
-    for (std::int64_t h = 0; h < ws.head_tiles; h += 2)
-      for (std::int64_t column = 0; column < width / 16;) {
-        const Tiles c{ws.o + h * ws.tile_heads * v_dim + d + column * 16, v_dim * 4,
-                      ws.tile_heads * v_dim * 4, 64};
-        column += with_block(h, ws.head_tiles, column, width / 16, [&](auto block, auto rows, auto columns) {
-          amx::load_sums<rows(), columns()>(c);
-          for (int i = 0; i < chunk.count; ++i) {
-            if (one_by_one) copy(i + 1);
-            const Segment& s = chunk.segments[i];
-            const bool copied = is_copied(s);
-            const std::byte* const pairs =
-                copied ? reinterpret_cast<const std::byte*>(copy_of(i)) : s.v + d / 16 * tile;
-            const Tiles a{ws.p + h * ws.tile_heads * ws.p_stride + s.column, ws.p_stride * 2,
-                          ws.tile_heads * ws.p_stride * 2, granule * 2};
-            const Tiles b{pairs + column * tile, 64, tile, (copied ? width : v_dim) / 16 * tile};
-            amx::multiply<block(), rows(), columns()>(a, b, s.slots / granule, [&] { next.step(); });
-          }
-          amx::store_sums<rows(), columns()>(c);
-        });
-      }
+  const std::int64_t steps = layout.head_dim / 32, q_tile = ws.tile_heads * 64;
+  const std::int64_t k_tile = 512 * static_cast<std::int64_t>(layout.value_bytes);
+  const std::byte* tokens[chunk_tiles];
+  for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s)
+    for (std::int64_t t = 0; t < s->slots; t += 16)
+      tokens[(s->column + t) / 16] = s->k + t / 16 * steps * k_tile;
+  multiply_chunk<BTiles, false>(
+      ws, {ws.q, 64, steps * q_tile, q_tile}, steps, chunk.columns / 16, 512,
+      [&](std::int64_t j, std::int64_t k) { return tokens[j] + k * k_tile; },
+      {ws.scores, ws.score_stride * 4, ws.tile_heads * ws.score_stride * 4, 64}, next);
+  for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s) {
+    if (s->valid == s->slots) continue;
+    for (std::int64_t h = 0; h < shape.heads; ++h) {
+      float* const scores = ws.scores + h * ws.score_stride + s->column;
+      std::fill(scores + s->valid, scores + s->slots, -infinity);
+    }
   }
+}
+
+float finite_or_zero(float max) {
+  return max == -infinity ? 0.0f : max;
+}
+
+/// The rows of heads [h, h + kRows): their maxima so far.
+template <int kRows>
+void update_max(const AmxWorkspace& ws, std::int64_t h, std::int64_t columns) {
+  __m512 top[kRows];
+  for (int r = 0; r < kRows; ++r) top[r] = _mm512_set1_ps(ws.max[h + r]);
+  for (std::int64_t t = 0; t < columns; t += 16)
+    for (int r = 0; r < kRows; ++r)
+      top[r] = _mm512_max_ps(top[r], _mm512_loadu_ps(ws.scores + (h + r) * ws.score_stride + t));
+  for (int r = 0; r < kRows; ++r) ws.max[h + r] = max_of_lanes(top[r]);
+}
+
+/// Their scores -> bf16 probabilities relative to the maxima; adds these up. Columns up to the next multiple
+/// of 32 hold -inf.
+template <int kRows>
+void exponentials(const AmxWorkspace& ws, std::int64_t h, std::int64_t columns, float scale_log2,
+                  Prefetcher& next) {
+  const __m512 scale = _mm512_set1_ps(scale_log2);
+  const auto ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
+  __m512 reference[kRows], total[kRows], rounded_total[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    reference[r] = _mm512_set1_ps(finite_or_zero(ws.max[h + r]));
+    total[r] = rounded_total[r] = _mm512_setzero_ps();
+  }
+  for (std::int64_t t = 0; t < columns; t += 32)
+    for (int r = 0; r < kRows; ++r) {
+      if (t % 64 == 0) next.step();
+      const float* const scores = ws.scores + (h + r) * ws.score_stride + t;
+      const auto exponential = [&](const float* x) {
+        return exp2_avx512(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x), reference[r]), scale));
+      };
+      const __m512 low = exponential(scores), high = exponential(scores + 16);
+      const __m512bh rounded = _mm512_cvtne2ps_pbh(high, low);
+      _mm512_storeu_si512(ws.p + (h + r) * ws.p_stride + t, reinterpret_cast<__m512i>(rounded));
+      total[r] = _mm512_add_ps(total[r], _mm512_add_ps(low, high));
+      rounded_total[r] = _mm512_dpbf16_ps(rounded_total[r], rounded, ones);
+    }
+  for (int r = 0; r < kRows; ++r) {
+    ws.sum[h + r] += sum_of_lanes(total[r]);
+    ws.rounded_sum[h + r] += sum_of_lanes(rounded_total[r]);
+  }
+}
+
+/// Scores -> probabilities; brings earlier sums and O to the new maxima. Several rows at a time, since the
+/// steps of one wait for each other.
+void softmax(const UnitShape& shape, const AmxWorkspace& ws, std::int64_t columns, Prefetcher& next) {
+  constexpr std::int64_t at_once = 4;
+  const std::int64_t heads = shape.heads, v_dim = shape.layout.v_dim;
+  if (columns % 32 != 0)
+    for (std::int64_t h = 0; h < heads; ++h)
+      std::fill_n(ws.scores + h * ws.score_stride + columns, 16, -infinity);
+  std::copy_n(ws.max, heads, ws.factor);
+  std::int64_t h = 0;
+  for (; h + at_once <= heads; h += at_once) update_max<at_once>(ws, h, columns);
+  for (; h < heads; ++h) update_max<1>(ws, h, columns);
+  for (std::int64_t first = 0; first < heads; first += 16) {
+    const __m512 max = _mm512_load_ps(ws.max + first);
+    const __m512 empty = _mm512_set1_ps(-infinity);
+    const __m512 reference = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(max, empty, _CMP_NEQ_UQ), max);
+    const __m512 grown = _mm512_sub_ps(_mm512_load_ps(ws.factor + first), reference);
+    const __m512 factor = exp2_avx512(_mm512_mul_ps(grown, _mm512_set1_ps(shape.scale_log2)));
+    _mm512_store_ps(ws.factor + first, factor);
+    _mm512_store_ps(ws.sum + first, _mm512_mul_ps(_mm512_load_ps(ws.sum + first), factor));
+    _mm512_store_ps(ws.rounded_sum + first, _mm512_mul_ps(_mm512_load_ps(ws.rounded_sum + first), factor));
+  }
+  for (h = 0; h + at_once <= heads; h += at_once)
+    exponentials<at_once>(ws, h, columns, shape.scale_log2, next);
+  for (; h < heads; ++h) exponentials<1>(ws, h, columns, shape.scale_log2, next);
+  for (h = 0; h < heads; ++h) {
+    if (ws.factor[h] == 1.0f) continue;
+    for (std::int64_t d = 0; d < v_dim; ++d) ws.o[h * v_dim + d] *= ws.factor[h];
+  }
+}
+
+/// A granule of V of which only `valid` slots are: the others are zero, since they may be NaN, and 0 * NaN is
+/// NaN.
+void copy_partial(const KvLayout& layout, const std::byte* from, std::int64_t valid, std::byte* to) {
+  std::copy_n(from, static_cast<std::size_t>(layout.granule * layout.v_dim) * layout.value_bytes, to);
+  for (std::int64_t t = valid; t < layout.granule; ++t)
+    for (std::int64_t d = 0; d < layout.v_dim; ++d)
+      std::fill_n(to + layout.v_offset(t, d), layout.value_bytes, std::byte{0});
+}
+
+/// O += P V.
+template <typename BTiles>
+void add_values(const UnitShape& shape, const Chunk& chunk, const AmxWorkspace& ws, Prefetcher& next) {
+  const KvLayout& layout = shape.layout;
+  const std::int64_t granule = layout.granule, tile_values = granule * 16;
+  const std::int64_t v_tile = tile_values * static_cast<std::int64_t>(layout.value_bytes);
+  const std::int64_t granule_bytes = layout.v_dim / 16 * v_tile;
+  const std::byte* tokens[chunk_tiles];
+  std::byte* partial = ws.partial;
+  for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s)
+    for (std::int64_t t = 0; t < s->slots; t += granule) {
+      const std::byte*& at = tokens[(s->column + t) / granule];
+      at = s->v + t / granule * granule_bytes;
+      if (t + granule <= s->valid) continue;
+      copy_partial(layout, at, s->valid - t, partial);
+      at = std::exchange(partial, partial + granule_bytes);
+    }
+  multiply_chunk<BTiles, true>(
+      ws, {ws.p, ws.p_stride * 2, ws.tile_heads * ws.p_stride * 2, granule * 2}, chunk.columns / granule,
+      layout.v_dim / 16, tile_values, [&](std::int64_t j, std::int64_t k) { return tokens[k] + j * v_tile; },
+      {ws.o, layout.v_dim * 4, ws.tile_heads * layout.v_dim * 4, 64}, next);
 }
 
 class AmxChunkKernel final : public ChunkKernel {
@@ -247,29 +328,14 @@ class AmxChunkKernel final : public ChunkKernel {
     // Unused rows stay zero.
     std::fill_n(ws.p, ws.rows() * ws.p_stride, std::uint16_t{0});
     std::fill_n(ws.o, ws.rows() * shape.layout.v_dim, 0.0f);
-    std::fill_n(ws.max, shape.heads, -infinity);
-    std::fill_n(ws.sum, shape.heads, 0.0f);
-    std::fill_n(ws.rounded_sum, shape.heads, 0.0f);
+    std::fill_n(ws.max, ws.head_tiles * 16, -infinity);
+    for (float* zero : {ws.factor, ws.sum, ws.rounded_sum}) std::fill_n(zero, ws.head_tiles * 16, 0.0f);
   }
 
   void process(const UnitShape& shape, const Chunk& chunk, Prefetcher& next,
                std::byte* workspace) const override {
-    const AmxWorkspace ws = arrays(shape, workspace);
-    const std::int64_t v_dim = shape.layout.v_dim;
-    const Widen widen;
-    const std::int64_t tile_products =
-        ws.head_tiles * chunk.columns / 16 * (shape.layout.head_dim / 32 + v_dim / shape.layout.granule);
-    const std::int64_t softmax_steps = shape.heads * ((chunk.columns + 63) / 64);
-    next.plan(tile_products + softmax_steps);
-    configure(ws, 32);
-    scores_of_chunk(shape, chunk, ws, widen, next);
-    for (std::int64_t h = 0; h < shape.heads; ++h) {
-      const float factor = softmax_row(ws, h, chunk.columns, shape.scale_log2, next);
-      if (factor == 1.0f) continue;
-      for (std::int64_t d = 0; d < v_dim; ++d) ws.o[h * v_dim + d] *= factor;
-    }
-    if (shape.layout.granule != 32) configure(ws, shape.layout.granule);
-    add_values(shape, chunk, ws, widen, next);
+    shape.layout.fp8 ? process<WidenedTiles>(shape, chunk, next, workspace)
+                     : process<PlainTiles>(shape, chunk, next, workspace);
   }
 
   void finish(const UnitShape& shape, std::byte* workspace, float* o, float* lse2) const override {
@@ -283,6 +349,22 @@ class AmxChunkKernel final : public ChunkKernel {
       const float factor = ws.rounded_sum[h] == 0.0f ? 0.0f : 1.0f / ws.rounded_sum[h];
       for (std::int64_t d = 0; d < v_dim; ++d) o[h * v_dim + d] = ws.o[h * v_dim + d] * factor;
     }
+  }
+
+ private:
+  template <typename BTiles>
+  static void process(const UnitShape& shape, const Chunk& chunk, Prefetcher& next, std::byte* workspace) {
+    const AmxWorkspace ws = arrays(shape, workspace);
+    const std::int64_t v_dim = shape.layout.v_dim;
+    const std::int64_t tile_products = (ws.head_tiles + 1) / 2 * chunk.columns / 16 *
+                                       (shape.layout.head_dim / 32 + v_dim / shape.layout.granule);
+    const std::int64_t softmax_steps = shape.heads * ((chunk.columns + 63) / 64);
+    next.plan(tile_products + softmax_steps);
+    configure(ws, 32);
+    scores_of_chunk<BTiles>(shape, chunk, ws, next);
+    softmax(shape, ws, chunk.columns, next);
+    if (shape.layout.granule != 32) configure(ws, shape.layout.granule);
+    add_values<BTiles>(shape, chunk, ws, next);
   }
 };
 

@@ -117,7 +117,7 @@ class CpuBackend : public Backend {
   std::size_t kv_page_bytes(const KvShape& shape) const override { return cpu::kv_page_bytes(shape); }
   void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slots, const BF16* k,
                  std::int64_t ldk, const BF16* v, std::int64_t ldv) override {
-    cpu::kv_append(cache, batch, slots, k, ldk, v, ldv);
+    cpu::kv_append(cache, batch, slots, k, ldk, v, ldv, threads_);
   }
   void kv_fill_history(const KvView& cache, const HistorySlice& history) override {
     cpu::kv_fill_history(cache, history, threads_);

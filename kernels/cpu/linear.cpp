@@ -104,7 +104,8 @@ void products(const Rows& rows, std::int64_t x_step, const PackedWeight& w, Out*
                                       w.dtype,
                                       std::min(w.n, end * packing::panel_outputs) - n0,
                                       y + matrix * y_step + n0,
-                                      ldy};
+                                      ldy,
+                                      w.scale};
       switch (isa) {
 #if HELIX_HAVE_AMX
         case Isa::amx:

@@ -161,6 +161,7 @@ HELIX_TARGET_AVX512 void product(const PanelProduct<Out>& p) {
   amx::TileConfig config;
   for (int tile = 0; tile < 8; ++tile) config.set(tile, tile < 6 ? p.x.row_stride() : 16, 64);
   amx::configure(config);
+  const __m512 scale = _mm512_set1_ps(p.scale);
   const std::byte* panel = p.weights;
   for (std::int64_t n0 = 0; n0 < p.n;
        n0 += packing::panel_outputs, panel += p.x.blocks * block_bytes<dtype>) {
@@ -170,8 +171,9 @@ HELIX_TARGET_AVX512 void product(const PanelProduct<Out>& p) {
       multiply_panel<dtype>(p.x, row0, rows, panel, weights, result);
       for (std::int64_t r = 0; r < rows; ++r) {
         Out* y = p.y + (row0 + r) * p.ldy + n0;
-        store_outputs(y, _mm512_load_ps(result + r * packing::panel_outputs), mask0);
-        store_outputs(y + 16, _mm512_load_ps(result + r * packing::panel_outputs + 16), mask1);
+        const float* sums = result + r * packing::panel_outputs;
+        store_outputs(y, _mm512_mul_ps(_mm512_load_ps(sums), scale), mask0);
+        store_outputs(y + 16, _mm512_mul_ps(_mm512_load_ps(sums + 16), scale), mask1);
       }
     }
   }

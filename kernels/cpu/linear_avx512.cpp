@@ -26,7 +26,7 @@ HELIX_INLINE_AVX512 void accumulate(const BF16* x, __m512i w0, __m512i w1, __m51
 // Tokens [row, row + rows) against one panel of n outputs.
 template <DType dtype, int rows, class Out>
 HELIX_TARGET_AVX512 void multiply(const PackedRows& x, std::int64_t row, const std::byte* panel,
-                                  std::int64_t n, Out* y, std::int64_t ldy) {
+                                  std::int64_t n, float scale, Out* y, std::int64_t ldy) {
   constexpr std::int64_t tile_bytes = packing::tile_values * (dtype == DType::fp8 ? 1 : 2);
   const BF16* a = x.tile<BF16>(row / 16, 0) + row % 16 * packing::block_inputs;
   const std::int64_t a_step = x.row_stride() * packing::block_inputs;
@@ -53,16 +53,17 @@ HELIX_TARGET_AVX512 void multiply(const PackedRows& x, std::int64_t row, const s
       }
     }
   }
+  const __m512 factor = _mm512_set1_ps(scale);
   for (int r = 0; r < rows; ++r) {
-    store_outputs(y + (row + r) * ldy, c[r][0], output_mask(n));
-    store_outputs(y + (row + r) * ldy + 16, c[r][1], output_mask(n - 16));
+    store_outputs(y + (row + r) * ldy, _mm512_mul_ps(c[r][0], factor), output_mask(n));
+    store_outputs(y + (row + r) * ldy + 16, _mm512_mul_ps(c[r][1], factor), output_mask(n - 16));
   }
 }
 
 template <DType dtype, class Out>
 void product(const PanelProduct<Out>& p) {
   using Multiply =
-      void (*)(const PackedRows&, std::int64_t, const std::byte*, std::int64_t, Out*, std::int64_t);
+      void (*)(const PackedRows&, std::int64_t, const std::byte*, std::int64_t, float, Out*, std::int64_t);
   constexpr Multiply multiply_rows[] = {
       multiply<dtype, 1, Out>, multiply<dtype, 2, Out>, multiply<dtype, 3, Out>, multiply<dtype, 4, Out>,
       multiply<dtype, 5, Out>, multiply<dtype, 6, Out>, multiply<dtype, 7, Out>, multiply<dtype, 8, Out>};
@@ -70,7 +71,8 @@ void product(const PanelProduct<Out>& p) {
   const std::byte* panel = p.weights;
   for (std::int64_t n0 = 0; n0 < p.n; n0 += packing::panel_outputs, panel += panel_bytes)
     for (std::int64_t row = 0; row < p.x.m; row += 8)
-      multiply_rows[std::min<std::int64_t>(8, p.x.m - row) - 1](p.x, row, panel, p.n - n0, p.y + n0, p.ldy);
+      multiply_rows[std::min<std::int64_t>(8, p.x.m - row) - 1](p.x, row, panel, p.n - n0, p.scale, p.y + n0,
+                                                                p.ldy);
 }
 
 }  // namespace

@@ -175,7 +175,7 @@ void product_highway(const PanelProduct<Out>& p) {
       multiply(p.x, row, rows, p.dtype, panel, result);
       for (std::int64_t r = 0; r < rows; ++r)
         for (std::int64_t j = 0; j < outputs; ++j)
-          assign(p.y[(row + r) * p.ldy + n0 + j], result[r * packing::panel_outputs + j]);
+          assign(p.y[(row + r) * p.ldy + n0 + j], p.scale * result[r * packing::panel_outputs + j]);
     }
   }
 }

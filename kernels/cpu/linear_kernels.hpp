@@ -30,7 +30,7 @@ struct PackedRows {
   }
 };
 
-/// y[row, 0:n] = x W^T for the `n` outputs that start at panel `weights`.
+/// y[row, 0:n] = scale x W^T for the `n` outputs that start at panel `weights`.
 template <class Out>
 struct PanelProduct {
   PackedRows x;
@@ -39,6 +39,7 @@ struct PanelProduct {
   std::int64_t n;
   Out* y;
   std::int64_t ldy;
+  float scale;
 };
 
 /// Distance of the software prefetch. Reading linearly with prefetch to L2 at 4 to 16 KiB runs at the same

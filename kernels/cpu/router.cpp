@@ -9,14 +9,18 @@
 // NaN weights and valid ids.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 
 #include "kernels/cpu/small_ops.hpp"
+#include "kernels/cpu/vector_exp.hpp"
+#include "kernels/simd_clones.hpp"
 
 namespace helix::cpu {
 namespace {
 
-constexpr std::int64_t kMaxGroups = 64;
+constexpr std::int64_t kMaxGroups = 64, kMaxGroupedExperts = 1024;
+constexpr float kLeast = -std::numeric_limits<float>::infinity();
 
 /// The `capacity` largest of the values offered so far, in falling order; earlier offers win ties.
 struct TopList {
@@ -55,29 +59,44 @@ void choose_softmax(const RouterShape& shape, const float* logits, std::int32_t*
   for (std::int64_t i = 0; i < shape.top_k; ++i) weights[i] = std::exp(weights[i] - largest) / total;
 }
 
+/// sigmoid(logit) + bias of each expert. What a NaN's choice is does not matter: its weight is NaN.
+HELIX_SIMD_CLONES void choices_of(std::int64_t experts, const float* logits, const float* bias,
+                                  float* choices) {
+  if (bias == nullptr) {
+#pragma omp simd
+    for (std::int64_t e = 0; e < experts; ++e) choices[e] = sigmoid_without_nan(logits[e]);
+  } else {
+#pragma omp simd
+    for (std::int64_t e = 0; e < experts; ++e) choices[e] = sigmoid_without_nan(logits[e]) + bias[e];
+  }
+}
+
 void choose_grouped(const RouterShape& shape, const float* logits, const float* bias, std::int32_t* ids,
                     float* weights) {
-  const auto choice = [&](std::int64_t e) { return sigmoid(logits[e]) + (bias ? bias[e] : 0.0f); };
+  float choices[kMaxGroupedExperts];
+  choices_of(shape.experts, logits, bias, choices);
   const std::int64_t group_size = shape.experts / shape.groups;
 
   std::int32_t group_ids[kMaxGroups];
   float group_scores[kMaxGroups];
   TopList best_groups{group_ids, group_scores, shape.top_groups};
   for (std::int64_t g = 0; g < shape.groups; ++g) {
-    std::int32_t pair_ids[2];
-    float pair[2] = {0.0f, 0.0f};
-    TopList two_best{pair_ids, pair, std::min<std::int64_t>(2, group_size)};
+    // Without branches, which would depend on random data.
+    float first = kLeast, second = kLeast;
     for (std::int64_t e = g * group_size; e < (g + 1) * group_size; ++e) {
-      two_best.offer(static_cast<std::int32_t>(e), choice(e));
+      second = std::max(second, std::min(first, choices[e]));
+      first = std::max(first, choices[e]);
     }
-    best_groups.offer(static_cast<std::int32_t>(g), pair[0] + pair[1]);
+    best_groups.offer(static_cast<std::int32_t>(g), group_size == 1 ? first : first + second);
   }
   bool kept[kMaxGroups] = {};
   for (std::int64_t i = 0; i < shape.top_groups; ++i) kept[group_ids[i]] = true;
 
   TopList best{ids, weights, shape.top_k};
-  for (std::int64_t e = 0; e < shape.experts; ++e) {
-    if (kept[e / group_size]) best.offer(static_cast<std::int32_t>(e), choice(e));
+  for (std::int64_t g = 0; g < shape.groups; ++g) {
+    if (!kept[g]) continue;
+    for (std::int64_t e = g * group_size; e < (g + 1) * group_size; ++e)
+      best.offer(static_cast<std::int32_t>(e), choices[e]);
   }
   for (std::int64_t i = 0; i < shape.top_k; ++i) weights[i] = sigmoid(logits[ids[i]]);
 }
@@ -88,6 +107,8 @@ void check(const RouterShape& shape) {
       shape.top_k > shape.experts / shape.groups * shape.top_groups) {
     throw std::invalid_argument("route: top_k and top_groups must fit 1 to 64 equal groups of experts");
   }
+  if (shape.kind == RouterKind::sigmoid_grouped && shape.experts > kMaxGroupedExperts)
+    throw std::invalid_argument("route: sigmoid_grouped takes at most 1024 experts");
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ void merge_partials(const PartialShape& shape, const std::byte* packed, BF16* ou
 
 void swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out, int threads);
 
-/// At most 64 groups.
+/// At most 64 groups, and with sigmoid_grouped 1024 experts.
 void route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,
            std::int32_t* ids, float* weights, int threads);
 

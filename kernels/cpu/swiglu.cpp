@@ -1,44 +1,18 @@
-// SwiGLU (Shazeer 2020): out = silu(gate) * up. Six bytes a value. With e = exp(-|g|), which cannot overflow:
-//   silu(g) = g / (1 + e) for g >= 0,   g e / (1 + e) for g < 0
-// exp is written out here because the compiler does not vectorise the library's without -ffast-math:
-// exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2) / 2, exp(r) by its Taylor polynomial of degree 6,
-// whose relative error 1.2e-7 is the order of one fp32 rounding.
+// SwiGLU (Shazeer 2020): out = silu(gate) * up, silu(g) = g sigmoid(g). Six bytes a value.
 #include <algorithm>
-#include <bit>
 
 #include "kernels/cpu/small_ops.hpp"
+#include "kernels/cpu/vector_exp.hpp"
 #include "kernels/simd_clones.hpp"
 
 namespace helix::cpu {
 namespace {
 
-/// exp(-|x|), not below exp(-87) where fp32 stops being normal. A NaN counts as large.
-inline float exp_minus_abs(float x) {
-  // Minimum of the bit patterns, which order non-negative floats: a float comparison would not be vectorised.
-  constexpr auto limit = std::bit_cast<std::uint32_t>(87.0f);
-  const float a = std::bit_cast<float>(std::min(std::bit_cast<std::uint32_t>(x) & 0x7fffffffu, limit));
-  constexpr float to_integer = 0x1.8p23f;  // adding it leaves the rounded integer in the low mantissa bits
-  const float shifted = a * -1.44269504f + to_integer;
-  const float n = shifted - to_integer;
-  const float r = (-a - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts (Cody and Waite)
-  float p = 1.0f / 720;
-  p = p * r + 1.0f / 120;
-  p = p * r + 1.0f / 24;
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  const std::uint32_t power = (std::bit_cast<std::uint32_t>(shifted) + 127u) << 23;
-  return p * std::bit_cast<float>(power);
-}
-
 HELIX_SIMD_CLONES void swiglu_row(std::int64_t n, const BF16* gate, const BF16* up, BF16* out) {
 #pragma omp simd
   for (std::int64_t i = 0; i < n; ++i) {
     const float g = to_float(gate[i]);
-    const float e = exp_minus_abs(g);
-    const float sigmoid = ((gate[i].bits & 0x8000u) != 0 ? e : 1.0f) / (1.0f + e);
-    out[i] = to_bf16(g * sigmoid * to_float(up[i]));
+    out[i] = to_bf16(g * sigmoid_without_nan(g) * to_float(up[i]));
   }
 }
 

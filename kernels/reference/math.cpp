@@ -20,6 +20,14 @@ HELIX_SIMD_CLONES void add_values(double factor, const double* x, double* y, std
   for (std::size_t i = 0; i < n; ++i) y[i] += factor * x[i];
 }
 
+HELIX_SIMD_CLONES double dot_synthetic_fp8(std::uint32_t row, const double* x, std::uint32_t n) {
+  double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+  for (std::uint32_t i = 0; i < n; ++i)
+    sum += static_cast<double>(synthetic::fp8_unit_value(synthetic::unit_value(row, i))) * x[i];
+  return sum;
+}
+
 HELIX_SIMD_CLONES double dot_synthetic(std::uint32_t row, const double* x, std::uint32_t n) {
   double sum = 0.0;
 #pragma omp simd reduction(+ : sum)
@@ -37,12 +45,13 @@ void add_scaled(double factor, std::span<const double> x, std::span<double> y) {
   add_values(factor, x.data(), y.data(), x.size());
 }
 
-Vector multiply(const WeightSlice& weight, std::span<const double> x) {
+Vector multiply(const WeightSlice& weight, DType dtype, std::span<const double> x) {
+  const auto dot_row = dtype == DType::fp8 ? dot_synthetic_fp8 : dot_synthetic;
   Vector y(static_cast<std::size_t>(weight.rows));
   for (std::size_t r = 0; r < y.size(); ++r) {
     const std::uint32_t row = synthetic::row_key(weight.key, static_cast<std::int64_t>(r));
-    y[r] = static_cast<double>(weight.scale) *
-           dot_synthetic(row, x.data(), static_cast<std::uint32_t>(weight.cols));
+    y[r] =
+        static_cast<double>(weight.scale) * dot_row(row, x.data(), static_cast<std::uint32_t>(weight.cols));
   }
   return y;
 }

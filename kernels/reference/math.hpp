@@ -17,8 +17,9 @@ double dot(std::span<const double> a, std::span<const double> b);
 /// y += factor * x
 void add_scaled(double factor, std::span<const double> x, std::span<double> y);
 
-/// y = W x of the whole matrix (row0 = col0 = 0).
-Vector multiply(const WeightSlice& weight, std::span<const double> x);
+/// y = W x of the whole matrix (row0 = col0 = 0) as weights of this dtype hold it. What they cannot hold is
+/// no error of the kernels.
+Vector multiply(const WeightSlice& weight, DType dtype, std::span<const double> x);
 /// Row `row` of the whole matrix.
 Vector weight_row(const WeightSlice& weight, std::int64_t row);
 

@@ -50,7 +50,8 @@ struct Layer {
   std::int64_t layer;
 
   Vector multiply(Tensor tensor, std::span<const double> x, std::int64_t index = 0) const {
-    return reference::multiply(whole_tensor(setup.model, setup.seed, tensor, layer, index), x);
+    const DType dtype = tensor == Tensor::router ? DType::bf16 : setup.weight_dtype;
+    return reference::multiply(whole_tensor(setup.model, setup.seed, tensor, layer, index), dtype, x);
   }
   void norm(Tensor gain, std::span<double> x) const {
     rms_norm(x, gain_values(setup.model, setup.seed, gain, layer), setup.model.rms_eps);

@@ -46,7 +46,7 @@ struct Cpu {
   static std::size_t kv_page_bytes(const KvShape& shape) { return cpu::kv_page_bytes(shape); }
   static void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slots, const BF16* k,
                         std::int64_t ldk, const BF16* v, std::int64_t ldv) {
-    cpu::kv_append(cache, batch, slots, k, ldk, v, ldv);
+    cpu::kv_append(cache, batch, slots, k, ldk, v, ldv, 2);
   }
 };
 using Cache = PagedCache<Cpu>;

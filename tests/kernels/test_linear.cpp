@@ -162,6 +162,23 @@ TEST_CASE("every fp8 weight is widened to its value") {
   CHECK(first_difference(y, expected, 0.0) == "");
 }
 
+TEST_CASE("a matrix's scale multiplies its products") {
+  const Isa isa = GENERATE(from_range(available_isas()));
+  const DType dtype = GENERATE(DType::bf16, DType::fp8);
+  const std::int64_t m = GENERATE(1, 3, 40);
+  CAPTURE(name(isa), name(dtype), m);
+  const IsaScope scope(isa);
+  const Problem p(70, 95, dtype);
+  std::vector<float> y(static_cast<std::size_t>(m * p.n)), scaled(y.size());
+  PackedWeight w = p.weights.packed();
+  cpu::linear(m, p.x.data(), p.ldx, w, y.data(), p.n, 1);
+  w.scale = 0x1p-9f;
+  cpu::linear(m, p.x.data(), p.ldx, w, scaled.data(), p.n, 1);
+  // Powers of two round nothing.
+  for (float& v : y) v *= w.scale;
+  CHECK(first_difference(scaled, y, 0.0) == "");
+}
+
 TEST_CASE("linear_per_head multiplies each head with its own matrix") {
   const Isa isa = GENERATE(from_range(available_isas()));
   const int threads = GENERATE(1, 2, 3);

@@ -291,6 +291,20 @@ TEST_CASE("steps are reproducible and depend on request, seed, history and cache
   CHECK(logits(1, 0, 33, DType::fp8) != base);
 }
 
+TEST_CASE("the reference reads weights as their dtype holds them") {
+  const auto logits = [](DType weights) {
+    return ReferenceRequest({.model = load_model("tiny-gqa"),
+                             .seed = 1,
+                             .layers = {0},
+                             .context = 3,
+                             .weight_dtype = weights},
+                            0)
+        .step(5)
+        .logits;
+  };
+  CHECK(logits(DType::fp8) != logits(DType::bf16));
+}
+
 TEST_CASE("the greedy token and its lead") {
   ReferenceRequest request({.model = load_model("tiny-qwen3-moe"), .seed = 1, .layers = {0}, .context = 3},
                            0);

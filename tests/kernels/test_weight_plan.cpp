@@ -2,6 +2,7 @@
 #include <cmath>
 #include <set>
 
+#include "kernels/synthetic.hpp"
 #include "kernels/weight_plan.hpp"
 
 using namespace helix;
@@ -38,6 +39,23 @@ TEST_CASE("scales are powers of two, so that bf16 holds every weight exactly") {
                           Tensor::gate, Tensor::up, Tensor::down}) {
       int exponent = 0;
       CHECK(std::frexp(whole_tensor(model, 1, tensor).scale, &exponent) == 0.5f);
+    }
+  }
+}
+
+TEST_CASE("fp8 matrices hold the reference's values, whatever their scales") {
+  const std::vector<std::vector<WeightSlice>> plan{{{.key = 1, .scale = 8.0f}},
+                                                   {{.key = 2, .scale = 0x1p-6f}}};
+  CHECK(quantized(plan, DType::bf16).scale == 1.0f);
+  CHECK(quantized(plan, DType::bf16).matrices == plan);
+  const QuantizedMatrices stored = quantized(plan, DType::fp8);
+  for (std::size_t i = 0; i < plan.size(); ++i) {
+    for (int h = -128; h < 128; ++h) {
+      const float unit = static_cast<float>(2 * h + 1) / 256;
+      const float held = stored.scale * synthetic::stored_fp8(stored.matrices[i][0].scale * unit);
+      // The second matrix is 2^9 smaller, which leaves it 255 / 2^9 and its smaller values subnormal.
+      if (i == 0 || std::fabs(unit) * 256 >= 8)
+        CHECK(held == plan[i][0].scale * synthetic::fp8_unit_value(unit));
     }
   }
 }

@@ -30,7 +30,7 @@ class Rank {
   Verification verify_grid(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
                            const VerifyOptions& options, std::uint64_t seed = 5) {
     const Groups groups = make_groups(*backend_, MPI_COMM_WORLD, sharding);
-    weights_.load(model, seed, sharding, groups.rank(), model.layers);
+    weights_.load(model, seed, sharding, groups.rank(), model.layers, shape.weight_dtype);
     DecodeEngine engine(model, sharding, shape, model.layers, seed, *backend_, groups, weights_, memory_);
     return verify(engine, model, shape, seed, options, MPI_COMM_WORLD);
   }
@@ -46,9 +46,9 @@ inline std::vector<std::int64_t> all_layers(const ModelSpec& model) {
 }
 
 inline std::string describe(const ModelSpec& model, const Sharding& s, const DecodeShape& shape) {
-  return fmt::format("{} dp={} kvp={} tpa={} tpf={} ep={} pp={} S={} B={} block={} hop={} kv={}", model.name,
-                     s.dp, s.kvp, s.tpa, s.tpf, s.ep, s.pp, shape.context, shape.batch,
-                     shape.tokens_per_block, shape.hop_b, name(shape.kv_dtype));
+  return fmt::format("{} dp={} kvp={} tpa={} tpf={} ep={} pp={} S={} B={} block={} hop={} weights={} kv={}",
+                     model.name, s.dp, s.kvp, s.tpa, s.tpf, s.ep, s.pp, shape.context, shape.batch,
+                     shape.tokens_per_block, shape.hop_b, name(shape.weight_dtype), name(shape.kv_dtype));
 }
 
 }  // namespace helix

@@ -75,6 +75,15 @@ TEST_CASE("every grid of one stage decodes as the reference does, across a chang
   CHECK(checked >= 60);  // a grid at least of each model, shape and type of cache
 }
 
+TEST_CASE("every grid of one stage decodes with fp8 weights as the reference does with the same values") {
+  Rank rank;
+  for (const ModelSpec& model : small_models()) {
+    const DecodeShape shape{.context = 89, .batch = 3, .tokens_per_block = 5, .weight_dtype = DType::fp8};
+    for (const Sharding& sharding : grids(model, shape))
+      if (one_stage_one_group(sharding)) check_grid(rank, model, sharding, shape);
+  }
+}
+
 TEST_CASE("DP groups, pipeline stages and idle FFN ranks decode as the reference does") {
   Rank rank;
   int checked = 0;
