@@ -10,6 +10,11 @@ if(HELIX_SANITIZE)
                                                  -fno-omit-frame-pointer -Wno-maybe-uninitialized)
   target_link_options(helix_options INTERFACE -fsanitize=address,undefined)
 endif()
+if(HELIX_FUZZ)
+  target_compile_options(helix_options INTERFACE -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow
+                                                 -fno-sanitize-recover=all)
+  target_link_options(helix_options INTERFACE -fsanitize=address,undefined)
+endif()
 target_include_directories(helix_options INTERFACE ${PROJECT_SOURCE_DIR})
 
 # helix_library(NAME [EXCEPT folder] LINK libs...): a static library of the current folder's *.cpp, its subfolders

@@ -79,11 +79,16 @@ class MpiCommunicator final : public Communicator {
   }
 
   // MPI moves a message on only inside calls, and a rank that attends makes none. So the messages go out at
-  // once, in pieces that need no answer from the receiver: the network's buffers do the rest.
+  // once, in pieces that need no answer from the receiver: the network's buffers do the rest. Where a
+  // transport does ask, the start of the next slot answers.
   void start_all_to_all(int slot, const std::byte* send, std::byte* recv,
                         std::size_t bytes_per_peer) override {
     const auto index = static_cast<std::size_t>(slot);
     if (slots_.size() <= index) slots_.resize(index + 1);
+    for (std::vector<MPI_Request>& earlier : slots_) {
+      int done = 0;
+      HELIX_MPI(MPI_Testall(static_cast<int>(earlier.size()), earlier.data(), &done, MPI_STATUSES_IGNORE));
+    }
     std::vector<MPI_Request>& requests = slots_[index];
     requests.clear();
     const auto each_piece = [&](auto fn) {

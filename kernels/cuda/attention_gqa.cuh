@@ -104,15 +104,6 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeSh
   const int first_head = chunk * Shape::kHeads;  // in the group
   const std::int64_t first_row = request * shape.q_heads + kv_head * shape.group;
 
-  // Q as operands, for the warps in turn.
-  const auto q_operands = shared_memory<OperandB>();
-  for (int i = warp; i < HeadDim / 16 * HeadTiles; i += kGqaWarps) {
-    const int head = first_head + i % HeadTiles * 8 + lane / 4;
-    q_operands[i * kWarp + lane] =
-        load_q(q + first_row * HeadDim, head, shape.group, HeadDim, i / HeadTiles * 16);
-  }
-  block_sync();
-
   const Global<const std::int64_t> lengths(cache.lengths);
   const KvTiles tiles{lengths[request], cache.shape.tokens_per_page, KvLayout(cache.shape).page_tiles};
   const std::int64_t count = tiles.count();
@@ -123,6 +114,16 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeSh
   GqaSource<dtype, Shape::kParts> source(cache, request, kv_head, tiles, begin, end);
   int slot = 0;  // of the next tile to use; the one before it is the next to fill
   for (int i = 0; i < Shape::kSlots - 1; ++i) source.copy_next(ring + i * tile_bytes(dtype));
+
+  // Q as operands, the warps in turn, while the first tiles are on their way.
+  const auto q_operands = shared_memory<OperandB>();
+  for (int i = warp; i < HeadDim / 16 * HeadTiles; i += kGqaWarps) {
+    const int head = first_head + i % HeadTiles * 8 + lane / 4;
+    q_operands[i * kWarp + lane] =
+        load_q(q + first_row * HeadDim, head, shape.group, HeadDim, i / HeadTiles * 16);
+  }
+  block_sync();
+
   const auto next_tile = [&] {
     cp_async_wait<Shape::kSlots - 2>();
     warp_sync();

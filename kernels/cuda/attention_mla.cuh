@@ -50,13 +50,6 @@ HELIX_KERNEL HELIX_BOUNDS(2 * TokenTiles * kWarp, 1) void mla_decode(KvView cach
   const int first_head = chunk * Heads;
   const std::int64_t first_row = request * shape.q_heads;
 
-  const auto q_operands = shared_memory<OperandB>();
-  for (int i = warp; i < kMlaRow / 16 * head_tiles; i += Shape::kWarps) {
-    const int head = first_head + i % head_tiles * 8 + lane / 4;
-    q_operands[i * kWarp + lane] =
-        load_q(q + first_row * kMlaRow, head, shape.group, kMlaRow, i / head_tiles * 16);
-  }
-
   const Global<const std::int64_t> lengths(cache.lengths);
   const KvTiles tiles{lengths[request], cache.shape.tokens_per_page, KvLayout(cache.shape).page_tiles};
   const std::int64_t steps = (tiles.count() + TokenTiles - 1) / TokenTiles;
@@ -90,6 +83,14 @@ HELIX_KERNEL HELIX_BOUNDS(2 * TokenTiles * kWarp, 1) void mla_decode(KvView cach
     cp_async_commit();
   };
   for (int i = 0; i < Shape::kStages - 1; ++i) copy_next(i);
+
+  // Meanwhile Q as operands; the first step's barrier is theirs too.
+  const auto q_operands = shared_memory<OperandB>();
+  for (int i = warp; i < kMlaRow / 16 * head_tiles; i += Shape::kWarps) {
+    const int head = first_head + i % head_tiles * 8 + lane / 4;
+    q_operands[i * kWarp + lane] =
+        load_q(q + first_row * kMlaRow, head, shape.group, kMlaRow, i / head_tiles * 16);
+  }
 
   const auto p_operands = shared_memory<OperandB>(Shape::kP);
   const auto maxima = shared_memory<Vec<float, 2>>(Shape::kMaxima);  // [tile][head], two neighbours

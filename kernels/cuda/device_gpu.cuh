@@ -178,10 +178,15 @@ template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), Dim3 grid, Dim3 block, std::size_t shared_bytes, Stream stream,
             Arguments&&... arguments) {
   constexpr std::size_t without_opt_in = 48 * 1024;
-  if (shared_bytes > without_opt_in)
+  if (shared_bytes > without_opt_in) {
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(shared_bytes)),
                "shared memory of a kernel");
+    // Else the driver may leave the multiprocessor room for fewer blocks than would fit.
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                    cudaSharedmemCarveoutMaxShared),
+               "shared memory of a kernel");
+  }
   kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
   check_cuda(cudaGetLastError(), "kernel launch");
 }

@@ -93,6 +93,21 @@ for old, new in zip(before, after):
 resumed = json.loads((scratch / "killed/run.json").read_text())
 assert resumed["resumed"] == 1 and resumed["complete"]
 
+# Every strategy, and HOP-B, on two ranks.
+EVERY = ["--model", "tiny-qwen3-moe", "--context", "100", "--batch", "3", "--ranks", "2", "--system", "h100", "--strategy",
+         "helix,tp,tp+pp,medha,dp+ep", "--kvp", "1,2", "--dp", "1,2", "--hop-b", "1,2"]
+subprocess.run([mpirun, "-n", "2", program, "sweep", *EVERY, "--max-time", "0.05", "--out", "every", "--quiet"],
+               cwd=scratch, env=ENVIRONMENT, stdin=subprocess.DEVNULL, check=True, timeout=240)
+every = table("every/results.csv")
+assert {row["strategy"] for row in every if row["status"] == "ok"} == {"helix", "tp", "tp+pp", "medha", "dp+ep"}
+assert {(row["dp"], row["hop_b"]) for row in every if row["strategy"] == "helix" and row["status"] == "ok"} >= {
+    ("1", "1"), ("1", "2"), ("2", "1")}, every
+assert not [row for row in every if row["status"] == "failed"], every
+verified = subprocess.run([mpirun, "-n", "2", program, "verify", *EVERY, "--json"], cwd=scratch, env=ENVIRONMENT,
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=240)
+checks = json.loads(verified.stdout)
+assert {row["id"] for row in checks if row["status"] == "ok"} == {row["id"] for row in every if row["status"] == "ok"}
+
 # Rows for other programs.
 assert [row["id"] for row in json.loads(run("--out", "json", "--json"))] == [row["id"] for row in rows]
 assert run("--out", "csv", "--csv").splitlines()[0].startswith("id,status,reason,strategy,model,")

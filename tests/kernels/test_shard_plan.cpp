@@ -13,16 +13,23 @@ namespace {
 
 constexpr std::uint64_t seed = 3;
 
+/// Of one stage, legal under any strategy.
 std::vector<Sharding> shardings(const ModelSpec& model) {
   std::vector<Sharding> legal;
+  const DecodeShape shape{.context = 100, .batch = 12};
   for (int n = 1; n <= 12; ++n) {
-    for (int kvp = 1; kvp <= n; ++kvp) {
-      for (int ep = 1; ep <= n; ++ep) {
-        if (n % kvp != 0 || n % ep != 0) continue;
-        const Sharding s{.kvp = kvp, .tpa = n / kvp, .tpf = n / ep, .ep = ep};
-        const DecodeShape shape{.context = 100};
-        if (!why_illegal(model, Strategy::helix, s, shape) || !why_illegal(model, Strategy::tp, s, shape)) {
-          legal.push_back(s);
+    for (int dp = 1; dp <= n; ++dp) {
+      for (int kvp = 1; dp * kvp <= n; ++kvp) {
+        for (int ep = 1; ep <= n; ++ep) {
+          for (int tpf = 1; tpf * ep <= n; ++tpf) {
+            const Sharding s{.kvp = kvp, .tpa = n / (dp * kvp), .tpf = tpf, .ep = ep, .dp = dp};
+            if (s.stage_ranks() != n) continue;
+            const auto runs_as = [&](Strategy strategy) { return !why_illegal(model, strategy, s, shape); };
+            if (runs_as(Strategy::helix) || runs_as(Strategy::tp) || runs_as(Strategy::medha) ||
+                runs_as(Strategy::dp_ep)) {
+              legal.push_back(s);
+            }
+          }
         }
       }
     }
@@ -51,7 +58,7 @@ double predicted_bytes(const std::vector<Op>& ops) {
 
 }  // namespace
 
-TEST_CASE("shards cover every weight: each element on some rank, owned parts on exactly one") {
+TEST_CASE("shards cover every weight: each element on some rank, owned parts on exactly one of each group") {
   // What a KVP peer or a duplicated KV head repeats is repeated on purpose; the rest must be disjoint.
   const std::set<Weight> repeated{Weight::qkv,  Weight::q,    Weight::q_a,   Weight::q_b,
                                   Weight::kv_a, Weight::w_uk, Weight::router};
@@ -82,8 +89,11 @@ TEST_CASE("shards cover every weight: each element on some rank, owned parts on 
         tensors.insert(tensors.end(), {Tensor::shared_gate, Tensor::shared_up, Tensor::shared_down});
       for (Tensor t : tensors) {
         const WeightSlice whole = whole_tensor(model, seed, t, layer);
-        CAPTURE(model.name, s.kvp, s.tpa, s.tpf, s.ep, static_cast<int>(t));
-        CHECK(owned_elements[whole.key] == whole.rows * whole.cols);
+        CAPTURE(model.name, s.dp, s.kvp, s.tpa, s.tpf, s.ep, static_cast<int>(t));
+        // DP groups each have attention's weights; ranks that attend whole requests the shared experts, too.
+        const bool shared = t == Tensor::shared_gate || t == Tensor::shared_up || t == Tensor::shared_down;
+        const int copies = t == Tensor::o || (shared && attends_whole_requests(s)) ? s.dp : 1;
+        CHECK(owned_elements[whole.key] == copies * whole.rows * whole.cols);
       }
       for (std::int64_t e = 0; moe && e < model.moe.experts; ++e) {
         for (Tensor t : {Tensor::expert_gate, Tensor::expert_up, Tensor::expert_down}) {
@@ -98,6 +108,22 @@ TEST_CASE("shards cover every weight: each element on some rank, owned parts on 
         }
       }
     }
+  }
+}
+
+TEST_CASE("ranks without an FFN hold none of it") {
+  const ModelSpec model = load_model("tiny-mla-lite");
+  const Sharding medha{.kvp = 2, .tpa = 1, .tpf = 1};
+  for (std::int64_t layer = 0; layer < model.layers; ++layer) {
+    const auto plan_of = [&](int rank) {
+      return plan_layer(model, seed, medha, rank_coords(medha, rank), layer);
+    };
+    for (std::size_t w = static_cast<std::size_t>(Weight::gate_up); w < weight_kinds; ++w) {
+      CHECK(plan_of(1)[w].empty());
+    }
+    CHECK_FALSE(plan_of(1)[static_cast<std::size_t>(Weight::o)].empty());
+    const Weight down = model.layer_kind(layer).moe ? Weight::expert_down : Weight::down;
+    CHECK_FALSE(plan_of(0)[static_cast<std::size_t>(down)].empty());
   }
 }
 
@@ -126,7 +152,7 @@ TEST_CASE("the model's KV bytes are those of the pages that the busiest rank all
   for (const ModelSpec& model : small_models()) {
     for (const DType dtype : {DType::bf16, DType::fp8}) {
       for (const Sharding& s : shardings(model)) {
-        const DecodeShape shape{.context = 4096, .batch = 3, .tokens_per_block = 32, .kv_dtype = dtype};
+        const DecodeShape shape{.context = 4096, .batch = 12, .tokens_per_block = 32, .kv_dtype = dtype};
         double predicted = 0;
         for (const Op& op : attention_ops(model, 0, s, shape)) {
           if (std::holds_alternative<AttentionShape>(op.shape)) predicted += op.bytes.kv * op.count;
@@ -140,7 +166,8 @@ TEST_CASE("the model's KV bytes are those of the pages that the busiest rank all
                          .tokens_per_page = shape.tokens_per_block,
                          .dtype = dtype};
         const Range history = history_tokens(shape.context, shape.tokens_per_block, s.kvp, 0);
-        const std::int64_t pages = shape.batch * ((history.size() + 31) / 32);
+        const std::int64_t attended = (shape.batch + s.dp - 1) / s.dp;
+        const std::int64_t pages = attended * ((history.size() + 31) / 32);
         const double allocated = static_cast<double>(pages) * static_cast<double>(backend->kv_page_bytes(kv));
         CAPTURE(model.name, s.kvp, s.tpa, static_cast<int>(dtype));
         CHECK(predicted == Approx(allocated).epsilon(1e-9));

@@ -204,6 +204,35 @@ TEST_CASE("under medha the coordinates mark the ranks that idle in the FFN") {
   for (int rank = 0; rank < s.ranks(); ++rank) CHECK((rank_coords(s, rank).ep >= s.ep) == (rank >= 2));
 }
 
+TEST_CASE("micro-batches and DP groups cut the batch, each request attended by one group") {
+  for (const int pp : {1, 2, 3, 4}) {
+    for (const int dp : {1, 2, 3}) {
+      const Sharding s{.pp = pp, .dp = dp};
+      for (const std::int64_t batch : {1, 2, 5, 12, 13}) {
+        std::vector<int> attended(static_cast<std::size_t>(batch));
+        for (int group = 0; group < dp; ++group) {
+          const std::vector<MicroBatch> list = micro_batches(s, batch, group);
+          REQUIRE(std::ssize(list) == std::min<std::int64_t>(pp, batch));
+          std::int64_t cached = 0, next = 0;
+          for (const MicroBatch& m : list) {
+            CHECK(m.requests.begin == next);
+            CHECK(m.requests.size() > 0);
+            CHECK(m.requests.size() <= list.front().requests.size());
+            CHECK(m.attended.size() <= list.front().attended.size());
+            CHECK(m.cached == cached);
+            for (std::int64_t r = m.attended.begin; r < m.attended.end; ++r)
+              ++attended[static_cast<std::size_t>(m.requests.begin + r)];
+            cached += m.attended.size();
+            next = m.requests.end;
+          }
+          CHECK(next == batch);
+        }
+        CHECK(attended == std::vector<int>(attended.size(), 1));
+      }
+    }
+  }
+}
+
 TEST_CASE("owned heads cut all query heads over KVP and TPA, within the heads attended") {
   for (const Sharding& s : {Sharding{}, Sharding{.kvp = 3, .tpa = 4}, Sharding{.kvp = 6, .tpa = 2, .dp = 2},
                             Sharding{.tpa = 12}}) {

@@ -1,0 +1,31 @@
+#include "sweeps/step_clock.hpp"
+
+#include <catch2/catch.hpp>
+#include <numeric>
+
+using namespace helix;
+
+TEST_CASE("layers stand for those of their kind and of their stage") {
+  const ModelSpec model = load_model("deepseek-r1");  // 3 dense layers, 58 with experts
+  CHECK(depth_weights(model, {}, 61) == std::vector<double>(61, 1.0));
+  CHECK(depth_weights(model, {}, 5) == std::vector<double>{1, 1, 1, 29, 29});
+
+  // Two stages of 31 and 30 layers; of 9 the first has 5, of which 2 with experts stand for 28.
+  const Sharding two{.pp = 2};
+  CHECK(depth_weights(model, two, 9) == std::vector<double>{1, 1, 1, 14, 14, 7.5, 7.5, 7.5, 7.5});
+  for (const int pp : {1, 2, 4}) {
+    for (const std::int64_t layers : {20, 33, 61}) {
+      const std::vector<double> weights = depth_weights(model, {.pp = pp}, layers);
+      CHECK(std::accumulate(weights.begin(), weights.end(), 0.0) == Approx(61));
+    }
+  }
+}
+
+TEST_CASE("as few layers as leave no stage without a kind that it has") {
+  const ModelSpec r1 = load_model("deepseek-r1"), dense = load_model("llama-3.2-1b");
+  CHECK(least_layers(r1, {}) == 4);
+  CHECK(least_layers(r1, {.pp = 2}) == 7);  // the first stage has 4 of 7
+  CHECK(least_layers(dense, {}) == 1);
+  CHECK(least_layers(dense, {.pp = 4}) == 4);
+  CHECK(least_layers(load_model("tiny-gqa"), {.pp = 3}) == 3);
+}
