@@ -60,7 +60,6 @@ DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, con
     : model_(model),
       sharding_(sharding),
       shape_(shape),
-      layers_(layers),
       seed_(seed),
       backend_(backend),
       groups_(groups),

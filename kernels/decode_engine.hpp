@@ -61,8 +61,6 @@ class DecodeEngine {
   std::int64_t steps_before_rewind() const;
 
   std::int64_t steps_done() const { return step_; }
-  /// The layers that this rank runs.
-  Range layers() const { return stage_layers_; }
   /// Tokens chosen by the last step, [batch]: on the ranks of the first and the last stage, when settled.
   std::vector<std::int32_t> tokens() const;
   /// Logits of the last step for every request over the whole vocabulary, [batch, vocab]; collective over
@@ -160,7 +158,6 @@ class DecodeEngine {
   ModelSpec model_;
   Sharding sharding_;
   DecodeShape shape_;
-  std::int64_t layers_;
   std::uint64_t seed_;
   Backend& backend_;
   const Groups& groups_;

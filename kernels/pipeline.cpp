@@ -2,7 +2,6 @@
 // to the next stage while it receives its next input, so that every stage has a micro-batch of its own once
 // the pipeline is full. The tokens of the last stage go back to the first, which begins the requests' next
 // step with them.
-#include <algorithm>
 #include <utility>
 
 #include "kernels/decode_engine.hpp"

@@ -87,7 +87,8 @@ void attention(Backend& backend, Table& table, const KvShape& shape, std::int64_
   std::unique_ptr<Buffer> memory;
   KvCache cache(backend, shape, layers, batch, {.first_position = 0, .tokens = tokens}, shape.tokens_per_page,
                 memory);
-  cache.fill_history(1, 0, shape.kv_heads);
+  const Range requests{0, batch};
+  cache.fill_history(1, 0, {&requests, 1}, 0, shape.kv_heads);
   const auto q = filled(backend, batch * q_heads * shape.head_dim),
              o = filled(backend, batch * q_heads * shape.v_dim);
   const auto lse = backend.allocate(static_cast<std::size_t>(batch * q_heads) * sizeof(float));
