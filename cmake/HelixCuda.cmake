@@ -1,6 +1,6 @@
 # The CUDA toolkit, as the `cuda` preset needs it. Nothing here needs a driver: the runtime is linked statically and
 # looks for libcuda.so when it is first called, so that the program starts on any machine.
-if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
   # Ampere as the baseline, then code for Hopper (H100, H200), Blackwell (B200, GB200), Blackwell Ultra (B300, GB300)
   # and RTX PRO 6000.
   set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real 100a-real 103a-real 120a-real CACHE STRING "GPU architectures")

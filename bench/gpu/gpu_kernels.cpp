@@ -87,7 +87,8 @@ void attention(Backend& backend, Table& table, const KvShape& shape, std::int64_
   std::unique_ptr<Buffer> memory;
   KvCache cache(backend, shape, layers, batch, {.first_position = 0, .tokens = tokens}, shape.tokens_per_page,
                 memory);
-  cache.fill_history(1, 0, shape.kv_heads);
+  const Range requests{0, batch};
+  cache.fill_history(1, 0, {&requests, 1}, 0, shape.kv_heads);
   const auto q = filled(backend, batch * q_heads * shape.head_dim),
              o = filled(backend, batch * q_heads * shape.v_dim);
   const auto lse = backend.allocate(static_cast<std::size_t>(batch * q_heads) * sizeof(float));
@@ -103,8 +104,8 @@ void attention(Backend& backend, Table& table, const KvShape& shape, std::int64_
 }
 
 void linear(Backend& backend, Table& table, std::int64_t m, std::int64_t n, std::int64_t k) {
-  std::unique_ptr<Buffer> memory;
-  const ColdMemory cold(backend, cold_bytes, memory);
+  const auto memory = backend.allocate(cold_bytes);
+  const ColdMemory cold(backend, {memory->data(), memory->bytes()}, DType::bf16);
   const PackedWeight weights = cold.matrices(backend, n, k, DType::bf16);
   const auto x = filled(backend, m * k), y = filled(backend, m * n);
   table.row(fmt::format("linear {} x [{}, {}]", m, n, k), 2.0 * static_cast<double>(n * k),
@@ -119,11 +120,12 @@ void linear(Backend& backend, Table& table, std::int64_t m, std::int64_t n, std:
 /// Tokens and calls take turns at the experts.
 void experts(Backend& backend, Table& table, std::int64_t batch, std::int64_t top_k, std::int64_t count,
              std::int64_t hidden, std::int64_t ffn) {
-  std::unique_ptr<Buffer> up_memory, down_memory;
   const std::size_t up_bytes = backend.packed_bytes(2 * ffn, hidden, DType::bf16),
                     down_bytes = backend.packed_bytes(hidden, ffn, DType::bf16);
-  const ColdMemory up(backend, up_bytes * static_cast<std::size_t>(count), up_memory),
-      down(backend, down_bytes * static_cast<std::size_t>(count), down_memory);
+  const auto up_memory = backend.allocate(up_bytes * static_cast<std::size_t>(count)),
+             down_memory = backend.allocate(down_bytes * static_cast<std::size_t>(count));
+  const ColdMemory up(backend, {up_memory->data(), up_memory->bytes()}, DType::bf16),
+      down(backend, {down_memory->data(), down_memory->bytes()}, DType::bf16);
   const PackedWeight gate_up{
       .data = up.data(), .n = 2 * ffn, .k = hidden, .count = count, .stride_bytes = up_bytes},
       down_weight{.data = down.data(), .n = hidden, .k = ffn, .count = count, .stride_bytes = down_bytes};
