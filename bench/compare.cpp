@@ -55,9 +55,8 @@ void write_file(const std::string& path, const std::string& text) {
 int compare_command(const Arguments& arguments) {
   CLI::App app(
       "Verdict on two run directories: did any configuration become slower, or wrong?\n"
-      "Exit code 0: no; 1: yes; 2: the runs cannot be compared. Outputs without FILE go to standard output, "
-      "instead "
-      "of the table.",
+      "Exit code 0: no; 1: yes; 2: they cannot be compared.\n"
+      "Outputs without FILE go to standard output, instead of the table.",
       "compare");
   std::string base, head, threshold = "3", floor_us = "5", alpha = "0.02";
   std::vector<std::string> base_repeats, head_repeats;
@@ -85,6 +84,7 @@ int compare_command(const Arguments& arguments) {
   if (launched_rank() != 0) return 0;
 
   ComparisonLimits limits;
+  if (threshold.ends_with('%')) threshold.pop_back();
   limits.threshold = parse_real(threshold, 0, 1000, "--threshold") / 100.0;
   limits.floor_us = parse_real(floor_us, 0, 1e12, "--floor-us");
   limits.alpha = parse_real(alpha, 1e-9, 0.5, "--alpha");
@@ -99,8 +99,9 @@ int compare_command(const Arguments& arguments) {
     printed = fmt::format("--{}", flag);
   }
 
-  const Comparison comparison =
-      compare_runs(read_side(base, base_repeats), read_side(head, head_repeats), limits);
+  const std::vector<StoredRun> base_runs = read_side(base, base_repeats);
+  const std::vector<StoredRun> head_runs = read_side(head, head_repeats);
+  const Comparison comparison = compare_runs(base_runs, head_runs, limits);
   for (const ComparisonFormat& format : comparison_formats()) {
     const std::string& file = files.at(format.flag);
     if (file.empty()) continue;

@@ -2,20 +2,29 @@
 add_library(helix_options INTERFACE)
 target_compile_features(helix_options INTERFACE cxx_std_20)
 target_compile_options(helix_options INTERFACE
-  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wnull-dereference
-  $<$<BOOL:${HELIX_WERROR}>:-Werror>)
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual
+    -Wnull-dereference $<$<BOOL:${HELIX_WERROR}>:-Werror>>)
 if(HELIX_SANITIZE)
   # Instrumented, g++ 12 takes members of its own <regex> for uninitialised; the release build keeps the warning.
   target_compile_options(helix_options INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all
                                                  -fno-omit-frame-pointer -Wno-maybe-uninitialized)
   target_link_options(helix_options INTERFACE -fsanitize=address,undefined)
 endif()
+if(HELIX_FUZZ)
+  target_compile_options(helix_options INTERFACE -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow
+                                                 -fno-sanitize-recover=all)
+  target_link_options(helix_options INTERFACE -fsanitize=address,undefined)
+endif()
 target_include_directories(helix_options INTERFACE ${PROJECT_SOURCE_DIR})
 
-# helix_library(NAME LINK libs...): a static library of the current folder's *.cpp, its subfolders included.
+# helix_library(NAME [EXCEPT folder] LINK libs...): a static library of the current folder's *.cpp, its subfolders
+# included, but for one that is a library of its own.
 function(helix_library name)
-  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "EXCEPT" "LINK" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  if(ARG_EXCEPT)
+    list(FILTER sources EXCLUDE REGEX "^${CMAKE_CURRENT_SOURCE_DIR}/${ARG_EXCEPT}/")
+  endif()
   add_library(${name} STATIC ${sources})
   target_link_libraries(${name} PUBLIC helix_options ${ARG_LINK})
 endfunction()

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 
 #include "kernels/rope.hpp"
 #include "kernels/weight_plan.hpp"
@@ -205,8 +206,22 @@ void DecodeEngine::rewind() {
   backend_.copy_to_device(a_.tokens, tokens.data(), tokens.size() * sizeof(std::int32_t));
 }
 
+DecodeEngine::StepKind DecodeEngine::next_kind() const {
+  return {.appends = append_owner(step_, shape_.tokens_per_block, sharding_.kvp) == at_.kvp,
+          .receives_tokens = tokens_on_way_,
+          .residual = a_.stream.residual};
+}
+
+void DecodeEngine::skip_step() {
+  // hand_over turns to the other input with each micro-batch that it receives.
+  if (!first_stage() && micro_batches_.size() % 2 != 0) std::swap(a_.stream, a_.incoming);
+  tokens_on_way_ = first_stage() && !last_stage();
+  ++step_;
+}
+
 void DecodeEngine::step(StepObserver& observer, std::optional<std::span<const std::int64_t>> only) {
-  const bool own = append_owner(step_, shape_.tokens_per_block, sharding_.kvp) == at_.kvp;
+  const bool own = next_kind().appends;
+  observer.step_begin();
   hand_over(0, observer);
   for (std::size_t m = 0; m < micro_batches_.size(); ++m) {
     now_ = micro_batches_[m];
@@ -223,6 +238,7 @@ void DecodeEngine::step(StepObserver& observer, std::optional<std::span<const st
     if (last_stage()) head(observer);
     hand_over(m + 1, observer);
   }
+  observer.step_end();
   tokens_on_way_ = first_stage() && !last_stage();
   ++step_;
 }

@@ -26,9 +26,11 @@ namespace helix {
 class StepObserver {
  public:
   virtual ~StepObserver() = default;
+  virtual void step_begin() {}
   virtual void phase_done(Phase) {}
   virtual void layers_begin() {}
   virtual void layer_done(std::int64_t) {}
+  virtual void step_end() {}
 };
 
 /// Throws UsageError naming the first feature of the model that the engine does not run.
@@ -76,6 +78,37 @@ class DecodeEngine {
   std::size_t activation_bytes() const { return activation_bytes_; }
 
  private:
+  // What a stage hands on: the residual stream, and the last block's output that is still to be added.
+  struct Stream {
+    float* residual;
+    BF16* delta;
+  };
+
+  friend class RecordedSteps;
+  /// Steps of one kind issue the same ops on the same memory.
+  struct StepKind {
+    bool appends = false;          // to this rank's cache
+    bool receives_tokens = false;  // from the last stage
+    const float* residual = nullptr;
+    auto operator<=>(const StepKind&) const = default;
+  };
+  StepKind next_kind() const;
+  /// What a step changes besides device memory.
+  struct HostState {
+    std::int64_t step;
+    Stream stream, incoming;
+    bool tokens_on_way;
+  };
+  HostState host_state() const { return {step_, a_.stream, a_.incoming, tokens_on_way_}; }
+  void restore(const HostState& state) {
+    step_ = state.step;
+    a_.stream = state.stream;
+    a_.incoming = state.incoming;
+    tokens_on_way_ = state.tokens_on_way;
+  }
+  /// Changes just that.
+  void skip_step();
+
   void embed(StepObserver& observer);
   void attention_block(std::int64_t layer, StepObserver& observer);
   void project_gqa(const LayerWeights& w, const KvView& cache, bool own);
@@ -101,11 +134,6 @@ class DecodeEngine {
   /// Rows of the micro-batch whose residual stream this rank keeps.
   Range kept_rows() const { return whole_requests_ ? now_.attended : Range{0, rows()}; }
 
-  // What a stage hands on: the residual stream, and the last block's output that is still to be added.
-  struct Stream {
-    float* residual;
-    BF16* delta;
-  };
   // Arrays of the step in device memory; see layout() for their shapes.
   struct Arrays {
     std::int64_t* positions;

@@ -216,15 +216,15 @@ std::unique_ptr<Communicator> make_mpi_communicator(MPI_Comm comm) {
   return std::make_unique<MpiCommunicator>(comm);
 }
 
-Groups make_mpi_groups(MPI_Comm instance, const Sharding& sharding) {
+Groups make_groups(Backend& backend, MPI_Comm instance, const Sharding& sharding) {
   int rank = 0;
   HELIX_MPI(MPI_Comm_rank(instance, &rank));
   const RankCoords at = rank_coords(sharding, rank);
   Groups groups;
-  groups.stage = make_mpi_communicator(split(instance, at.pp, rank));
+  groups.stage = backend.connect({split(instance, at.pp, rank)});
   const int head_shard = at.tpa + sharding.tpa * (at.dp + sharding.dp * at.pp);
-  groups.kvp = make_mpi_communicator(split(instance, head_shard, at.kvp));
-  groups.pipeline = make_mpi_communicator(split(instance, rank % sharding.stage_ranks(), at.pp));
+  groups.kvp = backend.connect({split(instance, head_shard, at.kvp)});
+  groups.pipeline = backend.connect({split(instance, rank % sharding.stage_ranks(), at.pp)});
   return groups;
 }
 

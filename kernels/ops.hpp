@@ -6,9 +6,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "kernels/bf16.hpp"
 #include "roofline/dtype.hpp"
@@ -117,6 +120,25 @@ struct TopLogit {
   std::int32_t index;
 };
 
+class Communicator;
+struct MpiGroup;
+
+/// Takes the time at points in the sequence of ops; read when they are done.
+class Stopwatch {
+ public:
+  virtual ~Stopwatch() = default;
+  /// Mark `i` is now, behind the ops issued so far.
+  virtual void mark(std::size_t i) = 0;
+  virtual double us_between(std::size_t first, std::size_t second) = 0;
+};
+
+/// Ops to be run again and again.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual void replay() = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -140,6 +162,22 @@ class Backend {
   /// which should be several times the caches, and multiplying matrices of this type.
   virtual double read_bandwidth_bytes_per_s(std::span<const std::byte> memory, double seconds) = 0;
   virtual double matrix_peak_flops_per_s(DType dtype, double seconds) = 0;
+  /// Bytes of the device's last-level cache; 0: the host's.
+  virtual std::size_t cache_bytes() const { return 0; }
+  /// What the device's speed depends on, as (name, value): clocks, power, throttling. Empty: the host's
+  /// alone.
+  virtual std::vector<std::pair<std::string, std::string>> conditions() const { return {}; }
+
+  // --- time, and other ranks. As they are here: for backends whose ops are done when they return, on memory
+  // that the host can address.
+  /// Ops return before they are done, and issuing them takes time that a recording saves.
+  virtual bool asynchronous() const { return false; }
+  virtual std::unique_ptr<Stopwatch> make_stopwatch();
+  /// Runs `ops` to see which ops it calls, collectives and a stopwatch's marks among them, but not the ops.
+  /// Only for asynchronous backends; each op must have run before, with the same arguments.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& ops);
+  /// A communicator for the ranks of the group, over this backend's memory and in the order of its ops.
+  virtual std::unique_ptr<Communicator> connect(const MpiGroup& group);
 
   // --- weights
   // ----------------------------------------------------------------------------------------------

@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <cctype>
-#include <fstream>
 #include <system_error>
 
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
+#include "roofline/text_file.hpp"
 
 namespace helix {
 namespace {
@@ -19,23 +19,6 @@ namespace fs = std::filesystem;
 bool equal_ignoring_case(std::string_view a, std::string_view b) {
   return std::ranges::equal(
       a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
-}
-
-std::string read_config_file(const std::string& path) {
-  constexpr std::size_t longest = std::size_t{16} << 20;  // real ones have a few KiB; a path may be a device
-  std::error_code ignored;
-  if (fs::is_directory(path, ignored)) {
-    throw UsageError(fmt::format("model '{}' is a directory; expected its config.json", path));
-  }
-  std::ifstream file(path, std::ios::binary);
-  std::string text(longest + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (!file.is_open() || file.bad()) throw UsageError(fmt::format("cannot read the model file '{}'", path));
-  text.resize(static_cast<std::size_t>(file.gcount()));
-  if (text.size() > longest) {
-    throw UsageError(fmt::format("'{}' has more than {} MiB; expected a config.json", path, longest >> 20));
-  }
-  return text;
 }
 
 /// "Qwen3-32B" for both Qwen3-32B.json and Qwen3-32B/config.json.
@@ -77,7 +60,7 @@ ModelSpec load_model(const std::string& name_or_path) {
     throw UsageError(fmt::format("unknown model '{}': there is no such file, and the built-in models are {}",
                                  name_or_path, fmt::join(built_in_models(), ", ")));
   }
-  ModelSpec spec = parse_model(read_config_file(name_or_path), name_or_path);
+  ModelSpec spec = parse_model(read_text_file(name_or_path, "config.json"), name_or_path);
   spec.name = model_name(name_or_path);
   return spec;
 }

@@ -6,13 +6,12 @@
 #include <array>
 #include <cctype>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <utility>
 
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
 #include "roofline/gpu_kernels_yaml.hpp"
+#include "roofline/text_file.hpp"
 #include "roofline/yaml_map.hpp"
 
 namespace helix {
@@ -44,6 +43,7 @@ constexpr std::array dtypes = {
 struct DescribeSystem {
   static constexpr yaml::Limits bandwidth{1e6, 1e15};  // bytes/s
   static constexpr yaml::Limits time_us{0, 1e6};
+  static constexpr yaml::Limits relative{0, 100};
 
   void operator()(auto& io, auto& s) const {
     io.text("name", s.name);
@@ -53,11 +53,13 @@ struct DescribeSystem {
       in.number("datasheet_bytes_per_s", d.datasheet_bytes_per_s, bandwidth);
       in.number("achieved_bytes_per_s", d.achieved_bytes_per_s, bandwidth);
       in.number("capacity_bytes", d.capacity_bytes, {1e6, 1e15});
+      in.number("spread", d.spread, relative, yaml::Presence::optional);
     });
     io.section("peak_flops", s.peak_flops, [](auto& in, auto& p) {
       in.number("bf16", p.bf16, {1e6, 1e18});
       in.number("fp8", p.fp8, {0, 1e18}, yaml::Presence::optional);
       in.number("fp4", p.fp4, {0, 1e18}, yaml::Presence::optional);
+      in.number("spread", p.spread, relative, yaml::Presence::optional);
     });
     io.number("sms", s.sms, {1, 1e5});
     io.section("link", s.link, [](auto& in, auto& l) {
@@ -73,12 +75,14 @@ struct DescribeSystem {
       in.number("bytes_per_s", r.bytes_per_s, bandwidth);
       in.number("flops_per_s", r.flops_per_s, {1e6, 1e18});
       in.number("norm", r.norm, {1, 100}, yaml::Presence::optional);
+      in.number("spread", r.spread, relative, yaml::Presence::optional);
     });
     io.list("collectives", s.collectives, [](auto& in, auto& r) {
       in.choice("op", r.op, collectives);
       in.integer("group", r.group, {2, 1e6});
       in.number("alpha_us", r.alpha_us, time_us);
       in.number("bytes_per_s", r.bytes_per_s, bandwidth);
+      in.number("spread", r.spread, relative, yaml::Presence::optional);
     });
     io.texts("origin", s.origin);
   }
@@ -153,10 +157,7 @@ SystemSpec load_system(const std::string& name_or_path) {
     throw UsageError(
         fmt::format("unknown system '{}'; valid: a YAML file or one of {}", name_or_path, known_systems()));
   }
-  std::ifstream in(name_or_path);
-  std::ostringstream text;
-  if (!(text << in.rdbuf())) throw UsageError(fmt::format("cannot read system file '{}'", name_or_path));
-  return parse_system(text.str(), name_or_path);
+  return parse_system(read_text_file(name_or_path, "system file"), name_or_path);
 }
 
 std::string to_yaml(const SystemSpec& s) {

@@ -20,7 +20,8 @@ std::string_view name(KernelFamily family);
 
 /// t = fixed + ((bytes / bytes_per_s)^norm + (flops / flops_per_s)^norm)^(1/norm): a large norm overlaps
 /// memory and arithmetic fully (max), norm 1 not at all (sum). `dtype` is that of the weights or of the KV
-/// cache.
+/// cache. `spread` of this and other rates says how well they are known: interquartile range over median of
+/// the repetitions that the rate was measured in, 0 where it was not.
 struct KernelRate {
   KernelFamily family = KernelFamily::gemm;
   DType dtype = DType::bf16;
@@ -28,6 +29,7 @@ struct KernelRate {
   double bytes_per_s = 0;
   double flops_per_s = 0;
   double norm = 4;
+  double spread = 0;
 };
 
 /// Payload S of a collective in the nccl-tests convention: all_reduce the reduced buffer, all_gather and
@@ -41,6 +43,7 @@ struct CollectiveRate {
   int group = 2;
   double alpha_us = 0;
   double bytes_per_s = 0;
+  double spread = 0;
 };
 
 struct SystemSpec {
@@ -52,9 +55,11 @@ struct SystemSpec {
     double datasheet_bytes_per_s = 0;
     double achieved_bytes_per_s = 0;
     double capacity_bytes = 0;
+    double spread = 0;
   } dram;
   struct Peaks {  // dense FLOP/s
     double bf16 = 0, fp8 = 0, fp4 = 0;
+    double spread = 0;
   } peak_flops;
   double sms = 0;  // streaming multiprocessors, or cores of a rank
 

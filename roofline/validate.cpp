@@ -6,7 +6,8 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
-#include <fstream>
+#include <limits>
+#include <sstream>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
@@ -15,6 +16,7 @@
 #include "roofline/error.hpp"
 #include "roofline/gpu_cost.hpp"
 #include "roofline/system_spec.hpp"
+#include "roofline/text_file.hpp"
 
 namespace helix {
 namespace {
@@ -47,12 +49,20 @@ class Row {
     const std::string& t = text(column);
     double value = 0;
     const auto [end, error] = std::from_chars(t.data(), t.data() + t.size(), value);
-    if (error != std::errc{} || end != t.data() + t.size() || !std::isfinite(value)) {
-      throw UsageError(fmt::format("{}: {} = '{}' is not a number", where_, column, t));
+    if (error != std::errc{} || end != t.data() + t.size() || !std::isfinite(value) || value < 0) {
+      throw UsageError(fmt::format("{}: {} = '{}' is not a number from 0 on", where_, column, t));
     }
     return value;
   }
-  std::int64_t count(const char* column) const { return std::llround(number(column)); }
+  std::int64_t count(const char* column) const {
+    constexpr std::int32_t most = std::numeric_limits<std::int32_t>::max();  // products of two fit 64 bits
+    const double value = number(column);
+    if (value < 1 || value > most || value != std::floor(value)) {
+      throw UsageError(fmt::format("{}: {} = '{}' is not a whole number from 1 to {}", where_, column,
+                                   text(column), most));
+    }
+    return static_cast<std::int64_t>(value);
+  }
   bool flag(const char* column) const { return columns_.contains(column) && number(column) != 0; }
   const std::string& where() const { return where_; }
 
@@ -211,7 +221,10 @@ Validation validate(std::istream& csv, const std::string& source) {
     if (measured <= 0) throw UsageError(fmt::format("{}: latency_us must be positive", row.where()));
     const Verdict verdict = judge(row, system->second);
     if (const auto* judged = std::get_if<Judged>(&verdict)) {
-      errors[judged->family].push_back(std::abs(judged->model_us / measured - 1) * 100);
+      const double error = std::abs(judged->model_us / measured - 1) * 100;
+      if (!std::isfinite(error))
+        throw UsageError(fmt::format("{}: no kernel has these figures", row.where()));
+      errors[judged->family].push_back(error);
     } else {
       ++result.left_out[std::get<LeftOut>(verdict).reason];
     }
@@ -221,8 +234,7 @@ Validation validate(std::istream& csv, const std::string& source) {
 }
 
 Validation validate(const std::string& path) {
-  std::ifstream in(path);
-  if (!in) throw UsageError(fmt::format("cannot read '{}'", path));
+  std::istringstream in(read_text_file(path, "CSV file of measured kernels", std::size_t{256} << 20));
   return validate(in, path);
 }
 

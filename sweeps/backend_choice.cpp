@@ -2,14 +2,27 @@
 
 #include <fmt/format.h>
 
+#ifdef HELIX_HAS_CUDA
+#include "kernels/cuda/open_gpus.hpp"
+#endif
 #include "roofline/error.hpp"
 
 namespace helix {
 
-std::unique_ptr<Backend> make_backend(const std::string& choice, int threads) {
-  if (choice == "cpu" || choice == "auto") return make_cpu_backend(threads);
+std::unique_ptr<Backend> make_backend(const std::string& choice, World& world) {
+  if (choice != "cpu" && choice != "cuda" && choice != "auto") {
+    throw UsageError(fmt::format("--backend {}: valid: cpu, cuda, auto", choice));
+  }
+#ifdef HELIX_HAS_CUDA
+  if (choice == "cuda" || (choice == "auto" && cuda::any_gpu(world.comm))) {
+    std::unique_ptr<Backend> backend = cuda::open_gpus(world.comm);
+    describe_device(world, *backend);
+    return backend;
+  }
+#else
   if (choice == "cuda") throw UsageError("--backend cuda: this build has no CUDA backend; valid: cpu, auto");
-  throw UsageError(fmt::format("--backend {}: valid: cpu, cuda, auto", choice));
+#endif
+  return make_cpu_backend(world.threads);
 }
 
 }  // namespace helix

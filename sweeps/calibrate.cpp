@@ -3,8 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
+#include "kernels/communicator.hpp"
+#include "kernels/memory.hpp"
 #include "kernels/mpi_check.hpp"
 #include "kernels/mpi_communicator.hpp"
 #include "sweeps/kernel_probes.hpp"
@@ -14,10 +15,9 @@
 namespace helix {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-/// alpha-beta of each collective in groups of 2, 4, ... and all ranks of the group, all such groups at once.
-std::vector<CollectiveRate> probe_collectives(Backend& backend, const Prober& prober, MPI_Comm group) {
+/// alpha-beta of each collective in groups of every size that divides the ranks evenly, all such groups at
+/// once.
+std::vector<CollectiveRate> probe_collectives(Backend& backend, Prober& prober, MPI_Comm group) {
   int rank = 0, size = 1;
   HELIX_MPI(MPI_Comm_rank(group, &rank));
   HELIX_MPI(MPI_Comm_size(group, &size));
@@ -27,17 +27,12 @@ std::vector<CollectiveRate> probe_collectives(Backend& backend, const Prober& pr
   backend.set_bytes(send->data(), 0, large);
   backend.set_bytes(recv->data(), 0, large);
 
-  std::vector<int> widths;
-  for (int g = 2; g < size; g *= 2) {
-    if (size % g == 0) widths.push_back(g);
-  }
-  if (size > 1) widths.push_back(size);
-
   std::vector<CollectiveRate> rates;
-  for (int width : widths) {
+  for (int width = 2; width <= size; ++width) {
+    if (size % width != 0) continue;
     MPI_Comm part = MPI_COMM_NULL;
     HELIX_MPI(MPI_Comm_split(group, rank / width, rank, &part));
-    const std::unique_ptr<Communicator> comm = make_mpi_communicator(part);
+    const std::unique_ptr<Communicator> comm = backend.connect({part});
     const auto call = [&](Collective op, std::size_t payload) {
       const std::size_t chunk = payload / static_cast<std::size_t>(width) / 16 * 16;
       auto* values = reinterpret_cast<BF16*>(send->data());
@@ -56,19 +51,23 @@ std::vector<CollectiveRate> probe_collectives(Backend& backend, const Prober& pr
       }
     };
     const auto run = [&](Collective op, std::size_t payload) {
-      const auto time_us = [&](int calls) {
-        const Clock::time_point begin = Clock::now();
-        for (int i = 0; i < calls; ++i) call(op, payload);
-        return std::chrono::duration<double, std::micro>(Clock::now() - begin).count() / calls;
+      const auto repeated = [&](int calls) {
+        return [&, calls] {
+          for (int i = 0; i < calls; ++i) call(op, payload);
+        };
       };
+      call(op, payload);  // connects
+      backend.synchronize();
       // As many calls as every rank knows, fewer on a slow link: deciding by a rank's own clock would
       // deadlock.
       constexpr double round_us = 2e4, most = 200;
-      constexpr int rounds = 5;
-      const auto calls = static_cast<int>(std::clamp(round_us / prober.slowest(time_us(3)), 1.0, most));
+      constexpr int bursts = 3, first_calls = 3;
+      const double first_us = TimedOps(backend, repeated(first_calls)).run_us() / first_calls;
+      const auto calls = static_cast<int>(std::clamp(round_us / prober.slowest(first_us), 1.0, most));
+      TimedOps timed(backend, repeated(calls));
       std::vector<double> series;
-      for (int r = 0; r < rounds; ++r) series.push_back(time_us(calls));
-      return prober.slowest(median(series));
+      for (int burst = 0; burst < bursts; ++burst) series.push_back(timed.run_us() / calls);
+      return prober.us(median(series));
     };
     for (Collective op : {Collective::all_reduce, Collective::all_gather, Collective::all_to_all,
                           Collective::reduce_scatter, Collective::send}) {
@@ -77,7 +76,8 @@ std::vector<CollectiveRate> probe_collectives(Backend& backend, const Prober& pr
           {.op = op,
            .group = width,
            .alpha_us = alpha,
-           .bytes_per_s = static_cast<double>(large - small) / std::max(big - alpha, 0.01 * big) * 1e6});
+           .bytes_per_s = static_cast<double>(large - small) / std::max(big - alpha, 0.01 * big) * 1e6,
+           .spread = prober.take_spread()});
     }
   }
   return rates;
@@ -102,6 +102,28 @@ std::vector<HeadShape> head_shapes(const CalibrationRequest& request, AttentionK
   return {{kind, 32, 8, 128, 128}, {kind, 128, 8, 128, 128}};
 }
 
+void probe_ceilings(Backend& backend, Prober& prober, const ColdMemory& cold, MPI_Comm group,
+                    SystemSpec& system) {
+  HELIX_MPI(MPI_Barrier(group));  // all ranks share the memory while they read it
+  system.dram.achieved_bytes_per_s =
+      prober.ceiling(backend.read_bandwidth_bytes_per_s({cold.data(), cold.bytes()}, 3 * prober.seconds()));
+  system.dram.datasheet_bytes_per_s = system.dram.achieved_bytes_per_s;
+  system.dram.spread = prober.take_spread();
+  system.peak_flops.bf16 = prober.ceiling(backend.matrix_peak_flops_per_s(DType::bf16, prober.seconds()));
+  system.peak_flops.fp8 = system.peak_flops.fp4 = system.peak_flops.bf16;  // de-quantised to bf16 first
+  system.peak_flops.spread = prober.take_spread();
+}
+
+/// All but attention.
+std::vector<KernelRate> probe_kernels(Backend& backend, Prober& prober, const ColdMemory& cold,
+                                      const CalibrationRequest& request) {
+  const auto moe = std::ranges::find_if(request.models, [](const ModelSpec& m) { return m.moe.experts > 0; });
+  const bool found = moe != request.models.end();
+  return {probe_gemm(backend, prober, cold),
+          probe_moe(backend, prober, cold, found ? moe->hidden : 2048, found ? moe->moe.expert_ffn : 1408),
+          probe_elementwise(backend, prober)};
+}
+
 }  // namespace
 
 SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const CalibrationRequest& request,
@@ -113,9 +135,17 @@ SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const
   constexpr std::size_t least = std::size_t{128} << 20;
   const auto wanted =
       static_cast<std::size_t>(cache_multiple * static_cast<double>(world.node_cache_bytes) / node_ranks);
-  const std::size_t bytes = std::min(std::max(wanted, least), world.memory_bytes / 2) >> 21 << 21;
-  const ColdMemory cold(backend, bytes, memory);
-  const Prober prober(backend, group, request.seconds_per_probe);
+  std::vector<DType> dtypes{DType::bf16};
+  for (const DType dtype : request.kv_dtypes) {
+    if (dtype != DType::bf16) dtypes.push_back(dtype);
+  }
+  const std::size_t bytes =
+      std::min(std::max(wanted, least), world.memory_bytes / 2 / dtypes.size()) >> 21 << 21;
+  std::byte* const base = ensure(backend, memory, dtypes.size() * bytes);
+  std::vector<ColdMemory> cold;
+  for (std::size_t i = 0; i < dtypes.size(); ++i)
+    cold.emplace_back(backend, std::span(base + i * bytes, bytes), dtypes[i]);
+  Prober prober(backend, group, request.effort);
 
   SystemSpec system;
   system.name = fmt::format("{}-r{}", world.host, ranks);
@@ -123,31 +153,19 @@ SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const
   system.calibrated = true;
   system.sms = backend.threads();
   system.dram.capacity_bytes = static_cast<double>(world.memory_bytes);
-  HELIX_MPI(MPI_Barrier(group));
-  system.dram.achieved_bytes_per_s =
-      prober.least(backend.read_bandwidth_bytes_per_s({cold.data(), cold.bytes()}, 3 * prober.seconds()));
-  system.dram.datasheet_bytes_per_s = system.dram.achieved_bytes_per_s;
-  HELIX_MPI(MPI_Barrier(group));
-  system.peak_flops.bf16 = prober.least(backend.matrix_peak_flops_per_s(DType::bf16, prober.seconds()));
-  system.peak_flops.fp8 = system.peak_flops.fp4 = system.peak_flops.bf16;  // de-quantised to bf16 first
-
-  system.kernels.push_back(probe_gemm(backend, prober, cold));
-  const ModelSpec* moe = nullptr;
-  for (const ModelSpec& model : request.models) {
-    if (model.moe.experts > 0) moe = &model;
-  }
-  system.kernels.push_back(
-      probe_moe(backend, prober, cold, moe ? moe->hidden : 2048, moe ? moe->moe.expert_ffn : 1408));
-  std::vector<DType> kv_dtypes = request.kv_dtypes;
-  std::ranges::partition(kv_dtypes, [](DType dtype) { return dtype == DType::bf16; });
-  for (const DType dtype : kv_dtypes) {
-    for (const AttentionKind kind : {AttentionKind::gqa, AttentionKind::mla}) {
-      const std::vector<HeadShape> shapes = head_shapes(request, kind, ranks);
-      if (!shapes.empty()) system.kernels.push_back(probe_attention(backend, prober, cold, dtype, shapes));
+  prober.rounds([&] {
+    probe_ceilings(backend, prober, cold.front(), group, system);
+    system.kernels = probe_kernels(backend, prober, cold.front(), request);
+    for (std::size_t i = 0; i < dtypes.size(); ++i) {
+      if (std::ranges::count(request.kv_dtypes, dtypes[i]) == 0) continue;
+      for (const AttentionKind kind : {AttentionKind::gqa, AttentionKind::mla}) {
+        const std::vector<HeadShape> shapes = head_shapes(request, kind, ranks);
+        if (!shapes.empty())
+          system.kernels.push_back(probe_attention(backend, prober, cold[i], dtypes[i], shapes));
+      }
     }
-  }
-  system.kernels.push_back(probe_elementwise(backend, prober));
-  system.collectives = probe_collectives(backend, prober, group);
+    system.collectives = probe_collectives(backend, prober, group);
+  });
   // Ranks of a node exchange through its memory; what a message really takes stands in the collectives.
   system.link = {.bytes_per_s = system.dram.achieved_bytes_per_s,
                  .domain = static_cast<double>(ranks),

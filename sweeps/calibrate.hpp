@@ -9,6 +9,7 @@
 #include "kernels/ops.hpp"
 #include "roofline/model_spec.hpp"
 #include "roofline/system_spec.hpp"
+#include "sweeps/prober.hpp"
 #include "sweeps/world.hpp"
 
 namespace helix {
@@ -18,7 +19,7 @@ namespace helix {
 struct CalibrationRequest {
   std::vector<ModelSpec> models;
   std::vector<DType> kv_dtypes{DType::bf16};
-  double seconds_per_probe = 0.12;
+  ProbeEffort effort;
 };
 
 /// Collective over `group`. All its ranks measure at the same time, so rates are a rank's share of what the

@@ -4,10 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
-#include <set>
 
-#include "roofline/error.hpp"
+#include "sweeps/matched_rows.hpp"
 #include "sweeps/rank_test.hpp"
 #include "sweeps/run_permutation.hpp"
 #include "sweeps/statistics.hpp"
@@ -17,95 +15,11 @@ namespace {
 
 constexpr std::size_t least_samples = 9;
 
-using Runs = std::vector<StoredRun>;
-
 std::string percent(double fraction) {
   return fmt::format("{:.3g} %", 100.0 * fraction);
 }
 
-void require_comparable(const Runs& base, const Runs& head, bool same_machine) {
-  const StoredRun& first = base.front();
-  for (const Runs* side : {&base, &head}) {
-    for (const StoredRun& run : *side) {
-      for (std::size_t i = 0; same_machine && i < first.machine.size(); ++i) {
-        if (run.machine[i].value == first.machine[i].value) continue;
-        throw UsageError(fmt::format(
-            "not comparable: {} is '{}' in '{}' and '{}' in '{}'; valid: runs of one machine, or --force to "
-            "compare roofline fractions",
-            first.machine[i].name, first.machine[i].value, first.directory.string(), run.machine[i].value,
-            run.directory.string()));
-      }
-    }
-  }
-  const auto names = [](const Runs& side, std::string StoredRow::*member) {
-    std::set<std::string> found;
-    for (const StoredRun& run : side) {
-      for (const StoredRow& row : run.rows) found.insert(row.*member);
-    }
-    return found;
-  };
-  const auto disjoint = [](const std::set<std::string>& a, const std::set<std::string>& b) {
-    return std::ranges::none_of(a, [&](const std::string& x) { return b.contains(x); });
-  };
-  const auto base_models = names(base, &StoredRow::model), head_models = names(head, &StoredRow::model);
-  if (disjoint(base_models, head_models)) {
-    throw UsageError(fmt::format("not comparable: BASE has the models {}, NEW has {}",
-                                 fmt::join(base_models, ", "), fmt::join(head_models, ", ")));
-  }
-  if (disjoint(names(base, &StoredRow::id), names(head, &StoredRow::id))) {
-    throw UsageError("not comparable: no configuration is in both BASE and NEW");
-  }
-}
-
-/// A configuration on one side: its row in each run.
-struct SideRow {
-  std::vector<const StoredRow*> of_run;
-  std::size_t runs = 0;
-
-  bool everywhere() const { return of_run.size() == runs; }
-  /// failed in any run, else skipped in any run, else ok; empty: not in all runs.
-  std::string status() const {
-    if (of_run.empty()) return "";
-    for (const char* status : {"failed", "skipped"}) {
-      if (find(status)) return status;
-    }
-    return everywhere() ? "ok" : "";
-  }
-  const StoredRow* find(std::string_view status) const {
-    const auto found = std::ranges::find(of_run, status, &StoredRow::status);
-    return found == of_run.end() ? nullptr : *found;
-  }
-  std::size_t samples() const {
-    std::size_t count = 0;
-    for (const StoredRow* row : of_run) count += row->samples_us.size();
-    return count;
-  }
-};
-
-struct Pair {
-  std::string id;
-  SideRow base, head;
-};
-
-/// Every configuration of either side, in the order of the files.
-std::vector<Pair> match_rows(const Runs& base, const Runs& head) {
-  std::vector<Pair> pairs;
-  std::map<std::string, std::size_t> where;
-  const auto add = [&](const Runs& side, SideRow Pair::*member) {
-    for (const StoredRun& run : side) {
-      for (const StoredRow& row : run.rows) {
-        const auto [entry, is_new] = where.try_emplace(row.id, pairs.size());
-        if (is_new) pairs.push_back({row.id, {{}, base.size()}, {{}, head.size()}});
-        (pairs[entry->second].*member).of_run.push_back(&row);
-      }
-    }
-  };
-  add(base, &Pair::base);
-  add(head, &Pair::head);
-  return pairs;
-}
-
-ComparedRow unjudged(const Pair& pair) {
+ComparedRow unjudged(const MatchedRow& pair) {
   ComparedRow row;
   row.id = pair.id;
   row.base_samples = pair.base.samples();
@@ -135,7 +49,7 @@ double geometric_mean(const std::vector<double>& values) {
 }
 
 /// A row with its times, before the statistics are asked.
-ComparedRow with_times(const Pair& pair, const ComparisonLimits& limits) {
+ComparedRow with_times(const MatchedRow& pair, const ComparisonLimits& limits) {
   ComparedRow row = unjudged(pair);
   row.base = geometric_mean(run_medians(pair.base, limits));
   row.head = geometric_mean(run_medians(pair.head, limits));
@@ -144,7 +58,7 @@ ComparedRow with_times(const Pair& pair, const ComparisonLimits& limits) {
 }
 
 /// The verdict of a row that has no two times to compare, or none that statistics can judge; empty: it has.
-std::optional<ComparedRow> unjudgeable(const Pair& pair, const ComparisonLimits& limits) {
+std::optional<ComparedRow> unjudgeable(const MatchedRow& pair, const ComparisonLimits& limits) {
   ComparedRow row = unjudged(pair);
   const std::string base = pair.base.status(), head = pair.head.status();
   const auto as = [&](Verdict verdict, std::string reason) {
@@ -186,9 +100,9 @@ bool matters(const ComparedRow& row, const ComparisonLimits& limits) {
   return change > limits.threshold && (limits.roofline_fractions || change * *row.base > limits.floor_us);
 }
 
-void judge_samples(const std::vector<Pair>& pairs, std::vector<ComparedRow>& rows, Comparison& result) {
+void judge_samples(const std::vector<MatchedRow>& pairs, std::vector<ComparedRow>& rows, Comparison& result) {
   std::vector<double> p_values;
-  for (const Pair& pair : pairs) {
+  for (const MatchedRow& pair : pairs) {
     p_values.push_back(mann_whitney_p(compared_samples(*pair.base.of_run.front(), result.limits),
                                       compared_samples(*pair.head.of_run.front(), result.limits)));
   }
@@ -203,9 +117,9 @@ void judge_samples(const std::vector<Pair>& pairs, std::vector<ComparedRow>& row
       "machines), only repeats tell whether the programs do: --base-repeat, --new-repeat.");
 }
 
-void judge_runs(const std::vector<Pair>& pairs, std::vector<ComparedRow>& rows, Comparison& result) {
+void judge_runs(const std::vector<MatchedRow>& pairs, std::vector<ComparedRow>& rows, Comparison& result) {
   RepeatedRuns runs{result.base.directories.size(), result.head.directories.size(), {}};
-  for (const Pair& pair : pairs) {
+  for (const MatchedRow& pair : pairs) {
     std::vector<double> medians = run_medians(pair.base, result.limits);
     const std::vector<double> of_head = run_medians(pair.head, result.limits);
     medians.insert(medians.end(), of_head.begin(), of_head.end());
@@ -235,11 +149,11 @@ void judge_runs(const std::vector<Pair>& pairs, std::vector<ComparedRow>& rows, 
   if (std::fabs(moved.common.shift) > result.limits.threshold) {
     result.notes.push_back(fmt::format(
         "All rows alike moved by {:+.1f} %{}", 100.0 * std::expm1(moved.common.shift),
-        alike ? "." : ", which is within what these runs differ by anyway: it is left out of the changes."));
+        alike ? "." : ", which is within what these runs differ by anyway: it is left out of 'time'."));
   }
 }
 
-ComparedSide describe(const Runs& runs, const char* side, std::vector<std::string>& notes) {
+ComparedSide describe(const std::vector<StoredRun>& runs, const char* side, std::vector<std::string>& notes) {
   ComparedSide described{{}, runs.front().commit};
   for (const StoredRun& run : runs) {
     described.directories.push_back(run.directory.string());
@@ -282,16 +196,17 @@ bool Comparison::failed() const {
   return count(Verdict::failing) + count(Verdict::regressed) > 0;
 }
 
-Comparison compare_runs(const Runs& base, const Runs& head, const ComparisonLimits& limits) {
+Comparison compare_runs(const std::vector<StoredRun>& base, const std::vector<StoredRun>& head,
+                        const ComparisonLimits& limits) {
   require_comparable(base, head, !limits.roofline_fractions);
   Comparison result;
   result.limits = limits;
   result.base = describe(base, "BASE", result.notes);
   result.head = describe(head, "NEW", result.notes);
 
-  std::vector<Pair> judged;
+  std::vector<MatchedRow> judged;
   std::vector<ComparedRow> rows;
-  for (Pair& pair : match_rows(base, head)) {
+  for (MatchedRow& pair : match_rows(base, head)) {
     if (std::optional<ComparedRow> row = unjudgeable(pair, limits)) {
       result.rows.push_back(*std::move(row));
     } else {

@@ -43,6 +43,10 @@ std::string p_text(const ComparedRow& row) {
   return row.p_value ? fmt::format("{:.2g}", *row.p_value) : "";
 }
 
+std::string samples_text(const ComparedRow& row) {
+  return row.change ? fmt::format("{}/{}", row.base_samples, row.head_samples) : "";
+}
+
 std::string method(const Comparison& c) {
   const bool single = c.base.directories.size() + c.head.directories.size() == 2;
   return single ? "Mann-Whitney U on samples, Holm-corrected" : "permutation of runs, max-T over rows";
@@ -72,7 +76,7 @@ ordered_json side_json(const ComparedSide& side) {
 std::string markdown_cell(std::string_view text) {
   std::string cell;
   for (const char c : text) {
-    if (c == '|') cell += '\\';
+    if (c == '|' || c == '<') cell += '\\';  // a column, a tag
     cell += c == '\n' ? ' ' : c;
   }
   return cell;
@@ -100,7 +104,8 @@ std::string comparison_headline(const Comparison& c) {
       text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, label(verdict));
     }
   }
-  return fmt::format("{}: {} ({} rows)", c.failed() ? "REGRESSION" : "no regression", text, c.rows.size());
+  return fmt::format("{}: {} ({} row{})", c.failed() ? "REGRESSION" : "no regression", text, c.rows.size(),
+                     c.rows.size() == 1 ? "" : "s");
 }
 
 std::string comparison_table(const Comparison& c) {
@@ -113,7 +118,7 @@ std::string comparison_table(const Comparison& c) {
     std::string line =
         fmt::format("{:<15}  {:<{}}  {:>12}  {:>12}  {:>9}  {:>8}  {:>8}  {}", label(row.verdict), row.id,
                     width, value_text(c, row.base), value_text(c, row.head), change_text(row), p_text(row),
-                    fmt::format("{}/{}", row.base_samples, row.head_samples), row.reason);
+                    samples_text(row), row.reason);
     line.erase(line.find_last_not_of(' ') + 1);
     text += line + '\n';
   }
@@ -124,8 +129,8 @@ std::string comparison_table(const Comparison& c) {
 
 std::string comparison_markdown(const Comparison& c) {
   std::string text = fmt::format("### helix-bench: {}\n\n", comparison_headline(c));
-  const auto rest = std::ranges::find_if(
-      c.rows, [](const ComparedRow& row) { return row.verdict > Verdict::newly_skipped; });
+  const auto rest =
+      std::ranges::find_if(c.rows, [](const ComparedRow& row) { return row.verdict > Verdict::unmatched; });
   if (rest != c.rows.begin()) text += markdown_rows(c, {c.rows.begin(), rest}) + '\n';
   if (rest != c.rows.end()) {
     text += fmt::format("<details><summary>{} other rows</summary>\n\n{}\n</details>\n\n",
@@ -191,11 +196,13 @@ std::string comparison_benchmark_action(const Comparison& c) {
   for (const ComparedRow& row : c.rows) {
     if (!row.head) continue;
     const bool fractions = c.limits.roofline_fractions;
-    entries.push_back({{"name", row.id},
-                       {"unit", fractions ? "times the roofline" : "us"},
-                       {"value", rounded(fractions ? 1.0 / *row.head : *row.head)},
-                       {"extra", fmt::format("{}: {} against BASE, p {}", label(row.verdict),
-                                             change_text(row), p_text(row))}});
+    entries.push_back(
+        {{"name", row.id},
+         {"unit", fractions ? "times the roofline" : "us"},
+         {"value", rounded(fractions ? 1.0 / *row.head : *row.head)},
+         {"extra", row.reason.empty() ? fmt::format("{}: {} against BASE, p {}", label(row.verdict),
+                                                    change_text(row), p_text(row))
+                                      : row.reason}});
   }
   return entries.dump(2) + "\n";
 }

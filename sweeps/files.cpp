@@ -8,6 +8,8 @@
 #include <system_error>
 #include <utility>
 
+#include "roofline/error.hpp"
+
 namespace helix {
 namespace {
 
@@ -45,6 +47,22 @@ void write_atomically(const fs::path& path, std::string_view text) {
   if (error == 0) return;
   unlink(partial.c_str());
   throw failure(error, path);
+}
+
+void require_writable(const fs::path& path, const char* flag) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (fs::exists(status) && !fs::is_regular_file(status)) {
+    throw UsageError(
+        fmt::format("{} '{}': not a file; valid: the name of a file to write", flag, path.string()));
+  }
+  const fs::path partial = path.string() + ".partial";
+  try {
+    close(open_to_write(partial, O_TRUNC));
+  } catch (const std::system_error& failed) {
+    throw UsageError(fmt::format("{} '{}': {}", flag, path.string(), failed.code().message()));
+  }
+  unlink(partial.c_str());
 }
 
 AppendedFile::AppendedFile(fs::path path)

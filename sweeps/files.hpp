@@ -12,6 +12,10 @@ namespace helix {
 /// Writes a file as a whole or not at all, on disk before it replaces an older one.
 void write_atomically(const std::filesystem::path& path, std::string_view text);
 
+/// Throws UsageError, naming the flag, if write_atomically could not write to `path`: found out before
+/// minutes are spent on what it should hold.
+void require_writable(const std::filesystem::path& path, const char* flag);
+
 /// Grows by pieces of text, each of which is on disk when append returns.
 class AppendedFile {
  public:

@@ -14,7 +14,7 @@ PackedWeight one(const PackedWeight& many, std::int64_t i) {
 
 }  // namespace
 
-KernelRate probe_gemm(Backend& backend, const Prober& prober, const ColdMemory& cold) {
+KernelRate probe_gemm(Backend& backend, Prober& prober, const ColdMemory& cold) {
   constexpr std::int64_t n = 4096, k = 2048, widest = 64;
   const PackedWeight weights = cold.matrices(backend, n, k);
   auto x = backend.allocate(static_cast<std::size_t>(widest * k) * sizeof(BF16));
@@ -25,19 +25,18 @@ KernelRate probe_gemm(Backend& backend, const Prober& prober, const ColdMemory& 
 
   const PackedWeight tiny{
       .data = cold.data(), .n = 16, .k = 32, .stride_bytes = backend.packed_bytes(16, 32, DType::bf16)};
-  const double fixed = prober.median_us([&](std::int64_t) { backend.linear(1, in, 32, tiny, out, 16); });
+  const double fixed = prober.us([&](std::int64_t) { backend.linear(1, in, 32, tiny, out, 16); });
   std::vector<Probe> probes;
   for (std::int64_t m : {1, 8, 16, 64}) {
-    const double us =
-        prober.median_us([&](std::int64_t i) { backend.linear(m, in, k, one(weights, i), out, n); });
+    const double us = prober.us([&](std::int64_t i) { backend.linear(m, in, k, one(weights, i), out, n); });
     probes.push_back({.bytes = 2.0 * n * k, .flops = 2.0 * static_cast<double>(m * n * k), .us = us});
   }
-  return fit(KernelFamily::gemm, DType::bf16, fixed, probes);
+  return fit(KernelFamily::gemm, DType::bf16, fixed, probes, prober.take_spread());
 }
 
 /// Experts [2 ffn, hidden] and [hidden, ffn]: six that one token chose, and six that eight tokens chose
 /// alike.
-KernelRate probe_moe(Backend& backend, const Prober& prober, const ColdMemory& cold, std::int64_t hidden,
+KernelRate probe_moe(Backend& backend, Prober& prober, const ColdMemory& cold, std::int64_t hidden,
                      std::int64_t ffn) {
   constexpr std::int64_t top_k = 6, widest = 8;
   // Very wide experts are cut to what fits.
@@ -50,39 +49,42 @@ KernelRate probe_moe(Backend& backend, const Prober& prober, const ColdMemory& c
 
   auto x = backend.allocate(static_cast<std::size_t>(widest * hidden) * sizeof(BF16));
   auto y = backend.allocate(static_cast<std::size_t>(widest * hidden) * sizeof(BF16));
-  auto ids = backend.allocate(static_cast<std::size_t>(widest * top_k) * sizeof(std::int32_t));
+  // Which experts a call chooses; consecutive calls walk through them.
+  constexpr std::int64_t turns = 64;
+  auto ids = backend.allocate(static_cast<std::size_t>(turns * widest * top_k) * sizeof(std::int32_t));
   auto weights = backend.allocate(static_cast<std::size_t>(widest * top_k) * sizeof(float));
   auto scratch = backend.allocate(backend.moe_scratch_bytes(widest, top_k, hidden, ffn, experts));
   auto* in = reinterpret_cast<BF16*>(x->data());
   backend.fill_matrix(in, {.key = 8, .rows = widest, .cols = hidden});
-  std::vector<std::int32_t> chosen(static_cast<std::size_t>(widest * top_k));
-  const std::vector<float> equal(chosen.size(), 1.0f / top_k);
+  std::vector<std::int32_t> chosen;
+  for (std::int64_t turn = 0; turn < turns; ++turn) {
+    for (std::int64_t i = 0; i < widest * top_k; ++i) {
+      chosen.push_back(static_cast<std::int32_t>((turn * top_k + i % top_k) % experts));
+    }
+  }
+  backend.copy_to_device(ids->data(), chosen.data(), chosen.size() * sizeof(std::int32_t));
+  const std::vector<float> equal(static_cast<std::size_t>(widest * top_k), 1.0f / top_k);
   backend.copy_to_device(weights->data(), equal.data(), equal.size() * sizeof(float));
 
   const auto time = [&](std::int64_t batch, std::int64_t first_expert) {
-    return prober.median_us([&](std::int64_t call) {
-      // Consecutive calls walk through the experts; those before first_expert are not local and cost nothing.
-      for (std::size_t i = 0; i < chosen.size(); ++i) {
-        chosen[i] =
-            static_cast<std::int32_t>((call * top_k + static_cast<std::int64_t>(i) % top_k) % experts);
-      }
-      backend.copy_to_device(ids->data(), chosen.data(), chosen.size() * sizeof(std::int32_t));
-      backend.moe_experts(batch, top_k, in, reinterpret_cast<const std::int32_t*>(ids->data()),
-                          reinterpret_cast<const float*>(weights->data()), first_expert, gate_up, down,
-                          nullptr, reinterpret_cast<BF16*>(y->data()), scratch->data());
+    return prober.us([&](std::int64_t call) {
+      const auto* turn = reinterpret_cast<const std::int32_t*>(ids->data()) + call % turns * widest * top_k;
+      backend.moe_experts(batch, top_k, in, turn, reinterpret_cast<const float*>(weights->data()),
+                          first_expert, gate_up, down, nullptr, reinterpret_cast<BF16*>(y->data()),
+                          scratch->data());
     });
   };
-  const double fixed = time(1, experts);
+  const double fixed = time(1, experts);  // none of the chosen experts is local
   std::vector<Probe> probes;
   for (std::int64_t batch : {std::int64_t{1}, widest}) {
     const double values = 3.0 * static_cast<double>(top_k * hidden * ffn);
     probes.push_back(
         {.bytes = 2 * values, .flops = 2 * values * static_cast<double>(batch), .us = time(batch, 0)});
   }
-  return fit(KernelFamily::moe, DType::bf16, fixed, probes);
+  return fit(KernelFamily::moe, DType::bf16, fixed, probes, prober.take_spread());
 }
 
-KernelRate probe_attention(Backend& backend, const Prober& prober, const ColdMemory& cold, DType dtype,
+KernelRate probe_attention(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype,
                            const std::vector<HeadShape>& shapes) {
   constexpr std::int64_t most_tokens = 4096;
   std::vector<Probe> probes;
@@ -116,14 +118,9 @@ KernelRate probe_attention(Backend& backend, const Prober& prober, const ColdMem
                 .page_table = reinterpret_cast<const std::int32_t*>(page_table->data()),
                 .max_pages = pages,
                 .lengths = reinterpret_cast<const std::int64_t*>(length->data())};
-    // The memory's bf16 values would be huge as fp8, and their softmax not the usual one.
-    for (std::int64_t w = 0; dtype != DType::bf16 && w < windows; ++w) {
-      view.pages = cold.data() + static_cast<std::size_t>(w * pages) * page;
-      backend.kv_fill_history(view, {.layer = w, .requests = 1, .tokens = tokens_per_call});
-    }
     const auto time = [&](std::int64_t tokens) {
       backend.copy_to_device(length->data(), &tokens, sizeof(tokens));
-      return prober.median_us([&](std::int64_t i) {
+      return prober.us([&](std::int64_t i) {
         view.pages = cold.data() + static_cast<std::size_t>((i % windows) * pages) * page;
         backend.attention(view, 1, h.q_heads, 0.1f, reinterpret_cast<const BF16*>(q->data()),
                           reinterpret_cast<BF16*>(o->data()), reinterpret_cast<float*>(lse->data()),
@@ -139,10 +136,11 @@ KernelRate probe_attention(Backend& backend, const Prober& prober, const ColdMem
          .us = time(tokens_per_call)});
   }
   const bool mla = shapes.front().kind == AttentionKind::mla;
-  return fit(mla ? KernelFamily::mla_attention : KernelFamily::gqa_attention, dtype, fixed, probes);
+  return fit(mla ? KernelFamily::mla_attention : KernelFamily::gqa_attention, dtype, fixed, probes,
+             prober.take_spread());
 }
 
-KernelRate probe_elementwise(Backend& backend, const Prober& prober) {
+KernelRate probe_elementwise(Backend& backend, Prober& prober) {
   constexpr std::int64_t cols = 4096, widest = 64;
   auto x = backend.allocate(widest * cols * sizeof(BF16));
   auto gain = backend.allocate(cols * sizeof(BF16));
@@ -151,20 +149,22 @@ KernelRate probe_elementwise(Backend& backend, const Prober& prober) {
   auto* in = reinterpret_cast<BF16*>(x->data());
   backend.fill_matrix(in, {.key = 8, .rows = widest, .cols = cols});
   backend.fill_matrix(reinterpret_cast<BF16*>(gain->data()), {.key = 9, .rows = 1, .cols = cols});
-  const auto time = [&](std::int64_t rows) {
-    return prober.median_us([&](std::int64_t) {
-      backend.add_rms_norm(rows, cols, in, true, reinterpret_cast<float*>(residual->data()),
+  const auto time = [&](std::int64_t rows, std::int64_t width) {
+    return prober.us([&](std::int64_t) {
+      backend.add_rms_norm(rows, width, in, true, reinterpret_cast<float*>(residual->data()),
                            reinterpret_cast<const BF16*>(gain->data()), 1e-5f,
                            reinterpret_cast<BF16*>(out->data()));
     });
   };
-  const double few = time(1), many = time(widest);
+  constexpr std::int64_t least = 64;
+  const double fixed = time(1, least), many = time(widest, cols);
   const double bytes = static_cast<double>(widest * cols) * (2 * sizeof(BF16) + sizeof(float));
   return {.family = KernelFamily::elementwise,
-          .fixed_us = std::max(0.0, few - (many - few) / (widest - 1)),
-          .bytes_per_s = bytes / std::max(many - few, 0.01 * many) * 1e6,
+          .fixed_us = fixed,
+          .bytes_per_s = bytes / std::max(many - fixed, 0.01 * many) * 1e6,
           .flops_per_s = 1e15,  // never what bounds them
-          .norm = 1};
+          .norm = 1,
+          .spread = prober.take_spread()};
 }
 
 }  // namespace helix

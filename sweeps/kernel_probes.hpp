@@ -11,13 +11,16 @@ struct HeadShape {
   std::int64_t q_heads, kv_heads, head_dim, v_dim;
 };
 
-KernelRate probe_gemm(Backend& backend, const Prober& prober, const ColdMemory& cold);
+KernelRate probe_gemm(Backend& backend, Prober& prober, const ColdMemory& cold);
 /// `ffn`: width of an expert.
-KernelRate probe_moe(Backend& backend, const Prober& prober, const ColdMemory& cold, std::int64_t hidden,
+KernelRate probe_moe(Backend& backend, Prober& prober, const ColdMemory& cold, std::int64_t hidden,
                      std::int64_t ffn);
-/// All shapes of one kind. A dtype other than bf16 overwrites the memory: probe bf16 first.
-KernelRate probe_attention(Backend& backend, const Prober& prober, const ColdMemory& cold, DType dtype,
+/// Makes the memory hold a KV cache: its bf16 values would be huge as fp8, and their softmax not the usual
+/// one.
+void fill_as_cache(Backend& backend, const ColdMemory& cold, DType dtype);
+/// All shapes of one kind.
+KernelRate probe_attention(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype,
                            const std::vector<HeadShape>& shapes);
-KernelRate probe_elementwise(Backend& backend, const Prober& prober);
+KernelRate probe_elementwise(Backend& backend, Prober& prober);
 
 }  // namespace helix

@@ -1,8 +1,10 @@
 #include "sweeps/measure.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/mpi_check.hpp"
+#include "kernels/recorded_steps.hpp"
 #include "sweeps/statistics.hpp"
 #include "sweeps/step_clock.hpp"
 
@@ -14,8 +16,12 @@ struct Effort {
   int least, most;
   double seconds;
 };
-constexpr Effort warmup{1, 5, 0.1};
+constexpr Effort host_warmup{1, 5, 0.1};
 constexpr Effort phase_pass{2, 9, 0.5};
+// A GPU raises its clocks under load, and then lowers them as it gets warm.
+constexpr double device_warmup_s = 1.0;  // at most
+constexpr int settle_bursts = 10;
+constexpr double settled_within = 0.005;
 
 /// Steps that follow each other without a pause. Pipeline stages need that to be busy all the time, and a
 /// first step to fill the pipeline with, which does not count; without stages each step is one of its own.
@@ -25,16 +31,15 @@ struct Burst {
 };
 
 /// One burst, begun together by all ranks; calls done() after each step that counts.
-template <class ObserverClock, class Done>
-void run_burst(DecodeEngine& engine, Backend& backend, ObserverClock& clock, const Burst& burst,
+template <class Done>
+void run_burst(DecodeEngine& engine, Backend& backend, RecordedSteps& recorded, const Burst& burst,
                MPI_Comm instance, Done done) {
   engine.settle();
   if (engine.steps_done() + burst.fill + burst.steps > engine.steps_before_rewind()) engine.rewind();
   backend.synchronize();
   HELIX_MPI(MPI_Barrier(instance));
   for (int i = 0; i < burst.fill + burst.steps; ++i) {
-    clock.start();
-    engine.step(clock);
+    recorded.step();
     backend.synchronize();
     if (i >= burst.fill) done();
   }
@@ -52,17 +57,38 @@ void repeat(const Effort& effort, MPI_Comm instance, Pass pass) {
   }
 }
 
-std::vector<double> sample_steps(DecodeEngine& engine, Backend& backend, LayerClock& clock,
-                                 const Burst& burst, const StoppingLimits& limits, MPI_Comm instance,
-                                 StopReason& reason) {
+// On a device: until the median of ten bursts' steps is that of the ten before.
+void warm_up(DecodeEngine& engine, Backend& backend, RecordedSteps& recorded, const LayerClock& clock,
+             const Burst& burst, MPI_Comm instance) {
+  if (!backend.asynchronous()) {
+    repeat(host_warmup, instance, [&] { run_burst(engine, backend, recorded, burst, instance, [] {}); });
+    return;
+  }
+  const double begin = MPI_Wtime();
+  double before = 0;
+  for (int go_on = 1; go_on != 0;) {
+    std::vector<double> series;
+    for (int i = 0; i < settle_bursts; ++i) {
+      run_burst(engine, backend, recorded, burst, instance, [&] { series.push_back(clock.elapsed_us()); });
+    }
+    const double now = median(series);
+    go_on = std::fabs(now - before) > settled_within * now && MPI_Wtime() - begin < device_warmup_s ? 1 : 0;
+    before = now;
+    HELIX_MPI(MPI_Bcast(&go_on, 1, MPI_INT, 0, instance));
+  }
+}
+
+std::vector<double> sample_steps(DecodeEngine& engine, Backend& backend, RecordedSteps& recorded,
+                                 const LayerClock& clock, const Burst& burst, const StoppingLimits& limits,
+                                 MPI_Comm instance, StopReason& reason) {
   StoppingRule rule(limits);
   std::vector<double> samples;
   // Rank 0 decides for all: ranks that stopped on their own would leave the others in a collective.
   constexpr int go_on = -1;
   for (int decision = go_on; decision == go_on;) {
     std::vector<double> us, elapsed_us;
-    run_burst(engine, backend, clock, burst, instance, [&] {
-      us.push_back(clock.stop_us());
+    run_burst(engine, backend, recorded, burst, instance, [&] {
+      us.push_back(clock.us());
       elapsed_us.push_back(clock.elapsed_us());
     });
     HELIX_MPI(
@@ -78,14 +104,17 @@ std::vector<double> sample_steps(DecodeEngine& engine, Backend& backend, LayerCl
 }
 
 // The phases of the rank that took longest, median over a few steps; phases of one rank add up to its step.
-PhaseTimes phase_times(DecodeEngine& engine, Backend& backend, PhaseClock& clock, const Burst& burst,
-                       MPI_Comm instance) {
+PhaseTimes phase_times(DecodeEngine& engine, Backend& backend, const std::vector<double>& weights,
+                       const Burst& burst, MPI_Comm instance) {
+  PhaseClock clock(weights, backend);
+  engine.rewind();
+  RecordedSteps recorded(engine, backend, clock);
   int rank = 0;
   HELIX_MPI(MPI_Comm_rank(instance, &rank));
   std::array<std::vector<double>, phase_count> series;
   repeat(phase_pass, instance, [&] {
     PhaseTimes times;
-    run_burst(engine, backend, clock, burst, instance, [&] { times = clock.stop(); });
+    run_burst(engine, backend, recorded, burst, instance, [&] { times = clock.times(); });
     struct {
       double total;
       int rank;
@@ -105,12 +134,13 @@ Measurement measure(DecodeEngine& engine, Backend& backend, const ModelSpec& mod
                     std::int64_t layers, const StoppingLimits& limits, MPI_Comm instance) {
   const std::vector<double> weights = depth_weights(model, sharding, layers);
   const Burst burst(sharding);
-  LayerClock clock(weights);
+  LayerClock clock(weights, backend);
   engine.rewind();
-  repeat(warmup, instance, [&] { run_burst(engine, backend, clock, burst, instance, [] {}); });
+  RecordedSteps recorded(engine, backend, clock);
+  warm_up(engine, backend, recorded, clock, burst, instance);
 
   Measurement result;
-  result.samples_us = sample_steps(engine, backend, clock, burst, limits, instance, result.stop);
+  result.samples_us = sample_steps(engine, backend, recorded, clock, burst, limits, instance, result.stop);
   result.samples = result.samples_us.size();
   const std::vector<double> ordered = sorted(result.samples_us);
   result.ttl_us = median_of_sorted(ordered);
@@ -119,8 +149,7 @@ Measurement measure(DecodeEngine& engine, Backend& backend, const ModelSpec& mod
   result.ttl_min_us = ordered.front();
   result.ttl_rel_stderr = median_standard_error(ordered) / result.ttl_us;
 
-  PhaseClock phases(weights, backend);
-  result.phases = phase_times(engine, backend, phases, burst, instance);
+  result.phases = phase_times(engine, backend, weights, burst, instance);
   engine.settle();
   result.exposed_comm_us =
       result.phases[Phase::a2a] + result.phases[Phase::attn_allreduce] + result.phases[Phase::ffn_comm];

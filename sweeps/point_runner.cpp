@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "kernels/mpi_check.hpp"
+#include "roofline/decode_ops.hpp"
+#include "roofline/memory.hpp"
 #include "sweeps/measure.hpp"
 #include "sweeps/step_clock.hpp"
 #include "sweeps/verify.hpp"
@@ -52,6 +55,37 @@ std::string why_not_measured(const SweepPoint& point) {
     return fmt::format("kv dtype {} is predicted, not measured; bf16 and fp8 are", name(c.shape.kv_dtype));
   }
   return {};
+}
+
+double engine_bytes(const Configuration& config, const ModelSpec& model, Backend& backend) {
+  const Sharding& sharding = config.sharding;
+  const DecodeShape& shape = config.shape;
+  const auto ceil_div = [](std::int64_t a, int b) { return static_cast<double>((a + b - 1) / b); };
+  const double predicted_cache = held_by_attention(model, sharding, shape).per_request *
+                                 ceil_div(shape.batch, sharding.dp) * ceil_div(model.layers, sharding.pp) /
+                                 static_cast<double>(model.layers);
+  const auto cache =
+      static_cast<double>(DecodeEngine::kv_bytes_needed(model, sharding, shape, model.layers, 0, backend));
+  return memory_model(model, sharding, shape).bytes(shape.batch) - predicted_cache + cache;
+}
+
+std::string why_not_exchanged(const Configuration& config, const ModelSpec& model) {
+  const DecodeShape& shape = config.shape;
+  const int ranks = config.sharding.stage_ranks();
+  if (ranks == 1) return {};
+  // Verification gathers the logits.
+  double longest =
+      static_cast<double>(shape.batch * even_split(model.vocab, ranks, 0).size()) * sizeof(float);
+  for (const Op& op : decode_ops(model, config.sharding, shape)) {
+    const auto* collective = std::get_if<CollectiveShape>(&op.shape);
+    if (collective == nullptr) continue;
+    const bool parts = collective->op == Collective::all_to_all;
+    longest = std::max(longest, collective->payload_bytes / (parts ? collective->group : 1));
+  }
+  constexpr int most = std::numeric_limits<int>::max();
+  if (longest <= most) return {};
+  return fmt::format("ranks would exchange {:.0f} bytes with each other in one message, MPI counts to {}",
+                     longest, most);
 }
 
 std::string why_not_fitting(double bytes_per_rank, const World& world) {
@@ -112,7 +146,9 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
 
   const Prediction run =
       predict(truncated(model, row.layers_measured), c.strategy, c.sharding, c.shape, system);
-  row.reason = why_not_fitting(run.memory_bytes_per_rank, world_);
+  const double memory_bytes = engine_bytes(c, truncated(model, row.layers_measured), backend_);
+  row.reason = why_not_fitting(memory_bytes, world_);
+  if (row.reason.empty()) row.reason = why_not_exchanged(c, model);
   if (!row.reason.empty()) return row;
   const double node_ranks = std::min(c.sharding.ranks(), world_.node_ranks);
   const double working_set = node_ranks * (run.kv_bytes_per_rank + run.weight_bytes_per_rank);
@@ -126,7 +162,7 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
 
   row.status = Status::ok;
   const MPI_Comm instance = groups_.first(c.sharding.ranks());
-  if (instance != MPI_COMM_NULL) run_in_group(point, run.memory_bytes_per_rank, row, instance);
+  if (instance != MPI_COMM_NULL) run_in_group(point, memory_bytes, row, instance);
   wait_idle(world_.comm);
   return row;
 }
@@ -143,7 +179,7 @@ void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, Res
     memory_.kv.reset();
   }
 
-  const Groups groups = make_mpi_groups(instance, c.sharding);
+  const Groups groups = make_groups(backend_, instance, c.sharding);
   weights_.load(model, request_.seed, c.sharding, groups.rank(), row.layers_measured);
   DecodeEngine engine(model, c.sharding, c.shape, row.layers_measured, request_.seed, backend_, groups,
                       weights_, memory_);

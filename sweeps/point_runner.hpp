@@ -55,6 +55,11 @@ class PointRunner {
 
 /// Why this program does not run a point: illegal, or of a kind that is only predicted; empty if it runs.
 std::string why_not_measured(const SweepPoint& point);
+/// What the engine takes on the busiest rank: as predicted, but for the cache, which has room to grow, and
+/// pages as the backend's kernels want them.
+double engine_bytes(const Configuration& config, const ModelSpec& model, Backend& backend);
+/// Says that ranks would have to exchange longer messages than MPI counts; empty if they need not.
+std::string why_not_exchanged(const Configuration& config, const ModelSpec& model);
 /// Says that a point which needs so much memory does not fit, with both numbers; empty if it does.
 std::string why_not_fitting(double bytes_per_rank, const World& world);
 /// Layers that a point measures: what it asks for, at most the model's depth.

@@ -112,6 +112,12 @@ std::string_view program_commit() {
   return HELIX_COMMIT;
 }
 
+ordered_json to_json(const DeviceConditions& conditions) {
+  ordered_json json;
+  for (const auto& [name, value] : conditions) json[name] = value;
+  return json;
+}
+
 std::string utc_now() {
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
 }
@@ -132,6 +138,8 @@ ordered_json run_provenance(const SweepRequest& request, const EngineProvenance&
           {"backend", engine.backend},
           {"kernel", engine.kernel},
           {"device", engine.device.empty() ? ordered_json(nullptr) : ordered_json(engine.device)},
+          {"device_at_start", to_json(engine.device_conditions)},
+          {"device_at_end", nullptr},
           {"mpi",
            {{"ranks", engine.world_ranks},
             {"threads_per_rank", engine.threads_per_rank},

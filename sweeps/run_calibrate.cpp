@@ -5,18 +5,24 @@
 
 #include "sweeps/backend_choice.hpp"
 #include "sweeps/calibrate.hpp"
+#include "sweeps/files.hpp"
 #include "sweeps/mpi_session.hpp"
-#include "sweeps/results.hpp"
 
 namespace helix {
 
 int run_calibrate(const CalibrateRequest& request) {
-  const World world = describe_world(MPI_COMM_WORLD);
-  const std::unique_ptr<Backend> backend = make_backend(request.backend, world.threads);
+  World world = describe_world(MPI_COMM_WORLD);
+  const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
   std::unique_ptr<Buffer> memory;
+  on_root([&] {
+    if (!request.out.empty()) require_writable(request.out, "--out");
+  });
+  // Half a minute at most; a file is read more often than it is written.
+  const ProbeEffort thorough{
+      .seconds = 0.06, .least_rounds = 8, .most_rounds = request.rounds, .quantile = 0.1};
   const SystemSpec system =
       calibrate(*backend, world.comm, world,
-                {.models = {}, .kv_dtypes = {DType::bf16, DType::fp8}, .seconds_per_probe = 0.3}, memory);
+                {.models = {}, .kv_dtypes = {DType::bf16, DType::fp8}, .effort = thorough}, memory);
   on_root([&] {
     const std::string yaml = to_yaml(system);
     if (request.out.empty()) {

@@ -9,6 +9,7 @@ namespace helix {
 struct CalibrateRequest {
   std::string backend = "auto";  // cpu, cuda, auto
   std::filesystem::path out;     // empty: standard output
+  int rounds = 15;               // of measuring at most; 8 do if the figures have settled by then
   bool quiet = false;
 };
 

@@ -42,6 +42,7 @@ fs::path output_directory(const ReportRequest& request) {
 }  // namespace
 
 int run_report(const ReportRequest& request) {
+  check_page_library();
   const std::vector<Run> runs = read_runs(request.runs);
   const std::vector<Plot> plots = report_plots(runs);
   const fs::path directory = output_directory(request);

@@ -36,6 +36,7 @@ EngineProvenance engine_provenance(const SweepRequest& request, const World& wor
   EngineProvenance engine{.backend = backend.name(),
                           .kernel = backend.kernel_path(),
                           .device = backend.device_name(),
+                          .device_conditions = backend.conditions(),
                           .world_ranks = world.size,
                           .threads_per_rank = world.threads,
                           .placement = world.placement,
@@ -56,12 +57,12 @@ EngineProvenance engine_provenance(const SweepRequest& request, const World& wor
 }  // namespace
 
 int run_sweep(const SweepRequest& request) {
-  const World world = describe_world(MPI_COMM_WORLD);
+  World world = describe_world(MPI_COMM_WORLD);
   const ModelTable models = load_models(request.blocks);
   for (const auto& [name, model] : models) require_runnable(model);
   std::vector<SweepPoint> points = enumerate(request.blocks, models, {.max_ranks = world.size}, world.size);
   order_by_sharding(points);
-  const std::unique_ptr<Backend> backend = make_backend(request.backend, world.threads);
+  const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
 
   RankGroups groups(world.comm);
   MeasuredSystems systems(request.system, world, *backend, groups);
@@ -99,7 +100,7 @@ int run_sweep(const SweepRequest& request) {
   progress.clear();
 
   on_root([&] {
-    directory->finish({{"end_time", utc_now()}});
+    directory->finish({{"end_time", utc_now()}, {"device_at_end", to_json(backend->conditions())}});
     if (request.quiet) return;
     fmt::print("{}", format_rows(directory->rows(), request.output));
     if (request.output != OutputFormat::table) return;

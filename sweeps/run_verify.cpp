@@ -79,12 +79,12 @@ void print(const std::vector<VerifyRow>& rows, OutputFormat format) {
 }  // namespace
 
 int run_verify(const SweepRequest& request) {
-  const World world = describe_world(MPI_COMM_WORLD);
+  World world = describe_world(MPI_COMM_WORLD);
   const ModelTable models = load_models(request.blocks);
   for (const auto& [name, model] : models) require_runnable(model);
   const std::vector<SweepPoint> points =
       enumerate(request.blocks, models, {.max_ranks = world.size}, world.size);
-  const std::unique_ptr<Backend> backend = make_backend(request.backend, world.threads);
+  const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
   RankGroups groups(world.comm);
   Progress progress(points.size(), world.rank == 0 && !request.quiet);
   EngineMemory memory;
@@ -118,7 +118,7 @@ int run_verify(const SweepRequest& request) {
       row.steps = c.shape.tokens_per_block + 1;
       row.tolerance = verify_tolerance(c.shape.kv_dtype);
       if (const MPI_Comm instance = groups.first(c.sharding.ranks()); instance != MPI_COMM_NULL) {
-        const Groups ranks = make_mpi_groups(instance, c.sharding);
+        const Groups ranks = make_groups(*backend, instance, c.sharding);
         weights.load(model, request.seed, c.sharding, ranks.rank(), held);
         DecodeEngine engine(model, c.sharding, c.shape, held, request.seed, *backend, ranks, weights, memory);
         row.result =

@@ -2,8 +2,9 @@
 // depth: each kind of layer by how many of that kind the model has for each one that was run, stage by stage.
 #pragma once
 
-#include <chrono>
+#include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "kernels/decode_engine.hpp"
@@ -17,73 +18,104 @@ std::vector<double> depth_weights(const ModelSpec& model, const Sharding& shardi
 /// As few of the first layers as give every pipeline stage each kind of layer that it has in the whole model.
 std::int64_t least_layers(const ModelSpec& model, const Sharding& sharding);
 
-/// One step's time, looking at the clock only between layers.
-class LayerClock final : public StepObserver {
+/// A step cut into intervals by marks of the backend's stopwatch. While a step is recorded the clock sets its
+/// marks; it is read after any step that ran, recorded or not.
+class StepClock : public StepObserver {
  public:
-  explicit LayerClock(std::vector<double> weights) : weights_(std::move(weights)) {}
+  StepClock(std::vector<double> weights, Backend& backend)
+      : weights_(std::move(weights)), stopwatch_(backend.make_stopwatch()) {}
 
-  void start() {
-    scaled_us_ = 0;
-    start_ = last_ = Clock::now();
+  void step_begin() override {
+    marks_ = 0;
+    stopwatch_->mark(marks_++);
   }
-  void layers_begin() override { scaled_us_ += lap_us(); }
-  void layer_done(std::int64_t layer) override {
-    scaled_us_ += weights_[static_cast<std::size_t>(layer)] * lap_us();
+  /// What the step really took.
+  double elapsed_us() const { return stopwatch_->us_between(0, marks_ - 1); }
+
+ protected:
+  double weight(std::int64_t layer) const { return weights_[static_cast<std::size_t>(layer)]; }
+  /// Are all layers of the model run?
+  bool whole_model() const {
+    return std::ranges::all_of(weights_, [](double weight) { return weight == 1.0; });
   }
-  /// Time of the step since start(), scaled to the full depth.
-  double stop_us() { return scaled_us_ + lap_us(); }
-  /// What the step really took, until the last stop_us().
-  double elapsed_us() const { return std::chrono::duration<double, std::micro>(last_ - start_).count(); }
+  /// Ends an interval; its number.
+  std::size_t mark() {
+    stopwatch_->mark(marks_);
+    return marks_++ - 1;
+  }
+  double interval_us(std::size_t i) const { return stopwatch_->us_between(i, i + 1); }
 
  private:
-  using Clock = std::chrono::steady_clock;
-  double lap_us() {
-    const Clock::time_point now = Clock::now();
-    const double us = std::chrono::duration<double, std::micro>(now - last_).count();
-    last_ = now;
+  std::vector<double> weights_;
+  std::unique_ptr<Stopwatch> stopwatch_;
+  std::size_t marks_ = 0;
+};
+
+/// One step's time, looking at the clock only between layers, and not even there if all of them are run.
+class LayerClock final : public StepClock {
+ public:
+  using StepClock::StepClock;
+
+  void step_begin() override {
+    scale_.clear();
+    StepClock::step_begin();
+  }
+  void layers_begin() override { end_interval(1.0); }
+  void layer_done(std::int64_t layer) override { end_interval(weight(layer)); }
+  void step_end() override {
+    scale_.push_back(1.0);
+    mark();
+  }
+  /// Time of the last step, scaled to the full depth.
+  double us() const {
+    double us = 0;
+    for (std::size_t i = 0; i < scale_.size(); ++i) us += scale_[i] * interval_us(i);
     return us;
   }
 
-  std::vector<double> weights_;
-  double scaled_us_ = 0;
-  Clock::time_point start_, last_;
+ private:
+  void end_interval(double scale) {
+    if (whole_model()) return;
+    scale_.push_back(scale);
+    mark();
+  }
+
+  std::vector<double> scale_;  // of each interval
 };
 
-/// The same by phase. Waits for the backend at each phase's end, so it is used in a pass of its own.
-class PhaseClock final : public StepObserver {
+/// The same by phase, used in a pass of its own: its marks take time, too.
+class PhaseClock final : public StepClock {
  public:
-  PhaseClock(std::vector<double> weights, Backend& backend)
-      : weights_(std::move(weights)), backend_(backend) {}
+  using StepClock::StepClock;
 
-  void start() {
-    times_ = {};
-    layer_ = {};
-    last_ = Clock::now();
+  void step_begin() override {
+    intervals_.clear();
+    layer_begin_ = 0;
+    StepClock::step_begin();
   }
   void phase_done(Phase phase) override {
-    backend_.synchronize();
-    const Clock::time_point now = Clock::now();
-    layer_[phase] += std::chrono::duration<double, std::micro>(now - last_).count();
-    last_ = now;
+    mark();
+    intervals_.push_back({phase, 1.0});
   }
-  void layers_begin() override { add_layer(1.0); }
-  void layer_done(std::int64_t layer) override { add_layer(weights_[static_cast<std::size_t>(layer)]); }
-  PhaseTimes stop() {
-    add_layer(1.0);
-    return times_;
+  void layers_begin() override { layer_begin_ = intervals_.size(); }
+  void layer_done(std::int64_t layer) override {
+    for (; layer_begin_ < intervals_.size(); ++layer_begin_) intervals_[layer_begin_].scale = weight(layer);
+  }
+  PhaseTimes times() const {
+    PhaseTimes times;
+    for (std::size_t i = 0; i < intervals_.size(); ++i) {
+      times[intervals_[i].phase] += intervals_[i].scale * interval_us(i);
+    }
+    return times;
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
-  void add_layer(double weight) {
-    for (std::size_t p = 0; p < phase_count; ++p) times_.us[p] += weight * layer_.us[p];
-    layer_ = {};
-  }
-
-  std::vector<double> weights_;
-  Backend& backend_;
-  PhaseTimes times_, layer_;
-  Clock::time_point last_;
+  struct Interval {
+    Phase phase;
+    double scale;
+  };
+  std::vector<Interval> intervals_;
+  std::size_t layer_begin_ = 0;  // the first interval of the layer that runs
 };
 
 }  // namespace helix

@@ -9,6 +9,7 @@
 
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
+#include "roofline/text_file.hpp"
 #include "sweeps/yaml_file.hpp"
 
 namespace helix {
@@ -152,7 +153,7 @@ void load_sweep(const std::string& name_or_path, SweepRequest& request) {
         fmt::format("--sweep '{}': no such file, and no built-in sweep of this name; built in: {}",
                     name_or_path, fmt::join(built_in_sweeps(), ", ")));
   }
-  parse_sweep(read_text_file(name_or_path), name_or_path, request);
+  parse_sweep(read_text_file(name_or_path, "sweep file"), name_or_path, request);
 }
 
 std::vector<std::string> built_in_sweeps() {

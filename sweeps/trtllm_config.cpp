@@ -6,6 +6,7 @@
 #include <cctype>
 
 #include "roofline/error.hpp"
+#include "roofline/text_file.hpp"
 #include "sweeps/deployment.hpp"
 #include "sweeps/yaml_file.hpp"
 
@@ -147,7 +148,7 @@ void parse_trtllm_config(std::string_view yaml, const std::string& origin, Sweep
 }
 
 void load_trtllm_config(const std::string& path, SweepSpace& space) {
-  parse_trtllm_config(read_text_file(path), path, space);
+  parse_trtllm_config(read_text_file(path, "TensorRT-LLM configuration"), path, space);
 }
 
 std::string trtllm_config(const ResultRow& row) {

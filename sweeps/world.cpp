@@ -104,6 +104,13 @@ std::vector<std::string> gather_texts(const std::string& mine, MPI_Comm comm, in
   return texts;
 }
 
+// A tenth stays free for the buffers of MPI or NCCL, and whatever else the node does.
+std::size_t usable_everywhere(std::size_t available, MPI_Comm comm) {
+  std::uint64_t memory = available / 10 * 9;
+  HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &memory, 1, MPI_UINT64_T, MPI_MIN, comm));
+  return memory;
+}
+
 }  // namespace
 
 World describe_world(MPI_Comm comm) {
@@ -138,13 +145,17 @@ World describe_world(MPI_Comm comm) {
   world.oversubscribed = crowded != 0;
 
   world.node_cache_bytes = last_level_cache_bytes();
-  // A tenth stays free for MPI's buffers, the file cache and whatever else the node does.
-  std::uint64_t memory =
-      make_cpu_backend(1)->memory_available() / 10 * 9 / static_cast<std::size_t>(world.node_ranks);
-  HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &memory, 1, MPI_UINT64_T, MPI_MIN, comm));
-  world.memory_bytes = memory;
+  world.memory_bytes = usable_everywhere(
+      make_cpu_backend(1)->memory_available() / static_cast<std::size_t>(world.node_ranks), comm);
   HELIX_MPI(MPI_Comm_free(&node));
   return world;
+}
+
+void describe_device(World& world, const Backend& backend) {
+  world.threads = backend.threads();
+  world.oversubscribed = false;
+  world.node_cache_bytes = backend.cache_bytes() * static_cast<std::size_t>(world.node_ranks);
+  world.memory_bytes = usable_everywhere(backend.memory_available(), world.comm);
 }
 
 }  // namespace helix

@@ -22,7 +22,11 @@ struct World {
   std::size_t memory_bytes = 0;      // what this rank may take of its node's free memory
 };
 
+class Backend;
+
 /// Collective. Every rank gets the same `threads` and `memory_bytes` (the smallest of all).
 World describe_world(MPI_Comm comm);
+/// Collective: ranks that have a device each compute with its memory, caches and clocks, not with the host's.
+void describe_device(World& world, const Backend& backend);
 
 }  // namespace helix

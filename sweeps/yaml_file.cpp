@@ -2,23 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <filesystem>
-#include <fstream>
-#include <sstream>
-
 #include "roofline/error.hpp"
 
 namespace helix {
-
-std::string read_text_file(const std::string& path) {
-  std::error_code error;
-  if (std::filesystem::is_directory(path, error))
-    throw UsageError(fmt::format("'{}' is a directory, not a file", path));
-  std::ifstream file(path);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) throw UsageError(fmt::format("cannot read the file '{}'", path));
-  return text.str();
-}
 
 YAML::Node parse_yaml_map(std::string_view yaml, const std::string& origin) {
   try {

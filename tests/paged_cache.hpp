@@ -1,9 +1,8 @@
 // What the tests of flash-decode share, whatever runs it: a KV cache in shuffled pages whose tables end in
 // invalid entries and whose slots past a request's length hold NaN, the same values in plain arrays, and the
 // comparison with attention in fp64. A `Device` has
-//   Array<T>(count) and Array<T>(vector): memory, with data() and operator[]
-//   kv_page_bytes, kv_append, attention   as in kernels/ops.hpp, for pointers into arrays; attention gets no
-//                                         scratch, it makes its own
+//   Array<T>(vector), its memory, with data()
+//   kv_page_bytes, kv_append as in kernels/ops.hpp, for pointers into arrays
 #pragma once
 
 #include <algorithm>

@@ -45,34 +45,38 @@ class GqaSource {
         page_bytes_(static_cast<std::int64_t>(cache.page_bytes)),
         tile_(begin),
         end_(end) {
-    if (tile_ < end_) page_ = table_[tiles_.page(tile_)];
-    look_ahead();
+    if (tile_ >= end_) return;
+    next_ = tiles_.place(tile_);
+    next_page_ = table_[next_.page];
+    begin_tile();
   }
 
   /// Issues the next tile's copies into `slot`, and closes their group, which is empty at the end.
   HELIX_DEVICE void copy_next(Shared<std::byte> slot) {
     if (tile_ < end_) {
-      const int part = part_ % Parts;
-      const Global<const std::byte> from =
-          head_ + (page_ * page_bytes_ + (part_ < Parts ? 0 : v_offset_) +
-                   (static_cast<std::int64_t>(tiles_.in_page(tile_)) * Parts + part) * tile_bytes(dtype));
-      const int valid = tiles_.valid(tile_);
       for (int piece = lane_index(); piece < tile_bytes(dtype) / 16; piece += kWarp)
-        copy_piece<dtype>(slot, from, piece, valid);
-      if (++part_ == 2 * Parts) {
+        copy_piece<dtype>(slot, from_, piece, valid_);
+      from_ = from_ + tile_bytes(dtype);
+      if (++part_ == Parts) from_ = v_;
+      if (part_ == 2 * Parts) {
         part_ = 0;
         tile_ += kGqaWarps;
-        page_ = next_page_;
-        look_ahead();
+        begin_tile();
       }
     }
     cp_async_commit();
   }
 
  private:
-  /// The page table's entry is on its way while the tile before is copied.
-  HELIX_DEVICE void look_ahead() {
-    if (tile_ + kGqaWarps < end_) next_page_ = table_[tiles_.page(tile_ + kGqaWarps)];
+  /// The page table's entry for the tile after is on its way while this one is copied.
+  HELIX_DEVICE void begin_tile() {
+    valid_ = next_.valid;
+    from_ = head_ +
+            (next_page_ * page_bytes_ + static_cast<std::int64_t>(next_.in_page) * Parts * tile_bytes(dtype));
+    v_ = from_ + v_offset_;
+    if (tile_ + kGqaWarps >= end_) return;
+    next_ = tiles_.place(tile_ + kGqaWarps);
+    next_page_ = table_[next_.page];
   }
 
   KvTiles tiles_;
@@ -81,8 +85,10 @@ class GqaSource {
   Global<const std::byte> head_;
   std::int64_t page_bytes_;
   int tile_, end_;
-  int part_ = 0;
-  std::int64_t page_ = 0, next_page_ = 0;
+  int part_ = 0, valid_ = 0;
+  Global<const std::byte> from_, v_;
+  KvTiles::Place next_{};
+  std::int64_t next_page_ = 0;
 };
 
 template <DType dtype, int HeadDim, int HeadTiles>
@@ -98,15 +104,6 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeSh
   const int first_head = chunk * Shape::kHeads;  // in the group
   const std::int64_t first_row = request * shape.q_heads + kv_head * shape.group;
 
-  // Q as operands, for the warps in turn.
-  const auto q_operands = shared_memory<OperandB>();
-  for (int i = warp; i < HeadDim / 16 * HeadTiles; i += kGqaWarps) {
-    const int head = first_head + i % HeadTiles * 8 + lane / 4;
-    q_operands[i * kWarp + lane] =
-        load_q(q + first_row * HeadDim, head, shape.group, HeadDim, i / HeadTiles * 16);
-  }
-  block_sync();
-
   const Global<const std::int64_t> lengths(cache.lengths);
   const KvTiles tiles{lengths[request], cache.shape.tokens_per_page, KvLayout(cache.shape).page_tiles};
   const std::int64_t count = tiles.count();
@@ -117,6 +114,16 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeSh
   GqaSource<dtype, Shape::kParts> source(cache, request, kv_head, tiles, begin, end);
   int slot = 0;  // of the next tile to use; the one before it is the next to fill
   for (int i = 0; i < Shape::kSlots - 1; ++i) source.copy_next(ring + i * tile_bytes(dtype));
+
+  // Q as operands, the warps in turn, while the first tiles are on their way.
+  const auto q_operands = shared_memory<OperandB>();
+  for (int i = warp; i < HeadDim / 16 * HeadTiles; i += kGqaWarps) {
+    const int head = first_head + i % HeadTiles * 8 + lane / 4;
+    q_operands[i * kWarp + lane] =
+        load_q(q + first_row * HeadDim, head, shape.group, HeadDim, i / HeadTiles * 16);
+  }
+  block_sync();
+
   const auto next_tile = [&] {
     cp_async_wait<Shape::kSlots - 2>();
     warp_sync();
@@ -144,7 +151,7 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeSh
         }
       }
     }
-    const int valid = tiles.valid(tile);
+    const int valid = tiles.place(tile).valid;
     OperandB p[HeadTiles];
     HELIX_UNROLL for (int n = 0; n < HeadTiles; ++n) {
       if (valid < kTileTokens) mask_tokens(s[n], valid);
@@ -205,11 +212,12 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeSh
       out.store_lse2(row, split, shape.splits,
                      empty ? kMinusInfinity : largest * shape.scale_log2 + log2f(total));
     if (empty) continue;
+    const float inverse = 1.0f / total;
     for (int dim = static_cast<int>(threadIdx.x); dim < HeadDim; dim += kGqaThreads) {
       float x = 0.0f;
       HELIX_UNROLL for (int w = 0; w < kGqaWarps; ++w) x +=
           weight[w] * merge_o[(w * Shape::kHeads + head) * Shape::kPitch + dim];
-      out.store_o(row, split, shape.splits, HeadDim, dim, x / total);
+      out.store_o(row, split, shape.splits, HeadDim, dim, x * inverse);
     }
   }
 }

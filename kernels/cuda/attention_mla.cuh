@@ -50,13 +50,6 @@ HELIX_KERNEL HELIX_BOUNDS(2 * TokenTiles * kWarp, 1) void mla_decode(KvView cach
   const int first_head = chunk * Heads;
   const std::int64_t first_row = request * shape.q_heads;
 
-  const auto q_operands = shared_memory<OperandB>();
-  for (int i = warp; i < kMlaRow / 16 * head_tiles; i += Shape::kWarps) {
-    const int head = first_head + i % head_tiles * 8 + lane / 4;
-    q_operands[i * kWarp + lane] =
-        load_q(q + first_row * kMlaRow, head, shape.group, kMlaRow, i / head_tiles * 16);
-  }
-
   const Global<const std::int64_t> lengths(cache.lengths);
   const KvTiles tiles{lengths[request], cache.shape.tokens_per_page, KvLayout(cache.shape).page_tiles};
   const std::int64_t steps = (tiles.count() + TokenTiles - 1) / TokenTiles;
@@ -69,27 +62,35 @@ HELIX_KERNEL HELIX_BOUNDS(2 * TokenTiles * kWarp, 1) void mla_decode(KvView cach
   const auto ring = shared_memory<std::byte>(Shape::kRing);
   const auto page_of = [&](int step) -> std::int64_t {
     const int tile = step * TokenTiles + warp / 2;
-    return step < end && tiles.valid(tile) > 0 ? table[tiles.page(tile)] : 0;
+    const KvTiles::Place place = tiles.place(tile);
+    return step < end && place.valid > 0 ? table[place.page] : 0;
   };
   int copy_step = begin;
   std::int64_t copy_page = page_of(begin);
   const auto copy_next = [&](int slot) {
     if (copy_step < end) {
-      const int tile = copy_step * TokenTiles + warp / 2;
+      const KvTiles::Place place = tiles.place(copy_step * TokenTiles + warp / 2);
       constexpr int row_bytes = row_tiles * tile_bytes(dtype);
       const auto from = pages + (copy_page * static_cast<std::int64_t>(cache.page_bytes) +
-                                 static_cast<std::int64_t>(tiles.in_page(tile)) * row_bytes);
+                                 static_cast<std::int64_t>(place.in_page) * row_bytes);
       const auto to = ring + (slot * Shape::kStageBytes + warp / 2 * row_bytes);
-      const int valid = tiles.valid(tile);
       HELIX_UNROLL for (int t = 0; t < row_tiles; ++t) {
         for (int piece = warp % 2 * kWarp + lane; piece < tile_bytes(dtype) / 16; piece += 2 * kWarp)
-          copy_piece<dtype>(to + t * tile_bytes(dtype), from + t * tile_bytes(dtype), piece, valid);
+          copy_piece<dtype>(to + t * tile_bytes(dtype), from + t * tile_bytes(dtype), piece, place.valid);
       }
       copy_page = page_of(++copy_step);
     }
     cp_async_commit();
   };
   for (int i = 0; i < Shape::kStages - 1; ++i) copy_next(i);
+
+  // Meanwhile Q as operands; the first step's barrier is theirs too.
+  const auto q_operands = shared_memory<OperandB>();
+  for (int i = warp; i < kMlaRow / 16 * head_tiles; i += Shape::kWarps) {
+    const int head = first_head + i % head_tiles * 8 + lane / 4;
+    q_operands[i * kWarp + lane] =
+        load_q(q + first_row * kMlaRow, head, shape.group, kMlaRow, i / head_tiles * 16);
+  }
 
   const auto p_operands = shared_memory<OperandB>(Shape::kP);
   const auto maxima = shared_memory<Vec<float, 2>>(Shape::kMaxima);  // [tile][head], two neighbours
@@ -123,7 +124,7 @@ HELIX_KERNEL HELIX_BOUNDS(2 * TokenTiles * kWarp, 1) void mla_decode(KvView cach
         }
       }
     }
-    const int valid = tiles.valid(step * TokenTiles + token_tile);
+    const int valid = tiles.place(step * TokenTiles + token_tile).valid;
     HELIX_UNROLL for (int n = 0; n < half_tiles; ++n) {
       if (valid < kTileTokens) mask_tokens(s[n], valid);
       const Vec<float, 2> largest{column_max(fmaxf(s[n][0], s[n][2])), column_max(fmaxf(s[n][1], s[n][3]))};
@@ -158,7 +159,7 @@ HELIX_KERNEL HELIX_BOUNDS(2 * TokenTiles * kWarp, 1) void mla_decode(KvView cach
       HELIX_UNROLL for (int c = 0; c < dim_tiles; ++c) {
         OperandA v[4];
         Tile::load_v(stage + (t * row_tiles + warp * dim_tiles + c) * tile_bytes(dtype),
-                     tiles.valid(step * TokenTiles + t), v);
+                     tiles.place(step * TokenTiles + t).valid, v);
         HELIX_UNROLL for (int n = 0; n < head_tiles; ++n) {
           const OperandB p = p_operands[(t * head_tiles + n) * kWarp + lane];
           HELIX_UNROLL for (int i = 0; i < 4; ++i) mma_bf16(o[c * 4 + i][n], v[i], p);
@@ -182,7 +183,7 @@ HELIX_KERNEL HELIX_BOUNDS(2 * TokenTiles * kWarp, 1) void mla_decode(KvView cach
       const Vec<float, 2> of_tile = maxima[t * Heads / 2 + pair(n)];
       HELIX_UNROLL for (int i = 0; i < 2; ++i) total[i] += of_tile[i];
     }
-    const Vec<float, 2> largest = shrinks[pair(n)];
+    const Vec<float, 2> largest = shrinks[pair(n)], inverse{1.0f / total[0], 1.0f / total[1]};
     HELIX_UNROLL for (int i = 0; i < 2; ++i) {
       const int head = first_head + pair(n) * 2 + i;
       if (head >= shape.group) continue;
@@ -194,8 +195,8 @@ HELIX_KERNEL HELIX_BOUNDS(2 * TokenTiles * kWarp, 1) void mla_decode(KvView cach
       if (empty) continue;
       HELIX_UNROLL for (int d = 0; d < dim_tiles * 4; ++d) {
         const int dim = (warp * dim_tiles * 4 + d) * 16 + lane / 4;
-        out.store_o(row, split, shape.splits, kMlaV, dim, o[d][n][i] / total[i]);
-        out.store_o(row, split, shape.splits, kMlaV, dim + 8, o[d][n][i + 2] / total[i]);
+        out.store_o(row, split, shape.splits, kMlaV, dim, o[d][n][i] * inverse[i]);
+        out.store_o(row, split, shape.splits, kMlaV, dim + 8, o[d][n][i + 2] * inverse[i]);
       }
     }
   }

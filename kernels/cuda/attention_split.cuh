@@ -12,18 +12,12 @@
 #include <numbers>
 
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/gpu.hpp"
 #include "kernels/cuda/kv_tile.cuh"
 
 namespace helix::cuda {
 
 inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-
-/// What the launchers must know of a GPU.
-struct Gpu {
-  int multiprocessors = 1;
-  int shared_bytes_per_block = 48 * 1024;  // at most, by opt-in
-  int shared_bytes_per_multiprocessor = 48 * 1024;
-};
 
 /// Of which query heads and tokens a launch is.
 struct DecodeShape {

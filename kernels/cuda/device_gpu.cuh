@@ -9,6 +9,8 @@
 #include <string>
 #include <type_traits>
 
+#include "kernels/cuda/stream.hpp"
+
 #define HELIX_KERNEL __global__
 #define HELIX_BOUNDS(threads, blocks_per_sm) __launch_bounds__(threads, blocks_per_sm)
 #define HELIX_DEVICE __device__ __forceinline__
@@ -17,7 +19,6 @@
 namespace helix::cuda {
 
 using Dim3 = dim3;
-using Stream = cudaStream_t;
 
 template <typename T, int N>
 struct alignas(sizeof(T) * N) Vec {
@@ -177,10 +178,15 @@ template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), Dim3 grid, Dim3 block, std::size_t shared_bytes, Stream stream,
             Arguments&&... arguments) {
   constexpr std::size_t without_opt_in = 48 * 1024;
-  if (shared_bytes > without_opt_in)
+  if (shared_bytes > without_opt_in) {
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(shared_bytes)),
                "shared memory of a kernel");
+    // Else the driver may leave the multiprocessor room for fewer blocks than would fit.
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                    cudaSharedmemCarveoutMaxShared),
+               "shared memory of a kernel");
+  }
   kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
   check_cuda(cudaGetLastError(), "kernel launch");
 }

@@ -91,14 +91,17 @@ struct KvTiles {
     return static_cast<int>(tokens / page_tokens * page_tiles +
                             (tokens % page_tokens + kTileTokens - 1) / kTileTokens);
   }
-  constexpr int page(int tile) const { return tile / page_tiles; }
-  constexpr int in_page(int tile) const { return tile % page_tiles; }
-  /// Tokens that the tile holds.
-  constexpr int valid(int tile) const {
-    const std::int64_t left = tokens - static_cast<std::int64_t>(page(tile)) * page_tokens;
+
+  struct Place {
+    int page, in_page;
+    int valid;  // tokens that the tile holds; not above 0: past the end
+  };
+  constexpr Place place(int tile) const {
+    const int page = tile / page_tiles, in_page = tile - page * page_tiles;
+    const std::int64_t left = tokens - static_cast<std::int64_t>(page) * page_tokens;
     const int of_page = left < page_tokens ? static_cast<int>(left) : page_tokens;
-    const int rest = of_page - in_page(tile) * kTileTokens;
-    return rest < kTileTokens ? rest : kTileTokens;
+    const int rest = of_page - in_page * kTileTokens;
+    return {page, in_page, rest < kTileTokens ? rest : kTileTokens};
   }
 };
 

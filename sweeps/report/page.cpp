@@ -90,7 +90,7 @@ std::string model_error_text(const Run& run) {
 std::string summary_table(std::span<const Run> runs) {
   TableText table({"run", "kind", "system", "device", "started", "ok", "skipped", "failed", "|model error|"});
   for (const Run& run : runs) {
-    const bool complete = run.provenance.value("complete", true);
+    const bool complete = value_at(run, "/complete") != "false";
     table.row()
         .name(run.name + (complete ? "" : " (broken off)"))
         .text(run.measured() ? "measured, " + value_at(run, "/kernel") : "predicted")
@@ -260,6 +260,10 @@ std::string_view script(std::string_view script_name) {
 }
 
 }  // namespace
+
+void check_page_library() {
+  script("vega");
+}
 
 std::string html_text(std::string_view text) {
   std::string safe;

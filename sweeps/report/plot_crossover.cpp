@@ -91,6 +91,11 @@ Json values_of(const Map& map) {
   return values;
 }
 
+/// A string of Vega's expressions, which are JavaScript's.
+std::string quoted(const std::string& text) {
+  return Json(text).dump(-1, ' ', true, Json::error_handler_t::replace);
+}
+
 template <class Member>
 Json sorted_values(const Map& map, Member member) {
   std::set<std::int64_t> values;
@@ -131,11 +136,16 @@ std::optional<Plot> crossover_plot(std::span<const Run> runs) {
   std::vector<Json> panels;
   for (const Map& map : maps) {
     const CrossoverField& any = map.fields.front();
-    const bool cpu = map.run->measured() && map.run->rows.front().backend == "cpu";
+    const bool cpu = std::ranges::any_of(
+        map.run->rows, [](const ResultRow& row) { return row.status == Status::ok && row.backend == "cpu"; });
     const std::string scene =
         fmt::format("{}, {}", any.model, precision_text(any.weight_dtype, any.kv_dtype));
-    Json title = {
-        {"text", {{"expr", fmt::format("'{}, ' + ranks + '{}'", scene, cpu ? " ranks" : " GPUs")}}}};
+    // One choice of ranks serves all maps: one that has not so many, or so few, shows the nearest it has.
+    const auto [fewest, most] = std::ranges::minmax(map.fields, {}, &CrossoverField::ranks);
+    const std::string shown_ranks = fmt::format("clamp(ranks, {}, {})", fewest.ranks, most.ranks);
+    Json title = {{"text",
+                   {{"expr", fmt::format("{} + {} + {}", quoted(scene + ", "), shown_ranks,
+                                         quoted(cpu ? " ranks" : " GPUs"))}}}};
     if (several) title["subtitle"] = map.run->name;
     const Json batches = sorted_values(map, &CrossoverField::batch);
     const Json x = {{"field", "context"},
@@ -168,7 +178,7 @@ std::optional<Plot> crossover_plot(std::span<const Run> runs) {
          {"width", {{"step", 46}}},
          {"height", {{"step", std::max<std::size_t>(26, 104 / batches.size())}}},
          {"data", {{"values", values_of(map)}}},
-         {"transform", Json::array({{{"filter", "datum.ranks == ranks"}}})},
+         {"transform", Json::array({{{"filter", "datum.ranks == " + shown_ranks}}})},
          {"layer",
           Json::array(
               {{{"mark", {{"type", "rect"}, {"stroke", "white"}, {"strokeWidth", 1}}},

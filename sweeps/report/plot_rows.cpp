@@ -31,6 +31,21 @@ Json line_axis() {
   return {{"field", "line"}, {"type", "nominal"}, {"sort", nullptr}, {"title", nullptr}};
 }
 
+Json of_source(const char* source) {
+  return Json::array({{{"filter", fmt::format("datum.source == '{}'", source)}}});
+}
+
+/// A picture on a slide has no caption.
+std::string axis_title(std::string_view quantity, bool any_measured, std::string_view measured,
+                       std::string_view model) {
+  return any_measured ? fmt::format("{} ({}: measured, {}: model)", quantity, measured, model)
+                      : fmt::format("{} (model)", quantity);
+}
+
+bool any_measured(const Scene& scene) {
+  return std::ranges::any_of(scene.rows, [](const ResultRow* row) { return row->measurement.has_value(); });
+}
+
 // --- Roofline fraction -------------------------------------------------------------------------------------
 
 Json fraction_values(const std::vector<const ResultRow*>& rows, double& largest) {
@@ -94,26 +109,21 @@ void add_phases(Json& values, const ResultRow& row, const char* source, const Ph
 }  // namespace
 
 Plot roofline_plot(const std::vector<Scene>& scenes) {
-  std::vector<std::vector<const ResultRow*>> rows;
   std::vector<Json> values;
   double largest = 1;
   for (const Scene& scene : scenes) {
-    rows.push_back(rows_for_lines(scene, most_lines));
-    values.push_back(fraction_values(rows.back(), largest));
+    values.push_back(fraction_values(rows_for_lines(scene, most_lines), largest));
   }
-  const Json x = {{"field", "fraction"},
-                  {"type", "quantitative"},
-                  {"title", "roofline TTL / TTL"},
-                  {"scale", {{"domain", Json::array({0, largest * 1.05})}, {"nice", false}}},
-                  {"axis", {{"format", "%"}, {"tickCount", 6}}}};
   const Json color = {{"field", "strategy"}, {"title", "strategy"}, {"scale", strategy_color_scale(scenes)}};
   const Json shape = {{"field", "strategy"}, {"title", "strategy"}, {"scale", strategy_shape_scale(scenes)}};
-  const auto of_source = [](const char* source) {
-    return Json::array({{{"filter", fmt::format("datum.source == '{}'", source)}}});
-  };
   std::vector<Json> panels;
   for (std::size_t i = 0; i < scenes.size(); ++i) {
     if (values[i].empty()) continue;
+    const Json x = {{"field", "fraction"},
+                    {"type", "quantitative"},
+                    {"title", axis_title("roofline TTL / TTL", any_measured(scenes[i]), "filled", "hollow")},
+                    {"scale", {{"domain", Json::array({0, largest * 1.05})}, {"nice", false}}},
+                    {"axis", {{"format", "%"}, {"tickCount", 6}}}};
     const Json points = {{"x", x},
                          {"y", line_axis()},
                          {"color", color},
@@ -157,27 +167,24 @@ Plot phases_plot(const std::vector<Scene>& scenes) {
     domain.push_back(group.label);
     range.push_back(group.color);
   }
-  const auto of_source = [](const char* source) {
-    return Json::array({{{"filter", fmt::format("datum.source == '{}'", source)}}});
-  };
   std::vector<Json> panels;
   for (const Scene& scene : scenes) {
     Json values = Json::array();
-    bool any_measured = false, any_model = false;
+    bool any_model = false;
     for (const ResultRow* row : rows_for_lines(scene, most_lines)) {
       if (row->measurement) {
         add_phases(values, *row, "measured", row->measurement->phases);
         Json whole = {
             {"line", line_label(*row)}, {"source", "whole step"}, {"ms", row->measurement->ttl_us / 1e3}};
         values.push_back(std::move(whole));
-        any_measured = true;
       }
       if (row->prediction) add_phases(values, *row, "model", row->prediction->phases);
       any_model |= row->prediction.has_value();
     }
     if (values.empty()) continue;
     Json sources = Json::array();
-    if (any_measured) sources.push_back("measured");
+    const bool measured = any_measured(scene);
+    if (measured) sources.push_back("measured");
     if (any_model) sources.push_back("model");
     const int bars = static_cast<int>(sources.size());
 
@@ -188,7 +195,7 @@ Plot phases_plot(const std::vector<Scene>& scenes) {
     for (const Json& entry : configuration_tooltip()) tooltip.push_back(entry);
     const Json x = {{"field", "ms"},
                     {"type", "quantitative"},
-                    {"title", "ms per decode step"},
+                    {"title", axis_title("ms per decode step", measured, "full", "faint")},
                     {"axis", {{"format", ".6~r"}, {"tickCount", 6}}}};
     const Json offset = {{"field", "source"}, {"scale", {{"domain", sources}, {"paddingInner", 0.12}}}};
     const Json bar = {
@@ -200,16 +207,16 @@ Plot phases_plot(const std::vector<Scene>& scenes) {
         {"order", {{"field", "position"}}},
         {"tooltip", tooltip}};
     Json layers = Json::array();
-    if (any_measured) {
+    if (measured) {
       layers.push_back(
           {{"transform", of_source("measured")}, {"mark", {{"type", "bar"}}}, {"encoding", bar}});
     }
     if (any_model) {
       layers.push_back({{"transform", of_source("model")},
-                        {"mark", {{"type", "bar"}, {"opacity", any_measured ? 0.55 : 1.0}}},
+                        {"mark", {{"type", "bar"}, {"opacity", measured ? 0.55 : 1.0}}},
                         {"encoding", bar}});
     }
-    if (any_measured) {
+    if (measured) {
       layers.push_back({{"transform", of_source("whole step")},
                         {"mark", {{"type", "tick"}, {"thickness", 2}, {"size", line_height - 3}}},
                         {"encoding", {{"x", x}, {"y", line_axis()}}}});
@@ -226,7 +233,7 @@ Plot phases_plot(const std::vector<Scene>& scenes) {
       .title = "Where the time of a step goes",
       .caption =
           "Of each row the upper, full bar is measured (in an instrumented pass of its own; the upright tick "
-          "is the whole step's time without instruments), the lower, paler bar predicted. Rows of "
+          "is the whole step's time without instruments), the lower, fainter bar predicted. Rows of "
           "predictions have the predicted bar alone." +
           lines_note(scenes) + thinning_note(panels.size()),
       .spec = panel_grid(std::move(panels), 2)};

@@ -83,7 +83,7 @@ refused(["--resume"], "--out")
 refused(["sweep", "stray"], "stray")
 refused(["list"], "list models")
 refused(["list", "cars"], "cars", "list systems")
-refused(["compare", "a", "b"], "compare")
+refused(["compare", "a", "b"], "'a'", "directory")
 refused(["predict", "--ttl-budget", "-1"], "--ttl-budget")
 refused(["predict", "--system", "no-such"], "no-such")
 refused(["--model", "no-such-model"], "no-such-model", "llama-3.2-1b", ranks=(0, 3))
@@ -91,6 +91,8 @@ refused(["--model", write("bad.json", '{"hidden_size": "many"')], "bad.json")
 refused(["--model", write("empty.json", '{"model_type": "llama"}')], "empty.json")
 refused(["--model", str(scratch)], "directory")
 refused(["--sweep", str(scratch / "none.yaml")], "none.yaml", "default")
+for flag in ("--model", "--sweep", "--trtllm-config"):
+    refused([flag, "/dev/zero"], "/dev/zero", "16 MiB")
 refused(["--sweep", write("bad.yaml", "model: [a\n")], "bad.yaml", "malformed")
 refused(["--sweep", write("key.yaml", "modell: llama-3.2-1b\n")], "modell", "model")
 refused(["--sweep", write("empty.yaml", "")], "empty.yaml")
@@ -112,7 +114,7 @@ if sorted(p.name for p in (scratch / "full").iterdir()) != ["notes.txt"]:
 if (scratch / "results").exists():
     failures.append("a refused request left a run directory")
 
-accepted(["--help"], "sweep", "predict", "verify", "calibrate", "list")
+accepted(["--help"], "sweep", "predict", "verify", "calibrate", "compare", "list")
 accepted(["--version"], "helix-bench")
 for command in ("sweep", "predict", "verify"):
     accepted([command, "--help"], "--context", "--kvp", "--cp", "--tpa", "--tp", "--trtllm-config", "--json")

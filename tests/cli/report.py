@@ -87,7 +87,8 @@ passed += 1
 skipped = {**dict.fromkeys(measured_rows[0], ""), **{key: measured_rows[0][key] for key in (
     "strategy", "model", "kvp", "tpa", "tpf", "ep", "pp", "dp", "context", "batch", "hop_b", "weight_dtype",
     "kv_dtype")}}
-mixed = make_run("mixed", [{**measured_rows[0], "model": "a<b>&\"c\"</script>"}, *measured_rows[1:4],
+scene = [row for row in measured_rows if all(row[k] == measured_rows[0][k] for k in ("model", "context", "batch"))]
+mixed = make_run("mixed", [*({**row, "model": "it's a<b>&\"c\"</script>"} for row in scene), *measured_rows[1:3],
                            {**skipped, "id": "too-large", "status": "skipped", "reason": "does not fit <memory>"},
                            {**skipped, "id": "wrong", "status": "failed", "reason": "verification: 0.5 > 0.01"}],
                  json.dumps({**run_json, "complete": False}))
@@ -232,8 +233,8 @@ with browser.Browser(1366, 768) as page:  # a laptop
         assert plots["plot-phases"]["rects"] >= 2 * 5 * len(rows) + len(rows), "bars and ticks"
         assert all(plot["legends"] for plot in plots.values())
         for plot, titles in (("plot-pareto", ["tokens/s per user", "tokens/s per rank (CPU)", "measured", "model"]),
-                             ("plot-phases", ["ms per decode step", "attention", "all-reduces"]),
-                             ("plot-roofline", ["roofline TTL / TTL", "100%"]),
+                             ("plot-phases", ["ms per decode step (full: measured, faint: model)", "attention", "all-reduces"]),
+                             ("plot-roofline", ["roofline TTL / TTL (filled: measured, hollow: model)", "100%"]),
                              ("plot-crossover", ["context, tokens", "batch, requests", "64K"])):
             assert set(titles) <= set(plots[plot]["titles"]), (plot, plots[plot]["titles"])
     assert len(papers) == 2, papers
@@ -256,11 +257,15 @@ with browser.Browser(1366, 768) as page:  # a laptop
         assert plots["plot-crossover"]["rects"] == len(list(csv.DictReader(file)))
     assert plots["plot-pareto"]["filled"] == 0, "nothing of a prediction is measured"
     several = look(page, "several", "dark")["plots"]
+    with open(ONE_SCENE / "crossover.csv", newline="") as file:
+        largest = [row for row in csv.DictReader(file) if row["ranks"] == "64"]
+    assert several["plot-crossover"]["rects"] == len(fields) + len(largest), "maps of different ranks beside one another"
     assert {"default-2-cores", "predict-helix-fig5"} <= set(several["plot-pareto"]["titles"])
     look(page, "own", "light")
-    look(page, "mixed", "light")
+    mixed_plots = look(page, "mixed", "light")["plots"]
+    assert mixed_plots["plot-crossover"]["rects"] == 1
     text = page.evaluate("document.body.innerText")
-    assert 'a<b>&"c"</script>' in text and "does not fit <memory>" in text and "verification: 0.5" in text
+    assert 'it\'s a<b>&"c"</script>' in text and "does not fit <memory>" in text and "verification: 0.5" in text
     assert "broken off" in text
     assert look(page, "nothing", "light")["plots"] == {}
 passed += 1

@@ -63,6 +63,22 @@ TEST_CASE("simt: a missing warp barrier") {
   REQUIRE_THROWS_WITH(launch(rotate<false>, 1, 32, 128, Stream{}, out.data()), Contains("race"));
 }
 
+/// Each lane names the row that it wrote itself, but others receive it.
+template <bool Barrier>
+HELIX_KERNEL void exchange(Global<unsigned> out) {
+  const auto tile = shared_memory<Vec<unsigned, 4>>();
+  tile[lane_index()] = Vec<unsigned, 4>{1, 2, 3, 4};
+  if (Barrier) warp_sync();
+  out[lane_index()] = ldmatrix_x4(tile + lane_index())[0];
+}
+
+TEST_CASE("simt: a missing warp barrier before ldmatrix") {
+  const DeviceArray<unsigned> out(32);
+  launch(exchange<true>, 1, 32, 512, Stream{}, out.data());
+  for (unsigned lane = 0; lane < 32; ++lane) REQUIRE(out[lane] == lane % 4 + 1);
+  REQUIRE_THROWS_WITH(launch(exchange<false>, 1, 32, 512, Stream{}, out.data()), Contains("race"));
+}
+
 /// A tile that the next round overwrites while others still read it, unless there is a second barrier.
 template <bool Barrier>
 HELIX_KERNEL void rounds(Global<int> out) {

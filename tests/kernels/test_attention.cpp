@@ -6,8 +6,6 @@
 #include <cstring>
 #include <limits>
 #include <memory>
-#include <numeric>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -17,12 +15,10 @@
 #include "kernels/reference/attention.hpp"
 #include "kernels/synthetic.hpp"
 #include "kernels/tensor_ids.hpp"
+#include "paged_cache.hpp"
 
 namespace helix {
 namespace {
-
-constexpr float nan_value = std::numeric_limits<float>::quiet_NaN();
-constexpr double infinity = std::numeric_limits<double>::infinity();
 
 struct Aligned {
   explicit Aligned(std::size_t bytes)
@@ -33,6 +29,26 @@ struct Aligned {
   std::byte* data;
 };
 
+struct Cpu {
+  template <typename T>
+  class Array {
+   public:
+    explicit Array(const std::vector<T>& values) : memory_(values.size() * sizeof(T)) {
+      std::copy(values.begin(), values.end(), data());
+    }
+    T* data() const { return reinterpret_cast<T*>(memory_.data); }
+
+   private:
+    Aligned memory_;
+  };
+  static std::size_t kv_page_bytes(const KvShape& shape) { return cpu::kv_page_bytes(shape); }
+  static void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slots, const BF16* k,
+                        std::int64_t ldk, const BF16* v, std::int64_t ldv) {
+    cpu::kv_append(cache, batch, slots, k, ldk, v, ldv);
+  }
+};
+using Cache = PagedCache<Cpu>;
+
 struct Case {
   KvShape shape;
   std::int64_t group = 4;
@@ -41,105 +57,11 @@ struct Case {
   int threads = 1;
 };
 
-KvShape gqa(std::int64_t kv_heads, std::int64_t dim, DType dtype = DType::bf16, int page = 32) {
-  return {AttentionKind::gqa, kv_heads, dim, dim, page, dtype};
-}
-KvShape mla(DType dtype = DType::bf16, int page = 32) {
-  return {AttentionKind::mla, 1, 576, 512, page, dtype};
-}
-
-/// A cache in shuffled pages, filled token by token with kv_append, beside the same values in plain arrays.
-class PagedCache {
- public:
-  explicit PagedCache(const KvShape& shape, std::vector<std::int64_t> lengths, std::uint32_t seed = 1)
-      : shape_(shape), lengths_(std::move(lengths)), random_(seed) {
-    std::int64_t pages = 0;
-    for (std::int64_t length : lengths_) {
-      pages += page_count(length);
-      max_pages_ = std::max(max_pages_, page_count(length) + 2);
-    }
-    page_bytes_ = cpu::kv_page_bytes(shape);
-    storage_ = std::make_unique<Aligned>(page_bytes_ * static_cast<std::size_t>(pages));
-    std::memset(storage_->data, 0xff, page_bytes_ * static_cast<std::size_t>(pages));  // NaN in bf16 and e4m3
-    std::vector<std::int32_t> ids(static_cast<std::size_t>(pages));
-    std::iota(ids.begin(), ids.end(), 0);
-    std::shuffle(ids.begin(), ids.end(), random_);
-    for (std::size_t b = 0, used = 0; b < lengths_.size(); ++b)
-      for (std::int64_t p = 0; p < max_pages_; ++p)
-        table_.push_back(p < page_count(lengths_[b]) ? ids[used++]
-                         : p % 2                     ? std::numeric_limits<std::int32_t>::min()
-                                                     : std::numeric_limits<std::int32_t>::max());
-    for (std::int64_t length : lengths_) {
-      k_.emplace_back(static_cast<std::size_t>(length * k_width()));
-      v_.emplace_back(static_cast<std::size_t>(length * v_width()));
-    }
-  }
-
-  KvView view() const {
-    return {shape_, storage_->data, page_bytes_, table_.data(), max_pages_, lengths_.data()};
-  }
-
-  void append_random(float k_scale = 1.0f) {
-    for (std::size_t b = 0; b < lengths_.size(); ++b)
-      for (std::int64_t t = 0; t < lengths_[b]; ++t)
-        append(static_cast<std::int64_t>(b), t, random_row(k_width(), k_scale), random_row(v_width(), 1.0f));
-  }
-
-  void append(std::int64_t request, std::int64_t token, const std::vector<BF16>& k,
-              const std::vector<BF16>& v) {
-    cpu::kv_append(view().from_request(request), 1, &token, k.data(), k_width(), v.data(), v_width());
-    for (std::int64_t d = 0; d < k_width(); ++d) k_[request][token * k_width() + d] = stored(k[d]);
-    for (std::int64_t d = 0; d < v_width(); ++d) v_[request][token * v_width() + d] = stored(v[d]);
-  }
-
-  std::vector<BF16> random_row(std::int64_t width, float scale) {
-    std::uniform_real_distribution<float> uniform(-scale, scale);
-    std::vector<BF16> row(static_cast<std::size_t>(width));
-    for (BF16& x : row) x = to_bf16(uniform(random_));
-    return row;
-  }
-
-  double k(std::int64_t request, std::int64_t token, std::int64_t head, std::int64_t dim) const {
-    return k_[request][token * k_width() + head * shape_.head_dim + dim];
-  }
-  double v(std::int64_t request, std::int64_t token, std::int64_t head, std::int64_t dim) const {
-    return shape_.kind == AttentionKind::mla ? k(request, token, 0, dim)
-                                             : v_[request][token * v_width() + head * shape_.v_dim + dim];
-  }
-  const std::vector<std::int64_t>& lengths() const { return lengths_; }
-
- private:
-  std::int64_t page_count(std::int64_t tokens) const {
-    return (tokens + shape_.tokens_per_page - 1) / shape_.tokens_per_page;
-  }
-  std::int64_t k_width() const { return shape_.kv_heads * shape_.head_dim; }
-  std::int64_t v_width() const {
-    return shape_.kind == AttentionKind::mla ? 0 : shape_.kv_heads * shape_.v_dim;
-  }
-  float stored(BF16 x) const {
-    return shape_.dtype == DType::fp8 ? synthetic::stored_fp8(to_float(x)) : to_float(x);
-  }
-
-  KvShape shape_;
-  std::vector<std::int64_t> lengths_;
-  std::mt19937 random_;
-  std::int64_t max_pages_ = 1;
-  std::size_t page_bytes_ = 0;
-  std::unique_ptr<Aligned> storage_;
-  std::vector<std::int32_t> table_;
-  std::vector<std::vector<float>> k_, v_;
-};
-
-struct Result {
-  std::vector<BF16> o;
-  std::vector<float> lse;
-};
-
-Result run(const PagedCache& cache, std::int64_t q_heads, float scale, const std::vector<BF16>& q,
-           int threads) {
+AttentionResult run(const Cache& cache, std::int64_t q_heads, float scale, const std::vector<BF16>& q,
+                    int threads) {
   const KvView view = cache.view();
   const auto batch = static_cast<std::int64_t>(cache.lengths().size());
-  Result result{
+  AttentionResult result{
       std::vector<BF16>(static_cast<std::size_t>(batch * q_heads * view.shape.v_dim), to_bf16(nan_value)),
       std::vector<float>(static_cast<std::size_t>(batch * q_heads), nan_value)};
   const std::size_t bytes = cpu::attention_scratch_bytes(view.shape, batch, q_heads, threads);
@@ -151,55 +73,14 @@ Result run(const PagedCache& cache, std::int64_t q_heads, float scale, const std
   return result;
 }
 
-// Largest difference over the largest value of the head's exact row. bf16 probabilities have relative errors
-// up to 2^-9, which add up like |p| |v|; the output is rounded once more by up to 2^-9.
-void check(const PagedCache& cache, std::int64_t q_heads, float scale, const std::vector<BF16>& q,
-           const Result& result) {
-  const KvShape shape = cache.view().shape;
-  for (std::size_t b = 0; b < cache.lengths().size(); ++b) {
-    const auto request = static_cast<std::int64_t>(b);
-    const std::int64_t tokens = cache.lengths()[b];
-    std::vector<double> q_exact, o(static_cast<std::size_t>(q_heads * shape.v_dim)),
-        lse(static_cast<std::size_t>(q_heads));
-    for (std::int64_t i = 0; i < q_heads * shape.head_dim; ++i)
-      q_exact.push_back(to_float(q[request * q_heads * shape.head_dim + i]));
-    reference_attention({tokens, q_heads, shape.kv_heads, shape.head_dim, shape.v_dim, scale,
-                         [&](auto t, auto h, auto d) { return cache.k(request, t, h, d); },
-                         [&](auto t, auto h, auto d) { return cache.v(request, t, h, d); }},
-                        q_exact.data(), o.data(), lse.data());
-    for (std::int64_t h = 0; h < q_heads; ++h) {
-      const float got_lse = result.lse[request * q_heads + h];
-      const BF16* const got = &result.o[(request * q_heads + h) * shape.v_dim];
-      if (tokens == 0) {
-        REQUIRE(got_lse == -infinity);
-        for (std::int64_t d = 0; d < shape.v_dim; ++d) REQUIRE(std::isnan(to_float(got[d])));
-        continue;
-      }
-      // Of fp32 sums of head_dim products, and of `tokens` probabilities in rows of lanes.
-      const double lse_error = std::fabs(got_lse - lse[h]);
-      INFO("request " << b << " of " << tokens << " tokens, head " << h << ", lse " << got_lse << " not "
-                      << lse[h]);
-      if (!(lse_error <= 1e-3 + 1e-6 * std::fabs(lse[h]))) FAIL();
-      double error = 0.0, largest = 0.0;
-      for (std::int64_t d = 0; d < shape.v_dim; ++d) {
-        const double x = to_float(got[d]), exact = o[h * shape.v_dim + d];
-        error = std::isnan(x) ? infinity : std::max(error, std::fabs(x - exact) - std::fabs(exact) / 512.0);
-        largest = std::max(largest, std::fabs(exact));
-      }
-      INFO("error " << error << " of " << largest);
-      if (!(error <= 4e-3 * largest)) FAIL();
-    }
-  }
-}
-
-void test(const Case& c, PagedCache& cache) {
+void test(const Case& c, Cache& cache) {
   const std::int64_t q_heads = c.group * c.shape.kv_heads;
   const auto batch = static_cast<std::int64_t>(c.lengths.size());
   const std::vector<BF16> q = cache.random_row(batch * q_heads * c.shape.head_dim, c.q_scale);
   const float scale = 1.0f / std::sqrt(static_cast<float>(c.shape.head_dim));
   INFO("isa " << name(best_isa()) << " dim " << c.shape.head_dim << " group " << c.group << " page "
               << c.shape.tokens_per_page << ' ' << name(c.shape.dtype) << " threads " << c.threads);
-  check(cache, q_heads, scale, q, run(cache, q_heads, scale, q, c.threads));
+  check_attention(cache, q_heads, scale, q, run(cache, q_heads, scale, q, c.threads));
 }
 
 template <typename Body>
@@ -218,7 +99,7 @@ const std::vector<std::int64_t> edge_lengths = {0, 1, 2, 15, 16, 17, 31, 32, 33,
 TEST_CASE("attention: lengths at every edge, in one batch, by 1 to 3 threads") {
   for (DType dtype : {DType::bf16, DType::fp8}) {
     const KvShape shape = gqa(2, 64, dtype);
-    PagedCache cache(shape, edge_lengths);
+    Cache cache(shape, edge_lengths);
     cache.append_random();
     on_every_isa([&] {
       for (int threads : {1, 2, 3}) test({shape, 4, edge_lengths, 4.0f, threads}, cache);
@@ -227,7 +108,7 @@ TEST_CASE("attention: lengths at every edge, in one batch, by 1 to 3 threads") {
 }
 
 TEST_CASE("attention: group sizes") {
-  PagedCache cache(gqa(1, 64), {257, 40});
+  Cache cache(gqa(1, 64), {257, 40});
   cache.append_random();
   on_every_isa([&] {
     for (std::int64_t group : {1, 2, 3, 4, 5, 7, 8, 16, 17, 24, 33, 128})
@@ -240,7 +121,7 @@ TEST_CASE("attention: page sizes and head dims") {
     for (std::int64_t dim : {64, 128, 256})
       for (DType dtype : {DType::bf16, DType::fp8}) {
         const std::vector<std::int64_t> lengths = {page == 1 ? 40 : 300, 5};
-        PagedCache cache(gqa(1, dim, dtype, page), lengths);
+        Cache cache(gqa(1, dim, dtype, page), lengths);
         cache.append_random();
         // Teams take long to assemble on a busy machine: not for every shape.
         const int threads = page == 7 || page == 32 ? 2 : 1;
@@ -251,7 +132,7 @@ TEST_CASE("attention: page sizes and head dims") {
 TEST_CASE("attention: narrow heads of small models, V narrower than K") {
   for (DType dtype : {DType::bf16, DType::fp8}) {
     const KvShape shape{AttentionKind::gqa, 2, 48, 16, 32, dtype};
-    PagedCache cache(shape, {100, 1});
+    Cache cache(shape, {100, 1});
     cache.append_random();
     on_every_isa([&] { test({shape, 3, {100, 1}, 4.0f}, cache); });
   }
@@ -261,7 +142,7 @@ TEST_CASE("attention: MLA") {
   for (DType dtype : {DType::bf16, DType::fp8})
     for (int page : {7, 32, 64}) {
       const std::vector<std::int64_t> lengths = {1, 290, 0, 33};
-      PagedCache cache(mla(dtype, page), lengths);
+      Cache cache(mla(dtype, page), lengths);
       cache.append_random();
       on_every_isa([&] {
         for (std::int64_t heads : {1, 8, 16, 20, 128})
@@ -270,19 +151,19 @@ TEST_CASE("attention: MLA") {
       });
     }
   const KvShape narrow{AttentionKind::mla, 1, 96, 64, 32, DType::fp8};
-  PagedCache cache(narrow, {45});
+  Cache cache(narrow, {45});
   cache.append_random();
   on_every_isa([&] { test({narrow, 16, {45}, 4.0f}, cache); });
 }
 
 TEST_CASE("attention: one token is exact") {
   for (const KvShape& shape : {gqa(2, 128), mla()}) {
-    PagedCache cache(shape, {1});
+    Cache cache(shape, {1});
     cache.append_random();
     const std::int64_t q_heads = 4 * shape.kv_heads;
     const std::vector<BF16> q = cache.random_row(q_heads * shape.head_dim, 1.0f);
     on_every_isa([&] {
-      const Result result = run(cache, q_heads, 0.1f, q, 1);
+      const AttentionResult result = run(cache, q_heads, 0.1f, q, 1);
       for (std::int64_t h = 0; h < q_heads; ++h)
         for (std::int64_t d = 0; d < shape.v_dim; ++d)
           REQUIRE(to_float(result.o[h * shape.v_dim + d]) == cache.v(0, 0, h / 4, d));
@@ -294,14 +175,14 @@ TEST_CASE("attention: huge, tiny and infinite logits") {
   for (const KvShape& shape : {gqa(1, 64), mla()}) {
     const std::int64_t heads = 4;
     const auto with_k = [&](auto set_k, float q_value) {
-      PagedCache cache(shape, {300});
+      Cache cache(shape, {300});
       for (std::int64_t t = 0; t < 300; ++t) {
         std::vector<BF16> k = cache.random_row(shape.head_dim, 0.5f);
         set_k(t, k);
         cache.append(0, t, k, cache.random_row(shape.v_dim, 1.0f));
       }
       const std::vector<BF16> q(static_cast<std::size_t>(heads * shape.head_dim), to_bf16(q_value));
-      on_every_isa([&] { check(cache, heads, 1.0f, q, run(cache, heads, 1.0f, q, 2)); });
+      on_every_isa([&] { check_attention(cache, heads, 1.0f, q, run(cache, heads, 1.0f, q, 2)); });
     };
     // One token's logit of +-1e30 times the row's width.
     for (float sign : {1.0f, -1.0f})
@@ -321,7 +202,7 @@ TEST_CASE("attention: huge, tiny and infinite logits") {
 }
 
 TEST_CASE("attention: nothing but -inf logits is an empty shard") {
-  PagedCache cache(gqa(1, 64), {40});
+  Cache cache(gqa(1, 64), {40});
   for (std::int64_t t = 0; t < 40; ++t)
     cache.append(0, t, std::vector<BF16>(64, to_bf16(-std::numeric_limits<float>::infinity())),
                  cache.random_row(64, 1.0f));
@@ -330,7 +211,7 @@ TEST_CASE("attention: nothing but -inf logits is an empty shard") {
 }
 
 TEST_CASE("attention: a NaN in a valid token is not hidden") {
-  PagedCache cache(gqa(1, 64), {100});
+  Cache cache(gqa(1, 64), {100});
   cache.append_random();
   std::vector<BF16> k = cache.random_row(64, 1.0f);
   k[5] = to_bf16(nan_value);
@@ -342,7 +223,7 @@ TEST_CASE("attention: a NaN in a valid token is not hidden") {
 TEST_CASE("attention: 64K tokens within 2e-3 of fp64 in the norm") {
   const std::int64_t tokens = 65536, group = 4, dim = 64;
   const KvShape shape = gqa(1, dim);
-  PagedCache cache(shape, {tokens});
+  Cache cache(shape, {tokens});
   cache.append_random();
   const std::vector<BF16> q = cache.random_row(group * dim, 4.0f);
   const std::vector<double> q_exact = [&] {
@@ -357,7 +238,7 @@ TEST_CASE("attention: 64K tokens within 2e-3 of fp64 in the norm") {
       q_exact.data(), o.data(), lse.data());
   on_every_isa([&] {
     if (best_isa() == Isa::portable) return;  // emulated vectors are slow, and the sums are those of avx2
-    const Result result = run(cache, group, 0.125f, q, 1);
+    const AttentionResult result = run(cache, group, 0.125f, q, 1);
     for (std::int64_t h = 0; h < group; ++h) {
       double error = 0.0, norm = 0.0, rounding = 0.0;
       for (std::int64_t d = 0; d < dim; ++d) {
@@ -375,12 +256,12 @@ TEST_CASE("attention: 64K tokens within 2e-3 of fp64 in the norm") {
 
 TEST_CASE("attention: results do not depend on the number of threads beyond rounding") {
   const KvShape shape = gqa(2, 64);
-  PagedCache cache(shape, {1000, 3, 700});
+  Cache cache(shape, {1000, 3, 700});
   cache.append_random();
   const std::vector<BF16> q = cache.random_row(3 * 8 * 64, 4.0f);
-  const Result one = run(cache, 8, 0.125f, q, 1);
+  const AttentionResult one = run(cache, 8, 0.125f, q, 1);
   for (int threads : {2, 3, 5}) {
-    const Result many = run(cache, 8, 0.125f, q, threads);
+    const AttentionResult many = run(cache, 8, 0.125f, q, threads);
     for (std::size_t i = 0; i < one.o.size(); ++i) {
       const float a = to_float(one.o[i]), b = to_float(many.o[i]);
       // Both are within a rounding to bf16 of sums that differ by bf16 probabilities.
@@ -403,7 +284,7 @@ TEST_CASE("history: what attention reads is unit_value, in every layout") {
                                1'000'000'000'000,
                                tokens};
     // The same cache by kv_append: every valid slot must have equal bits, so equal attention bits.
-    PagedCache appended(shape, {tokens, tokens}), filled(shape, {tokens, tokens});
+    Cache appended(shape, {tokens, tokens}), filled(shape, {tokens, tokens});
     for (std::int64_t b = 0; b < 2; ++b)
       for (std::int64_t t = 0; t < tokens; ++t) {
         std::vector<BF16> k, v;
@@ -428,7 +309,7 @@ TEST_CASE("history: what attention reads is unit_value, in every layout") {
         const std::int64_t q_heads = 2 * shape.kv_heads;
         // Sharp softmax rows, so that single tokens show.
         const std::vector<BF16> q = appended.random_row(2 * q_heads * shape.head_dim, 30.0f);
-        const Result a = run(appended, q_heads, 1.0f, q, 1), b = run(filled, q_heads, 1.0f, q, 1);
+        const AttentionResult a = run(appended, q_heads, 1.0f, q, 1), b = run(filled, q_heads, 1.0f, q, 1);
         REQUIRE(std::memcmp(a.o.data(), b.o.data(), a.o.size() * sizeof(BF16)) == 0);
         REQUIRE(std::memcmp(a.lse.data(), b.lse.data(), a.lse.size() * sizeof(float)) == 0);
       }

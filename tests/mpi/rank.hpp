@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "kernels/decode_engine.hpp"
 #include "kernels/mpi_communicator.hpp"
@@ -23,11 +24,12 @@ inline int world_size() {
 /// Keeps its memory from one verification to the next, as a sweep does.
 class Rank {
  public:
-  Rank() : backend_(make_cpu_backend(1)), weights_(*backend_) {}
+  explicit Rank(std::unique_ptr<Backend> backend = make_cpu_backend(1))
+      : backend_(std::move(backend)), weights_(*backend_) {}
 
   Verification verify_grid(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
                            const VerifyOptions& options, std::uint64_t seed = 5) {
-    const Groups groups = make_mpi_groups(MPI_COMM_WORLD, sharding);
+    const Groups groups = make_groups(*backend_, MPI_COMM_WORLD, sharding);
     weights_.load(model, seed, sharding, groups.rank(), model.layers);
     DecodeEngine engine(model, sharding, shape, model.layers, seed, *backend_, groups, weights_, memory_);
     return verify(engine, model, shape, seed, options, MPI_COMM_WORLD);

@@ -183,6 +183,7 @@ TEST_CASE("a ring of ranks exchanges messages of any size without locking up") {
 }
 
 TEST_CASE("a rank's groups: its stage, the peers of its sequence shards, its place in every stage") {
+  const auto backend = make_cpu_backend(1);
   int size = 1, rank = 0;
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
@@ -193,7 +194,7 @@ TEST_CASE("a rank's groups: its stage, the peers of its sequence shards, its pla
       for (const Sharding& sharding : {Sharding{.kvp = kvp, .tpa = rest, .tpf = size / pp, .pp = pp},
                                        Sharding{.kvp = kvp, .tpf = size / pp, .pp = pp, .dp = rest}}) {
         const RankCoords at = rank_coords(sharding, rank);
-        const Groups groups = make_mpi_groups(MPI_COMM_WORLD, sharding);
+        const Groups groups = make_groups(*backend, MPI_COMM_WORLD, sharding);
         CHECK(groups.stage->size() == size / pp);
         CHECK(groups.stage->rank() == rank % (size / pp));
         CHECK(groups.kvp->size() == kvp);

@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "kernels/bf16.hpp"
+#include "kernels/cuda/stream.hpp"
 #include "simt/global_memory.hpp"
 #include "simt/grid.hpp"
 
@@ -22,7 +23,7 @@
 namespace helix::cuda {
 
 using simt::Dim3;
-using Stream = void*;
+
 using Site = std::source_location;
 
 inline constexpr const Dim3& threadIdx = simt::thread_index;
@@ -197,10 +198,13 @@ inline unsigned fragment(const Matrix8x8& m, int lane, bool transposed) {
 }
 
 inline Vec<unsigned, 4> load_matrices(std::int64_t row, bool transposed, const Site& site) {
-  // Each lane's row is read by the lane itself, so that the race check knows who reads.
+  // The lane names a row that other lanes receive: a read by two of them.
+  simt::SharedMemory& shared = simt::grid().shared();
+  simt::Moment now = simt::grid().now();
   std::array<std::uint16_t, 8> values;
-  std::memcpy(values.data(), simt::grid().shared().read(row, sizeof values, simt::grid().now()),
-              sizeof values);
+  std::memcpy(values.data(), shared.read(row, sizeof values, now), sizeof values);
+  now.thread = static_cast<std::int16_t>(now.thread ^ 1);
+  shared.read(row, sizeof values, now);
   return simt::grid().collective<Vec<unsigned, 4>>(values, site, [&](const auto& in, const auto& out) {
     for (int i = 0; i < 4; ++i) {
       Matrix8x8 m;

@@ -1,6 +1,6 @@
 // Device memory: what kernels may touch. Every access must lie in one allocation, and every byte read must
 // have been written before, by the host or by a kernel; an allocation's name says whose it is ("rank 1
-// inbox").
+// inbox"). Races between threads are looked for in shared memory only.
 #pragma once
 
 #include <algorithm>

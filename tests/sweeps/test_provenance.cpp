@@ -19,14 +19,18 @@ TEST_CASE("run.json says where a run comes from, in a stable form") {
 
   std::vector<std::string> keys;
   for (const auto& [key, value] : run.items()) keys.push_back(key);
-  CHECK(keys == std::vector<std::string>{"schema_version", "program", "version", "commit", "command_line",
-                                         "start_time", "end_time", "seed", "stopping", "backend", "kernel",
-                                         "device", "mpi", "system", "calibration", "host", "libraries",
-                                         "environment"});
+  CHECK(keys == std::vector<std::string>{"schema_version",  "program",       "version",   "commit",
+                                         "command_line",    "start_time",    "end_time",  "seed",
+                                         "stopping",        "backend",       "kernel",    "device",
+                                         "device_at_start", "device_at_end", "mpi",       "system",
+                                         "calibration",     "host",          "libraries", "environment"});
   CHECK(run["command_line"] == nlohmann::ordered_json(request.command_line));
   CHECK(run["seed"] == 7);
   CHECK(run["mpi"]["ranks"] == 2);
   CHECK(run["device"].is_null());
+  CHECK(run["device_at_start"].is_null());
+  CHECK(to_json({{"sm_clock_mhz", "1965"}, {"throttle_reasons", "none"}}).dump() ==
+        R"({"sm_clock_mhz":"1965","throttle_reasons":"none"})");
   CHECK(run["host"]["cores_online"] > 0);
   CHECK_FALSE(run["libraries"]["mpi"].get<std::string>().empty());
   CHECK_FALSE(program_commit().empty());

@@ -1,0 +1,40 @@
+// KernelOps: the ops of the attention phase.
+#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/kernel_ops.hpp"
+#include "kernels/cuda/kv_write.cuh"
+#include "kernels/cuda/partials.cuh"
+
+namespace helix::cuda {
+
+std::size_t KernelOps::kv_page_bytes(const KvShape& shape) const {
+  return cuda::kv_page_bytes(shape);
+}
+
+void KernelOps::kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slots, const BF16* k,
+                          std::int64_t ldk, const BF16* v, std::int64_t ldv) {
+  cuda::kv_append(stream_, cache, batch, slots, k, ldk, v, ldv);
+}
+
+void KernelOps::kv_fill_history(const KvView& cache, const HistorySlice& history) {
+  cuda::kv_fill_history(stream_, cache, history);
+}
+
+std::size_t KernelOps::attention_scratch_bytes(const KvShape& shape, std::int64_t batch,
+                                               std::int64_t q_heads) const {
+  return cuda::attention_scratch_bytes(limits_, shape, batch, q_heads);
+}
+
+void KernelOps::attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale,
+                          const BF16* q, BF16* o, float* lse, std::byte* scratch) {
+  cuda::attention(limits_, stream_, cache, batch, q_heads, scale, q, o, lse, scratch);
+}
+
+void KernelOps::pack_partials(const PartialShape& shape, const BF16* o, const float* lse, std::byte* packed) {
+  cuda::pack_partials(stream_, shape, o, lse, packed);
+}
+
+void KernelOps::merge_partials(const PartialShape& shape, const std::byte* packed, BF16* out) {
+  cuda::merge_partials(stream_, shape, packed, out);
+}
+
+}  // namespace helix::cuda

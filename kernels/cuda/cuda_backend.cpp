@@ -1,0 +1,201 @@
+// Memory, time and matrix products of a GPU around the kernels of KernelOps. All ops go to one stream;
+// HOP-B's exchanges have one of their own (nccl_communicator.cpp).
+#include "kernels/cuda/cuda_backend.hpp"
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <new>
+#include <vector>
+
+#include "kernels/cuda/cublas_linear.hpp"
+#include "kernels/cuda/cuda_check.hpp"
+#include "kernels/cuda/graph.hpp"
+#include "kernels/cuda/kernel_ops.hpp"
+#include "kernels/cuda/nccl_communicator.hpp"
+#include "kernels/cuda/nvml.hpp"
+#include "kernels/cuda/packed_rows.hpp"
+#include "kernels/cuda/small_ops.hpp"
+#include "kernels/mpi_communicator.hpp"
+
+namespace helix {
+namespace cuda {
+namespace {
+
+class CudaBuffer final : public Buffer {
+ public:
+  explicit CudaBuffer(std::size_t bytes) : bytes_(bytes) {
+    if (bytes == 0) return;
+    const cudaError_t status = cudaMalloc(&data_, bytes);
+    if (status == cudaErrorMemoryAllocation) {
+      (void)cudaGetLastError();  // not to be reported again by the next call
+      throw std::bad_alloc();
+    }
+    HELIX_CUDA(status);
+  }
+  ~CudaBuffer() override { cudaFree(data_); }
+  CudaBuffer(const CudaBuffer&) = delete;
+  CudaBuffer& operator=(const CudaBuffer&) = delete;
+
+  std::byte* data() override { return static_cast<std::byte*>(data_); }
+  std::size_t bytes() const override { return bytes_; }
+
+ private:
+  void* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+/// A stream on the device, which becomes the process's current one.
+Stream open_stream(const LocalGpu& gpu) {
+  HELIX_CUDA(cudaSetDevice(gpu.index));
+  Stream stream = nullptr;
+  HELIX_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return stream;
+}
+
+class CudaBackend final : public KernelOps {
+ public:
+  explicit CudaBackend(const LocalGpu& gpu)
+      : KernelOps(gpu.limits, open_stream(gpu)), gpu_(gpu), linear_(stream()) {}
+  ~CudaBackend() override { cudaStreamDestroy(stream()); }
+  CudaBackend(const CudaBackend&) = delete;
+  CudaBackend& operator=(const CudaBackend&) = delete;
+
+  std::string name() const override { return "cuda"; }
+  std::string device_name() const override { return gpu_.name; }
+  std::size_t cache_bytes() const override { return gpu_.l2_bytes; }
+  std::vector<std::pair<std::string, std::string>> conditions() const override {
+    return gpu_conditions(gpu_.pci_id);
+  }
+
+  std::size_t memory_available() const override {
+    std::size_t available = 0, total = 0;
+    HELIX_CUDA(cudaMemGetInfo(&available, &total));
+    return available;
+  }
+  std::unique_ptr<Buffer> allocate(std::size_t bytes) override { return std::make_unique<CudaBuffer>(bytes); }
+  void copy_to_host(void* host, const void* device, std::size_t bytes) override {
+    copy(host, device, bytes, cudaMemcpyDeviceToHost);
+  }
+  void copy_to_device(void* device, const void* host, std::size_t bytes) override {
+    copy(device, host, bytes, cudaMemcpyHostToDevice);
+  }
+  void set_bytes(void* device, int value, std::size_t bytes) override {
+    if (bytes > 0) HELIX_CUDA(cudaMemsetAsync(device, value, bytes, stream()));
+  }
+
+  // Asks instead of waiting, so that a lost peer is noticed.
+  void synchronize() override {
+    constexpr int polls_per_look = 4096;
+    for (int polls = 0;;) {
+      const cudaError_t state = cudaStreamQuery(stream());
+      if (state == cudaSuccess) return;
+      if (state != cudaErrorNotReady) check_call(state, "running the ops of the stream");
+      if (++polls % polls_per_look == 0) watch_.check();
+    }
+  }
+
+  bool asynchronous() const override { return true; }
+  std::unique_ptr<Stopwatch> make_stopwatch() override { return make_event_stopwatch(stream()); }
+  std::unique_ptr<Recording> record(const std::function<void()>& ops) override {
+    return capture_graph(stream(), ops);
+  }
+  std::unique_ptr<Communicator> connect(const MpiGroup& group) override {
+    return make_nccl_communicator(group.comm, stream(), watch_);
+  }
+
+  double read_bandwidth_bytes_per_s(std::span<const std::byte> memory, double seconds) override {
+    CudaBuffer sink(sizeof(std::uint32_t));
+    const double us = median_call_us(seconds, [&] {
+      read_all(stream(), memory.data(), memory.size(), reinterpret_cast<std::uint32_t*>(sink.data()));
+    });
+    return static_cast<double>(memory.size()) / us * 1e6;
+  }
+
+  double matrix_peak_flops_per_s(DType dtype, double seconds) override {
+    constexpr std::int64_t n = 8192;
+    const std::size_t bytes = packed_bytes(n, n, dtype);
+    CudaBuffer x(bytes), w(bytes), y(bytes);
+    const WeightSlice ordinary_numbers{.key = 1, .rows = n, .cols = n};
+    fill_matrix(reinterpret_cast<BF16*>(x.data()), ordinary_numbers);
+    fill_matrix(reinterpret_cast<BF16*>(w.data()), ordinary_numbers);
+    const PackedWeight weight{.data = w.data(), .n = n, .k = n, .stride_bytes = bytes};
+    const double us = median_call_us(seconds, [&] {
+      linear(n, reinterpret_cast<const BF16*>(x.data()), n, weight, reinterpret_cast<BF16*>(y.data()), n);
+    });
+    return 2.0 * n * n * n / us * 1e6;
+  }
+
+  void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, BF16* y,
+              std::int64_t ldy) override {
+    product(m, x, ldx, w, y, ldy, false);
+  }
+  void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, float* y,
+              std::int64_t ldy) override {
+    product(m, x, ldx, w, y, ldy, true);
+  }
+  void linear_per_head(std::int64_t batch, const BF16* x, std::int64_t ldx, std::int64_t x_head_stride,
+                       const PackedWeight& w, BF16* y, std::int64_t ldy,
+                       std::int64_t y_head_stride) override {
+    linear_.run({.m = batch,
+                 .n = w.n,
+                 .k = w.k,
+                 .ldw = packed_ld(w.k),
+                 .ldx = ldx,
+                 .ldy = ldy,
+                 .count = w.count,
+                 .w_stride = static_cast<std::int64_t>(w.stride_bytes / sizeof(BF16)),
+                 .x_stride = x_head_stride,
+                 .y_stride = y_head_stride},
+                w.data, x, y);
+  }
+
+ private:
+  void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+    if (bytes == 0) return;
+    HELIX_CUDA(cudaMemcpyAsync(to, from, bytes, kind, stream()));
+    synchronize();
+  }
+
+  void product(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, void* y,
+               std::int64_t ldy, bool fp32_out) {
+    if (w.n == 0) return;
+    linear_.run(
+        {.m = m, .n = w.n, .k = w.k, .ldw = packed_ld(w.k), .ldx = ldx, .ldy = ldy, .fp32_out = fp32_out},
+        w.data, x, y);
+  }
+
+  /// Device time of a call that is repeated for about `seconds`: the best of what a busy device does.
+  template <class Call>
+  double median_call_us(double seconds, const Call& call) {
+    const auto stopwatch = make_stopwatch();
+    const auto time = [&](int calls) {
+      stopwatch->mark(0);
+      for (int i = 0; i < calls; ++i) call();
+      stopwatch->mark(1);
+      synchronize();
+      return stopwatch->us_between(0, 1) / calls;
+    };
+    time(1);
+    const double once = time(2);
+    constexpr int rounds = 5;
+    const int calls = std::max(1, static_cast<int>(seconds * 1e6 / once / rounds));
+    std::vector<double> series;
+    for (int r = 0; r < rounds; ++r) series.push_back(time(calls));
+    std::nth_element(series.begin(), series.begin() + rounds / 2, series.end());
+    return series[rounds / 2];
+  }
+
+  LocalGpu gpu_;
+  CublasLinear linear_;
+  NcclWatch watch_;
+};
+
+}  // namespace
+}  // namespace cuda
+
+std::unique_ptr<Backend> make_cuda_backend(const cuda::LocalGpu& gpu) {
+  return std::make_unique<cuda::CudaBackend>(gpu);
+}
+
+}  // namespace helix

@@ -1,0 +1,17 @@
+// Steps as CUDA graphs, and events that time them from inside.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "kernels/cuda/stream.hpp"
+#include "kernels/ops.hpp"
+
+namespace helix::cuda {
+
+std::unique_ptr<Stopwatch> make_event_stopwatch(Stream stream);
+
+/// What `ops` sends to the stream, as a graph that is ready to be launched there.
+std::unique_ptr<Recording> capture_graph(Stream stream, const std::function<void()>& ops);
+
+}  // namespace helix::cuda

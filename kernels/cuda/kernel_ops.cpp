@@ -1,0 +1,94 @@
+#include "kernels/cuda/kernel_ops.hpp"
+
+#include <fmt/format.h>
+
+#include "kernels/cuda/moe.hpp"
+#include "kernels/cuda/packed_rows.hpp"
+#include "kernels/cuda/small_ops.hpp"
+#include "roofline/error.hpp"
+
+namespace helix::cuda {
+
+std::size_t KernelOps::packed_bytes(std::int64_t n, std::int64_t k, DType dtype) const {
+  if (dtype != DType::bf16) {
+    throw UsageError(
+        fmt::format("weights of type {} have no CUDA kernels yet; bf16 has", helix::name(dtype)));
+  }
+  return packed_row_bytes(n, k);
+}
+
+void KernelOps::fill_weight(const PackedWeight& weight, std::int64_t index,
+                            std::span<const WeightSlice> slices) {
+  const std::int64_t ld = packed_ld(weight.k);
+  auto* out = reinterpret_cast<BF16*>(weight.data + static_cast<std::size_t>(index) * weight.stride_bytes);
+  for (const WeightSlice& slice : slices) {
+    fill_rows(stream_, slice, ld, out);
+    out += slice.rows * ld;
+  }
+}
+
+void KernelOps::fill_matrix(BF16* out, const WeightSlice& slice) {
+  fill_rows(stream_, slice, slice.cols, out);
+}
+
+void KernelOps::embed(std::int64_t batch, std::int64_t hidden, const std::int32_t* tokens, const BF16* table,
+                      std::int64_t first, std::int64_t rows, BF16* out) {
+  cuda::embed(stream_, batch, hidden, tokens, table, first, rows, out);
+}
+
+void KernelOps::add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace,
+                             float* residual, const BF16* gain, float eps, BF16* out) {
+  cuda::add_rms_norm(stream_, rows, cols, delta, replace, residual, gain, eps, out);
+}
+
+void KernelOps::rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols,
+                               std::int64_t row_stride, std::int64_t head_stride, const BF16* gain, float eps,
+                               BF16* x) {
+  cuda::rms_norm_heads(stream_, batch, heads, cols, row_stride, head_stride, gain, eps, x);
+}
+
+void KernelOps::rope(const RopeTable& table, std::int64_t batch, std::int64_t heads,
+                     const std::int64_t* positions, const BF16* x, std::int64_t row_stride,
+                     std::int64_t head_stride, BF16* out, std::int64_t out_row_stride,
+                     std::int64_t out_head_stride) {
+  cuda::rope(stream_, table, batch, heads, positions, x, row_stride, head_stride, out, out_row_stride,
+             out_head_stride);
+}
+
+void KernelOps::swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) {
+  cuda::swiglu(stream_, m, f, gate_up, out);
+}
+
+void KernelOps::route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,
+                      std::int32_t* ids, float* weights) {
+  cuda::route(stream_, shape, batch, logits, bias, ids, weights);
+}
+
+std::size_t KernelOps::moe_scratch_bytes(std::int64_t batch, std::int64_t top_k, std::int64_t hidden,
+                                         std::int64_t ffn, std::int64_t local_experts) const {
+  return cuda::moe_scratch_bytes(batch, top_k, hidden, ffn, local_experts);
+}
+
+void KernelOps::moe_experts(std::int64_t batch, std::int64_t top_k, const BF16* x, const std::int32_t* ids,
+                            const float* weights, std::int64_t first_expert, const PackedWeight& gate_up,
+                            const PackedWeight& down, const BF16* shared, BF16* out, std::byte* scratch) {
+  cuda::moe_experts(stream_, batch, top_k, x, ids, weights, first_expert, gate_up, down, shared, out,
+                    scratch);
+}
+
+void KernelOps::argmax(std::int64_t batch, std::int64_t cols, const float* logits, std::int64_t first_index,
+                       TopLogit* top) {
+  cuda::argmax(stream_, batch, cols, logits, first_index, top);
+}
+
+void KernelOps::select_token(std::int64_t parts, std::int64_t batch, const TopLogit* gathered,
+                             std::int32_t* tokens) {
+  cuda::select_token(stream_, parts, batch, gathered, tokens);
+}
+
+void KernelOps::advance(std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* slots,
+                        std::int64_t* lengths) {
+  cuda::advance(stream_, batch, own, positions, slots, lengths);
+}
+
+}  // namespace helix::cuda

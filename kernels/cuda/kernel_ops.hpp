@@ -1,0 +1,70 @@
+// The ops that are kernels of ours, as members of Backend. What a GPU has besides them, memory and matrix
+// products of any size, comes from the derived class: CUDA's (cuda_backend.cpp), or the emulation's
+// (tests/cuda).
+#pragma once
+
+#include "kernels/cuda/gpu.hpp"
+#include "kernels/cuda/stream.hpp"
+#include "kernels/ops.hpp"
+
+namespace helix::cuda {
+
+class KernelOps : public Backend {
+ public:
+  std::string kernel_path() const override { return "cuda-mma-bf16"; }
+  int threads() const override { return 1; }
+
+  std::size_t packed_bytes(std::int64_t n, std::int64_t k, DType dtype) const override;
+  void fill_weight(const PackedWeight& weight, std::int64_t index,
+                   std::span<const WeightSlice> slices) override;
+  void fill_matrix(BF16* out, const WeightSlice& slice) override;
+
+  void embed(std::int64_t batch, std::int64_t hidden, const std::int32_t* tokens, const BF16* table,
+             std::int64_t first, std::int64_t rows, BF16* out) override;
+  void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace, float* residual,
+                    const BF16* gain, float eps, BF16* out) override;
+  void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, std::int64_t row_stride,
+                      std::int64_t head_stride, const BF16* gain, float eps, BF16* x) override;
+
+  void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const std::int64_t* positions,
+            const BF16* x, std::int64_t row_stride, std::int64_t head_stride, BF16* out,
+            std::int64_t out_row_stride, std::int64_t out_head_stride) override;
+
+  // attention_ops.cu
+  std::size_t kv_page_bytes(const KvShape& shape) const override;
+  void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slots, const BF16* k,
+                 std::int64_t ldk, const BF16* v, std::int64_t ldv) override;
+  void kv_fill_history(const KvView& cache, const HistorySlice& history) override;
+  std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t batch,
+                                      std::int64_t q_heads) const override;
+  void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale, const BF16* q,
+                 BF16* o, float* lse, std::byte* scratch) override;
+  void pack_partials(const PartialShape& shape, const BF16* o, const float* lse, std::byte* packed) override;
+  void merge_partials(const PartialShape& shape, const std::byte* packed, BF16* out) override;
+
+  void swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) override;
+  void route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,
+             std::int32_t* ids, float* weights) override;
+  std::size_t moe_scratch_bytes(std::int64_t batch, std::int64_t top_k, std::int64_t hidden, std::int64_t ffn,
+                                std::int64_t local_experts) const override;
+  void moe_experts(std::int64_t batch, std::int64_t top_k, const BF16* x, const std::int32_t* ids,
+                   const float* weights, std::int64_t first_expert, const PackedWeight& gate_up,
+                   const PackedWeight& down, const BF16* shared, BF16* out, std::byte* scratch) override;
+
+  void argmax(std::int64_t batch, std::int64_t cols, const float* logits, std::int64_t first_index,
+              TopLogit* top) override;
+  void select_token(std::int64_t parts, std::int64_t batch, const TopLogit* gathered,
+                    std::int32_t* tokens) override;
+  void advance(std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* slots,
+               std::int64_t* lengths) override;
+
+ protected:
+  KernelOps(const Gpu& gpu, Stream stream) : limits_(gpu), stream_(stream) {}
+  Stream stream() const { return stream_; }
+
+ private:
+  Gpu limits_;
+  Stream stream_;
+};
+
+}  // namespace helix::cuda

@@ -1,0 +1,28 @@
+// Decode steps without the cost of issuing their ops: on a GPU each kind of step becomes one CUDA graph.
+#pragma once
+
+#include <map>
+#include <memory>
+
+#include "kernels/decode_engine.hpp"
+
+namespace helix {
+
+class RecordedSteps {
+ public:
+  /// Records every kind of step that comes before the engine's next rewind. `observer` is told of the ops
+  /// while they are recorded, not at each step: it may only set marks of a stopwatch. All ops must have run
+  /// before.
+  RecordedSteps(DecodeEngine& engine, Backend& backend, StepObserver& observer);
+
+  /// As engine.step(observer).
+  void step();
+
+ private:
+  DecodeEngine& engine_;
+  Backend& backend_;
+  StepObserver& observer_;
+  std::map<DecodeEngine::StepKind, std::unique_ptr<Recording>> recordings_;
+};
+
+}  // namespace helix

@@ -1,0 +1,86 @@
+#include <catch2/catch.hpp>
+#include <cmath>
+
+#include "backend/device_under_test.hpp"
+#include "tests/compare.hpp"
+#include "tests/values.hpp"
+
+using namespace helix;
+using namespace helix::testing;
+
+namespace {
+
+constexpr double kBf16 = 0x1.01p-8;
+
+std::vector<double> rms_norm(const std::vector<double>& x, const std::vector<BF16>& gain, double eps) {
+  double squares = 0.0;
+  for (const double v : x) squares += v * v;
+  std::vector<double> y;
+  for (std::size_t i = 0; i < x.size(); ++i)
+    y.push_back(x[i] / std::sqrt(squares / static_cast<double>(x.size()) + eps) * as_double(gain[i]));
+  return y;
+}
+
+}  // namespace
+
+TEST_CASE("backend: add_rms_norm adds, replaces or leaves the residual, for any width") {
+  const std::int64_t rows = 3, cols = GENERATE(1, 7, 64, 2048, 16387);
+  const auto count = static_cast<std::size_t>(rows * cols);
+  const auto delta = random_bf16(count, 1), gain = random_bf16(static_cast<std::size_t>(cols), 2);
+  const auto before = random_floats(count, 3);
+  enum Mode { add, replace, leave };
+  const Mode mode = GENERATE(add, replace, leave);
+
+  // What was there must not matter to `replace`.
+  const DeviceVector<float> residual(mode == replace ? std::vector<float>(count, NAN) : before);
+  const DeviceVector<BF16> delta_in(delta), gain_in(gain), out(count + 8, bf16_nan());
+  device().add_rms_norm(rows, cols, mode == leave ? nullptr : delta_in.data(), mode == replace,
+                        residual.data(), gain_in.data(), 1e-5f, out.data());
+
+  std::vector<double> expected_residual, expected;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    std::vector<double> x;
+    for (auto i = static_cast<std::size_t>(r * cols); i < static_cast<std::size_t>((r + 1) * cols); ++i) {
+      x.push_back((mode == replace ? 0.0 : as_double(before[i])) +
+                  (mode == leave ? 0.0 : as_double(delta[i])));
+    }
+    const auto y = rms_norm(x, gain, 1e-5);
+    expected_residual.insert(expected_residual.end(), x.begin(), x.end());
+    expected.insert(expected.end(), y.begin(), y.end());
+  }
+  expected.resize(out.values().size(), std::nan(""));
+  CHECK(first_difference(residual.values(), expected_residual, 0x1p-23, 1e-7) == "");
+  CHECK(first_difference(out.values(), expected, kBf16, 1e-6) == "");
+}
+
+TEST_CASE("backend: add_rms_norm of a zero row is zero and a NaN stays visible in its own row") {
+  const std::int64_t cols = 40;
+  std::vector<float> x(2 * cols, 0.0f);
+  x[cols + 5] = NAN;
+  const DeviceVector<float> residual(x);
+  const DeviceVector<BF16> gain(cols, to_bf16(1.0f)), out(2 * cols, bf16_nan());
+  device().add_rms_norm(2, cols, nullptr, false, residual.data(), gain.data(), 1e-5f, out.data());
+  std::vector<double> expected(2 * cols, 0.0);
+  std::fill(expected.begin() + cols, expected.end(), std::nan(""));
+  CHECK(first_difference(out.values(), expected, 0.0) == "");
+}
+
+TEST_CASE("backend: rms_norm_heads norms each head in place and touches nothing between them") {
+  const std::int64_t batch = 3, heads = 5, row_stride = 1000;
+  const std::int64_t cols = GENERATE(1, 64, 67, 128);
+  const std::int64_t head_stride = cols + 3;
+  const auto gain = random_bf16(static_cast<std::size_t>(cols), 4);
+  const auto before = random_bf16(static_cast<std::size_t>(batch * row_stride), 5);
+  std::vector<double> expected;
+  for (const BF16 v : before) expected.push_back(as_double(v));
+  for (std::int64_t b = 0; b < batch; ++b) {
+    for (std::int64_t h = 0; h < heads; ++h) {
+      const auto head = expected.begin() + b * row_stride + h * head_stride;
+      const auto normed = rms_norm({head, head + cols}, gain, 1e-6);
+      std::copy(normed.begin(), normed.end(), head);
+    }
+  }
+  const DeviceVector<BF16> x(before), gain_in(gain);
+  device().rms_norm_heads(batch, heads, cols, row_stride, head_stride, gain_in.data(), 1e-6f, x.data());
+  CHECK(first_difference(x.values(), expected, kBf16, 1e-6) == "");
+}

@@ -1,0 +1,120 @@
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <limits>
+
+#include "backend/device_under_test.hpp"
+#include "tests/compare.hpp"
+#include "tests/values.hpp"
+
+using namespace helix;
+using namespace helix::testing;
+
+namespace {
+
+constexpr double kBf16 = 0x1.01p-8;  // one rounding to bf16 after fp32 arithmetic (far less)
+
+std::vector<double> swiglu(const std::vector<BF16>& gate_up, std::size_t m, std::size_t f) {
+  std::vector<double> y;
+  for (std::size_t row = 0; row < m; ++row) {
+    for (std::size_t i = 0; i < f; ++i) {
+      const double g = as_double(gate_up[row * 2 * f + i]);
+      y.push_back(g / (1.0 + std::exp(-g)) * as_double(gate_up[(row * 2 + 1) * f + i]));
+    }
+  }
+  return y;
+}
+
+}  // namespace
+
+TEST_CASE("backend: swiglu over widths that are no multiple of anything") {
+  const std::int64_t m = GENERATE(1, 3), f = GENERATE(1, 31, 1024, 1409);
+  const auto count = static_cast<std::size_t>(m * f);
+  const auto gate_up = random_bf16(2 * count, 1, 4.0f);
+  const DeviceVector<BF16> in(gate_up), out(count + 8, bf16_nan());
+  device().swiglu(m, f, in.data(), out.data());
+  auto expected = swiglu(gate_up, static_cast<std::size_t>(m), static_cast<std::size_t>(f));
+  expected.resize(count + 8, std::nan(""));  // nothing behind the end
+  CHECK(first_difference(out.values(), expected, kBf16, 1e-30) == "");
+}
+
+TEST_CASE("backend: swiglu at the ends of the exponential") {
+  std::vector<BF16> gate_up;
+  for (const float g : {0.0f, -0.0f, 86.0f, -86.0f, 100.0f, 1e30f, -1e30f}) gate_up.push_back(to_bf16(g));
+  gate_up.push_back(bf16_nan());
+  gate_up.insert(gate_up.end(), 8, to_bf16(2.0f));
+  auto expected = swiglu(gate_up, 1, 8);
+  expected[6] = 0.0;
+  const DeviceVector<BF16> in(gate_up), out(8, bf16_nan());
+  device().swiglu(1, 8, in.data(), out.data());
+  CHECK(first_difference(out.values(), expected, kBf16, 1e-30) == "");
+}
+
+TEST_CASE("backend: embed takes the rows of its own vocabulary range, zero elsewhere") {
+  const std::int64_t hidden = GENERATE(37, 64), first = 100, rows = 4;
+  const auto width = static_cast<std::size_t>(hidden);
+  const auto table = random_bf16(width * 4, 1);
+  const DeviceVector<std::int32_t> tokens({99, 100, 103, 104, -1});
+  const DeviceVector<BF16> on_device(table), out(5 * width, bf16_nan());
+  device().embed(5, hidden, tokens.data(), on_device.data(), first, rows, out.data());
+  std::vector<BF16> expected(5 * width);
+  std::copy_n(table.begin(), width, expected.begin() + hidden);
+  std::copy_n(table.begin() + 3 * hidden, width, expected.begin() + 2 * hidden);
+  CHECK(first_difference(out.values(), expected, 0.0) == "");
+}
+
+TEST_CASE("backend: argmax: the largest anywhere, ties to the lower index, NaN above all") {
+  const std::int64_t cols = GENERATE(1, 5, 2048, 5000);
+  const auto n = static_cast<std::size_t>(cols);
+  for (const std::size_t at : {std::size_t{0}, n / 2, n - 1}) {
+    auto logits = random_floats(2 * n, 7);
+    logits[at] = 100.0f;
+    logits[n - 1] = std::max(logits[n - 1], logits[at]);  // a tie unless it is the same one
+    logits[n + at] = NAN;
+    const DeviceVector<float> in(logits);
+    in_every_order_of_threads([&] {
+      const DeviceVector<TopLogit> top(2, TopLogit{-1, -9});
+      device().argmax(2, cols, in.data(), 1000, top.data());
+      const auto found = top.values();
+      CHECK(found[0].value == 100.0f);
+      CHECK(found[0].index == static_cast<std::int32_t>(1000 + at));
+      CHECK(std::isnan(found[1].value));
+      CHECK(found[1].index == static_cast<std::int32_t>(1000 + at));
+    });
+  }
+  const DeviceVector<float> hopeless(n, -std::numeric_limits<float>::infinity());
+  const DeviceVector<TopLogit> top(1, TopLogit{-1, -9});
+  device().argmax(1, cols, hopeless.data(), 3, top.data());
+  CHECK(top.values()[0].index == 3);
+  device().argmax(1, 0, hopeless.data(), 3, top.data());
+  CHECK(top.values()[0].index < 0);
+}
+
+TEST_CASE("backend: select_token: ties to the lower index, parts without logits left out") {
+  constexpr float inf = std::numeric_limits<float>::infinity();
+  const DeviceVector<TopLogit> gathered({{5, 40},
+                                         {-1, -1},
+                                         {1, 3},
+                                         {9, -1},  //
+                                         {5, 7},
+                                         {-3, 12},
+                                         {NAN, 8},
+                                         {9, -1},  //
+                                         {4, 2},
+                                         {-3, 11},
+                                         {2, 5},
+                                         {-inf, -1}});
+  const DeviceVector<std::int32_t> tokens(4, -9);
+  device().select_token(3, 4, gathered.data(), tokens.data());
+  CHECK(tokens.values() == std::vector<std::int32_t>{7, 11, 8, -1});
+}
+
+TEST_CASE("backend: advance moves every position, and the lengths of the owner only") {
+  const DeviceVector<std::int64_t> positions(std::vector<std::int64_t>{0, 5'000'000'000}), slots(2, -1),
+      lengths(std::vector<std::int64_t>{3, 0});
+  device().advance(2, false, positions.data(), slots.data(), lengths.data());
+  CHECK(lengths.values() == std::vector<std::int64_t>{3, 0});
+  device().advance(2, true, positions.data(), slots.data(), lengths.data());
+  CHECK(positions.values() == std::vector<std::int64_t>{2, 5'000'000'002});
+  CHECK(slots.values() == std::vector<std::int64_t>{3, 0});
+  CHECK(lengths.values() == std::vector<std::int64_t>{4, 1});
+}

@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""scripts/ci_compare.sh as the CI workflows call it, with programs that are already built: the order of its runs, its
+verdicts and what it leaves.    ci_compare.py HELIX_BENCH MPIRUN"""
+import json
+import os
+import pathlib
+import stat
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree
+
+program, mpirun = map(os.path.abspath, sys.argv[1:3])
+script = pathlib.Path(__file__).resolve().parents[2] / "scripts/ci_compare.sh"
+scratch = pathlib.Path(tempfile.mkdtemp())
+SWEEP = ["--model", "tiny-gqa", "--context", "300", "--batch", "1,3", "--max-time", "0.02"]
+
+# A program that really measures, notes what it was asked for, and replaces the samples by SPEED times known ones: what
+# the script makes of runs is to be tested, not how busy this machine is.
+WRAPPER = f"""#!{sys.executable}
+import csv, os, pathlib, subprocess, sys
+done = subprocess.run([{program!r}, *sys.argv[1:]])
+if os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0":
+    with open({str(scratch / "calls")!r}, "a") as calls:
+        calls.write(f"SIDE {{sys.argv[1]}}\\n")
+    if sys.argv[1] == "sweep":
+        out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+        with open(out / "results.csv", newline="") as file:
+            ids = [row["id"] for row in csv.DictReader(file)]
+        (out / "samples.csv").write_text("id,sample,ttl_us\\n" + "".join(
+            f"{{name}},{{i}},{{SPEED * (1000 + i % 7 + int(out.name[-1]))}}\\n" for name in ids for i in range(20)))
+sys.exit(done.returncode)
+"""
+
+
+def wrapper(side, speed):
+    path = scratch / f"{side}-{speed}"
+    path.write_text(WRAPPER.replace("SIDE", side).replace("SPEED", str(speed)))
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+def run(out, *arguments, **environment):
+    (scratch / "calls").unlink(missing_ok=True)
+    done = subprocess.run([script, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240,
+                          env={**os.environ, "HELIX_OUT": str(scratch / out), "HELIX_LAUNCH": f"{mpirun} -n 2",
+                               "OMPI_MCA_hwloc_base_binding_policy": "none", **environment})
+    calls = (scratch / "calls").read_text().split("\n")[:-1] if (scratch / "calls").exists() else []
+    return done, [call for call in calls if not call.endswith(" report")]
+
+
+base, same, slower = wrapper("base", 1.0), wrapper("head", 1.0), wrapper("head", 1.1)
+
+# Two runs a side, taken in turn; the calibration of the base holds for all of them.
+done, calls = run("same", "main", "topic", *SWEEP, HELIX_BASE_BENCH=base, HELIX_HEAD_BENCH=same, HELIX_REPEATS="2")
+assert done.returncode == 0, done
+assert calls == ["base calibrate", "base sweep", "head sweep", "head sweep", "base sweep", "head compare"], calls
+assert "no regression" in done.stdout
+assert (scratch / "same/report/report.html").exists(), done
+verdict = json.loads((scratch / "same/comparison.json").read_text())
+assert [pathlib.Path(d).name for d in verdict["base"]["directories"]] == ["base-1", "base-2"]
+assert [pathlib.Path(d).name for d in verdict["new"]["directories"]] == ["head-1", "head-2"]
+systems = {json.loads((scratch / "same" / run_name / "run.json").read_text())["system"]
+           for run_name in ("base-1", "head-2")}
+assert systems == {str(scratch / "same/system.yaml")}, systems
+
+# A slower head. Given a system nothing is calibrated.
+done, calls = run("slower", "main", "topic", *SWEEP, "--system", "h100", HELIX_BASE_BENCH=base,
+                  HELIX_HEAD_BENCH=slower, HELIX_REPEATS="2")
+assert done.returncode == 1 and "REGRESSION" in done.stdout and "base calibrate" not in calls, (done, calls)
+assert (scratch / "slower/comparison.md").read_text().startswith("### helix-bench: REGRESSION")
+suite = xml.etree.ElementTree.parse(scratch / "slower/comparison.junit.xml").getroot().find("testsuite")
+assert int(suite.attrib["failures"]) == len(verdict["rows"])
+entries = json.loads((scratch / "slower/comparison.benchmark-action.json").read_text())
+assert len(entries) == len(verdict["rows"])
+done, _ = run("tolerant", "main", "topic", *SWEEP, "--system", "h100", HELIX_BASE_BENCH=base, HELIX_HEAD_BENCH=slower,
+              HELIX_REPEATS="1", HELIX_COMPARE_FLAGS="--threshold 20")
+assert done.returncode == 0, done
+
+# What cannot run.
+built = {"HELIX_BASE_BENCH": base, "HELIX_HEAD_BENCH": same}
+for code, says, arguments, environment in (
+        (2, "HEAD_REF", ["main"], built),
+        (2, "HELIX_REPEATS", ["a", "b"], {**built, "HELIX_REPEATS": "0"}),
+        (2, "not empty", ["a", "b"], {**built, "HELIX_OUT": str(scratch / "same")}),
+        (2, "nowhere", ["a", "b"], {**built, "HELIX_HEAD_BENCH": "nowhere"}),
+        (2, "no-such-ref", ["no-such-ref", "b"], {"HELIX_HEAD_BENCH": same}),
+        (3, "run 1 of base", ["a", "b", "--system", "h100", "--no-such-flag"], built)):
+    done, _ = run(f"refused-{says.split()[0]}", *arguments, **environment)
+    assert done.returncode == code and says in done.stderr, (says, done)
+print("1 passed, 0 failed")
