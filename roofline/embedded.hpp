@@ -11,9 +11,9 @@ struct EmbeddedFile {
   std::string_view text;
 };
 
-std::span<const EmbeddedFile> embedded_models();   // roofline/models/*.json
-std::span<const EmbeddedFile> embedded_systems();  // roofline/systems/*.yaml
-std::span<const EmbeddedFile> embedded_sweeps();   // sweeps/presets/*.yaml
+std::span<const EmbeddedFile> embedded_models();          // roofline/models/*.json
+std::span<const EmbeddedFile> embedded_systems();         // roofline/systems/*.yaml
+std::span<const EmbeddedFile> embedded_sweeps();          // sweeps/presets/*.yaml
 std::span<const EmbeddedFile> embedded_report_page();     // sweeps/report/page.html
 std::span<const EmbeddedFile> embedded_report_scripts();  // sweeps/report/page.js, vega.js if found by CMake
 std::span<const EmbeddedFile> embedded_report_drawing();  // sweeps/report/draw.py

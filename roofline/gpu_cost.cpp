@@ -72,7 +72,8 @@ OpTime gemm_time(const SystemSpec& system, const GpuGemm& g, const GemmShape& s,
 
   if (s.fused_on_gpu) return op_time_of(std::hypot(t_mem, t_c), t_mem, t_c);
   const double fixed = setting == Setting::benchmark_loop ? g.isolated_us : common.kernel_us;
-  const double total = fixed + std::hypot(t_mem, t_k, t_c) + g.split_us * std::log2(splits) * std::log2(2 * tiles) +
+  const double total = fixed + std::hypot(t_mem, t_k, t_c) +
+                       g.split_us * std::log2(splits) * std::log2(2 * tiles) +
                        g.input_us * matrices * m * k * 1e-6 +
                        g.dram_latency_us * std::min(1.0, bytes / common.dram_fill_bytes);
   return op_time_of(total, t_mem, t_c);

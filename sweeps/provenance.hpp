@@ -21,8 +21,8 @@ nlohmann::ordered_json to_json(const DeviceConditions& conditions);  // null if 
 
 /// What the engine knows of itself; filled by the command that runs it.
 struct EngineProvenance {
-  std::string backend, kernel;         // that really ran
-  std::string device;                  // "" for a CPU backend: the host's CPU stands in "host"
+  std::string backend, kernel;           // that really ran
+  std::string device;                    // "" for a CPU backend: the host's CPU stands in "host"
   DeviceConditions device_conditions{};  // of rank 0's device when the measuring began
   int world_ranks = 0;
   int threads_per_rank = 0;

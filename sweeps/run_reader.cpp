@@ -7,8 +7,7 @@
 #include <fstream>
 
 #include "roofline/error.hpp"
-#include "sweeps/csv.hpp"
-#include "sweeps/list_syntax.hpp"
+#include "sweeps/csv_table.hpp"
 #include "sweeps/result_columns.hpp"
 #include "sweeps/results.hpp"
 
@@ -17,65 +16,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A CSV file whose fields are asked for by the name of their column.
-class Table {
- public:
-  explicit Table(const fs::path& path) : path_(path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) throw UsageError(fmt::format("cannot read '{}'", path.string()));
-    records_ = read_csv(file);
-    if (records_.empty()) throw UsageError(fmt::format("'{}' has no header", path.string()));
-    header_ = std::move(records_.front());
-    records_.erase(records_.begin());
-    for (std::size_t i = 0; i < records_.size(); ++i) {
-      if (records_[i].size() == header_.size()) continue;
-      fail(i, fmt::format("{} fields under {} columns", records_[i].size(), header_.size()));
-    }
-  }
-
-  std::size_t size() const { return records_.size(); }
-
-  void require(std::string_view column) const {
-    if (!has(column)) throw UsageError(fmt::format("'{}' has no column '{}'", path_.string(), column));
-  }
-  bool has(std::string_view column) const { return position(column) < header_.size(); }
-  const std::string& text(std::size_t record, std::string_view column) const {
-    require(column);
-    return records_[record][position(column)];
-  }
-  int width(std::size_t record, std::string_view column) const {
-    return static_cast<int>(count(record, column, rank_count));
-  }
-  std::int64_t count(std::size_t record, std::string_view column, const Quantity& quantity) const {
-    return parse_count(text(record, column), quantity, where(record, column));
-  }
-  double positive(std::size_t record, std::string_view column) const {
-    return parse_real(text(record, column), 1e-9, 1e18, where(record, column));
-  }
-
-  std::string where(std::size_t record, std::string_view column) const {
-    return fmt::format("'{}', line {}, {}", path_.string(), record + 2, column);
-  }
-  [[noreturn]] void fail(std::size_t record, const std::string& what) const {
-    throw UsageError(fmt::format("'{}', line {}: {}", path_.string(), record + 2, what));
-  }
-
- private:
-  std::size_t position(std::string_view column) const {
-    return static_cast<std::size_t>(std::ranges::find(header_, column) - header_.begin());
-  }
-
-  fs::path path_;
-  CsvRecord header_;
-  std::vector<CsvRecord> records_;
-};
-
 /// Without these a row says nothing; the others of a results.csv may be missing.
 constexpr std::array needed_columns = {"id",           "status",   "strategy", "model",  "kvp",         "tpa",
                                        "tpf",          "ep",       "context",  "batch",  "pp",          "dp",
                                        "weight_dtype", "kv_dtype", "hop_b",    "ttl_us", "model_ttl_us"};
 
-void check_times(const Table& table, std::size_t record, const ResultRow& row) {
+void check_times(const CsvTable& table, std::size_t record, const ResultRow& row) {
   const auto sound = [](double ttl_us) { return std::isfinite(ttl_us) && ttl_us > 0; };
   if (row.measurement && !sound(row.measurement->ttl_us)) table.fail(record, "ttl_us is no time");
   if (row.prediction && !sound(row.prediction->model_ttl_us)) table.fail(record, "model_ttl_us is no time");
@@ -85,14 +31,14 @@ void check_times(const Table& table, std::size_t record, const ResultRow& row) {
 }
 
 /// What tokens/s are derived from and what divides: a file may hold anything.
-void check_shape(const Table& table, std::size_t record) {
+void check_shape(const CsvTable& table, std::size_t record) {
   for (const char* column : {"kvp", "tpa", "tpf", "ep", "pp", "dp"}) table.width(record, column);
   table.count(record, "context", context_tokens);
   table.count(record, "batch", batch_requests);
 }
 
 std::vector<ResultRow> read_rows(const fs::path& path) {
-  const Table table(path);
+  const CsvTable table(path);
   for (const char* column : needed_columns) table.require(column);
   std::vector<ResultRow> rows;
   const CsvRecord header = result_header();
@@ -116,7 +62,7 @@ std::vector<ResultRow> read_rows(const fs::path& path) {
 
 std::vector<CrossoverField> read_crossover(const fs::path& path) {
   if (!fs::exists(path)) return {};
-  const Table table(path);
+  const CsvTable table(path);
   std::vector<CrossoverField> fields;
   for (std::size_t i = 0; i < table.size(); ++i) {
     CrossoverField& field = fields.emplace_back();

@@ -2,9 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <charconv>
-#include <cmath>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -12,7 +9,7 @@
 #include <string_view>
 
 #include "roofline/error.hpp"
-#include "sweeps/csv.hpp"
+#include "sweeps/csv_table.hpp"
 
 namespace helix {
 namespace {
@@ -56,78 +53,32 @@ std::string fact(const json& run, std::string_view pointer) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
-/// A CSV file whose columns are asked for by name.
-class NamedColumns {
- public:
-  explicit NamedColumns(const fs::path& path) : path_(path) {
-    std::ifstream file = open_file(path);
-    records_ = read_csv(file);
-    if (records_.empty()) throw UsageError(fmt::format("'{}' is empty", path.string()));
-    header_ = std::move(records_.front());
-    records_.erase(records_.begin());
-    for (const CsvRecord& record : records_) {
-      if (record.size() != header_.size()) {
-        throw UsageError(fmt::format("'{}' is damaged: row '{}' has {} columns instead of {}", path.string(),
-                                     record.front(), record.size(), header_.size()));
-      }
-    }
-  }
-
-  const std::vector<CsvRecord>& records() const { return records_; }
-  std::size_t column(std::string_view name) const {
-    const auto found = std::ranges::find(header_, name);
-    if (found == header_.end())
-      throw UsageError(fmt::format("'{}' has no column '{}'", path_.string(), name));
-    return static_cast<std::size_t>(found - header_.begin());
-  }
-  double positive(const CsvRecord& record, std::size_t column) const {
-    const std::string& text = record[column];
-    double value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc{} || end != text.data() + text.size() || !std::isfinite(value) || value <= 0) {
-      throw UsageError(fmt::format("'{}' is damaged: row '{}', column {}: '{}' is not a positive number",
-                                   path_.string(), record.front(), header_[column], text));
-    }
-    return value;
-  }
-
- private:
-  fs::path path_;
-  CsvRecord header_;
-  std::vector<CsvRecord> records_;
-};
-
 std::vector<StoredRow> read_rows(const fs::path& path) {
-  const NamedColumns table(path);
-  const std::size_t id = table.column("id"), status = table.column("status"), reason = table.column("reason"),
-                    model = table.column("model"), roofline = table.column("roofline_ttl_us");
+  const CsvTable table(path);
   std::vector<StoredRow> rows;
-  std::set<std::string_view> ids;
-  for (const CsvRecord& record : table.records()) {
-    if (!ids.insert(record[id]).second) {
-      throw UsageError(fmt::format("'{}' is damaged: two rows '{}'", path.string(), record[id]));
+  std::set<std::string> ids;
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const std::string &id = table.text(i, "id"), &status = table.text(i, "status");
+    if (!ids.insert(id).second) table.fail(i, fmt::format("a second row '{}'", id));
+    if (status != "ok" && status != "skipped" && status != "failed") {
+      table.fail(i, fmt::format("status '{}'; valid: ok, skipped, failed", status));
     }
-    if (record[status] != "ok" && record[status] != "skipped" && record[status] != "failed") {
-      throw UsageError(
-          fmt::format("'{}' is damaged: row '{}' has the status '{}'; valid: ok, skipped, failed",
-                      path.string(), record[id], record[status]));
-    }
-    rows.push_back({.id = record[id],
-                    .status = record[status],
-                    .reason = record[reason],
-                    .model = record[model],
-                    .roofline_ttl_us = record[roofline].empty() ? 0.0 : table.positive(record, roofline),
+    const bool predicted = !table.text(i, "roofline_ttl_us").empty();
+    rows.push_back({.id = id,
+                    .status = status,
+                    .reason = table.text(i, "reason"),
+                    .model = table.text(i, "model"),
+                    .roofline_ttl_us = predicted ? table.positive(i, "roofline_ttl_us") : 0.0,
                     .samples_us = {}});
   }
   return rows;
 }
 
 void read_samples(const fs::path& path, std::vector<StoredRow>& rows) {
-  const NamedColumns table(path);
-  const std::size_t id = table.column("id"), ttl = table.column("ttl_us");
+  const CsvTable table(path);
   std::map<std::string, std::vector<double>> samples;
-  for (const CsvRecord& record : table.records()) {
-    samples[record[id]].push_back(table.positive(record, ttl));
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    samples[table.text(i, "id")].push_back(table.positive(i, "ttl_us"));
   }
   for (StoredRow& row : rows) {
     if (row.status != "ok") continue;
