@@ -182,6 +182,8 @@ class Backend {
 
   // --- weights
   // ----------------------------------------------------------------------------------------------
+  /// The types that packed weights may have.
+  virtual std::span<const DType> weight_dtypes() const = 0;
   /// Bytes of one packed matrix [n, k], a multiple of 64.
   virtual std::size_t packed_bytes(std::int64_t n, std::int64_t k, DType dtype) const = 0;
   /// Fills matrix `index` of `weight` with the slices stacked along n (their rows add up to n, each has k
@@ -223,6 +225,8 @@ class Backend {
                     const std::int64_t* positions, const BF16* x, std::int64_t row_stride,
                     std::int64_t head_stride, BF16* out, std::int64_t out_row_stride,
                     std::int64_t out_head_stride) = 0;
+  /// The types that a cache may have.
+  virtual std::span<const DType> kv_dtypes() const = 0;
   virtual std::size_t kv_page_bytes(const KvShape& shape) const = 0;
   /// Writes k[b, 0:kv_heads*head_dim] and v[b, 0:kv_heads*v_dim] (rows ld apart) at local token slots[b] of
   /// request b. The page table must cover the slot. MLA: `k` is the latent + rope row and `v` is not read.

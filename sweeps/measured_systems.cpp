@@ -17,7 +17,7 @@ void MeasuredSystems::prepare(const std::vector<SweepPoint>& points) {
   std::map<int, CalibrationRequest> requests;
   for (const SweepPoint& point : points) {
     const int ranks = point.config.sharding.ranks();
-    if (!why_not_measured(point).empty()) continue;
+    if (!why_not_measured(point, backend_).empty()) continue;
     auto [entry, added] = requests.try_emplace(ranks);
     CalibrationRequest& request = entry->second;
     if (added) request.weight_dtypes = request.kv_dtypes = {};

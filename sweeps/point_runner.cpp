@@ -1,10 +1,9 @@
 #include "sweeps/point_runner.hpp"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <limits>
-#include <utility>
 
 #include "kernels/mpi_check.hpp"
 #include "roofline/decode_ops.hpp"
@@ -22,12 +21,18 @@ void add_caveat(std::string& reason, const std::string& caveat) {
   reason += reason.empty() ? caveat : "; " + caveat;
 }
 
-std::string why_dtypes_not_measured(const DecodeShape& shape) {
-  for (const auto& [what, dtype] : {std::pair{"weight", shape.weight_dtype}, {"kv", shape.kv_dtype}}) {
-    if (dtype == DType::bf16 || dtype == DType::fp8) continue;
-    return fmt::format("{} dtype {} is predicted, not measured; bf16 and fp8 are", what, name(dtype));
-  }
-  return {};
+std::string why_dtype_not_measured(const char* what, DType dtype, std::span<const DType> measured) {
+  if (std::ranges::count(measured, dtype) > 0) return {};
+  std::vector<std::string_view> names;
+  for (const DType d : measured) names.push_back(name(d));
+  return fmt::format("{} dtype {} is predicted, not measured; {} {}", what, name(dtype),
+                     fmt::join(names, " and "), names.size() > 1 ? "are" : "is");
+}
+
+std::string why_dtypes_not_measured(const DecodeShape& shape, const Backend& backend) {
+  const std::string of_weights =
+      why_dtype_not_measured("weight", shape.weight_dtype, backend.weight_dtypes());
+  return of_weights.empty() ? why_dtype_not_measured("kv", shape.kv_dtype, backend.kv_dtypes()) : of_weights;
 }
 
 }  // namespace
@@ -48,7 +53,7 @@ MPI_Comm RankGroups::first(int size) {
   return groups_[size] = group;
 }
 
-std::string why_not_measured(const SweepPoint& point) {
+std::string why_not_measured(const SweepPoint& point, const Backend& backend) {
   const Configuration& c = point.config;
   if (!point.skip_reason.empty()) return point.skip_reason;
   const std::int64_t least_requests = c.shape.batch / std::min<std::int64_t>(c.sharding.pp, c.shape.batch);
@@ -57,7 +62,7 @@ std::string why_not_measured(const SweepPoint& point) {
         "predicted, not measured: batch={} in {} micro-batches leaves some of dp={} groups without a request",
         c.shape.batch, c.sharding.pp, c.sharding.dp);
   }
-  return why_dtypes_not_measured(c.shape);
+  return why_dtypes_not_measured(c.shape, backend);
 }
 
 double engine_bytes(const Configuration& config, const ModelSpec& model, Backend& backend) {
@@ -116,7 +121,7 @@ void PointRunner::reserve(const std::vector<SweepPoint>& points) {
   std::size_t largest = 0;
   for (const SweepPoint& point : points) {
     const Configuration& c = point.config;
-    if (!why_not_measured(point).empty() || world_.rank >= c.sharding.ranks()) continue;
+    if (!why_not_measured(point, backend_).empty() || world_.rank >= c.sharding.ranks()) continue;
     const std::size_t bytes = DecodeEngine::kv_bytes_needed(
         *point.model, c.sharding, c.shape, layers_to_measure(c, *point.model), world_.rank, backend_);
     if (bytes <= world_.memory_bytes) largest = std::max(largest, bytes);
@@ -136,9 +141,9 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   row.layers_total = model.layers;
   row.layers_measured = layers_to_measure(c, model);
   row.status = Status::skipped;
-  row.reason = why_not_measured(point);
+  row.reason = why_not_measured(point, backend_);
   // A calibration knows no kernels of types that are not measured.
-  const bool predictable = !system.calibrated || why_dtypes_not_measured(c.shape).empty();
+  const bool predictable = !system.calibrated || why_dtypes_not_measured(c.shape, backend_).empty();
   if (!point.skip_reason.empty() || !predictable) return row;
   row.prediction = predict(model, c.strategy, c.sharding, c.shape, system);
   if (!row.reason.empty()) return row;

@@ -53,8 +53,8 @@ class PointRunner {
   WeightStore weights_;
 };
 
-/// Why this program does not run a point: illegal, or of a kind that is only predicted; empty if it runs.
-std::string why_not_measured(const SweepPoint& point);
+/// Why the backend does not run a point: illegal, or of a kind that is only predicted; empty if it runs.
+std::string why_not_measured(const SweepPoint& point, const Backend& backend);
 /// What the engine takes on the busiest rank: as predicted, but for the cache, which has room to grow, and
 /// pages as the backend's kernels want them.
 double engine_bytes(const Configuration& config, const ModelSpec& model, Backend& backend);

@@ -96,7 +96,7 @@ int run_verify(const SweepRequest& request) {
     VerifyRow row;
     row.id = configuration_id(c);
     row.status = "skipped";
-    row.reason = why_not_measured(point);
+    row.reason = why_not_measured(point, *backend);
     progress.running(row.id);
     const ModelSpec& model = *point.model;
     // As few layers as show every kind of layer on every stage, unless --layers says otherwise.

@@ -73,6 +73,8 @@ class CpuBackend : public Backend {
     return cpu::matrix_peak_flops_per_s(dtype, threads_, seconds);
   }
 
+  std::span<const DType> weight_dtypes() const override { return dtypes; }
+  std::span<const DType> kv_dtypes() const override { return dtypes; }
   std::size_t packed_bytes(std::int64_t n, std::int64_t k, DType dtype) const override {
     return cpu::packed_bytes(n, k, dtype);
   }
@@ -169,6 +171,7 @@ class CpuBackend : public Backend {
   }
 
  private:
+  static constexpr DType dtypes[] = {DType::bf16, DType::fp8};
   int threads_;
   std::string device_name_;
 };

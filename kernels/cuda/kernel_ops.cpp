@@ -9,6 +9,16 @@
 
 namespace helix::cuda {
 
+std::span<const DType> KernelOps::weight_dtypes() const {
+  static constexpr DType dtypes[] = {DType::bf16};
+  return dtypes;
+}
+
+std::span<const DType> KernelOps::kv_dtypes() const {
+  static constexpr DType dtypes[] = {DType::bf16, DType::fp8};
+  return dtypes;
+}
+
 std::size_t KernelOps::packed_bytes(std::int64_t n, std::int64_t k, DType dtype) const {
   if (dtype != DType::bf16) {
     throw UsageError(

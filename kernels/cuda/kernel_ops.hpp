@@ -14,6 +14,8 @@ class KernelOps : public Backend {
   std::string kernel_path() const override { return "cuda-mma-bf16"; }
   int threads() const override { return 1; }
 
+  std::span<const DType> weight_dtypes() const override;
+  std::span<const DType> kv_dtypes() const override;
   std::size_t packed_bytes(std::int64_t n, std::int64_t k, DType dtype) const override;
   void fill_weight(const PackedWeight& weight, std::int64_t index,
                    std::span<const WeightSlice> slices) override;
