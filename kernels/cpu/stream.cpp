@@ -13,6 +13,7 @@
 
 #include "kernels/cpu/amx.hpp"
 #include "kernels/cpu/isa.hpp"
+#include "kernels/synthetic.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/stream.cpp"
@@ -100,14 +101,19 @@ constexpr Pattern patterns[] = {
 };
 
 #if HELIX_HAVE_AMX
+// On ordinary numbers: products of zeros draw less power and run faster than any kernel's (1 / 0.79 on a Xeon
+// of the Sapphire Rapids generation).
 double multiply_tiles() {
   constexpr int rounds = 4096;
-  alignas(64) const std::uint16_t ones[16 * 32] = {};
+  alignas(64) BF16 values[2][16 * 32];
+  for (std::uint32_t tile = 0; tile < 2; ++tile)
+    for (std::uint32_t i = 0; i < 16 * 32; ++i) values[tile][i] = to_bf16(synthetic::unit_value(tile, i));
+  amx::publish();
   amx::TileConfig config;
   for (int t = 0; t < 8; ++t) config.set(t, 16, 64);
   amx::configure(config);
   amx::zero<0>(), amx::zero<1>(), amx::zero<2>(), amx::zero<3>();
-  amx::load<6>(ones, 64), amx::load<7>(ones, 64);
+  amx::load<6>(values[0], 64), amx::load<7>(values[1], 64);
   for (int r = 0; r < rounds; ++r) {
     amx::multiply_add<0, 6, 7>();
     amx::multiply_add<1, 6, 7>();
