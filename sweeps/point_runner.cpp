@@ -142,8 +142,9 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   row.layers_measured = layers_to_measure(c, model);
   row.status = Status::skipped;
   row.reason = why_not_measured(point, backend_);
-  // A calibration knows no kernels of types that are not measured.
-  const bool predictable = !system.calibrated || why_dtypes_not_measured(c.shape, backend_).empty();
+  // A calibration knows no kernels of types that are not measured, and is not made where nothing is.
+  const bool known = !system.calibrated && !system.name.empty();
+  const bool predictable = known || why_dtypes_not_measured(c.shape, backend_).empty();
   if (!point.skip_reason.empty() || !predictable) return row;
   row.prediction = predict(model, c.strategy, c.sharding, c.shape, system);
   if (!row.reason.empty()) return row;

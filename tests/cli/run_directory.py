@@ -38,6 +38,13 @@ def table(name):
         return list(csv.DictReader(file))
 
 
+# Types that no kernel runs: a row that says so, though there is nothing to calibrate for.
+subprocess.run([mpirun, "-n", "2", program, "--model", "tiny-gqa", "--context", "64", "--batch", "1",
+                "--weight-dtype", "nvfp4", "--out", "unmeasured"], cwd=scratch, env=ENVIRONMENT,
+               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True, timeout=240)
+for row in table("unmeasured/results.csv"):
+    assert row["status"] == "skipped" and "nvfp4" in row["reason"] and not row["ttl_us"], row
+
 # A whole run.
 printed = run("--out", "whole")
 rows = table("whole/results.csv")
