@@ -4,7 +4,6 @@
 #include <array>
 #include <chrono>
 #include <climits>
-#include <cstring>
 #include <thread>
 #include <vector>
 
@@ -113,7 +112,7 @@ class MpiCommunicator final : public Communicator {
       });
     }
     const std::size_t own = static_cast<std::size_t>(rank_) * bytes_per_peer;
-    std::memcpy(recv + own, send + own, bytes_per_peer);
+    std::copy_n(send + own, bytes_per_peer, recv + own);
   }
 
   void finish_all_to_all(int slot) override {
