@@ -6,6 +6,8 @@
 
 #if HELIX_HAVE_AMX
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -277,12 +279,20 @@ void softmax(const UnitShape& shape, const AmxWorkspace& ws, std::int64_t column
 }
 
 /// A granule of V of which only `valid` slots are: the others are zero, since they may be NaN, and 0 * NaN is
-/// NaN.
+/// NaN. A 64-byte row of its tiles holds the same slots in each of 16 words, so one mask does for all tiles.
 void copy_partial(const KvLayout& layout, const std::byte* from, std::int64_t valid, std::byte* to) {
-  std::copy_n(from, static_cast<std::size_t>(layout.granule * layout.v_dim) * layout.value_bytes, to);
-  for (std::int64_t t = valid; t < layout.granule; ++t)
-    for (std::int64_t d = 0; d < layout.v_dim; ++d)
-      std::fill_n(to + layout.v_offset(t, d), layout.value_bytes, std::byte{0});
+  constexpr std::size_t row_bytes = 64, most_rows = 16;
+  std::array<std::array<std::uint8_t, 4>, most_rows> kept{};
+  for (std::int64_t t = 0; t < valid; ++t) {
+    const std::size_t at = layout.v_offset(t, 0);
+    std::fill_n(&kept[at / row_bytes][at % row_bytes], layout.value_bytes, std::uint8_t{0xff});
+  }
+  const std::size_t rows = static_cast<std::size_t>(layout.granule) * layout.value_bytes / 4;
+  const std::size_t all_rows = rows * static_cast<std::size_t>(layout.v_dim / 16);
+  for (std::size_t r = 0; r < all_rows; ++r) {
+    const __m512i mask = _mm512_set1_epi32(std::bit_cast<int>(kept[r % rows]));
+    _mm512_storeu_si512(to + r * row_bytes, _mm512_and_si512(mask, _mm512_loadu_si512(from + r * row_bytes)));
+  }
 }
 
 /// O += P V.
