@@ -241,8 +241,9 @@ with browser.Browser(1366, 768) as page:  # a laptop
 
     # Hovering gives the configuration; a reader who changes the colours while looking gets new plots.
     at = page.evaluate("""(() => {
-      const marks = [...document.querySelectorAll("#plot-pareto .mark-symbol.role-mark path")];
-      const box = marks.at(-1).getBoundingClientRect();
+      const mark = [...document.querySelectorAll("#plot-pareto .mark-symbol.role-mark path")].at(-1);
+      mark.scrollIntoView({block: "center", behavior: "instant"});  // no mouse reaches what is below the window
+      const box = mark.getBoundingClientRect();
       return [box.x + box.width / 2, box.y + box.height / 2];
     })()""")
     page.move_mouse(at[0] - 3, at[1] - 3)
