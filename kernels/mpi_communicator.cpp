@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/mpi_check.hpp"
+#include "kernels/simd_clones.hpp"
 
 namespace helix {
 namespace {
@@ -23,6 +24,22 @@ constexpr int first_slot_tag = 1;
 int mpi_count(std::size_t bytes) {
   if (bytes > INT_MAX) throw std::runtime_error("a collective of more than 2 GiB per peer");
   return static_cast<int>(bytes);
+}
+
+// out[i] = sum over ranks of rows[rank * n + i], in rank order and fp32: each value on its own, so the same
+// bits whatever the vector width.
+HELIX_SIMD_CLONES void add_rows(const BF16* rows, std::size_t ranks, std::size_t n, BF16* out) {
+  constexpr std::size_t block = 256;
+  std::array<float, block> sum;
+  for (std::size_t begin = 0; begin < n; begin += block) {
+    const std::size_t width = std::min(block, n - begin);
+    sum.fill(0.0f);
+    for (std::size_t r = 0; r < ranks; ++r) {
+      const BF16* row = rows + r * n + begin;
+      for (std::size_t i = 0; i < width; ++i) sum[i] += to_float(row[i]);
+    }
+    for (std::size_t i = 0; i < width; ++i) out[begin + i] = to_bf16(sum[i]);
+  }
 }
 
 class MpiCommunicator final : public Communicator {
@@ -60,7 +77,7 @@ class MpiCommunicator final : public Communicator {
       BF16* all = scratch(ranks * n);
       all_gather(reinterpret_cast<const std::byte*>(data), reinterpret_cast<std::byte*>(all),
                  n * sizeof(BF16));
-      add_rows(all, n, data);
+      add_rows(all, ranks, n, data);
       return;
     }
     const std::size_t part = (n + ranks - 1) / ranks;
@@ -71,7 +88,7 @@ class MpiCommunicator final : public Communicator {
     std::fill(send + n, send + ranks * part, BF16{});
     all_to_all(reinterpret_cast<const std::byte*>(send), reinterpret_cast<std::byte*>(recv),
                part * sizeof(BF16));
-    add_rows(recv, part, sum);
+    add_rows(recv, ranks, part, sum);
     all_gather(reinterpret_cast<const std::byte*>(sum), reinterpret_cast<std::byte*>(send),
                part * sizeof(BF16));
     std::copy_n(send, n, data);
@@ -143,7 +160,7 @@ class MpiCommunicator final : public Communicator {
     for (std::size_t r = 0; r < ranks; ++r) offsets[r] = mpi_count(r * own_bytes);
     HELIX_MPI(MPI_Alltoallv(data, parts.counts.data(), parts.offsets.data(), MPI_BYTE, all, counts.data(),
                             offsets.data(), MPI_BYTE, comm_));
-    add_rows(all, own, data + even_split(rows, size_, rank_).begin * width);
+    add_rows(all, ranks, own, data + even_split(rows, size_, rank_).begin * width);
   }
 
   void exchange(const std::byte* send, std::size_t send_bytes, int to, std::byte* recv,
@@ -179,21 +196,6 @@ class MpiCommunicator final : public Communicator {
   BF16* scratch(std::size_t values) {
     if (scratch_.size() < values) scratch_.resize(values);
     return scratch_.data();
-  }
-
-  // out[i] = sum over ranks of rows[rank * n + i], in rank order and fp32.
-  void add_rows(const BF16* rows, std::size_t n, BF16* out) const {
-    constexpr std::size_t block = 256;
-    std::array<float, block> sum;
-    for (std::size_t begin = 0; begin < n; begin += block) {
-      const std::size_t width = std::min(block, n - begin);
-      sum.fill(0.0f);
-      for (int r = 0; r < size_; ++r) {
-        const BF16* row = rows + static_cast<std::size_t>(r) * n + begin;
-        for (std::size_t i = 0; i < width; ++i) sum[i] += to_float(row[i]);
-      }
-      for (std::size_t i = 0; i < width; ++i) out[begin + i] = to_bf16(sum[i]);
-    }
   }
 
   MPI_Comm comm_;
