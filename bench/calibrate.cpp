@@ -11,7 +11,7 @@ int calibrate_command(const Arguments& arguments) {
       ->type_name("cpu|cuda|auto")
       ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
   app.add_option("--out", request.out, "the system file (default: standard output)")->type_name("FILE.yaml");
-  app.add_option("--rounds", request.rounds, "rounds of measuring at most, about two seconds each")
+  app.add_option("--rounds", request.rounds, "rounds of measuring at most, about a second each")
       ->type_name("N")
       ->check(CLI::Range(1, 1000));
   app.add_flag("--quiet", request.quiet, "no table");

@@ -20,8 +20,8 @@ std::string_view name(KernelFamily family);
 
 /// t = fixed + ((bytes / bytes_per_s)^norm + (flops / flops_per_s)^norm)^(1/norm): a large norm overlaps
 /// memory and arithmetic fully (max), norm 1 not at all (sum). `dtype` is that of the weights or of the KV
-/// cache. `spread` of this and other rates says how well they are known: interquartile range over median of
-/// the repetitions that the rate was measured in, 0 where it was not.
+/// cache. `spread` of this and other rates says how steady the machine was: how far its figures of
+/// consecutive stretches of the measuring lie apart (sweeps/round_figure.hpp), 0 where nothing was measured.
 struct KernelRate {
   KernelFamily family = KernelFamily::gemm;
   DType dtype = DType::bf16;

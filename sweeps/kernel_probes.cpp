@@ -2,8 +2,20 @@
 
 #include <algorithm>
 
+#include "sweeps/cost_curve.hpp"
+
 namespace helix {
 namespace {
+
+using SharedBuffer = std::shared_ptr<Buffer>;
+
+BF16* bf16(const SharedBuffer& buffer) {
+  return reinterpret_cast<BF16*>(buffer->data());
+}
+
+SharedBuffer bf16_buffer(Backend& backend, std::int64_t values) {
+  return backend.allocate(static_cast<std::size_t>(values) * sizeof(BF16));
+}
 
 PackedWeight one(const PackedWeight& many, std::int64_t i) {
   PackedWeight w = many;
@@ -12,37 +24,56 @@ PackedWeight one(const PackedWeight& many, std::int64_t i) {
   return w;
 }
 
+/// A call that is being timed, and what it moves and computes.
+struct Work {
+  double bytes, flops;
+  const Figure& time;
+};
+
+Pending<KernelRate> curve(KernelFamily family, DType dtype, const Figure& fixed, std::vector<Work> works) {
+  return [=, &fixed] {
+    std::vector<Probe> probes;
+    double spread = fixed.spread;
+    for (const Work& work : works) {
+      probes.push_back({.bytes = work.bytes, .flops = work.flops, .us = work.time.us});
+      spread = std::max(spread, work.time.spread);
+    }
+    KernelRate rate = fit(family, dtype, fixed.us, probes);
+    rate.spread = spread;
+    return rate;
+  };
+}
+
 }  // namespace
 
-KernelRate probe_gemm(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype) {
+Pending<KernelRate> probe_gemm(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype) {
   constexpr std::int64_t n = 4096, k = 2048, widest = 64;
   const PackedWeight weights = cold.matrices(backend, n, k, dtype);
-  auto x = backend.allocate(static_cast<std::size_t>(widest * k) * sizeof(BF16));
-  auto y = backend.allocate(static_cast<std::size_t>(widest * n) * sizeof(BF16));
-  auto* in = reinterpret_cast<BF16*>(x->data());
-  auto* out = reinterpret_cast<BF16*>(y->data());
-  backend.fill_matrix(in, {.key = 8, .rows = widest, .cols = k});
+  const SharedBuffer x = bf16_buffer(backend, widest * k), y = bf16_buffer(backend, widest * n);
+  backend.fill_matrix(bf16(x), {.key = 8, .rows = widest, .cols = k});
 
   const PackedWeight tiny{.data = cold.data(),
                           .n = 16,
                           .k = 32,
                           .stride_bytes = backend.packed_bytes(16, 32, dtype),
                           .dtype = dtype};
-  const double fixed = prober.us([&](std::int64_t) { backend.linear(1, in, 32, tiny, out, 16); });
-  std::vector<Probe> probes;
-  for (std::int64_t m : {1, 8, 16, 64}) {
-    const double us = prober.us([&](std::int64_t i) { backend.linear(m, in, k, one(weights, i), out, n); });
-    probes.push_back(
-        {.bytes = bytes_per_value(dtype) * n * k, .flops = 2.0 * static_cast<double>(m * n * k), .us = us});
+  const Figure& fixed =
+      prober.time([=, &backend](std::int64_t) { backend.linear(1, bf16(x), 32, tiny, bf16(y), 16); });
+  std::vector<Work> works;
+  for (std::int64_t m : {std::int64_t{1}, std::int64_t{8}, std::int64_t{16}, widest}) {
+    works.push_back({.bytes = bytes_per_value(dtype) * n * k,
+                     .flops = 2.0 * static_cast<double>(m * n * k),
+                     .time = prober.time([=, &backend](std::int64_t i) {
+                       backend.linear(m, bf16(x), k, one(weights, i), bf16(y), n);
+                     })});
   }
-  return fit(KernelFamily::gemm, dtype, fixed, probes, prober.take_spread());
+  return curve(KernelFamily::gemm, dtype, fixed, std::move(works));
 }
 
-/// Experts [2 ffn, hidden] and [hidden, ffn]: six that one token chose, and six that eight tokens chose
-/// alike.
-KernelRate probe_moe(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype,
-                     std::int64_t hidden, std::int64_t ffn) {
-  constexpr std::int64_t top_k = 6, widest = 8;
+/// Experts [2 ffn, hidden] and [hidden, ffn]: two that one token chose, and two that many tokens chose alike.
+Pending<KernelRate> probe_moe(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype,
+                              std::int64_t hidden, std::int64_t ffn) {
+  constexpr std::int64_t top_k = 2, widest = 64;
   // Very wide experts are cut to what fits.
   const auto values_each = static_cast<std::int64_t>(cold.bytes() / sizeof(BF16)) / top_k;
   ffn = std::min(ffn, std::max<std::int64_t>(64, values_each / (2 * hidden) / 64 * 64));
@@ -51,15 +82,15 @@ KernelRate probe_moe(Backend& backend, Prober& prober, const ColdMemory& cold, D
   const std::int64_t experts = std::min(gate_up.count, down.count);
   gate_up.count = down.count = experts;
 
-  auto x = backend.allocate(static_cast<std::size_t>(widest * hidden) * sizeof(BF16));
-  auto y = backend.allocate(static_cast<std::size_t>(widest * hidden) * sizeof(BF16));
+  const SharedBuffer x = bf16_buffer(backend, widest * hidden), y = bf16_buffer(backend, widest * hidden);
   // Which experts a call chooses; consecutive calls walk through them.
   constexpr std::int64_t turns = 64;
-  auto ids = backend.allocate(static_cast<std::size_t>(turns * widest * top_k) * sizeof(std::int32_t));
-  auto weights = backend.allocate(static_cast<std::size_t>(widest * top_k) * sizeof(float));
-  auto scratch = backend.allocate(backend.moe_scratch_bytes(widest, top_k, hidden, ffn, experts));
-  auto* in = reinterpret_cast<BF16*>(x->data());
-  backend.fill_matrix(in, {.key = 8, .rows = widest, .cols = hidden});
+  const SharedBuffer ids =
+      backend.allocate(static_cast<std::size_t>(turns * widest * top_k) * sizeof(std::int32_t));
+  const SharedBuffer weights = backend.allocate(static_cast<std::size_t>(widest * top_k) * sizeof(float));
+  const SharedBuffer scratch =
+      backend.allocate(backend.moe_scratch_bytes(widest, top_k, hidden, ffn, experts));
+  backend.fill_matrix(bf16(x), {.key = 8, .rows = widest, .cols = hidden});
   std::vector<std::int32_t> chosen;
   for (std::int64_t turn = 0; turn < turns; ++turn) {
     for (std::int64_t i = 0; i < widest * top_k; ++i) {
@@ -70,106 +101,105 @@ KernelRate probe_moe(Backend& backend, Prober& prober, const ColdMemory& cold, D
   const std::vector<float> equal(static_cast<std::size_t>(widest * top_k), 1.0f / top_k);
   backend.copy_to_device(weights->data(), equal.data(), equal.size() * sizeof(float));
 
-  const auto time = [&](std::int64_t batch, std::int64_t first_expert) {
-    return prober.us([&](std::int64_t call) {
+  const auto time = [&](std::int64_t batch, std::int64_t first_expert) -> const Figure& {
+    return prober.time([=, &backend](std::int64_t call) {
       const auto* turn = reinterpret_cast<const std::int32_t*>(ids->data()) + call % turns * widest * top_k;
-      backend.moe_experts(batch, top_k, in, turn, reinterpret_cast<const float*>(weights->data()),
-                          first_expert, gate_up, down, nullptr, reinterpret_cast<BF16*>(y->data()),
-                          scratch->data());
+      backend.moe_experts(batch, top_k, bf16(x), turn, reinterpret_cast<const float*>(weights->data()),
+                          first_expert, gate_up, down, nullptr, bf16(y), scratch->data());
     });
   };
-  const double fixed = time(1, experts);  // none of the chosen experts is local
-  std::vector<Probe> probes;
-  for (std::int64_t batch : {std::int64_t{1}, widest}) {
+  const Figure& fixed = time(1, experts);  // none of the chosen experts is local
+  std::vector<Work> works;
+  for (std::int64_t batch : {std::int64_t{1}, std::int64_t{8}, widest}) {
     const double values = 3.0 * static_cast<double>(top_k * hidden * ffn);
-    probes.push_back({.bytes = bytes_per_value(dtype) * values,
-                      .flops = 2 * values * static_cast<double>(batch),
-                      .us = time(batch, 0)});
+    works.push_back({.bytes = bytes_per_value(dtype) * values,
+                     .flops = 2 * values * static_cast<double>(batch),
+                     .time = time(batch, 0)});
   }
-  return fit(KernelFamily::moe, dtype, fixed, probes, prober.take_spread());
+  return curve(KernelFamily::moe, dtype, fixed, std::move(works));
 }
 
-KernelRate probe_attention(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype,
-                           const std::vector<HeadShape>& shapes) {
-  constexpr std::int64_t most_tokens = 4096;
-  std::vector<Probe> probes;
-  double fixed = 0;
+Pending<KernelRate> probe_attention(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype,
+                                    const std::vector<HeadShape>& shapes) {
+  // Long enough for what a call costs beside its tokens not to matter, short beside a time slice.
+  constexpr double most_bytes = 16 << 20, most_flops = 1.2e9;
+  std::vector<Work> works;
+  const Figure* fixed = nullptr;
   for (const HeadShape& h : shapes) {
     const KvShape kv{
         .kind = h.kind, .kv_heads = h.kv_heads, .head_dim = h.head_dim, .v_dim = h.v_dim, .dtype = dtype};
+    const double token_bytes =
+        bytes_per_value(dtype) * static_cast<double>(h.kv_heads) *
+        static_cast<double>(h.kind == AttentionKind::mla ? h.head_dim : h.head_dim + h.v_dim);
+    const double token_flops = 2.0 * static_cast<double>(h.q_heads * (h.head_dim + h.v_dim));
+    const auto most_tokens =
+        static_cast<std::int64_t>(std::min(most_bytes / token_bytes, most_flops / token_flops));
     const std::size_t page = backend.kv_page_bytes(kv);
     const auto cold_pages = static_cast<std::int64_t>(cold.bytes() / page);
-    const std::int64_t pages = std::min(most_tokens / kv.tokens_per_page, cold_pages);
-    const std::int64_t tokens_per_call = pages * kv.tokens_per_page;
-    const std::int64_t windows = cold_pages / pages;
+    const std::int64_t pages =
+        std::clamp(most_tokens / kv.tokens_per_page, std::int64_t{1}, std::max<std::int64_t>(1, cold_pages));
+    const std::int64_t windows = std::max<std::int64_t>(1, cold_pages / pages);
     std::vector<std::int32_t> table(static_cast<std::size_t>(pages));
     for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::int32_t>(i);
-    auto page_table = backend.allocate(table.size() * sizeof(std::int32_t));
+    const SharedBuffer page_table = backend.allocate(table.size() * sizeof(std::int32_t));
     backend.copy_to_device(page_table->data(), table.data(), table.size() * sizeof(std::int32_t));
-    auto length = backend.allocate(sizeof(std::int64_t));
 
-    const auto q_values = static_cast<std::size_t>(h.q_heads * h.head_dim);
-    auto q = backend.allocate(q_values * sizeof(BF16));
-    auto o = backend.allocate(static_cast<std::size_t>(h.q_heads * h.v_dim) * sizeof(BF16));
-    auto lse = backend.allocate(static_cast<std::size_t>(h.q_heads) * sizeof(float));
-    auto scratch =
+    const std::int64_t q_values = h.q_heads * h.head_dim;
+    const SharedBuffer q = bf16_buffer(backend, q_values), o = bf16_buffer(backend, h.q_heads * h.v_dim);
+    const SharedBuffer lse = backend.allocate(static_cast<std::size_t>(h.q_heads) * sizeof(float));
+    const SharedBuffer scratch =
         backend.allocate(std::max<std::size_t>(64, backend.attention_scratch_bytes(kv, 1, h.q_heads)));
-    backend.fill_matrix(reinterpret_cast<BF16*>(q->data()),
-                        {.key = 9, .rows = 1, .cols = static_cast<std::int64_t>(q_values)});
+    backend.fill_matrix(bf16(q), {.key = 9, .rows = 1, .cols = q_values});
 
-    KvView view{.shape = kv,
-                .pages = cold.data(),
-                .page_bytes = page,
-                .page_table = reinterpret_cast<const std::int32_t*>(page_table->data()),
-                .max_pages = pages,
-                .lengths = reinterpret_cast<const std::int64_t*>(length->data())};
-    const auto time = [&](std::int64_t tokens) {
+    const auto time = [&](std::int64_t tokens) -> const Figure& {
+      const SharedBuffer length = backend.allocate(sizeof(tokens));
       backend.copy_to_device(length->data(), &tokens, sizeof(tokens));
-      return prober.us([&](std::int64_t i) {
-        view.pages = cold.data() + static_cast<std::size_t>((i % windows) * pages) * page;
-        backend.attention(view, 1, h.q_heads, 0.1f, reinterpret_cast<const BF16*>(q->data()),
-                          reinterpret_cast<BF16*>(o->data()), reinterpret_cast<float*>(lse->data()),
+      return prober.time([=, &backend](std::int64_t i) {
+        const KvView view{.shape = kv,
+                          .pages = cold.data() + static_cast<std::size_t>((i % windows) * pages) * page,
+                          .page_bytes = page,
+                          .page_table = reinterpret_cast<const std::int32_t*>(page_table->data()),
+                          .max_pages = pages,
+                          .lengths = reinterpret_cast<const std::int64_t*>(length->data())};
+        backend.attention(view, 1, h.q_heads, 0.1f, bf16(q), bf16(o), reinterpret_cast<float*>(lse->data()),
                           scratch->data());
       });
     };
-    if (fixed == 0) fixed = time(1);
-    const double row = static_cast<double>(h.kv_heads) *
-                       static_cast<double>(h.kind == AttentionKind::mla ? h.head_dim : h.head_dim + h.v_dim);
-    probes.push_back(
-        {.bytes = static_cast<double>(tokens_per_call) * row * bytes_per_value(dtype),
-         .flops = 2.0 * static_cast<double>(tokens_per_call * h.q_heads * (h.head_dim + h.v_dim)),
-         .us = time(tokens_per_call)});
+    if (!fixed) fixed = &time(1);
+    const auto tokens = static_cast<double>(pages * kv.tokens_per_page);
+    works.push_back({.bytes = tokens * token_bytes,
+                     .flops = tokens * token_flops,
+                     .time = time(pages * kv.tokens_per_page)});
   }
   const bool mla = shapes.front().kind == AttentionKind::mla;
-  return fit(mla ? KernelFamily::mla_attention : KernelFamily::gqa_attention, dtype, fixed, probes,
-             prober.take_spread());
+  return curve(mla ? KernelFamily::mla_attention : KernelFamily::gqa_attention, dtype, *fixed,
+               std::move(works));
 }
 
-KernelRate probe_elementwise(Backend& backend, Prober& prober) {
+Pending<KernelRate> probe_elementwise(Backend& backend, Prober& prober) {
   constexpr std::int64_t cols = 4096, widest = 64;
-  auto x = backend.allocate(widest * cols * sizeof(BF16));
-  auto gain = backend.allocate(cols * sizeof(BF16));
-  auto residual = backend.allocate(widest * cols * sizeof(float));
-  auto out = backend.allocate(widest * cols * sizeof(BF16));
-  auto* in = reinterpret_cast<BF16*>(x->data());
-  backend.fill_matrix(in, {.key = 8, .rows = widest, .cols = cols});
-  backend.fill_matrix(reinterpret_cast<BF16*>(gain->data()), {.key = 9, .rows = 1, .cols = cols});
-  const auto time = [&](std::int64_t rows, std::int64_t width) {
-    return prober.us([&](std::int64_t) {
-      backend.add_rms_norm(rows, width, in, true, reinterpret_cast<float*>(residual->data()),
-                           reinterpret_cast<const BF16*>(gain->data()), 1e-5f,
-                           reinterpret_cast<BF16*>(out->data()));
+  const SharedBuffer x = bf16_buffer(backend, widest * cols), gain = bf16_buffer(backend, cols),
+                     out = bf16_buffer(backend, widest * cols);
+  const SharedBuffer residual = backend.allocate(widest * cols * sizeof(float));
+  backend.fill_matrix(bf16(x), {.key = 8, .rows = widest, .cols = cols});
+  backend.fill_matrix(bf16(gain), {.key = 9, .rows = 1, .cols = cols});
+  const auto time = [&](std::int64_t rows, std::int64_t width) -> const Figure& {
+    return prober.time([=, &backend](std::int64_t) {
+      backend.add_rms_norm(rows, width, bf16(x), true, reinterpret_cast<float*>(residual->data()), bf16(gain),
+                           1e-5f, bf16(out));
     });
   };
   constexpr std::int64_t least = 64;
-  const double fixed = time(1, least), many = time(widest, cols);
-  const double bytes = static_cast<double>(widest * cols) * (2 * sizeof(BF16) + sizeof(float));
-  return {.family = KernelFamily::elementwise,
-          .fixed_us = fixed,
-          .bytes_per_s = bytes / std::max(many - fixed, 0.01 * many) * 1e6,
-          .flops_per_s = 1e15,  // never what bounds them
-          .norm = 1,
-          .spread = prober.take_spread()};
+  const Figure &fixed = time(1, least), &many = time(widest, cols);
+  return [&fixed, &many] {
+    const double bytes = static_cast<double>(widest * cols) * (2 * sizeof(BF16) + sizeof(float));
+    return KernelRate{.family = KernelFamily::elementwise,
+                      .fixed_us = fixed.us,
+                      .bytes_per_s = bytes / std::max(many.us - fixed.us, 0.01 * many.us) * 1e6,
+                      .flops_per_s = 1e15,  // never what bounds them
+                      .norm = 1,
+                      .spread = std::max(fixed.spread, many.spread)};
+  };
 }
 
 }  // namespace helix

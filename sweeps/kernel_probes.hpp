@@ -1,6 +1,8 @@
-// The cost curves of the kernels that the engine runs, from timing these very kernels on cold data.
+// The cost curves of the kernels that the engine runs, from timing these very kernels on cold data. Each
+// function names the calls to time; what it returns makes the curve of their figures.
 #pragma once
 
+#include "roofline/system_spec.hpp"
 #include "sweeps/prober.hpp"
 
 namespace helix {
@@ -12,16 +14,13 @@ struct HeadShape {
 };
 
 /// dtype: of the weights.
-KernelRate probe_gemm(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype);
+Pending<KernelRate> probe_gemm(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype);
 /// `ffn`: width of an expert.
-KernelRate probe_moe(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype,
-                     std::int64_t hidden, std::int64_t ffn);
-/// Makes the memory hold a KV cache: its bf16 values would be huge as fp8, and their softmax not the usual
-/// one.
-void fill_as_cache(Backend& backend, const ColdMemory& cold, DType dtype);
+Pending<KernelRate> probe_moe(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype,
+                              std::int64_t hidden, std::int64_t ffn);
 /// All shapes of one kind.
-KernelRate probe_attention(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype,
-                           const std::vector<HeadShape>& shapes);
-KernelRate probe_elementwise(Backend& backend, Prober& prober);
+Pending<KernelRate> probe_attention(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype,
+                                    const std::vector<HeadShape>& shapes);
+Pending<KernelRate> probe_elementwise(Backend& backend, Prober& prober);
 
 }  // namespace helix

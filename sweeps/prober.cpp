@@ -1,12 +1,11 @@
 #include "sweeps/prober.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <chrono>
 #include <numeric>
 #include <utility>
 
 #include "kernels/mpi_check.hpp"
-#include "sweeps/statistics.hpp"
 
 namespace helix {
 
@@ -32,80 +31,76 @@ double TimedOps::run_us() {
   return stopwatch_->us_between(0, 1);
 }
 
-void Prober::rounds(const std::function<void()>& take_figures) {
-  // All ranks have the same figures, and so come to the same end.
-  constexpr double settled = 0.03;
-  for (int round = 0; round < effort_.most_rounds; ++round) {
-    if (round >= effort_.least_rounds && widest_spread_ <= settled) break;
-    next_ = 0;
-    spread_ = widest_spread_ = 0;
-    take_figures();
+const Figure& Prober::time(std::function<void(std::int64_t)> call) {
+  call(0);
+  backend_.synchronize();
+  auto next = std::make_shared<std::int64_t>(1);
+  const auto calls = [next, call = std::move(call)](int n) {
+    return [=] {
+      for (int i = 0; i < n; ++i) call((*next)++);
+    };
+  };
+  TimedOps one(backend_, calls(1));
+  double us = one.run_us();
+  for (int again = 0; again < 2; ++again) us = std::min(us, one.run_us());
+  // As many calls and samples on every rank: collectives among them would deadlock otherwise. A sample is
+  // long beside the clock's resolution, and short beside a time slice of another program.
+  constexpr double sample_us = 200, most_calls = 1000;
+  us = std::max(slowest(us), sample_us / most_calls);
+  const auto calls_of_sample = static_cast<int>(std::max(1.0, sample_us / us));
+  const auto timed = std::make_shared<TimedOps>(backend_, calls(calls_of_sample));
+  series_.push_back({.sample_us = [=] { return timed->run_us() / calls_of_sample; },
+                     .samples = samples_of_round(calls_of_sample * us),
+                     .quantile = effort_.quantile,
+                     .rounds = {},
+                     .figure = {}});
+  return series_.back().figure;
+}
+
+const Figure& Prober::ceiling(std::function<double()> rate_per_s) {
+  const Clock::time_point begin = Clock::now();
+  rate_per_s();
+  const double us = slowest(std::chrono::duration<double, std::micro>(Clock::now() - begin).count());
+  series_.push_back({.sample_us = [rate = std::move(rate_per_s)] { return 1e6 / rate(); },
+                     .samples = samples_of_round(us),
+                     .quantile = 0.1,
+                     .rounds = {},
+                     .figure = {}});
+  return series_.back().figure;
+}
+
+void Prober::measure() {
+  constexpr double settled = 0.015;
+  for (int round = 1; round <= effort_.most_rounds; ++round) {
+    for (Series& series : series_) {
+      HELIX_MPI(MPI_Barrier(group_));
+      std::vector<double>& samples = series.rounds.emplace_back();
+      for (int i = 0; i < series.samples; ++i) samples.push_back(series.sample_us());
+    }
+    if (round < std::min(effort_.least_rounds, effort_.most_rounds)) continue;
+    agree_on_figures();
+    const auto known = [](const Series& s) { return s.figure.rel_stderr <= settled; };
+    if (std::ranges::all_of(series_, known)) break;
   }
 }
 
-double Prober::us(const std::function<void(std::int64_t)>& call) {
-  call(0);  // first touch of scratch memory
-  backend_.synchronize();
-  // A device starts and stops its clock in some microseconds: several calls share that.
-  const std::int64_t calls_at_once = backend_.asynchronous() ? 16 : 1;
-  TimedOps timed(backend_, [&, next = std::int64_t{1}]() mutable {
-    for (std::int64_t i = 0; i < calls_at_once; ++i) call(next++);
-  });
-  HELIX_MPI(MPI_Barrier(group_));
-  std::vector<double> samples;
-  const Clock::time_point begin = Clock::now();
-  do {
-    samples.push_back(timed.run_us() / static_cast<double>(calls_at_once));
-  } while (samples.size() < 5 ||
-           std::chrono::duration<double>(Clock::now() - begin).count() < effort_.seconds);
-  return us(median(samples));
+void Prober::agree_on_figures() {
+  std::vector<Figure> figures;
+  for (const Series& s : series_) figures.push_back(figure_of(s.rounds, s.quantile));
+  static_assert(sizeof(Figure) == 3 * sizeof(double));
+  HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, figures.data(), static_cast<int>(3 * figures.size()), MPI_DOUBLE,
+                          MPI_MAX, group_));
+  for (std::size_t i = 0; i < figures.size(); ++i) series_[i].figure = figures[i];
+}
+
+int Prober::samples_of_round(double sample_us) const {
+  constexpr double clock_us = 0.1;  // what reading it takes
+  return 1 + static_cast<int>(effort_.figure_us / std::max(sample_us, clock_us));
 }
 
 double Prober::slowest(double us) const {
   HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &us, 1, MPI_DOUBLE, MPI_MAX, group_));
   return us;
-}
-
-double Prober::figure(double of_this_rank, double fraction) {
-  const double us = slowest(of_this_rank);
-  if (next_ == figures_.size()) figures_.emplace_back();
-  std::vector<double>& rounds = figures_[next_++];
-  rounds.push_back(us);
-  const auto of = [&](std::span<const double> values) { return quantile(sorted(values), fraction); };
-  const std::span<const double> all(rounds);
-  if (const std::size_t half = all.size() / 2; half > 0) {
-    spread_ = std::max(spread_, std::abs(of(all.last(half)) - of(all.first(half))) / of(all));
-    widest_spread_ = std::max(widest_spread_, spread_);
-  }
-  return of(all);
-}
-
-double Prober::take_spread() {
-  return std::exchange(spread_, 0.0);
-}
-
-KernelRate fit(KernelFamily family, DType dtype, double fixed_us, const std::vector<Probe>& probes,
-               double spread) {
-  KernelRate best{.family = family, .dtype = dtype, .fixed_us = fixed_us, .spread = spread};
-  for (const Probe& p : probes) {
-    const double us = std::max(p.us - fixed_us, 0.1 * p.us);
-    best.bytes_per_s = std::max(best.bytes_per_s, p.bytes / us * 1e6);
-    best.flops_per_s = std::max(best.flops_per_s, p.flops / us * 1e6);
-  }
-  const auto worst = [&](double norm) {
-    double error = 0;
-    for (const Probe& p : probes) {
-      const double t = fixed_us + 1e6 * std::pow(std::pow(p.bytes / best.bytes_per_s, norm) +
-                                                     std::pow(p.flops / best.flops_per_s, norm),
-                                                 1 / norm);
-      error = std::max(error, std::fabs(std::log(t / p.us)));
-    }
-    return error;
-  };
-  for (double norm = 1; norm <= 16; norm *= std::sqrt(2.0)) {
-    if (norm == 1 || worst(norm) < worst(best.norm)) best.norm = norm;
-  }
-  return best;
 }
 
 ColdMemory::ColdMemory(Backend& backend, std::span<std::byte> memory, DType dtype) : memory_(memory) {

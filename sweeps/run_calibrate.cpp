@@ -17,9 +17,9 @@ int run_calibrate(const CalibrateRequest& request) {
   on_root([&] {
     if (!request.out.empty()) require_writable(request.out, "--out");
   });
-  // Half a minute at most; a file is read more often than it is written.
+  // A minute at most: a file is read more often than it is written.
   const ProbeEffort thorough{
-      .seconds = 0.06, .least_rounds = 8, .most_rounds = request.rounds, .quantile = 0.1};
+      .figure_us = 1.5e4, .least_rounds = 30, .most_rounds = request.rounds, .quantile = 0.25};
   CalibrationRequest common{.models = {}, .kv_dtypes = {DType::bf16, DType::fp8}, .effort = thorough};
   if (backend->name() == "cpu") common.weight_dtypes.push_back(DType::fp8);
   const SystemSpec system = calibrate(*backend, world.comm, world, common, memory);

@@ -9,7 +9,7 @@ namespace helix {
 struct CalibrateRequest {
   std::string backend = "auto";  // cpu, cuda, auto
   std::filesystem::path out;     // empty: standard output
-  int rounds = 15;               // of measuring at most; 8 do if the figures have settled by then
+  int rounds = 60;               // of measuring at most; 30 do if the figures are known by then
   bool quiet = false;
 };
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "mpi/rank.hpp"
@@ -7,51 +8,67 @@ using namespace helix;
 
 namespace {
 
-/// What each round measures, in turn; the last value from then on.
-struct Measured {
-  std::vector<double> values;
-  std::size_t round = 0;
-  double next() { return values[std::min(round++, values.size() - 1)]; }
-};
+/// How many rounds a rate takes that is measured as these values in turn, the last one from then on; one
+/// sample a round. (The first value is only looked at for how long it takes.)
+int rounds_of(int least, int most, const std::vector<double>& rates) {
+  const auto backend = make_cpu_backend(1);
+  Prober prober(*backend, MPI_COMM_WORLD, {.figure_us = 0, .least_rounds = least, .most_rounds = most});
+  std::size_t measured = 0;
+  prober.ceiling([&] { return rates[std::min(measured++, rates.size() - 1)]; });
+  prober.measure();
+  return static_cast<int>(measured) - 1;
+}
 
 }  // namespace
 
-TEST_CASE("figures are a quantile of the rounds, on the slowest rank; ceilings are the best round") {
+TEST_CASE("a ceiling is the tenth best of a hundred rounds, on the slowest rank") {
   const auto backend = make_cpu_backend(1);
-  int rank = 0, size = 1;
+  Prober prober(*backend, MPI_COMM_WORLD, {.figure_us = 0, .least_rounds = 101, .most_rounds = 101});
+  int round = -1, rank = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  MPI_Comm_size(MPI_COMM_WORLD, &size);
-  Prober prober(*backend, MPI_COMM_WORLD, {.least_rounds = 5, .most_rounds = 5, .quantile = 0.5});
-  Measured time{{10, 50, 12, 11, 90}}, rate{{4, 5, 8, 2, 5}};
-  double us = 0, ceiling = 0, spread = 0, spread_of_ceiling = 0;
-  prober.rounds([&] {
-    us = prober.us(time.next() + rank);
-    spread = prober.take_spread();
-    ceiling = prober.ceiling(rate.next() / (1 + rank));
-    spread_of_ceiling = prober.take_spread();
-  });
-  CHECK(time.round == 5);
-  CHECK(us == Approx(12 + size - 1));
-  // Median of the last two against that of the first two, over the figure.
-  CHECK(spread == Approx((50.5 - 30) / (12 + size - 1)));
-  CHECK(ceiling == Approx(8.0 / size));
-  CHECK(spread_of_ceiling == Approx(0).margin(1e-12));
+  const Figure& us = prober.ceiling([&] { return 1e6 / (100 + std::max(0, round++)) / (1 + rank); });
+  const Figure& steady = prober.ceiling([&] { return 5e6; });
+  prober.measure();
+  CHECK(round == 101);
+  CHECK(us.us == Approx(110 * world_size()));
+  CHECK(us.spread > 0.5);
+  CHECK(steady.us == Approx(0.2));
+  CHECK(steady.spread == Approx(0).margin(1e-9));
 }
 
-TEST_CASE("rounds end when all figures have settled, at the latest after as many as allowed") {
+TEST_CASE("rounds end when the figures are known, at the latest after as many as allowed") {
+  CHECK(rounds_of(16, 40, {20}) == 16);
+  CHECK(rounds_of(16, 3, {20}) == 3);
+  CHECK(rounds_of(16, 40, {20, 20.1, 20, 20.1}) == 16);
+  // Half as fast at first, which is all that the first stretch knows until there are rounds enough.
+  const int disturbed = rounds_of(16, 400, {10, 10, 10, 10, 20});
+  CHECK(disturbed > 16);
+  CHECK(disturbed < 100);
+  // Slower with each round: never known.
+  std::vector<double> slowing;
+  for (int i = 0; i < 40; ++i) slowing.push_back(100 - 2 * i);
+  CHECK(rounds_of(16, 40, slowing) == 40);
+}
+
+TEST_CASE("every rank makes the same calls, numbered on, and a collective among them is timed") {
   const auto backend = make_cpu_backend(1);
-  const auto rounds_of = [&](const Measured& series) {
-    Prober prober(*backend, MPI_COMM_WORLD, {.least_rounds = 4, .most_rounds = 10, .quantile = 0.1});
-    Measured settled{{7}}, watched = series;
-    prober.rounds([&] {
-      prober.us(watched.next());
-      prober.take_spread();
-      prober.us(settled.next());
-    });
-    return watched.round;
-  };
-  CHECK(rounds_of({{20}}) == 4);
-  CHECK(rounds_of({{20, 21, 20, 21}}) == 4);  // disturbed alike in both halves
-  CHECK(rounds_of({{40, 40, 20}}) == 8);      // until the first half has seen the quiet machine, too
-  CHECK(rounds_of({{10, 20, 30, 40, 50, 60, 70, 80, 90, 100}}) == 10);
+  Prober prober(*backend, MPI_COMM_WORLD, {.figure_us = 500, .least_rounds = 3, .most_rounds = 3});
+  std::vector<std::int64_t> calls;
+  const Figure& barrier = prober.time([&](std::int64_t i) {
+    calls.push_back(i);
+    MPI_Barrier(MPI_COMM_WORLD);
+  });
+  int shortest = 0;
+  prober.time([&](std::int64_t) { ++shortest; });
+  prober.measure();
+  bool numbered = calls.size() > 3;
+  for (std::size_t i = 0; i < calls.size(); ++i) numbered &= calls[i] == static_cast<std::int64_t>(i);
+  CHECK(numbered);
+  const auto count = static_cast<long>(calls.size());
+  long least = 0, most = 0;
+  MPI_Allreduce(&count, &least, 1, MPI_LONG, MPI_MIN, MPI_COMM_WORLD);
+  MPI_Allreduce(&count, &most, 1, MPI_LONG, MPI_MAX, MPI_COMM_WORLD);
+  CHECK(least == most);
+  CHECK(barrier.us > 0);
+  CHECK(shortest > 100);  // calls that the clock does not resolve share a reading of it
 }
