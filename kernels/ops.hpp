@@ -163,6 +163,8 @@ class Backend {
   /// which should be several times the caches, and multiplying matrices of this type.
   virtual double read_bandwidth_bytes_per_s(std::span<const std::byte> memory, double seconds) = 0;
   virtual double matrix_peak_flops_per_s(DType dtype, double seconds) = 0;
+  /// The clock that the calling core runs at now; 0 where that cannot be measured.
+  virtual double core_clock_hz() const { return 0; }
   /// Bytes of the device's last-level cache; 0: the host's.
   virtual std::size_t cache_bytes() const { return 0; }
   /// What the device's speed depends on, as (name, value): clocks, power, throttling. Empty: the host's

@@ -59,6 +59,7 @@ struct DescribeSystem {
       in.number("bf16", p.bf16, {1e6, 1e18});
       in.number("fp8", p.fp8, {0, 1e18}, yaml::Presence::optional);
       in.number("fp4", p.fp4, {0, 1e18}, yaml::Presence::optional);
+      in.number("core_clock_hz", p.core_clock_hz, {0, 1e12}, yaml::Presence::optional);
       in.number("spread", p.spread, relative, yaml::Presence::optional);
     });
     io.number("sms", s.sms, {1, 1e5});

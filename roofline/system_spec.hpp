@@ -59,6 +59,7 @@ struct SystemSpec {
   } dram;
   struct Peaks {  // dense FLOP/s
     double bf16 = 0, fp8 = 0, fp4 = 0;
+    double core_clock_hz = 0;  // of the host's cores meanwhile, which all its rates follow; 0: not known
     double spread = 0;
   } peak_flops;
   double sms = 0;  // streaming multiprocessors, or cores of a rank

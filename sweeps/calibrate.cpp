@@ -78,6 +78,8 @@ SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const
   });
   const Figure& multiply =
       prober.ceiling([&] { return backend.matrix_peak_flops_per_s(DType::bf16, 0.002); });
+  const Figure* const cycle =
+      backend.core_clock_hz() > 0 ? &prober.ceiling([&] { return backend.core_clock_hz(); }) : nullptr;
   std::vector<Pending<KernelRate>> kernels = probe_kernels(backend, prober, cold.front(), request);
   for (std::size_t i = 0; i < dtypes.size(); ++i) {
     if (std::ranges::count(request.kv_dtypes, dtypes[i]) == 0) continue;
@@ -102,6 +104,7 @@ SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const
   system.peak_flops = {.bf16 = flops_per_s,
                        .fp8 = flops_per_s,  // de-quantised to bf16 first
                        .fp4 = flops_per_s,
+                       .core_clock_hz = cycle ? 1e6 / cycle->us : 0,
                        .spread = multiply.spread};
   for (const Pending<KernelRate>& rate : kernels) system.kernels.push_back(rate());
   system.collectives = collectives();

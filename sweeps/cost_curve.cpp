@@ -14,18 +14,20 @@ KernelRate fit(KernelFamily family, DType dtype, double fixed_us, std::span<cons
     flops_per_us = std::max(flops_per_us, p.flops / beyond_fixed(p));
   }
   KernelRate best{.family = family, .dtype = dtype, .fixed_us = fixed_us};
+  constexpr double clearly = 0.02;  // less than that may be noise, and the norm would change with it
   double least_error = std::numeric_limits<double>::infinity();
   for (double norm = 16; norm >= 1; norm /= 2) {
     double too_high = -std::numeric_limits<double>::infinity(), too_low = -too_high;  // logarithms
     for (const Probe& p : probes) {
       const double curve =
           std::pow(std::pow(p.bytes / bytes_per_us, norm) + std::pow(p.flops / flops_per_us, norm), 1 / norm);
-      const double error = std::log(curve / beyond_fixed(p));
-      too_high = std::max(too_high, error);
-      too_low = std::min(too_low, error);
+      const double off = std::log(curve / beyond_fixed(p));
+      too_high = std::max(too_high, off);
+      too_low = std::min(too_low, off);
     }
-    if (too_high - too_low >= least_error) continue;
-    least_error = too_high - too_low;
+    const double error = (too_high - too_low) / 2;
+    if (error > least_error - clearly) continue;
+    least_error = error;
     const double centred = 1e6 * std::exp((too_high + too_low) / 2);
     best.bytes_per_s = bytes_per_us * centred;
     best.flops_per_s = flops_per_us * centred;

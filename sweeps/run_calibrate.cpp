@@ -31,8 +31,10 @@ int run_calibrate(const CalibrateRequest& request) {
     }
     write_atomically(request.out, yaml);
     if (!request.quiet) {
-      fmt::print("{}: {:.1f} GB/s and {:.0f} GFLOP/s bf16 a rank with {} ranks at once -> {}\n", system.name,
-                 system.dram.achieved_bytes_per_s / 1e9, system.peak_flops.bf16 / 1e9, world.size,
+      const double clock_hz = system.peak_flops.core_clock_hz;
+      fmt::print("{}: {:.1f} GB/s and {:.0f} GFLOP/s bf16 a rank with {} ranks at once{} -> {}\n",
+                 system.name, system.dram.achieved_bytes_per_s / 1e9, system.peak_flops.bf16 / 1e9,
+                 world.size, clock_hz > 0 ? fmt::format(", cores at {:.2f} GHz", clock_hz / 1e9) : "",
                  request.out.string());
     }
   });

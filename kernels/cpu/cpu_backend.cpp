@@ -72,6 +72,7 @@ class CpuBackend : public Backend {
   double matrix_peak_flops_per_s(DType dtype, double seconds) override {
     return cpu::matrix_peak_flops_per_s(dtype, threads_, seconds);
   }
+  double core_clock_hz() const override { return cpu::core_clock_hz(); }
 
   std::span<const DType> weight_dtypes() const override { return dtypes; }
   std::span<const DType> kv_dtypes() const override { return dtypes; }

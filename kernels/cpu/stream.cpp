@@ -204,5 +204,22 @@ double matrix_peak_flops_per_s(DType dtype, int threads, double seconds) {
   return peak;
 }
 
+double core_clock_hz() {
+#if defined(__x86_64__)
+#define HELIX_DOUBLE "add %0, %0\n"
+#elif defined(__aarch64__)
+#define HELIX_DOUBLE "add %0, %0, %0\n"
+#endif
+#ifdef HELIX_DOUBLE
+  constexpr int rounds = 4000, additions = 16;
+  std::uint64_t x = 1;
+  const auto start = Clock::now();
+  for (int i = 0; i < rounds; ++i) __asm__ volatile(".rept 16\n" HELIX_DOUBLE ".endr" : "+r"(x));
+  return rounds * additions / seconds_since(start);
+#else
+  return 0;
+#endif
+}
+
 }  // namespace helix::cpu
 #endif

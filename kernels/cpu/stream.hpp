@@ -18,4 +18,9 @@ double read_bandwidth_bytes_per_s(std::span<const std::byte> buffer, int threads
 /// instructions of its own and is multiplied as bf16.
 double matrix_peak_flops_per_s(DType dtype, int threads, double seconds);
 
+/// The clock of the calling core, from some 20 microseconds of additions that wait for each other, a cycle
+/// each: what the operating system tells of it is a constant on many virtual machines. 0 on other
+/// architectures than x86-64 and Arm.
+double core_clock_hz();
+
 }  // namespace helix::cpu
