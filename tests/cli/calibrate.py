@@ -4,6 +4,7 @@ calibrate.py HELIX_BENCH MPIRUN"""
 import json
 import os
 import pathlib
+import platform
 import re
 import subprocess
 import sys
@@ -40,8 +41,10 @@ for ranks, groups in ((2, {"2"}), (3, {"3"}), (4, {"2", "4"})):
         ("gqa_attention", "fp8"), ("mla_attention", "bf16"), ("mla_attention", "fp8")}, text
     # Each kernel, each collective, DRAM and matrix peak say how well they are known.
     assert text.count("spread: ") == len(kernels) + text.count("op: ") + 2, text
-    for name, value in re.findall(r"(\w+_per_s|alpha_us|bf16): ([0-9.e+-]+)", text):
+    for name, value in re.findall(r"(\w+_per_s|fixed_us|alpha_us|bf16): ([0-9.e+-]+)", text):
         assert float(value) > 0, (name, text)
+    clock_hz = float(re.search(r"core_clock_hz: ([0-9.e+-]+)", text)[1])
+    assert clock_hz > 0 or platform.machine() not in ("x86_64", "aarch64"), text
 
 predicted = json.loads(done("predict", "--system", "4.yaml", "--model", "tiny-gqa,tiny-mla", "--context", "4k", "--batch",
                             "2", "--kv-dtype", "bf16,fp8", "--ranks", "1,2,4", "--json", "--out", "predicted"))

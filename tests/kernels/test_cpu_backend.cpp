@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstdint>
 #include <new>
@@ -32,3 +33,13 @@ TEST_CASE("the CPU backend says what it is") {
   CHECK_FALSE(backend->kernel_path().empty());
   CHECK_FALSE(backend->device_name().empty());
 }
+
+#if defined(__x86_64__) || defined(__aarch64__)
+TEST_CASE("the core's clock is one that cores have") {
+  const auto backend = make_cpu_backend(1);
+  double hz = 0;  // of several tries: other programs only make it seem slower
+  for (int i = 0; i < 200; ++i) hz = std::max(hz, backend->core_clock_hz());
+  CHECK(hz > 5e8);
+  CHECK(hz < 1e10);
+}
+#endif
