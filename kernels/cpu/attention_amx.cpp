@@ -17,7 +17,7 @@
 #include "kernels/cpu/chunk_kernel.hpp"
 
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16,gfni")
 
 namespace helix::cpu {
 namespace {
@@ -43,28 +43,33 @@ class WidenedTiles {
  public:
   static constexpr int lead = 2, ring_tiles = 4;
   WidenedTiles(const std::byte* const* order, std::int64_t values, std::byte* ring)
-      : ahead_(order), values_(values), ring_(ring) {
+      : ahead_(order), whole_(values == 512), ring_(ring) {
     for (int i = 0; i < lead; ++i) widen_next();
   }
-  const std::byte* next() {
+  [[gnu::always_inline]] const std::byte* next() {
     const std::byte* const tile = ring_ + (turn_ - lead) % ring_tiles * tile_bytes;
     widen_next();
     return tile;
   }
 
  private:
-  void widen_next() {
+  [[gnu::always_inline]] void widen_next() {
     const std::byte* const from = *ahead_++;
     std::byte* const to = ring_ + turn_++ % ring_tiles * tile_bytes;
     const Widen widen = widen_;  // in registers: the stores below might change memory
-    const std::int64_t values = values_;
-    for (std::int64_t i = 0; i < values; i += 64) widen(from + i, to + 2 * i, to + 2 * i + 64);
+    const auto widen_line = [&](auto i) __attribute__((always_inline)) {
+      widen(from + 64 * i(), to + 128 * i(), to + 128 * i() + 64);
+    };
+    if (whole_)
+      amx::unrolled<8>(widen_line);
+    else
+      amx::unrolled<4>(widen_line);
     amx::publish();
   }
 
   Widen widen_;
   const std::byte* const* ahead_;
-  std::int64_t values_;
+  bool whole_;  // of 32 summed values, not 16
   std::byte* ring_;
   unsigned turn_ = 0;
 };
@@ -169,10 +174,11 @@ void multiply_chunk(const AmxWorkspace& ws, const Tiles& a, std::int64_t steps, 
           amx::load_sums<rows(), block_columns()>(c_block);
         else
           amx::zero_sums<rows() * block_columns()>();
-        amx::multiply<shape(), rows(), block_columns()>(a_block, steps, [&] {
-          next.step();
-          return tiles.next();
-        });
+        amx::multiply<shape(), rows(), block_columns()>(
+            a_block, steps, [&]() __attribute__((always_inline)) {
+              next.step();
+              return tiles.next();
+            });
         amx::store_sums<rows(), block_columns()>(c_block);
       });
     }

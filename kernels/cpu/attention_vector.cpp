@@ -65,22 +65,24 @@ HWY_INLINE To* as(From* p) {
 
 // --- widening ---------------------------------------------------------------------------------------------
 
-/// bf16 bits of the e4m3 values in 16-bit lanes (upper bytes zero).
+/// bf16 bits of the codes of e4m3 values (kv_fp8.hpp) in 16-bit lanes, whose upper bytes are ignored.
 template <class D>
-HWY_INLINE hn::Vec<D> bf16_of_fp8(D d, hn::Vec<D> x) {
+HWY_INLINE hn::Vec<D> bf16_of_fp8(D d, hn::Vec<D> code) {
   // Subnormals are multiples of 2^-9: eight values, looked up.
   alignas(16) static constexpr std::uint16_t subnormals[8] = {0,      0x3b00, 0x3b80, 0x3bc0,
                                                               0x3c00, 0x3c20, 0x3c40, 0x3c60};
-  const auto magnitude = hn::And(x, hn::Set(d, std::uint16_t{0x7f}));
-  const auto sign = hn::ShiftLeft<8>(hn::AndNot(hn::Set(d, std::uint16_t{0x7f}), x));
+  const auto rotated = hn::Not(code);
+  const auto sign = hn::ShiftLeft<15>(rotated);
+  const auto magnitude = hn::And(hn::ShiftRight<1>(rotated), hn::Set(d, std::uint16_t{0x7f}));
   const auto normal = hn::Add(hn::ShiftLeft<4>(magnitude), hn::Set(d, std::uint16_t{120 << 7}));
   const auto byte_index = hn::Add(hn::Or(hn::ShiftLeft<1>(magnitude), hn::ShiftLeft<9>(magnitude)),
                                   hn::Set(d, std::uint16_t{0x100}));
   const auto subnormal = hn::TableLookupBytes(hn::LoadDup128(d, subnormals),
                                               hn::And(byte_index, hn::Set(d, std::uint16_t{0x0f0f})));
-  const auto finite = hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, std::uint16_t{8})), subnormal, normal);
-  const auto nan = hn::Set(d, std::uint16_t{0x7fc0});
-  return hn::Or(sign, hn::IfThenElse(hn::Eq(magnitude, hn::Set(d, std::uint16_t{0x7f})), nan, finite));
+  const auto number =
+      hn::Or(sign, hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, std::uint16_t{8})), subnormal, normal));
+  const auto nan_code = hn::Set(d, std::uint16_t{0xff});
+  return hn::IfThenElse(hn::Eq(hn::And(code, nan_code), nan_code), hn::Set(d, std::uint16_t{0x7fc0}), number);
 }
 
 /// Widens 64 fp8 bytes: even bytes -> `even`, odd bytes -> `odd`, `bytes / 2` values each.
@@ -89,7 +91,7 @@ HWY_INLINE void widen(const std::byte* from, std::int64_t bytes, std::uint16_t* 
   const auto n = static_cast<std::int64_t>(hn::Lanes(d));
   for (std::int64_t i = 0; i < bytes / 2; i += n) {
     const auto x = hn::LoadU(d, as<const std::uint16_t>(from + 2 * i));
-    hn::StoreU(bf16_of_fp8(d, hn::And(x, hn::Set(d, std::uint16_t{0xff}))), d, even + i);
+    hn::StoreU(bf16_of_fp8(d, x), d, even + i);
     hn::StoreU(bf16_of_fp8(d, hn::ShiftRight<8>(x)), d, odd + i);
   }
 }
