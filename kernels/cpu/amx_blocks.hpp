@@ -9,7 +9,7 @@
 
 // The target of the kernels: what has another target is not inlined.
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16,gfni")
 
 namespace helix::cpu::amx {
 

@@ -21,7 +21,7 @@ const ChunkKernel& choose_kernel(const KvLayout& layout) {
   if (isa >= Isa::amx && layout.mla) return amx_mla_chunk_kernel();
   if (isa >= Isa::amx && layout.head_dim % 32 == 0) return amx_chunk_kernel();
 #endif
-  return vector_chunk_kernel();
+  return layout.mla ? vector_mla_chunk_kernel() : vector_chunk_kernel();
 }
 
 HELIX_SIMD_CLONES void mix(std::int64_t n, float weight_x, float weight_y, const float* y, float* x) {

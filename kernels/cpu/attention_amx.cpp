@@ -9,111 +9,19 @@
 #include <array>
 #include <bit>
 #include <cmath>
-#include <limits>
 #include <utility>
 
-#include "kernels/cpu/amx_blocks.hpp"
-#include "kernels/cpu/avx512.hpp"
-#include "kernels/cpu/chunk_kernel.hpp"
+#include "kernels/cpu/gqa_softmax.hpp"
 
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16,gfni")
 
 namespace helix::cpu {
 namespace {
 
 using amx::Tiles;
-constexpr float infinity = std::numeric_limits<float>::infinity();
-constexpr std::int64_t tile_bytes = 1024;
-constexpr std::int64_t chunk_tiles = chunk_tokens / 16;
-
-/// The B tiles of a product, one after the other: as they lie in the cache.
-class PlainTiles {
- public:
-  PlainTiles(const std::byte* const* order, std::int64_t, std::byte*) : next_(order) {}
-  const std::byte* next() { return *next_++; }
-
- private:
-  const std::byte* const* next_;
-};
-
-/// Likewise of fp8, each widened `lead` tiles before its use, so that neither the tile loads wait for the
-/// stores nor the widening for a whole chain of products.
-class WidenedTiles {
- public:
-  static constexpr int lead = 2, ring_tiles = 4;
-  WidenedTiles(const std::byte* const* order, std::int64_t values, std::byte* ring)
-      : ahead_(order), values_(values), ring_(ring) {
-    for (int i = 0; i < lead; ++i) widen_next();
-  }
-  const std::byte* next() {
-    const std::byte* const tile = ring_ + (turn_ - lead) % ring_tiles * tile_bytes;
-    widen_next();
-    return tile;
-  }
-
- private:
-  void widen_next() {
-    const std::byte* const from = *ahead_++;
-    std::byte* const to = ring_ + turn_++ % ring_tiles * tile_bytes;
-    const Widen widen = widen_;  // in registers: the stores below might change memory
-    const std::int64_t values = values_;
-    for (std::int64_t i = 0; i < values; i += 64) widen(from + i, to + 2 * i, to + 2 * i + 64);
-    amx::publish();
-  }
-
-  Widen widen_;
-  const std::byte* const* ahead_;
-  std::int64_t values_;
-  std::byte* ring_;
-  unsigned turn_ = 0;
-};
-
-struct AmxWorkspace {
-  // Rows must not alias in L1.
-  static constexpr std::int64_t score_stride = chunk_tokens + 16, p_stride = chunk_tokens + 32;
-
-  std::int64_t head_tiles,
-      tile_heads;           // tiles of query heads, and heads in each; the last may have unused rows
-  std::uint16_t *q, *p;     // q: [head_tiles][head_dim / 32][tile_heads][32]
-  std::byte* ring;          // of widened tiles
-  std::byte* partial;       // granules of V with slots past the valid ones
-  const std::byte** order;  // of the tiles of a product
-  float *scores, *o;
-  float *max, *factor;       // of the unscaled scores, and what its growth means for earlier sums
-  float *sum, *rounded_sum;  // of the probabilities, and of what bf16 holds of them
-
-  AmxWorkspace(Carver& carver, const UnitShape& shape) {
-    const KvLayout& layout = shape.layout;
-    head_tiles = (shape.heads + 15) / 16;
-    tile_heads = (shape.heads + head_tiles - 1) / head_tiles;
-    q = carver.take<std::uint16_t>(rows() * layout.head_dim);
-    p = carver.take<std::uint16_t>(rows() * p_stride);
-    ring = carver.take<std::byte>(WidenedTiles::ring_tiles * tile_bytes);
-    // Where pages end between granules every segment of a chunk may have a partial one, else only the last.
-    const std::int64_t partial_tokens =
-        layout.page_tokens % layout.granule == 0 ? layout.granule : chunk_tokens;
-    partial =
-        carver.take<std::byte>(partial_tokens * layout.v_dim * static_cast<std::int64_t>(layout.value_bytes));
-    order = carver.take<const std::byte*>(chunk_tiles * std::max(layout.head_dim / 32, layout.v_dim / 16) +
-                                          WidenedTiles::lead);
-    scores = carver.take<float>(rows() * score_stride);
-    o = carver.take<float>(rows() * layout.v_dim);
-    const std::int64_t whole_vectors = head_tiles * 16;
-    max = carver.take<float>(whole_vectors);
-    factor = carver.take<float>(whole_vectors);
-    sum = carver.take<float>(whole_vectors);
-    rounded_sum = carver.take<float>(whole_vectors);
-  }
-  std::int64_t rows() const { return head_tiles * tile_heads; }
-  /// Columns of tiles that a block has: see with_block.
-  std::int64_t block_columns() const { return head_tiles == 1 ? 4 : 2; }
-};
-
-AmxWorkspace arrays(const UnitShape& shape, std::byte* workspace) {
-  Carver carver(workspace);
-  return AmxWorkspace(carver, shape);
-}
+using gqa::chunk_tiles, gqa::infinity;
+using gqa::PlainTiles, gqa::WidenedTiles, gqa::Workspace;
 
 /// body(block shape, rows, columns, as constants) for a block at row `r` of `rows` tiles and column `c` of
 /// `columns`: two by two, or one by four where there is but one row; returns the block's columns.
@@ -144,7 +52,7 @@ std::int64_t with_block(std::int64_t r, std::int64_t rows, std::int64_t c, std::
   return std::min<std::int64_t>(2, columns - c);
 }
 
-void configure(const AmxWorkspace& ws, std::int64_t summed) {
+void configure(const Workspace& ws, std::int64_t summed) {
   amx::configure_blocks(ws.head_tiles == 1 ? amx::Shape::wide : amx::Shape::square, ws.tile_heads, summed);
 }
 
@@ -152,7 +60,7 @@ void configure(const AmxWorkspace& ws, std::int64_t summed) {
 /// (kAdd false) or increased by it. a, c: of the first head tile; c goes down by head tiles, right by
 /// columns.
 template <typename BTiles, bool kAdd, typename BTile>
-void multiply_chunk(const AmxWorkspace& ws, const Tiles& a, std::int64_t steps, std::int64_t columns,
+void multiply_chunk(const Workspace& ws, const Tiles& a, std::int64_t steps, std::int64_t columns,
                     std::int64_t tile_values, const BTile& b, const Tiles& c, Prefetcher& next) {
   const std::byte** end = ws.order;
   for (std::int64_t first = 0; first < columns; first += ws.block_columns())
@@ -169,10 +77,11 @@ void multiply_chunk(const AmxWorkspace& ws, const Tiles& a, std::int64_t steps, 
           amx::load_sums<rows(), block_columns()>(c_block);
         else
           amx::zero_sums<rows() * block_columns()>();
-        amx::multiply<shape(), rows(), block_columns()>(a_block, steps, [&] {
-          next.step();
-          return tiles.next();
-        });
+        amx::multiply<shape(), rows(), block_columns()>(
+            a_block, steps, [&]() __attribute__((always_inline)) {
+              next.step();
+              return tiles.next();
+            });
         amx::store_sums<rows(), block_columns()>(c_block);
       });
     }
@@ -180,7 +89,7 @@ void multiply_chunk(const AmxWorkspace& ws, const Tiles& a, std::int64_t steps, 
 }
 
 template <typename BTiles>
-void scores_of_chunk(const UnitShape& shape, const Chunk& chunk, const AmxWorkspace& ws, Prefetcher& next) {
+void scores_of_chunk(const UnitShape& shape, const Chunk& chunk, const Workspace& ws, Prefetcher& next) {
   const KvLayout& layout = shape.layout;
   const std::int64_t steps = layout.head_dim / 32, q_tile = ws.tile_heads * 64;
   const std::int64_t k_tile = 512 * static_cast<std::int64_t>(layout.value_bytes);
@@ -198,83 +107,6 @@ void scores_of_chunk(const UnitShape& shape, const Chunk& chunk, const AmxWorksp
       float* const scores = ws.scores + h * ws.score_stride + s->column;
       std::fill(scores + s->valid, scores + s->slots, -infinity);
     }
-  }
-}
-
-float finite_or_zero(float max) {
-  return max == -infinity ? 0.0f : max;
-}
-
-/// The rows of heads [h, h + kRows): their maxima so far.
-template <int kRows>
-void update_max(const AmxWorkspace& ws, std::int64_t h, std::int64_t columns) {
-  __m512 top[kRows];
-  for (int r = 0; r < kRows; ++r) top[r] = _mm512_set1_ps(ws.max[h + r]);
-  for (std::int64_t t = 0; t < columns; t += 16)
-    for (int r = 0; r < kRows; ++r)
-      top[r] = _mm512_max_ps(top[r], _mm512_loadu_ps(ws.scores + (h + r) * ws.score_stride + t));
-  for (int r = 0; r < kRows; ++r) ws.max[h + r] = max_of_lanes(top[r]);
-}
-
-/// Their scores -> bf16 probabilities relative to the maxima; adds these up. Columns up to the next multiple
-/// of 32 hold -inf.
-template <int kRows>
-void exponentials(const AmxWorkspace& ws, std::int64_t h, std::int64_t columns, float scale_log2,
-                  Prefetcher& next) {
-  const __m512 scale = _mm512_set1_ps(scale_log2);
-  const auto ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
-  __m512 reference[kRows], total[kRows], rounded_total[kRows];
-  for (int r = 0; r < kRows; ++r) {
-    reference[r] = _mm512_set1_ps(finite_or_zero(ws.max[h + r]));
-    total[r] = rounded_total[r] = _mm512_setzero_ps();
-  }
-  for (std::int64_t t = 0; t < columns; t += 32)
-    for (int r = 0; r < kRows; ++r) {
-      if (t % 64 == 0) next.step();
-      const float* const scores = ws.scores + (h + r) * ws.score_stride + t;
-      const auto exponential = [&](const float* x) {
-        return exp2_avx512(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x), reference[r]), scale));
-      };
-      const __m512 low = exponential(scores), high = exponential(scores + 16);
-      const __m512bh rounded = _mm512_cvtne2ps_pbh(high, low);
-      _mm512_storeu_si512(ws.p + (h + r) * ws.p_stride + t, reinterpret_cast<__m512i>(rounded));
-      total[r] = _mm512_add_ps(total[r], _mm512_add_ps(low, high));
-      rounded_total[r] = _mm512_dpbf16_ps(rounded_total[r], rounded, ones);
-    }
-  for (int r = 0; r < kRows; ++r) {
-    ws.sum[h + r] += sum_of_lanes(total[r]);
-    ws.rounded_sum[h + r] += sum_of_lanes(rounded_total[r]);
-  }
-}
-
-/// Scores -> probabilities; brings earlier sums and O to the new maxima. Several rows at a time, since the
-/// steps of one wait for each other.
-void softmax(const UnitShape& shape, const AmxWorkspace& ws, std::int64_t columns, Prefetcher& next) {
-  constexpr std::int64_t at_once = 4;
-  const std::int64_t heads = shape.heads, v_dim = shape.layout.v_dim;
-  if (columns % 32 != 0)
-    for (std::int64_t h = 0; h < heads; ++h)
-      std::fill_n(ws.scores + h * ws.score_stride + columns, 16, -infinity);
-  std::copy_n(ws.max, heads, ws.factor);
-  std::int64_t h = 0;
-  for (; h + at_once <= heads; h += at_once) update_max<at_once>(ws, h, columns);
-  for (; h < heads; ++h) update_max<1>(ws, h, columns);
-  for (std::int64_t first = 0; first < heads; first += 16) {
-    const __m512 max = _mm512_load_ps(ws.max + first);
-    const __m512 empty = _mm512_set1_ps(-infinity);
-    const __m512 reference = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(max, empty, _CMP_NEQ_UQ), max);
-    const __m512 grown = _mm512_sub_ps(_mm512_load_ps(ws.factor + first), reference);
-    const __m512 factor = exp2_avx512(_mm512_mul_ps(grown, _mm512_set1_ps(shape.scale_log2)));
-    _mm512_store_ps(ws.factor + first, factor);
-    _mm512_store_ps(ws.sum + first, _mm512_mul_ps(_mm512_load_ps(ws.sum + first), factor));
-    _mm512_store_ps(ws.rounded_sum + first, _mm512_mul_ps(_mm512_load_ps(ws.rounded_sum + first), factor));
-  }
-  for (h = 0; h + at_once <= heads; h += at_once)
-    exponentials<at_once>(ws, h, columns, shape.scale_log2, next);
-  for (; h < heads; ++h) exponentials<1>(ws, h, columns, shape.scale_log2, next);
-  for (h = 0; h < heads; ++h) {
-    if (ws.factor[h] == 1.0f) continue;
-    for (std::int64_t d = 0; d < v_dim; ++d) ws.o[h * v_dim + d] *= ws.factor[h];
   }
 }
 
@@ -297,7 +129,7 @@ void copy_partial(const KvLayout& layout, const std::byte* from, std::int64_t va
 
 /// O += P V.
 template <typename BTiles>
-void add_values(const UnitShape& shape, const Chunk& chunk, const AmxWorkspace& ws, Prefetcher& next) {
+void add_values(const UnitShape& shape, const Chunk& chunk, const Workspace& ws, Prefetcher& next) {
   const KvLayout& layout = shape.layout;
   const std::int64_t granule = layout.granule, tile_values = granule * 16;
   const std::int64_t v_tile = tile_values * static_cast<std::int64_t>(layout.value_bytes);
@@ -322,12 +154,12 @@ class AmxChunkKernel final : public ChunkKernel {
  public:
   std::size_t workspace_bytes(const UnitShape& shape) const override {
     Carver carver(nullptr);
-    AmxWorkspace(carver, shape);
+    Workspace(carver, shape);
     return carver.used();
   }
 
   void begin(const UnitShape& shape, const BF16* q, std::byte* workspace) const override {
-    const AmxWorkspace ws = arrays(shape, workspace);
+    const Workspace ws = gqa::arrays(shape, workspace);
     const std::int64_t steps = shape.layout.head_dim / 32;
     std::uint16_t* to = ws.q;
     for (std::int64_t tile = 0; tile < ws.head_tiles; ++tile)
@@ -350,7 +182,7 @@ class AmxChunkKernel final : public ChunkKernel {
 
   void finish(const UnitShape& shape, std::byte* workspace, float* o, float* lse2) const override {
     amx::release();
-    const AmxWorkspace ws = arrays(shape, workspace);
+    const Workspace ws = gqa::arrays(shape, workspace);
     const std::int64_t v_dim = shape.layout.v_dim;
     for (std::int64_t h = 0; h < shape.heads; ++h) {
       lse2[h] = ws.max[h] * shape.scale_log2 + std::log2(ws.sum[h]);
@@ -364,7 +196,7 @@ class AmxChunkKernel final : public ChunkKernel {
  private:
   template <typename BTiles>
   static void process(const UnitShape& shape, const Chunk& chunk, Prefetcher& next, std::byte* workspace) {
-    const AmxWorkspace ws = arrays(shape, workspace);
+    const Workspace ws = gqa::arrays(shape, workspace);
     const std::int64_t v_dim = shape.layout.v_dim;
     const std::int64_t tile_products = (ws.head_tiles + 1) / 2 * chunk.columns / 16 *
                                        (shape.layout.head_dim / 32 + v_dim / shape.layout.granule);
@@ -372,7 +204,7 @@ class AmxChunkKernel final : public ChunkKernel {
     next.plan(tile_products + softmax_steps);
     configure(ws, 32);
     scores_of_chunk<BTiles>(shape, chunk, ws, next);
-    softmax(shape, ws, chunk.columns, next);
+    gqa::softmax(shape, ws, chunk.columns, next);
     if (shape.layout.granule != 32) configure(ws, shape.layout.granule);
     add_values<BTiles>(shape, chunk, ws, next);
   }

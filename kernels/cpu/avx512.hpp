@@ -11,38 +11,45 @@
 #include <cstdint>
 
 #include "kernels/bf16.hpp"
-#include "kernels/fp8.hpp"
+#include "kernels/cpu/kv_fp8.hpp"
 
 namespace helix::cpu {
 
-/// Upper and lower bytes of the bf16 of every e4m3 magnitude.
+/// Upper and lower bytes of the bf16 of the codes 0xf0 + i (kv_fp8.hpp), for look-ups by a code's last six
+/// bits.
 struct Fp8Bytes {
-  alignas(64) std::uint8_t upper[128];
-  alignas(64) std::uint8_t lower[128];
+  alignas(64) std::uint8_t upper[64] = {};
+  alignas(64) std::uint8_t lower[64] = {};
 };
-inline const Fp8Bytes fp8_bytes = [] {
-  Fp8Bytes bytes{};
-  for (int m = 0; m < 128; ++m) {
-    const std::uint16_t bits = to_bf16(to_float(FP8{static_cast<std::uint8_t>(m)})).bits;
-    bytes.upper[m] = static_cast<std::uint8_t>(bits >> 8);
-    bytes.lower[m] = static_cast<std::uint8_t>(bits);
+inline constexpr Fp8Bytes fp8_bytes = [] {
+  Fp8Bytes bytes;
+  for (unsigned code = 0xf0; code <= 0xff; ++code) {
+    const std::uint16_t bits = to_bf16(to_float(from_kv_code(static_cast<std::uint8_t>(code)))).bits;
+    bytes.upper[code & 63] = static_cast<std::uint8_t>(bits >> 8);
+    bytes.lower[code & 63] = static_cast<std::uint8_t>(bits);
   }
   return bytes;
 }();
 
+/// The matrix by which GF2P8AFFINEQB moves bit from[i] of each byte to bit 7 - i; -1: zero.
+constexpr std::int64_t bit_moves(std::array<int, 8> from) {
+  std::uint64_t matrix = 0;
+  for (unsigned i = 0; i < 8; ++i)
+    if (from[i] >= 0) matrix |= std::uint64_t{1} << (8 * i + static_cast<unsigned>(from[i]));
+  return static_cast<std::int64_t>(matrix);
+}
+
 }  // namespace helix::cpu
 
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16,gfni")
 
 namespace helix::cpu {
 
-/// Widens 64 e4m3 values to bf16: those in even bytes, and those in odd bytes.
+/// Widens 64 e4m3 values of the KV cache to bf16: those in even bytes, and those in odd bytes.
 struct Widen {
-  __m512i upper[2], lower[2];
-  Widen()
-      : upper{_mm512_load_si512(fp8_bytes.upper), _mm512_load_si512(fp8_bytes.upper + 64)},
-        lower{_mm512_load_si512(fp8_bytes.lower), _mm512_load_si512(fp8_bytes.lower + 64)} {}
+  __m512i upper, lower;
+  Widen() : upper(_mm512_load_si512(fp8_bytes.upper)), lower(_mm512_load_si512(fp8_bytes.lower)) {}
 
   void operator()(const void* from, void* to_even, void* to_odd) const {
     const Parts parts = split(_mm512_loadu_si512(from));
@@ -59,12 +66,16 @@ struct Widen {
   struct Parts {
     __m512i even, odd;
   };
-  Parts split(__m512i x) const {
-    // The look-up uses seven bits of each byte, so the sign need not be masked away.
-    const __m512i sign = _mm512_set1_epi8(static_cast<char>(0x80));
-    const __m512i magnitude = _mm512_permutex2var_epi8(upper[0], x, upper[1]);
-    const __m512i high = _mm512_ternarylogic_epi32(magnitude, x, sign, 0xf8);  // magnitude | (x & sign)
-    const __m512i low = _mm512_permutex2var_epi8(lower[0], x, lower[1]);
+  Parts split(__m512i codes) const {
+    // The bf16 of a normal number is sign, e3, four times ~e3, e2 to e0, m2 to m0, 0000: the exponent's bias
+    // is 120 more. The code holds all these bits inverted.
+    const __m512i to_high = _mm512_set1_epi64(bit_moves({0, 7, 7, 7, 7, 7, 6, 5}));
+    const __m512i to_low = _mm512_set1_epi64(bit_moves({4, 3, 2, 1, -1, -1, -1, -1}));
+    const __mmask64 others = _mm512_cmpge_epu8_mask(codes, _mm512_set1_epi8(static_cast<char>(0xf0)));
+    __m512i high = _mm512_gf2p8affine_epi64_epi8(codes, to_high, 0xc3);
+    high = _mm512_mask_permutexvar_epi8(high, others, codes, upper);
+    __m512i low = _mm512_gf2p8affine_epi64_epi8(codes, to_low, 0xf0);
+    low = _mm512_mask_permutexvar_epi8(low, others, codes, lower);
     const __m512i low_byte = _mm512_set1_epi16(0x00ff);
     // low_byte ? low : high << 8, and low_byte ? low >> 8 : high
     return {_mm512_ternarylogic_epi32(low_byte, low, _mm512_slli_epi16(high, 8), 0xca),

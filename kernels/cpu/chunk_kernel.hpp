@@ -34,8 +34,9 @@ class ChunkKernel {
   virtual void finish(const UnitShape& shape, std::byte* workspace, float* o, float* lse2) const = 0;
 };
 
-/// Google Highway, every shape.
+/// Google Highway, every shape of GQA and of absorbed MLA.
 const ChunkKernel& vector_chunk_kernel();
+const ChunkKernel& vector_mla_chunk_kernel();
 #if HELIX_HAVE_AMX
 /// GQA with head_dim a multiple of 32.
 const ChunkKernel& amx_chunk_kernel();

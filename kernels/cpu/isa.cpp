@@ -35,7 +35,8 @@ Isa detect_hardware() {
                       __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16");
   if (!avx512) return Isa::avx2;
 #if defined(__linux__)
-  if (__builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") && request_tile_data())
+  if (__builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+      __builtin_cpu_supports("gfni") && request_tile_data())
     return Isa::amx;
 #endif
   return Isa::avx512;

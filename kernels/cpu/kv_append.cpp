@@ -4,17 +4,17 @@
 #include <cstring>
 
 #include "kernels/cpu/attention.hpp"
+#include "kernels/cpu/kv_fp8.hpp"
 #include "kernels/cpu/kv_layout.hpp"
 #include "kernels/cpu/parallel.hpp"
-#include "kernels/fp8.hpp"
 
 namespace helix::cpu {
 namespace {
 
 constexpr std::int64_t line_bytes = 64;  // of one word for each of 16 tokens or columns
 
-FP8 fp8_of(BF16 x) {
-  return to_fp8(to_float(x));
+std::uint8_t fp8_of(BF16 x) {
+  return kv_code(to_fp8(to_float(x)));
 }
 
 /// A row of K of a GQA page: whole words, a line apart.
@@ -24,7 +24,7 @@ void store_words(const BF16* row, std::int64_t count, bool fp8, std::byte* to) {
     return;
   }
   for (std::int64_t d = 0; d < count; d += 4, to += line_bytes) {
-    const FP8 word[4] = {fp8_of(row[d]), fp8_of(row[d + 2]), fp8_of(row[d + 1]), fp8_of(row[d + 3])};
+    const std::uint8_t word[4] = {fp8_of(row[d]), fp8_of(row[d + 2]), fp8_of(row[d + 1]), fp8_of(row[d + 3])};
     std::memcpy(to, word, sizeof word);
   }
 }
@@ -34,7 +34,7 @@ void store_in_words(const BF16* row, std::int64_t count, bool fp8, std::size_t t
   for (std::int64_t d = 0; d < count; d += 16, to += tile_bytes)
     for (std::int64_t i = 0; i < 16; ++i) {
       if (fp8) {
-        const FP8 value = fp8_of(row[d + i]);
+        const std::uint8_t value = fp8_of(row[d + i]);
         std::memcpy(to + 4 * i, &value, sizeof value);
       } else {
         std::memcpy(to + 4 * i, row + d + i, sizeof(BF16));
@@ -52,7 +52,7 @@ void store_mla(const KvLayout& layout, std::int64_t slot, const BF16* row, std::
       std::memcpy(to, row + tile, static_cast<std::size_t>(count) * sizeof(BF16));
       continue;
     }
-    FP8 values[64];
+    std::uint8_t values[64];
     for (std::int64_t i = 0; i < half; ++i) {
       values[2 * i] = fp8_of(row[tile + i]);
       values[2 * i + 1] = fp8_of(row[tile + half + i]);

@@ -41,9 +41,9 @@ HWY_INLINE Word unit_value_bits(Word row_plus_col) {
   return hn::BitCast(du, hn::Mul(hn::ConvertTo(df, odd), hn::Set(df, 1.0f / 256.0f)));
 }
 
-// to_fp8 for |x| < 448 without NaN, in the low byte of each lane.
+// kv_code(to_fp8(x)) for 2^-10 < |x| < 448, in the low byte of each lane.
 HWY_INLINE Word fp8_byte(Word bits) {
-  const auto sign = hn::And(hn::ShiftRight<24>(bits), hn::Set(du, 0x80u));
+  const auto sign = hn::ShiftRight<31>(bits);
   const auto m = hn::And(bits, hn::Set(du, 0x7fffffffu));
   const auto ties = hn::And(hn::ShiftRight<20>(m), hn::Set(du, 1u));
   const auto rounded = hn::Add(hn::Add(m, hn::Set(du, 0x7ffffu)), ties);
@@ -51,7 +51,8 @@ HWY_INLINE Word fp8_byte(Word bits) {
   const auto a = hn::BitCast(df, m);
   const auto subnormal = hn::BitCast(du, hn::NearestInt(hn::Mul(a, hn::Set(df, 512.0f))));
   const auto is_small = hn::RebindMask(du, hn::Lt(a, hn::Set(df, 0x1p-6f)));
-  return hn::Or(sign, hn::IfThenElse(is_small, subnormal, normal));
+  const auto magnitude = hn::IfThenElse(is_small, subnormal, normal);
+  return hn::Xor(hn::Or(hn::ShiftLeft<1>(magnitude), sign), hn::Set(du, 0xffu));
 }
 
 HWY_INLINE void emit(std::byte* to, Word a, Word b) {

@@ -9,7 +9,7 @@
 //   fp8:  K [tokens / 16][head_dim / 4][16 tokens][4]   V [tokens / G][v_dim / 16][G / 4][16 columns][4]
 // `tokens` is the page's tokens rounded up to 16; G is 32 where that divides them, else 16. The four fp8
 // values of a word are in the order 0, 2, 1, 3: 64 bytes widen to two rows of bf16 pairs, one from the even
-// and one from the odd bytes.
+// and one from the odd bytes. Their bits: kv_fp8.hpp.
 //
 // MLA: a token has one row of head_dim values, and V is its head. Tiles of rows, A operands of S^T = K Q^T:
 //   bf16: [tokens / 16][head_dim / 32][16 tokens][32]   fp8: [tokens / 16][head_dim / 64][16 tokens][64]

@@ -71,7 +71,7 @@ struct Workspace {
 };
 
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")  // of what it inlines
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16,gfni")  // of what it inlines
 
 /// Calls for `items` pieces of work spread evenly over `steps` steps.
 class Spread {
