@@ -280,7 +280,7 @@ class AmxMlaChunkKernel final : public ChunkKernel {
     const Workspace ws = arrays(shape, workspace);
     for (std::int64_t h = 0; h < shape.heads; ++h) {
       const std::int64_t tile = h / ws.tile_heads, lane = h % ws.tile_heads, at = 16 * tile + lane;
-      lse2[h] = ws.reference[at] + std::log2(ws.sum[at]);
+      lse2[h] = ws.reference[at] * shape.scale_log2 + std::log2(ws.sum[at]);
       // Dividing by the rounded sum cancels the rounding of probabilities that are alike. Zero: all scores
       // -inf.
       const __m512 factor = _mm512_set1_ps(ws.rounded_sum[at] == 0.0f ? 0.0f : 1.0f / ws.rounded_sum[at]);

@@ -111,8 +111,8 @@ class Softmax {
     }
     top = _mm512_max_ps(top, other);
     const __m512 old = _mm512_load_ps(ws.reference + 16 * head_tile);
-    top = _mm512_mul_ps(top, scale);
-    const __mmask16 grown = _mm512_cmp_ps_mask(_mm512_sub_ps(top, old), _mm512_set1_ps(8.0f), _CMP_GT_OQ);
+    const __mmask16 grown =
+        _mm512_cmp_ps_mask(_mm512_mul_ps(_mm512_sub_ps(top, old), scale), _mm512_set1_ps(8.0f), _CMP_GT_OQ);
     const __m512 reference = _mm512_mask_mov_ps(old, grown, top);
     // All scores -inf so far: any finite reference gives the zeros that are due.
     finite_ =
@@ -122,7 +122,8 @@ class Softmax {
     const __mmask16 rescaled = _mm512_mask_cmp_ps_mask(grown, old, lowest, _CMP_NEQ_OQ);
     if (rescaled == 0) return;  // there are no earlier sums
     rescale(ws, head_tile,
-            _mm512_mask_mov_ps(_mm512_set1_ps(1.0f), rescaled, exp2_avx512(_mm512_sub_ps(old, finite_))));
+            _mm512_mask_mov_ps(_mm512_set1_ps(1.0f), rescaled,
+                               exp2_avx512(_mm512_mul_ps(_mm512_sub_ps(old, finite_), scale))));
   }
 
   /// Sums and what this chunk's blocks before this one have of P, now; O when P V is added to it.
@@ -148,7 +149,7 @@ class Softmax {
     __m512 exact = _mm512_load_ps(sum), rounded = _mm512_load_ps(rounded_sum);
     for (int i = 0; i < 2; ++i) {
       const auto probability = [&](const float* x) {
-        return exp2_avx512(_mm512_fmsub_ps(_mm512_load_ps(x), scale, finite_));
+        return exp2_avx512(_mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(x), finite_), scale));
       };
       const __m512 even = probability(scores + 32 * i), odd = probability(scores + 32 * i + 16);
       pairs[i] = pair_rows(even, odd);

@@ -31,7 +31,7 @@ struct Workspace {
   std::byte* v;               // tiles [v_group][chunk_blocks], 16 pairs of tokens by 16 columns
   float* o;                   // tiles [v_tiles / v_group][head_tiles][v_group], 16 heads by 16 columns
   std::byte* rows;            // fp8: tiles of rows as bf16, [chunk_blocks][2][k_steps]
-  float *reference, *sum, *rounded_sum;  // [head_tiles][16]; reference: a power of two
+  float *reference, *sum, *rounded_sum;  // [head_tiles][16]; reference: of the unscaled scores
   float* factor;                         // [head_tiles][16]: what O is due to be multiplied by
 
   Workspace(Carver& carver, const UnitShape& shape) {
