@@ -37,14 +37,14 @@ Workspace arrays(const UnitShape& shape, std::byte* workspace) {
 
 enum class Once { a, b };  // which operand is not used again soon
 
-/// Tiles 0 to 3 = A B, a block of one by two or four or of two by one or two tiles; each_step(k) is the
-/// vector work beside each of `steps`.
-template <int kRows, int kColumns, Once kOnce, typename EachStep>
-void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const EachStep& each_step) {
+/// Tiles 0 to 3 += A B, a block of one by two or four or of two by one or two tiles. start(i) begins sum i
+/// just before its first product; each_step(k, whether it is the first) is the vector work beside each of
+/// `steps`.
+template <int kRows, int kColumns, Once kOnce, typename Start, typename EachStep>
+HELIX_ALWAYS_INLINE void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const Start& start,
+                                  const EachStep& each_step) {
   constexpr int a_tiles = kColumns > 2 ? 1 : 2, b_tiles = 4 - a_tiles;
-  amx::zero_sums<kRows * kColumns>();
-  amx::publish();
-  for (std::int64_t k = 0; k < steps; ++k) {
+  const auto step = [&](std::int64_t k, auto first) __attribute__((always_inline)) {
     const auto load_a = [&](auto i) __attribute__((always_inline)) {
       constexpr int tile = 4 + i() % a_tiles;
       kOnce == Once::a ? amx::load_once<tile>(a.at(i, k), a.row) : amx::load<tile>(a.at(i, k), a.row);
@@ -58,21 +58,52 @@ void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const EachStep
       load_a(i);
       amx::unrolled<kColumns>([&](auto j) __attribute__((always_inline)) {
         if constexpr (kColumns > b_tiles) load_b(j);
-        amx::multiply_add<i() * kColumns + j(), 4 + i() % a_tiles, 4 + a_tiles + j() % b_tiles>();
+        constexpr int sum = i() * kColumns + j();
+        if constexpr (first()) start(std::integral_constant<int, sum>());
+        amx::multiply_add<sum, 4 + i() % a_tiles, 4 + a_tiles + j() % b_tiles>();
       });
     });
-    each_step(k);
-  }
+    each_step(k, first);
+  };
+  amx::publish();
+  step(0, std::true_type());
+  for (std::int64_t k = 1; k < steps; ++k) step(k, std::false_type());
 }
 
+/// Sums that tiles 0 to 3 hold and are yet to be stored. A tile store is many micro-operations that wait for
+/// the tile's last product: each is left until just before the first product of the tile's next sum, so that
+/// the tile unit is busy meanwhile.
+class PendingSums {
+ public:
+  template <int kTile>
+  HELIX_ALWAYS_INLINE void store() {
+    if (to_[kTile] != nullptr) amx::store<kTile>(to_[kTile], 64);
+    to_[kTile] = nullptr;
+  }
+  template <int kFirst = 0>
+  HELIX_ALWAYS_INLINE void store_from() {
+    amx::unrolled<4 - kFirst>([&](auto i) __attribute__((always_inline)) { store<kFirst + i()>(); });
+  }
+  template <int kRows, int kColumns>
+  HELIX_ALWAYS_INLINE void leave(const Tiles& c) {
+    for (int i = 0; i < kRows * kColumns; ++i)
+      to_[i] = const_cast<std::byte*>(c.at(i / kColumns, i % kColumns));
+  }
+
+ private:
+  std::byte* to_[4] = {};
+};
+
 /// The first stage: P of all heads. `rows`: of `blocks` in bf16; fp8 is widened to there a block ahead.
+template <bool kFp8>
 void probabilities(const UnitShape& shape, const Workspace& ws, const Blocks& blocks, const Blocks& rows,
                    Prefetcher& next) {
   const mla::WidenRows widen(shape.layout);
-  const std::int64_t widen_pieces = shape.layout.fp8 ? widen.pieces() : 0;
+  const std::int64_t widen_pieces = kFp8 ? widen.pieces() : 0;
   for (std::int64_t piece = 0; piece < widen_pieces; ++piece) widen.work(blocks.at[0], rows.at[0], piece);
 
   Softmax softmax;
+  PendingSums pending;
   float* scores = ws.scores;
   const std::int64_t pairs = (ws.head_tiles + 1) / 2, q_tiles = ws.k_steps * tile_bytes;
   for (std::int64_t block = 0; block < blocks.count; ++block) {
@@ -80,43 +111,66 @@ void probabilities(const UnitShape& shape, const Workspace& ws, const Blocks& bl
     Spread widening(block + 1 < blocks.count ? widen_pieces : 0, pairs * ws.k_steps);
     const Tiles a{tokens.k[0], 64, tokens.k[1] - tokens.k[0], tile_bytes};
     for (std::int64_t h = 0; h < ws.head_tiles; h += 2) {
-      Spread softening(softmax.pieces(), ws.k_steps);
-      const auto each_step = [&](std::int64_t) {
-        softening.step([&](std::int64_t piece)
-                           __attribute__((always_inline)) { softmax.work(ws, shape.scale_log2, piece); });
-        widening.step([&](std::int64_t piece) __attribute__((always_inline)) {
-          widen.work(blocks.at[block + 1], rows.at[block + 1], piece);
-        });
+      Spread softening(softmax.pieces(), ws.k_steps - 1);
+      const auto start = [&](auto sum) __attribute__((always_inline)) {
+        pending.store<sum()>();
+        amx::zero<sum()>();
+      };
+      const auto each_step = [&](std::int64_t, auto first) __attribute__((always_inline)) {
+        if constexpr (first()) {
+          softmax.mask();
+        } else {
+          softening.step([&](std::int64_t piece)
+                             __attribute__((always_inline)) { softmax.work(ws, shape.scale_log2, piece); });
+        }
+        if constexpr (kFp8)
+          widening.step([&](std::int64_t piece) __attribute__((always_inline)) {
+            widen.work(blocks.at[block + 1], rows.at[block + 1], piece);
+          });
         next.step();
       };
       const Tiles b{ws.q + h * q_tiles, 64, q_tiles, tile_bytes};
       const Tiles c{scores, 64, tile_bytes, 2 * tile_bytes};
       const std::int64_t head_tiles = std::min<std::int64_t>(2, ws.head_tiles - h);
       if (head_tiles == 2) {
-        multiply<2, 2, Once::b>(a, b, ws.k_steps, each_step);
-        amx::store_sums<2, 2>(c);
+        multiply<2, 2, Once::b>(a, b, ws.k_steps, start, each_step);
+        pending.leave<2, 2>(c);
       } else {
-        multiply<2, 1, Once::a>(a, b, ws.k_steps, each_step);
-        amx::store_sums<2, 1>(c);
+        pending.store_from<2>();
+        multiply<2, 1, Once::a>(a, b, ws.k_steps, start, each_step);
+        pending.leave<2, 1>(c);
       }
-      for (std::int64_t half = 0; half < 2; ++half)
-        for (std::int64_t t = std::max<std::int64_t>(tokens.valid[half], 0); t < 16; ++t)
-          for (std::int64_t tile = 0; tile < head_tiles; ++tile)
-            std::fill_n(scores + (tile * block_tokens + half * 16 + t) * 16, 16, -infinity);
-      softmax.start(scores, h, head_tiles, block);
+      softmax.start(scores, tokens, h, head_tiles, block);
       scores = scores == ws.scores ? ws.scores + 4 * tile_floats : ws.scores;
     }
   }
+  pending.store_from<0>();
+  softmax.mask();
   for (std::int64_t piece = 0; piece < softmax.pieces(); ++piece) softmax.work(ws, shape.scale_log2, piece);
+}
+
+/// What has become due of rescaling O.
+void rescale_sums(const Workspace& ws) {
+  for (std::int64_t h = 0; h < ws.head_tiles; ++h) {
+    float* const factor = ws.factor + 16 * h;
+    const __m512 one = _mm512_set1_ps(1.0f);
+    if (_mm512_cmp_ps_mask(_mm512_load_ps(factor), one, _CMP_NEQ_UQ) == 0) continue;
+    for (std::int64_t v_tile = 0; v_tile < ws.v_tiles; ++v_tile)
+      for (std::int64_t lane = 0; lane < ws.tile_heads; ++lane) {
+        float* const o = ws.o_of(h, v_tile) + 16 * lane;
+        _mm512_store_ps(o, _mm512_mul_ps(_mm512_load_ps(o), _mm512_set1_ps(factor[lane])));
+      }
+    _mm512_store_ps(factor, one);
+  }
 }
 
 /// The second stage: O += P V, kRows tiles of heads by kColumns of V at a time.
 class AddValues {
  public:
-  AddValues(const Workspace& ws, const Blocks& rows, Prefetcher& next)
-      : ws_(ws), rows_(rows), next_(next), sums_(ws.sums) {}
+  AddValues(const Workspace& ws, const Blocks& rows, Prefetcher& next) : ws_(ws), rows_(rows), next_(next) {}
 
   void add_all() {
+    rescale_sums(ws_);
     amx::configure_blocks(ws_.v_group == 4 ? amx::Shape::wide : amx::Shape::square, ws_.tile_heads,
                           block_tokens);
     for (std::int64_t block = 0; block < rows_.count; ++block) interleave(0, block);
@@ -129,31 +183,35 @@ class AddValues {
       for (; h + 2 <= ws_.head_tiles; h += 2) multiply_block<2, 2>(h, v_tile);
       if (h < ws_.head_tiles) multiply_block<1, 2>(h, v_tile);
     }
-    for (std::int64_t piece = 0; piece < pieces_; ++piece) add_rows(piece);
-    std::fill_n(ws_.factor, ws_.head_tiles * 16, 1.0f);
+    pending_.store_from<0>();
   }
 
  private:
   /// The last heads to use a group of V's tiles leave the next group in its place.
   template <int kRows, int kColumns>
   void multiply_block(std::int64_t h, std::int64_t v_tile) {
+    constexpr int sums = kRows * kColumns;
     const std::int64_t across = ws_.chunk_blocks * tile_bytes;
     const Tiles a{ws_.p_of(h, 0), 64, across, tile_bytes};
     const Tiles b{ws_.v, 64, across, tile_bytes};
     const std::int64_t next_v_tile = v_tile + ws_.v_group;
     const bool replaces_v = h + kRows >= ws_.head_tiles && next_v_tile < ws_.v_tiles;
-    Spread add(pieces_, rows_.count);
-    multiply<kRows, kColumns, Once::a>(a, b, rows_.count, [&](std::int64_t block) {
-      add.step([&](std::int64_t piece) __attribute__((always_inline)) { add_rows(piece); });
-      if (replaces_v) interleave(next_v_tile, block);
-      next_.step();
-    });
-    sums_ = sums_ == ws_.sums ? ws_.sums + 4 * tile_floats : ws_.sums;
-    amx::store_sums<kRows, kColumns>({sums_, 64, kColumns * tile_bytes, tile_bytes});
-    pieces_ = kRows * kColumns * 2;
-    columns_log2_ = kColumns / 2;
-    h_ = h;
-    v_tile_ = v_tile;
+    float* const o = ws_.o_of(h, v_tile);
+    const std::byte* const next_o = reinterpret_cast<const std::byte*>(o + sums * tile_floats);
+    Spread fetch(sums * tile_bytes / 64, rows_.count);
+    pending_.store_from<sums>();
+    const auto start = [&](auto sum) __attribute__((always_inline)) {
+      pending_.store<sum()>();
+      amx::load<sum()>(o + sum() * tile_floats, 64);
+    };
+    multiply<kRows, kColumns, Once::a>(
+        a, b, rows_.count, start, [&](std::int64_t block, auto) __attribute__((always_inline)) {
+          if (replaces_v) interleave(next_v_tile, block);
+          fetch.step([&](std::int64_t line)
+                         __attribute__((always_inline)) { __builtin_prefetch(next_o + 64 * line, 1, 3); });
+          next_.step();
+        });
+    pending_.leave<kRows, kColumns>({o, 64, kColumns * tile_bytes, tile_bytes});
   }
 
   /// A block's part of the group of V from v_tile on.
@@ -165,24 +223,10 @@ class AddValues {
                              ws_.v_of(tile + 1, block) + half * tile_bytes / 2);
   }
 
-  /// Half a tile.
-  HELIX_ALWAYS_INLINE void add_rows(std::int64_t piece) const {
-    const std::int64_t tile = piece / 2, lane = piece % 2 * 8;
-    const std::int64_t down = tile >> columns_log2_, right = tile - (down << columns_log2_);
-    const float* const factor = ws_.factor + 16 * (h_ + down) + lane;
-    const float* const sums = sums_ + tile * tile_floats + 16 * lane;
-    float* const o = ws_.o_of(h_ + down, v_tile_ + right) + 16 * lane;
-    for (int i = 0; i < 8; ++i)
-      _mm512_store_ps(o + 16 * i, _mm512_fmadd_ps(_mm512_load_ps(o + 16 * i), _mm512_set1_ps(factor[i]),
-                                                  _mm512_load_ps(sums + 16 * i)));
-  }
-
   const Workspace& ws_;
   const Blocks& rows_;
   Prefetcher& next_;
-  // What was multiplied last and is yet to be added to O.
-  float* sums_;
-  std::int64_t pieces_ = 0, columns_log2_ = 0, h_ = 0, v_tile_ = 0;
+  PendingSums pending_;
 };
 
 class AmxMlaChunkKernel final : public ChunkKernel {
@@ -208,8 +252,6 @@ class AmxMlaChunkKernel final : public ChunkKernel {
         }
         mla::transpose(rows, ws.q + (tile * ws.k_steps + step) * tile_bytes);
       }
-    // Rows of tiles that no head uses are added, too.
-    std::fill_n(ws.sums, 2 * 4 * tile_floats, 0.0f);
     std::fill_n(ws.o, ws.head_tiles * ws.v_tiles * tile_floats, 0.0f);
     std::fill_n(ws.reference, ws.head_tiles * 16, -infinity);
     std::fill_n(ws.sum, ws.head_tiles * 16, 0.0f);
@@ -228,7 +270,8 @@ class AmxMlaChunkKernel final : public ChunkKernel {
     const std::int64_t pairs = (ws.head_tiles + 1) / 2;
     next.plan(blocks.count * pairs * (ws.k_steps + ws.v_tiles / ws.v_group));
     amx::configure_blocks(amx::Shape::square, 16, block_tokens);
-    probabilities(shape, ws, blocks, rows, next);
+    shape.layout.fp8 ? probabilities<true>(shape, ws, blocks, rows, next)
+                     : probabilities<false>(shape, ws, blocks, rows, next);
     AddValues(ws, rows, next).add_all();
   }
 

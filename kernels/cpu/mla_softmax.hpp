@@ -5,9 +5,11 @@
 // 2^8: P and the sums are floating point and lose nothing, and earlier sums are rarely rescaled.
 #pragma once
 
+#include <algorithm>
 #include <limits>
 
 #include "kernels/cpu/avx512.hpp"
+#include "kernels/cpu/mla_rows.hpp"
 #include "kernels/cpu/mla_workspace.hpp"
 
 #pragma GCC push_options
@@ -59,11 +61,23 @@ inline void transpose(const __m512i (&x)[16], std::byte* to) {
 /// The scores of a block for `tiles` tiles of heads from `head_tile` on, turned into probabilities in pieces.
 class Softmax {
  public:
-  void start(const float* scores, std::int64_t head_tile, std::int64_t tiles, std::int64_t block) {
+  void start(float* scores, const Block& tokens, std::int64_t head_tile, std::int64_t tiles,
+             std::int64_t block) {
     scores_ = scores;
+    tokens_ = &tokens;
     head_tile_ = head_tile;
     tiles_ = tiles;
     block_ = block;
+  }
+
+  /// Before the pieces: garbage rows' scores become -inf.
+  HELIX_ALWAYS_INLINE void mask() const {
+    if (tiles_ == 0 || (tokens_->valid[0] >= 16 && tokens_->valid[1] >= 16)) return;
+    for (std::int64_t half = 0; half < 2; ++half)
+      for (std::int64_t t = std::max<std::int64_t>(tokens_->valid[half], 0); t < 16; ++t)
+        for (std::int64_t tile = 0; tile < tiles_; ++tile)
+          _mm512_store_ps(scores_ + (tile * block_tokens + half * 16 + t) * 16,
+                          _mm512_set1_ps(-std::numeric_limits<float>::infinity()));
   }
 
   /// To be done in order.
@@ -105,7 +119,11 @@ class Softmax {
         _mm512_mask_mov_ps(reference, _mm512_cmp_ps_mask(reference, lowest, _CMP_EQ_OQ), _mm512_setzero_ps());
     if (grown == 0) return;
     _mm512_store_ps(ws.reference + 16 * head_tile, reference);
-    rescale(ws, head_tile, exp2_avx512(_mm512_mul_ps(_mm512_sub_ps(old, finite_), scale)));
+    const __mmask16 rescaled = _mm512_mask_cmp_ps_mask(grown, old, lowest, _CMP_NEQ_OQ);
+    if (rescaled == 0) return;  // there are no earlier sums
+    rescale(ws, head_tile,
+            _mm512_mask_mov_ps(_mm512_set1_ps(1.0f), rescaled,
+                               exp2_avx512(_mm512_mul_ps(_mm512_sub_ps(old, finite_), scale))));
   }
 
   /// Sums and what this chunk's blocks before this one have of P, now; O when P V is added to it.
@@ -127,6 +145,7 @@ class Softmax {
   /// Probabilities of four tokens.
   HELIX_ALWAYS_INLINE void add_pairs(const float* scores, __m512 scale, __m512i* pairs, float* sum,
                                      float* rounded_sum) const {
+    const auto ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
     __m512 exact = _mm512_load_ps(sum), rounded = _mm512_load_ps(rounded_sum);
     for (int i = 0; i < 2; ++i) {
       const auto probability = [&](const float* x) {
@@ -135,13 +154,14 @@ class Softmax {
       const __m512 even = probability(scores + 32 * i), odd = probability(scores + 32 * i + 16);
       pairs[i] = pair_rows(even, odd);
       exact = _mm512_add_ps(exact, _mm512_add_ps(even, odd));
-      rounded = _mm512_add_ps(rounded, _mm512_add_ps(even_of_pairs(pairs[i]), odd_of_pairs(pairs[i])));
+      rounded = _mm512_dpbf16_ps(rounded, reinterpret_cast<__m512bh>(pairs[i]), ones);
     }
     _mm512_store_ps(sum, exact);
     _mm512_store_ps(rounded_sum, rounded);
   }
 
-  const float* scores_ = nullptr;
+  float* scores_ = nullptr;
+  const Block* tokens_ = nullptr;
   std::int64_t head_tile_ = 0, tiles_ = 0, block_ = 0;
   __m512 finite_;
   __m512i pairs_[16];

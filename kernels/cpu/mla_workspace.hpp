@@ -23,15 +23,14 @@ inline std::int64_t longest_chunk(const UnitShape& shape) {
 struct Workspace {
   std::int64_t head_tiles, tile_heads;  // tiles of query heads, and heads in each
   std::int64_t k_steps, v_tiles;
-  std::int64_t chunk_blocks;             // of the longest chunk
-  std::byte* q;                          // tiles [head_tiles][k_steps], 16 pairs of a row by 16 heads
-  float* scores;                         // two of [2 head tiles][32 tokens][16 heads]
-  std::byte* p;                          // tiles [head_tiles][chunk_blocks], 16 heads by 32 tokens
-  std::int64_t v_group;                  // tiles of V made at a time
-  std::byte* v;                          // tiles [v_group][chunk_blocks], 16 pairs of tokens by 16 columns
-  float* sums;                           // two of four tiles of P V
-  float* o;                              // tiles [head_tiles][v_tiles], 16 heads by 16 columns
-  std::byte* rows;                       // fp8: tiles of rows as bf16, [chunk_blocks][2][k_steps]
+  std::int64_t chunk_blocks;  // of the longest chunk
+  std::byte* q;               // tiles [head_tiles][k_steps], 16 pairs of a row by 16 heads
+  float* scores;              // two of [2 head tiles][32 tokens][16 heads]
+  std::byte* p;               // tiles [head_tiles][chunk_blocks], 16 heads by 32 tokens
+  std::int64_t v_group;       // tiles of V made at a time
+  std::byte* v;               // tiles [v_group][chunk_blocks], 16 pairs of tokens by 16 columns
+  float* o;                   // tiles [v_tiles / v_group][head_tiles][v_group], 16 heads by 16 columns
+  std::byte* rows;            // fp8: tiles of rows as bf16, [chunk_blocks][2][k_steps]
   float *reference, *sum, *rounded_sum;  // [head_tiles][16]; reference: of the unscaled scores
   float* factor;                         // [head_tiles][16]: what O is due to be multiplied by
 
@@ -47,7 +46,6 @@ struct Workspace {
     p = carver.take<std::byte>(head_tiles * chunk_blocks * tile_bytes);
     v_group = head_tiles == 1 && v_tiles % 4 == 0 ? 4 : 2;
     v = carver.take<std::byte>(v_group * chunk_blocks * tile_bytes);
-    sums = carver.take<float>(2 * 4 * tile_floats);
     o = carver.take<float>(head_tiles * v_tiles * tile_floats);
     rows = carver.take<std::byte>(layout.fp8 ? chunk_blocks * 2 * k_steps * tile_bytes : 0);
     reference = carver.take<float>(head_tiles * 16);
@@ -63,7 +61,8 @@ struct Workspace {
     return v + (tile * chunk_blocks + block) * tile_bytes;
   }
   float* o_of(std::int64_t head_tile, std::int64_t v_tile) const {
-    return o + (head_tile * v_tiles + v_tile) * tile_floats;
+    const std::int64_t group = v_tile / v_group;
+    return o + ((group * head_tiles + head_tile) * v_group + v_tile % v_group) * tile_floats;
   }
   std::byte* rows_of(std::int64_t block, std::int64_t half) const {
     return rows + (block * 2 + half) * k_steps * tile_bytes;
