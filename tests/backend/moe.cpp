@@ -6,6 +6,7 @@
 #include <random>
 
 #include "backend/device_under_test.hpp"
+#include "backend/stored_weights.hpp"
 #include "kernels/reference/linear.hpp"
 #include "kernels/synthetic.hpp"
 #include "tests/compare.hpp"
@@ -19,26 +20,24 @@ namespace {
 /// Synthetic matrices [n, k] of experts, on the device and as numbers.
 class Experts {
  public:
-  Experts(std::int64_t n, std::int64_t k, std::int64_t count, std::uint64_t key) {
-    packed_ = {.n = n, .k = k, .count = count, .stride_bytes = device().packed_bytes(n, k, DType::bf16)};
+  Experts(std::int64_t n, std::int64_t k, std::int64_t count, std::uint64_t key, DType dtype) {
+    packed_ = {.n = n,
+               .k = k,
+               .count = count,
+               .stride_bytes = device().packed_bytes(n, k, dtype),
+               .dtype = dtype,
+               .scale = dtype == DType::bf16 ? 1.0f : 0x1p-3f};
     memory_ = device().allocate(packed_.stride_bytes * static_cast<std::size_t>(count));
     packed_.data = memory_->data();
     for (std::int64_t e = 0; e < count; ++e) {
-      slices_.push_back({key + static_cast<std::uint64_t>(e), 5, 7, n, k, synthetic::weight_scale(k)});
+      const float scale = synthetic::weight_scale(k) / packed_.scale;
+      slices_.push_back({key + static_cast<std::uint64_t>(e), 5, 32, n, k, scale});
       device().fill_weight(packed_, e, {&slices_.back(), 1});
     }
   }
   const PackedWeight& packed() const { return packed_; }
   std::vector<double> values(std::int64_t e) const {
-    const WeightSlice& s = slices_[static_cast<std::size_t>(e)];
-    std::vector<double> w;
-    for (std::int64_t row = 0; row < packed_.n; ++row) {
-      const std::uint32_t key = synthetic::row_key(s.key, s.row0 + row);
-      for (std::int64_t col = 0; col < packed_.k; ++col)
-        w.push_back(as_double(
-            to_bf16(s.scale * synthetic::unit_value(key, static_cast<std::uint32_t>(s.col0 + col)))));
-    }
-    return w;
+    return stored_weights({slices_[static_cast<std::size_t>(e)]}, packed_.dtype, packed_.scale);
   }
   /// Overwrites an expert with NaN.
   void poison(std::int64_t e) {
@@ -82,14 +81,14 @@ struct Problem {
   std::vector<BF16> x, shared;
 
   Problem(std::int64_t batch_, std::int64_t hidden_, std::int64_t ffn_, std::int64_t first_,
-          std::int64_t local_)
+          std::int64_t local_, DType dtype = DType::bf16)
       : batch(batch_),
         hidden(hidden_),
         ffn(ffn_),
         first(first_),
         local(local_),
-        gate_up(2 * ffn, hidden, local, 1000),
-        down(hidden, ffn, local, 2000),
+        gate_up(2 * ffn, hidden, local, 1000, dtype),
+        down(hidden, ffn, local, 2000, dtype),
         x(random_bf16(static_cast<std::size_t>(batch * hidden), 4)),
         shared(random_bf16(static_cast<std::size_t>(batch * hidden), 5)) {}
 
@@ -142,9 +141,12 @@ TEST_CASE("backend: moe_experts against plain loops") {
   const bool with_shared = GENERATE(false, true);
   // The second: widths of whole 16 bytes, and more inputs than one stage of the kernel's pipeline.
   const auto [hidden, ffn] = GENERATE(table<std::int64_t, std::int64_t>({{50, 37}, {1352, 88}}));
-  if (batch == 150 && hidden > 50) return;  // long under emulation, and nothing new
-  CAPTURE(batch, with_shared, hidden, ffn);
-  Problem p(batch, hidden, ffn, 2, 5);  // experts 2 to 6 of 9 are here
+  const DType dtype = GENERATE(DType::bf16, DType::fp8, DType::nvfp4);
+  // Long under emulation, and nothing new.
+  if (batch == 150 && (hidden > 50 || dtype != DType::bf16)) return;
+  if (with_shared && dtype != DType::bf16) return;
+  CAPTURE(batch, with_shared, hidden, ffn, name(dtype));
+  Problem p(batch, hidden, ffn, 2, 5, dtype);  // experts 2 to 6 of 9 are here
   const Routing routing(batch, p.top_k, 9);
   const auto expected = p.expected(routing, with_shared);
   p.poison_unused(routing);  // they must not be read
