@@ -110,7 +110,8 @@ void probe_ceilings(Backend& backend, Prober& prober, const ColdMemory& cold, MP
   system.dram.datasheet_bytes_per_s = system.dram.achieved_bytes_per_s;
   system.dram.spread = prober.take_spread();
   system.peak_flops.bf16 = prober.ceiling(backend.matrix_peak_flops_per_s(DType::bf16, prober.seconds()));
-  system.peak_flops.fp8 = system.peak_flops.fp4 = system.peak_flops.bf16;  // de-quantised to bf16 first
+  system.peak_flops.fp8 = system.peak_flops.fp4 =
+      system.peak_flops.bf16;  // widened, or terms that add up to as much
   system.peak_flops.spread = prober.take_spread();
 }
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <numeric>
+#include <vector>
 
 #include "kernels/cuda/kernel_ops.hpp"
 #include "kernels/nvfp4.hpp"
@@ -62,12 +64,14 @@ class EmulatedBackend final : public cuda::KernelOps {
   bool multiply(const cuda::MatrixProduct& p, const cuda::MatrixOperands& o) override {
     const Matrix w{p.dtype, p.ldw, o.w, o.w_scales}, x{p.dtype, p.ldx, o.x, o.x_scales};
     for (std::int64_t h = 0; h < p.count; ++h) {
+      std::vector<std::vector<float>> weights;
+      for (std::int64_t n = 0; n < p.n; ++n) weights.push_back(w.row(n, p.k, h * p.w_stride));
       for (std::int64_t i = 0; i < p.m; ++i) {
         x.check_row(i, p.k, h * p.x_stride);
+        const std::vector<float> inputs = x.row(i, p.k, h * p.x_stride);
         for (std::int64_t n = 0; n < p.n; ++n) {
-          float sum = 0.0f;
-          for (std::int64_t k = 0; k < p.k; ++k)
-            sum += x.value(i, k, h * p.x_stride) * w.value(n, k, h * p.w_stride);
+          const float sum = std::inner_product(inputs.begin(), inputs.end(),
+                                               weights[static_cast<std::size_t>(n)].begin(), 0.0f);
           put(o.y, p.fp32_out, h * p.y_stride + i * p.ldy + n, sum);
         }
       }
@@ -100,6 +104,11 @@ class EmulatedBackend final : public cuda::KernelOps {
       const unsigned pair = static_cast<const std::uint8_t*>(data)[at / 2];
       return e2m1_to_float(at % 2 == 0 ? pair & 15u : pair >> 4) *
              to_float(static_cast<const FP8*>(scales)[scale_at(row, k / 16)]);
+    }
+    std::vector<float> row(std::int64_t row, std::int64_t k, std::int64_t offset) const {
+      std::vector<float> values;
+      for (std::int64_t i = 0; i < k; ++i) values.push_back(value(row, i, offset));
+      return values;
     }
     /// "1D block scaling factors layout": tiles of 128 (rows) x 4 (blocks along k), stored one after the
     /// other along k first; in a tile, offset = (row % 32) * 16 + (row / 32) * 4 + block.
