@@ -1,10 +1,10 @@
-// Products with fp8 and NVFP4 weights, by few rows (widened in registers) and by many (the matrix library's
-// narrow products of terms): what differs from the exact product of the stored weights is rounding alone.
+// Products with fp8 and, where the device has them, NVFP4 weights, on a GPU by few rows (widened in
+// registers) and by many (the matrix library's narrow products of terms): what differs from the exact product
+// of the stored weights is rounding alone.
 #include <catch2/catch.hpp>
 #include <cmath>
 
-#include "backend/device_under_test.hpp"
-#include "backend/stored_weights.hpp"
+#include "backend/synthetic_weights.hpp"
 #include "kernels/reference/linear.hpp"
 #include "roofline/error.hpp"
 #include "tests/compare.hpp"
@@ -15,8 +15,21 @@ using namespace helix::testing;
 
 namespace {
 
-/// Rows as many as go through the products of terms.
+/// Rows of x; with more, a GPU multiplies terms.
 constexpr std::int64_t few = 32;
+
+std::vector<DType> quantized_types() {
+  std::vector<DType> types = weight_types();
+  std::erase(types, DType::bf16);
+  return types;
+}
+
+/// What the weights hold, times their scale.
+std::vector<double> held(const std::vector<WeightSlice>& slices, DType dtype, float scale) {
+  auto values = stacked_values(slices, dtype);
+  for (double& v : values) v *= static_cast<double>(scale);
+  return values;
+}
 
 /// Matrices of stacked slices, between memory full of NaN.
 struct Weights {
@@ -59,7 +72,7 @@ std::vector<double> exact(std::int64_t m, const std::vector<BF16>& x, std::int64
 }  // namespace
 
 TEST_CASE("backend: linear with quantised weights, by few rows and by many") {
-  const DType dtype = GENERATE(DType::fp8, DType::nvfp4);
+  const DType dtype = GENERATE(from_range(quantized_types()));
   const std::int64_t k = GENERATE(1, 31, 64, 200, 1352), m = GENERATE(1, 8, 9, 32, 33, 150);
   // 8: rows of whole 16 bytes; more are long under emulation.
   const std::int64_t gap = GENERATE(3, 8);
@@ -69,26 +82,28 @@ TEST_CASE("backend: linear with quantised weights, by few rows and by many") {
   const float scale = 0x1p-3f;
   const Weights w({stacked(k)}, dtype, scale);
   const auto x = random_bf16(static_cast<std::size_t>(m * ldx), 3);
-  const auto expected = exact(m, x, ldx, stored_weights(stacked(k), dtype, scale), n, k, ldy);
+  const auto expected = exact(m, x, ldx, held(stacked(k), dtype, scale), n, k, ldy);
 
-  const DeviceVector<BF16> in(x), out(expected.size(), bf16_nan());
-  const DeviceVector<float> out_fp32(expected.size(), NAN);
-  device().linear(m, in.data(), ldx, w.packed, out.data(), ldy);
-  device().linear(m, in.data(), ldx, w.packed, out_fp32.data(), ldy);
-  // fp32 sums of k products of values below 5 and 1/16, in any order; twice for two terms.
-  const double sums = static_cast<double>(k) * 2 * 0x1p-22;
-  if (dtype == DType::fp8 || m <= few) {
-    CHECK(first_difference(out_fp32.values(), expected, 0x1p-22, sums) == "");
-    CHECK(first_difference(out.values(), expected, 0x1.01p-8, sums) == "");
-  } else {
-    // quantized_linear.hpp: 3e-4 of the blocks' largest, which is 2 to 3 deviations of x.
-    CHECK(relative_error(out_fp32.values(), expected) < 1e-3);
-    CHECK(relative_error(out.values(), expected) < 1e-3 + 0x1p-9);
-  }
+  on_every_path([&] {
+    const DeviceVector<BF16> in(x), out(expected.size(), bf16_nan());
+    const DeviceVector<float> out_fp32(expected.size(), NAN);
+    device().linear(m, in.data(), ldx, w.packed, out.data(), ldy);
+    device().linear(m, in.data(), ldx, w.packed, out_fp32.data(), ldy);
+    // fp32 sums of k products of values below 5 and 1/16, in any order; twice for two terms.
+    const double sums = static_cast<double>(k) * 2 * 0x1p-22;
+    if (dtype == DType::fp8 || m <= few) {
+      CHECK(first_difference(out_fp32.values(), expected, 0x1p-22, sums) == "");
+      CHECK(first_difference(out.values(), expected, 0x1.01p-8, sums) == "");
+    } else {
+      // quantized_linear.hpp: 3e-4 of the blocks' largest, which is 2 to 3 deviations of x.
+      CHECK(relative_error(out_fp32.values(), expected) < 1e-3);
+      CHECK(relative_error(out.values(), expected) < 1e-3 + 0x1p-9);
+    }
+  });
 }
 
 TEST_CASE("backend: a value that is not finite shows in its row alone, also with quantised weights") {
-  const DType dtype = GENERATE(DType::fp8, DType::nvfp4);
+  const DType dtype = GENERATE(from_range(quantized_types()));
   const std::int64_t m = GENERATE(5, 33), k = 64, n = 149;
   const float value = GENERATE(NAN, INFINITY);
   const Weights w({stacked(k)}, dtype, 1.0f);
@@ -112,7 +127,7 @@ TEST_CASE("backend: a value that is not finite shows in its row alone, also with
 }
 
 TEST_CASE("backend: one quantised matrix for each head") {
-  const DType dtype = GENERATE(DType::fp8, DType::nvfp4);
+  const DType dtype = GENERATE(from_range(quantized_types()));
   const std::int64_t batch = GENERATE(3, 40), heads = 3, n = 40, k = 48;
   const std::int64_t x_head = k + 8, ldx = heads * x_head, ldy = heads * n;
   std::vector<std::vector<WeightSlice>> matrices;
@@ -123,8 +138,8 @@ TEST_CASE("backend: one quantised matrix for each head") {
   std::vector<double> expected(static_cast<std::size_t>(batch * ldy));
   for (std::int64_t h = 0; h < heads; ++h) {
     const std::vector<BF16> of_head(x.begin() + h * x_head, x.end());
-    const auto y = exact(batch, of_head, ldx,
-                         stored_weights(matrices[static_cast<std::size_t>(h)], dtype, 2.0f), n, k, n);
+    const auto y =
+        exact(batch, of_head, ldx, held(matrices[static_cast<std::size_t>(h)], dtype, 2.0f), n, k, n);
     for (std::int64_t b = 0; b < batch; ++b)
       std::copy_n(y.begin() + b * n, n, expected.begin() + b * ldy + h * n);
   }
@@ -134,7 +149,7 @@ TEST_CASE("backend: one quantised matrix for each head") {
 }
 
 TEST_CASE("backend: products with quantised weights do not depend on the order of blocks and threads") {
-  const DType dtype = GENERATE(DType::fp8, DType::nvfp4);
+  const DType dtype = GENERATE(from_range(quantized_types()));
   const std::int64_t m = GENERATE(9, 33), k = 200, n = 149;
   const Weights w({stacked(k)}, dtype, 1.0f);
   const DeviceVector<BF16> in(random_bf16(static_cast<std::size_t>(m * k), 3));
@@ -148,10 +163,10 @@ TEST_CASE("backend: products with quantised weights do not depend on the order o
 }
 
 TEST_CASE("backend: NVFP4 weights are not cut inside of a block") {
-  const PackedWeight w{.n = 1, .k = 16, .stride_bytes = 64, .dtype = DType::nvfp4};
+  if (std::ranges::count(weight_types(), DType::nvfp4) == 0) return;
   const WeightSlice slice{1, 0, 8, 1, 16, 1.0f};
-  const auto memory = device().allocate(device().packed_bytes(1, 16, DType::nvfp4));
-  PackedWeight packed = w;
-  packed.data = memory->data();
-  CHECK_THROWS_AS(device().fill_weight(packed, 0, {&slice, 1}), UsageError);
+  const std::size_t bytes = device().packed_bytes(1, 16, DType::nvfp4);
+  const auto memory = device().allocate(bytes);
+  const PackedWeight w{memory->data(), 1, 16, 1, bytes, DType::nvfp4};
+  CHECK_THROWS_AS(device().fill_weight(w, 0, {&slice, 1}), UsageError);
 }

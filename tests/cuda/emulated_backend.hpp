@@ -8,6 +8,7 @@
 #include <numeric>
 #include <vector>
 
+#include "cuda/gpus.hpp"
 #include "kernels/cuda/kernel_ops.hpp"
 #include "kernels/nvfp4.hpp"
 #include "simt/global_memory.hpp"
@@ -23,13 +24,8 @@ class EmulatedBackend final : public cuda::KernelOps {
   /// So little that products of terms come in several parts.
   static constexpr std::size_t terms_bytes = 256 * 1024;
 
-  /// As a B200, but for the number of multiprocessors, which only decides how work is split.
-  explicit EmulatedBackend(Writers writers = Writers::kernels)
-      : KernelOps({.multiprocessors = 4,
-                   .shared_bytes_per_block = 227 * 1024,
-                   .shared_bytes_per_multiprocessor = 228 * 1024},
-                  nullptr, terms_bytes),
-        writers_(writers) {}
+  explicit EmulatedBackend(const cuda::Gpu& gpu, Writers writers = Writers::kernels)
+      : KernelOps(gpu, nullptr, terms_bytes), writers_(writers) {}
 
   std::string name() const override { return "cuda-emulated"; }
   std::string device_name() const override { return "emulated GPU"; }
