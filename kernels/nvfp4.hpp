@@ -31,6 +31,15 @@ constexpr unsigned to_e2m1(float x) {
   return sign | 7u;
 }
 
+/// The value of to_e2m1(x), without a branch, so that loops over it are vectorised.
+constexpr float rounded_to_e2m1(float x) {
+  const float a = x < 0.0f ? -x : x;
+  const int halves = (a > 0.25f) + (a >= 0.75f) + (a > 1.25f) + (a >= 1.75f) + 2 * (a > 2.5f) +
+                     2 * (a >= 3.5f) + 4 * (a > 5.0f);
+  const float magnitude = 0.5f * static_cast<float>(halves);
+  return x < 0.0f ? -magnitude : magnitude;
+}
+
 /// The scale of a block whose largest magnitude this is.
 constexpr FP8 nvfp4_scale(float largest) {
   return to_fp8(largest / 6.0f);

@@ -42,9 +42,12 @@ constexpr std::uint32_t row_key(std::uint64_t key, std::int64_t row) {
   return mix(static_cast<std::uint32_t>(k >> 32) ^ mix(static_cast<std::uint32_t>(k)));
 }
 
+/// unit_value(row, col + n) = unit_value(row + n * column_step, col).
+inline constexpr std::uint32_t column_step = 0x9e3779b9u;
+
 /// In (-1, 1): odd multiples of 1/256.
 constexpr float unit_value(std::uint32_t row, std::uint32_t col) {
-  const auto h = static_cast<std::int32_t>(mix(row + col * 0x9e3779b9u)) >> 24;
+  const auto h = static_cast<std::int32_t>(mix(row + col * column_step)) >> 24;
   return static_cast<float>(2 * h + 1) * (1.0f / 256.0f);
 }
 

@@ -1,10 +1,13 @@
 #include "kernels/weight_plan.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
 #include <utility>
 
+#include "kernels/nvfp4.hpp"
 #include "kernels/synthetic.hpp"
 
 namespace helix {
@@ -124,14 +127,34 @@ WeightSlice whole_tensor(const ModelSpec& model, std::uint64_t seed, Tensor tens
 }
 
 QuantizedMatrices quantized(std::vector<std::vector<WeightSlice>> matrices, DType dtype) {
-  if (dtype != DType::fp8) return {1.0f, std::move(matrices)};
+  if (dtype == DType::bf16) return {1.0f, std::move(matrices)};
   float largest = 0.0f;
   for (const auto& matrix : matrices)
     for (const WeightSlice& slice : matrix) largest = std::max(largest, slice.scale);
-  const float scale = largest / 256.0f;
+  const float scale = largest / (dtype == DType::nvfp4 ? 2048.0f : 256.0f);
   for (auto& matrix : matrices)
     for (WeightSlice& slice : matrix) slice.scale /= scale;
   return {scale, std::move(matrices)};
+}
+
+std::string why_not_cut(const ModelSpec& model, const Sharding& sharding, DType dtype) {
+  if (dtype != DType::nvfp4) return {};
+  const auto problem = [](std::int64_t inputs, int parts) {
+    return inputs == 0 || parts == 1 || inputs % (parts * kNvfp4Block) == 0
+               ? std::string()
+               : fmt::format(
+                     "nvfp4 weights are cut in whole blocks of {}: {} FFN columns in {} parts are not",
+                     kNvfp4Block, inputs, parts);
+  };
+  const int parts = sharding.tpf * sharding.ep;
+  std::vector<std::string> reasons{
+      problem(model.moe.experts > 0 ? model.moe.expert_ffn : 0, sharding.tpf),
+      problem(attends_whole_requests(sharding) ? 0 : model.moe.shared_ffn, parts)};
+  for (std::int64_t l = 0; l < model.layers; ++l)
+    if (!model.layer_kind(l).moe) reasons.push_back(problem(model.ffn, parts));
+  for (const std::string& reason : reasons)
+    if (!reason.empty()) return reason;
+  return {};
 }
 
 std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor, std::int64_t layer) {

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "kernels/bf16.hpp"
 #include "kernels/ops.hpp"
 #include "kernels/tensor_ids.hpp"
 #include "roofline/model_spec.hpp"
+#include "roofline/sharding.hpp"
 
 namespace helix {
 
@@ -19,12 +21,18 @@ WeightSlice whole_tensor(const ModelSpec& model, std::uint64_t seed, Tensor tens
 
 /// What a packed matrix of one dtype holds of these slices: each divided by `scale`, which the products
 /// multiply by again. fp8: the largest values become 255, so that none of the 256 synthetic ones is subnormal
-/// or saturates, and the stored ones are synthetic::fp8_unit_value at every sharding.
+/// or saturates, and the stored ones are synthetic::fp8_unit_value at every sharding. nvfp4: they become
+/// 2040, so that the blocks' scales are at most 340 and none is subnormal; blocks are of 16 columns of the
+/// whole tensor.
 struct QuantizedMatrices {
   float scale = 1.0f;
   std::vector<std::vector<WeightSlice>> matrices;
 };
 QuantizedMatrices quantized(std::vector<std::vector<WeightSlice>> matrices, DType dtype);
+
+/// Why a rank's part of these weights cannot be held in this dtype: a cut along the inputs that is inside of
+/// an NVFP4 block. Empty: it can.
+std::string why_not_cut(const ModelSpec& model, const Sharding& sharding, DType dtype);
 
 /// Gain of an RMSNorm: 1 + unit_value / 4, rounded to bf16; of q_norm half of that.
 std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor,

@@ -78,9 +78,10 @@ launch=(mpirun -n "$ranks" "$bench")
 
 step "build sm_$architecture" bash -c build || { tail -n 30 "$log" >&2; exit 1; }
 step "ops against fp64" build/cuda/bin/test_gpu || true
-step "verify" "${launch[@]}" verify --backend cuda --model tiny-gqa,tiny-mla,tiny-qwen3-moe --context 300 --batch 3 ||
-  true
+step "verify" "${launch[@]}" verify --backend cuda --model tiny-gqa,tiny-mla,tiny-qwen3-moe --context 300 --batch 3,40 \
+  --weight-dtype bf16,fp8,nvfp4 --kv-dtype bf16,fp8,nvfp4 || true
 step "kernels" build/cuda/bin/helix-gpubench || true
 step "sweep" "${launch[@]}" --backend cuda --model llama-3.2-1b,deepseek-v2-lite --context 4k,64k --batch 1,8 \
+  --weight-dtype bf16,nvfp4 \
   --max-time 1 --out "build/gpu_check-$(date +%Y%m%d-%H%M%S)" || true
 exit "$failed"

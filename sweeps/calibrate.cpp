@@ -102,7 +102,7 @@ SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const
                  .capacity_bytes = static_cast<double>(world.memory_bytes),
                  .spread = read.spread};
   system.peak_flops = {.bf16 = flops_per_s,
-                       .fp8 = flops_per_s,  // de-quantised to bf16 first
+                       .fp8 = flops_per_s,  // widened, or terms that add up to as much
                        .fp4 = flops_per_s,
                        .core_clock_hz = cycle ? 1e6 / cycle->us : 0,
                        .spread = multiply.spread};

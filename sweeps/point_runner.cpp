@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kernels/mpi_check.hpp"
+#include "kernels/weight_plan.hpp"
 #include "roofline/decode_ops.hpp"
 #include "roofline/memory.hpp"
 #include "sweeps/measure.hpp"
@@ -62,7 +63,8 @@ std::string why_not_measured(const SweepPoint& point, const Backend& backend) {
         "predicted, not measured: batch={} in {} micro-batches leaves some of dp={} groups without a request",
         c.shape.batch, c.sharding.pp, c.sharding.dp);
   }
-  return why_dtypes_not_measured(c.shape, backend);
+  const std::string reason = why_dtypes_not_measured(c.shape, backend);
+  return reason.empty() ? why_not_cut(*point.model, c.sharding, c.shape.weight_dtype) : reason;
 }
 
 double engine_bytes(const Configuration& config, const ModelSpec& model, Backend& backend) {

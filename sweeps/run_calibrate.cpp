@@ -20,8 +20,13 @@ int run_calibrate(const CalibrateRequest& request) {
   // A minute at most: a file is read more often than it is written.
   const ProbeEffort thorough{
       .figure_us = 1.5e4, .least_rounds = 30, .most_rounds = request.rounds, .quantile = 0.25};
-  CalibrationRequest common{.models = {}, .kv_dtypes = {DType::bf16, DType::fp8}, .effort = thorough};
-  if (backend->name() == "cpu") common.weight_dtypes.push_back(DType::fp8);
+  const auto all = [](std::span<const DType> dtypes) {
+    return std::vector<DType>(dtypes.begin(), dtypes.end());
+  };
+  const CalibrationRequest common{.models = {},
+                                  .weight_dtypes = all(backend->weight_dtypes()),
+                                  .kv_dtypes = all(backend->kv_dtypes()),
+                                  .effort = thorough};
   const SystemSpec system = calibrate(*backend, world.comm, world, common, memory);
   on_root([&] {
     const std::string yaml = to_yaml(system);

@@ -116,7 +116,7 @@ int run_verify(const SweepRequest& request) {
     if (row.reason.empty()) {
       // The last two of these steps are on two ranks: the owner of new tokens changes between them.
       row.steps = c.shape.tokens_per_block + 1;
-      row.tolerance = verify_tolerance(c.shape.kv_dtype);
+      row.tolerance = verify_tolerance(c.shape.kv_dtype, c.shape.context);
       if (const MPI_Comm instance = groups.first(c.sharding.ranks()); instance != MPI_COMM_NULL) {
         const Groups ranks = make_groups(*backend, instance, c.sharding);
         weights.load(model, request.seed, c.sharding, ranks.rank(), held, c.shape.weight_dtype);

@@ -103,14 +103,30 @@ void attention(Backend& backend, Table& table, const KvShape& shape, std::int64_
             });
 }
 
-void linear(Backend& backend, Table& table, std::int64_t m, std::int64_t n, std::int64_t k) {
-  const auto memory = backend.allocate(cold_bytes);
-  const ColdMemory cold(backend, {memory->data(), memory->bytes()}, DType::bf16);
-  const PackedWeight weights = cold.matrices(backend, n, k, DType::bf16);
+/// Synthetic matrices, as many as make the memory cold.
+struct ColdWeights {
+  PackedWeight packed;
+  std::unique_ptr<Buffer> memory;
+
+  ColdWeights(Backend& backend, std::int64_t n, std::int64_t k, DType dtype, std::int64_t count = 0) {
+    packed = {.n = n, .k = k, .stride_bytes = backend.packed_bytes(n, k, dtype), .dtype = dtype};
+    packed.count = count > 0 ? count : static_cast<std::int64_t>(cold_bytes / packed.stride_bytes);
+    memory = backend.allocate(packed.stride_bytes * static_cast<std::size_t>(packed.count));
+    packed.data = memory->data();
+    for (std::int64_t i = 0; i < packed.count; ++i) {
+      const WeightSlice slice{.key = static_cast<std::uint64_t>(i), .rows = n, .cols = k};
+      backend.fill_weight(packed, i, {&slice, 1});
+    }
+  }
+};
+
+void linear(Backend& backend, Table& table, DType dtype, std::int64_t m, std::int64_t n, std::int64_t k) {
+  const ColdWeights weights(backend, n, k, dtype);
   const auto x = filled(backend, m * k), y = filled(backend, m * n);
-  table.row(fmt::format("linear {} x [{}, {}]", m, n, k), 2.0 * static_cast<double>(n * k),
-            2.0 * static_cast<double>(m * n * k), [&](std::int64_t i) {
-              PackedWeight w = weights;
+  table.row(fmt::format("linear {} x [{}, {}], {}", m, n, k, name(dtype)),
+            bytes_per_value(dtype) * static_cast<double>(n * k), 2.0 * static_cast<double>(m * n * k),
+            [&](std::int64_t i) {
+              PackedWeight w = weights.packed;
               w.data += static_cast<std::size_t>(i % w.count) * w.stride_bytes;
               w.count = 1;
               backend.linear(m, bf16(x), k, w, bf16(y), n);
@@ -118,17 +134,9 @@ void linear(Backend& backend, Table& table, std::int64_t m, std::int64_t n, std:
 }
 
 /// Tokens and calls take turns at the experts.
-void experts(Backend& backend, Table& table, std::int64_t batch, std::int64_t top_k, std::int64_t count,
-             std::int64_t hidden, std::int64_t ffn) {
-  const std::size_t up_bytes = backend.packed_bytes(2 * ffn, hidden, DType::bf16),
-                    down_bytes = backend.packed_bytes(hidden, ffn, DType::bf16);
-  const auto up_memory = backend.allocate(up_bytes * static_cast<std::size_t>(count)),
-             down_memory = backend.allocate(down_bytes * static_cast<std::size_t>(count));
-  const ColdMemory up(backend, {up_memory->data(), up_memory->bytes()}, DType::bf16),
-      down(backend, {down_memory->data(), down_memory->bytes()}, DType::bf16);
-  const PackedWeight gate_up{
-      .data = up.data(), .n = 2 * ffn, .k = hidden, .count = count, .stride_bytes = up_bytes},
-      down_weight{.data = down.data(), .n = hidden, .k = ffn, .count = count, .stride_bytes = down_bytes};
+void experts(Backend& backend, Table& table, DType dtype, std::int64_t batch, std::int64_t top_k,
+             std::int64_t count, std::int64_t hidden, std::int64_t ffn) {
+  const ColdWeights gate_up(backend, 2 * ffn, hidden, dtype, count), down(backend, hidden, ffn, dtype, count);
   constexpr std::int64_t turns = 16;
   std::vector<std::int32_t> chosen;
   for (std::int64_t i = 0; i < turns * batch * top_k; ++i)
@@ -142,13 +150,14 @@ void experts(Backend& backend, Table& table, std::int64_t batch, std::int64_t to
   const auto scratch = backend.allocate(backend.moe_scratch_bytes(batch, top_k, hidden, ffn, count));
   const auto active = static_cast<double>(std::min(count, batch * top_k));
   const double values = 3.0 * static_cast<double>(hidden * ffn);
-  table.row(fmt::format("experts {} x {} of {}, [{}, {}]", batch, top_k, count, hidden, ffn),
-            2 * active * values, 2 * values * static_cast<double>(batch * top_k), [&](std::int64_t i) {
+  table.row(fmt::format("experts {} x {} of {}, [{}, {}], {}", batch, top_k, count, hidden, ffn, name(dtype)),
+            bytes_per_value(dtype) * active * values, 2 * values * static_cast<double>(batch * top_k),
+            [&](std::int64_t i) {
               backend.moe_experts(
                   batch, top_k, bf16(x),
                   reinterpret_cast<const std::int32_t*>(ids->data()) + i % turns * batch * top_k,
-                  reinterpret_cast<const float*>(weights->data()), 0, gate_up, down_weight, nullptr, bf16(y),
-                  scratch->data());
+                  reinterpret_cast<const float*>(weights->data()), 0, gate_up.packed, down.packed, nullptr,
+                  bf16(y), scratch->data());
             });
 }
 
@@ -172,7 +181,7 @@ int run() {
   const std::unique_ptr<Backend> backend = make_cuda_backend(choice.gpu);
   fmt::print("{}\n", backend->device_name());
   Table table(*backend);
-  for (const DType dtype : {DType::bf16, DType::fp8}) {
+  for (const DType dtype : backend->kv_dtypes()) {
     const KvShape gqa{.kv_heads = 8, .head_dim = 128, .v_dim = 128, .dtype = dtype};
     const KvShape mla{.kind = AttentionKind::mla, .head_dim = 576, .v_dim = 512, .dtype = dtype};
     for (const std::int64_t batch : {1, 8}) {
@@ -180,8 +189,10 @@ int run() {
       attention(*backend, table, mla, 128, batch, 64 * 1024);
     }
   }
-  for (const std::int64_t m : {1, 8, 64}) linear(*backend, table, m, 16384, 4096);
-  for (const std::int64_t batch : {1, 8, 64}) experts(*backend, table, batch, 8, 64, 4096, 1536);
+  for (const DType dtype : backend->weight_dtypes()) {
+    for (const std::int64_t m : {1, 8, 32, 64, 128}) linear(*backend, table, dtype, m, 16384, 4096);
+    for (const std::int64_t batch : {1, 8, 64}) experts(*backend, table, dtype, batch, 8, 64, 4096, 1536);
+  }
   for (const std::int64_t rows : {1, 64}) norm(*backend, table, rows, 8192);
   fmt::print("{:<44} {:>47.1f}\n", "matrix peak, bf16",
              backend->matrix_peak_flops_per_s(DType::bf16, 0.5) * 1e-12);

@@ -20,7 +20,7 @@
 namespace helix::cpu {
 namespace {
 
-constexpr std::uint32_t column_step = 0x9e3779b9u;  // of synthetic::unit_value
+using synthetic::column_step;
 
 // What a tile of 16 outputs is made of: start[output] is row key + first column * column_step; outputs that
 // do not exist have keep = 0, others all ones.

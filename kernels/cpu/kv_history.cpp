@@ -67,7 +67,7 @@ HWY_INLINE void emit(std::byte* to, Word a, Word b, Word c, Word d) {
   hn::StoreU(hn::Or(ab, hn::ShiftLeft<16>(cd)), du, reinterpret_cast<std::uint32_t*>(to));
 }
 
-constexpr std::uint32_t column_step = 0x9e3779b9u;
+using synthetic::column_step;
 
 HWY_INLINE Word column(std::int64_t col) {
   return hn::Set(du, static_cast<std::uint32_t>(col) * column_step);

@@ -8,13 +8,12 @@
 #include <new>
 #include <vector>
 
-#include "kernels/cuda/cublas_linear.hpp"
+#include "kernels/cuda/cublas_products.hpp"
 #include "kernels/cuda/cuda_check.hpp"
 #include "kernels/cuda/graph.hpp"
 #include "kernels/cuda/kernel_ops.hpp"
 #include "kernels/cuda/nccl_communicator.hpp"
 #include "kernels/cuda/nvml.hpp"
-#include "kernels/cuda/packed_rows.hpp"
 #include "kernels/cuda/small_ops.hpp"
 #include "kernels/mpi_communicator.hpp"
 
@@ -56,7 +55,7 @@ Stream open_stream(const LocalGpu& gpu) {
 class CudaBackend final : public KernelOps {
  public:
   explicit CudaBackend(const LocalGpu& gpu)
-      : KernelOps(gpu.limits, open_stream(gpu)), gpu_(gpu), linear_(stream()) {}
+      : KernelOps(gpu.limits, open_stream(gpu)), gpu_(gpu), matrices_(stream(), gpu.compute_capability) {}
   ~CudaBackend() override { cudaStreamDestroy(stream()); }
   CudaBackend(const CudaBackend&) = delete;
   CudaBackend& operator=(const CudaBackend&) = delete;
@@ -114,40 +113,21 @@ class CudaBackend final : public KernelOps {
 
   double matrix_peak_flops_per_s(DType dtype, double seconds) override {
     constexpr std::int64_t n = 8192;
-    const std::size_t bytes = packed_bytes(n, n, dtype);
-    CudaBuffer x(bytes), w(bytes), y(bytes);
+    const std::size_t bytes = packed_bytes(n, n, DType::bf16);
+    CudaBuffer x(bytes), w(packed_bytes(n, n, dtype)), y(bytes);
     const WeightSlice ordinary_numbers{.key = 1, .rows = n, .cols = n};
+    const PackedWeight weight{.data = w.data(), .n = n, .k = n, .stride_bytes = w.bytes(), .dtype = dtype};
     fill_matrix(reinterpret_cast<BF16*>(x.data()), ordinary_numbers);
-    fill_matrix(reinterpret_cast<BF16*>(w.data()), ordinary_numbers);
-    const PackedWeight weight{.data = w.data(), .n = n, .k = n, .stride_bytes = bytes};
+    fill_weight(weight, 0, {&ordinary_numbers, 1});
     const double us = median_call_us(seconds, [&] {
       linear(n, reinterpret_cast<const BF16*>(x.data()), n, weight, reinterpret_cast<BF16*>(y.data()), n);
     });
     return 2.0 * n * n * n / us * 1e6;
   }
 
-  void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, BF16* y,
-              std::int64_t ldy) override {
-    product(m, x, ldx, w, y, ldy, false);
-  }
-  void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, float* y,
-              std::int64_t ldy) override {
-    product(m, x, ldx, w, y, ldy, true);
-  }
-  void linear_per_head(std::int64_t batch, const BF16* x, std::int64_t ldx, std::int64_t x_head_stride,
-                       const PackedWeight& w, BF16* y, std::int64_t ldy,
-                       std::int64_t y_head_stride) override {
-    linear_.run({.m = batch,
-                 .n = w.n,
-                 .k = w.k,
-                 .ldw = packed_ld(w.k),
-                 .ldx = ldx,
-                 .ldy = ldy,
-                 .count = w.count,
-                 .w_stride = static_cast<std::int64_t>(w.stride_bytes / sizeof(BF16)),
-                 .x_stride = x_head_stride,
-                 .y_stride = y_head_stride},
-                w.data, x, y);
+ protected:
+  bool multiply(const MatrixProduct& product, const MatrixOperands& operands) override {
+    return matrices_.run(product, operands);
   }
 
  private:
@@ -155,14 +135,6 @@ class CudaBackend final : public KernelOps {
     if (bytes == 0) return;
     HELIX_CUDA(cudaMemcpyAsync(to, from, bytes, kind, stream()));
     synchronize();
-  }
-
-  void product(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, void* y,
-               std::int64_t ldy, bool fp32_out) {
-    if (w.n == 0) return;
-    linear_.run(
-        {.m = m, .n = w.n, .k = w.k, .ldw = packed_ld(w.k), .ldx = ldx, .ldy = ldy, .fp32_out = fp32_out},
-        w.data, x, y);
   }
 
   /// Device time of a call that is repeated for about `seconds`: the best of what a busy device does.
@@ -187,7 +159,7 @@ class CudaBackend final : public KernelOps {
   }
 
   LocalGpu gpu_;
-  CublasLinear linear_;
+  CublasProducts matrices_;
   NcclWatch watch_;
 };
 

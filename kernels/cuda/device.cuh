@@ -35,6 +35,7 @@
 // Numbers:
 //   pack_bf16(lo, hi)                     two floats to bf16x2, lo in the low half
 //   fma_bf16x2(a, b, c)                   a * b + c on both halves, rounded once
+//   byte_permute(a, b, selector)          byte i is byte selector >> 4 i & 7 of the eight of a (0 to 3) and b
 //   exp2_fast(x)                          2^x to about 2 ulp, exp2_fast(-inf) = 0
 #pragma once
 

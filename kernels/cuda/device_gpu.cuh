@@ -162,6 +162,9 @@ HELIX_DEVICE unsigned fma_bf16x2(unsigned a, unsigned b, unsigned c) {
   asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
   return r;
 }
+HELIX_DEVICE unsigned byte_permute(unsigned a, unsigned b, unsigned selector) {
+  return __byte_perm(a, b, selector);
+}
 HELIX_DEVICE float exp2_fast(float x) {
   float r;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));

@@ -2,38 +2,47 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "kernels/cuda/moe.hpp"
-#include "kernels/cuda/packed_rows.hpp"
+#include "kernels/cuda/packed_weight.hpp"
 #include "kernels/cuda/small_ops.hpp"
 #include "roofline/error.hpp"
 
 namespace helix::cuda {
+namespace {
+
+constexpr DType dtypes[] = {DType::bf16, DType::fp8, DType::nvfp4};
+
+}  // namespace
 
 std::span<const DType> KernelOps::weight_dtypes() const {
-  static constexpr DType dtypes[] = {DType::bf16};
   return dtypes;
 }
 
 std::span<const DType> KernelOps::kv_dtypes() const {
-  static constexpr DType dtypes[] = {DType::bf16, DType::fp8};
   return dtypes;
 }
 
 std::size_t KernelOps::packed_bytes(std::int64_t n, std::int64_t k, DType dtype) const {
-  if (dtype != DType::bf16) {
-    throw UsageError(
-        fmt::format("weights of type {} have no CUDA kernels yet; bf16 has", helix::name(dtype)));
-  }
-  return packed_row_bytes(n, k);
+  if (std::ranges::count(dtypes, dtype) == 0)
+    throw UsageError(fmt::format("weights on a GPU can be bf16, fp8 or nvfp4, not {}", helix::name(dtype)));
+  return static_cast<std::size_t>(round_up(PackedLayout(n, k, dtype).bytes, 64));
 }
 
 void KernelOps::fill_weight(const PackedWeight& weight, std::int64_t index,
                             std::span<const WeightSlice> slices) {
-  const std::int64_t ld = packed_ld(weight.k);
-  auto* out = reinterpret_cast<BF16*>(weight.data + static_cast<std::size_t>(index) * weight.stride_bytes);
+  const PackedLayout layout(weight.n, weight.k, weight.dtype);
+  std::byte* const matrix = weight.data + static_cast<std::size_t>(index) * weight.stride_bytes;
+  if (weight.dtype != DType::bf16) set_bytes(matrix, 0, static_cast<std::size_t>(layout.bytes));  // padding
+  std::int64_t row = 0;
   for (const WeightSlice& slice : slices) {
-    fill_rows(stream_, slice, ld, out);
-    out += slice.rows * ld;
+    if (weight.dtype == DType::bf16) {
+      fill_rows(stream_, slice, layout.ld, reinterpret_cast<BF16*>(matrix) + row * layout.ld);
+    } else {
+      fill_quantized(stream_, slice, weight.dtype, row, layout, matrix);
+    }
+    row += slice.rows;
   }
 }
 

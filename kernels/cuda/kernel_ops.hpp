@@ -1,9 +1,9 @@
-// The ops that are kernels of ours, as members of Backend. What a GPU has besides them, memory and matrix
-// products of any size, comes from the derived class: CUDA's (cuda_backend.cpp), or the emulation's
-// (tests/cuda).
+// The ops that are kernels of ours, as members of Backend. What a GPU has besides them, memory and a matrix
+// library, comes from the derived class: CUDA's (cuda_backend.cpp), or the emulation's (tests/cuda).
 #pragma once
 
 #include "kernels/cuda/gpu.hpp"
+#include "kernels/cuda/matrix_product.hpp"
 #include "kernels/cuda/stream.hpp"
 #include "kernels/ops.hpp"
 
@@ -20,6 +20,14 @@ class KernelOps : public Backend {
   void fill_weight(const PackedWeight& weight, std::int64_t index,
                    std::span<const WeightSlice> slices) override;
   void fill_matrix(BF16* out, const WeightSlice& slice) override;
+
+  // linear.cpp
+  void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, BF16* y,
+              std::int64_t ldy) override;
+  void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, float* y,
+              std::int64_t ldy) override;
+  void linear_per_head(std::int64_t batch, const BF16* x, std::int64_t ldx, std::int64_t x_head_stride,
+                       const PackedWeight& w, BF16* y, std::int64_t ldy, std::int64_t y_head_stride) override;
 
   void embed(std::int64_t batch, std::int64_t hidden, const std::int32_t* tokens, const BF16* table,
              std::int64_t first, std::int64_t rows, BF16* out) override;
@@ -61,12 +69,27 @@ class KernelOps : public Backend {
                std::int64_t* lengths) override;
 
  protected:
-  KernelOps(const Gpu& gpu, Stream stream) : limits_(gpu), stream_(stream) {}
+  /// terms_bytes: memory of products with quantised weights and many rows (linear.cpp), taken when the first
+  /// one runs.
+  KernelOps(const Gpu& gpu, Stream stream, std::size_t terms_bytes = std::size_t{64} << 20)
+      : limits_(gpu), stream_(stream), terms_bytes_(terms_bytes) {}
   Stream stream() const { return stream_; }
 
+  /// False: the matrix library has no such product on this GPU. It has all of bf16.
+  virtual bool multiply(const MatrixProduct& product, const MatrixOperands& operands) = 0;
+
  private:
+  template <typename Y>
+  void product(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, Y* y,
+               std::int64_t ldy);
+  template <typename Y>
+  bool product_of_terms(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, Y* y,
+                        std::int64_t ldy);
+
   Gpu limits_;
   Stream stream_;
+  std::size_t terms_bytes_;
+  std::unique_ptr<Buffer> terms_;
 };
 
 }  // namespace helix::cuda

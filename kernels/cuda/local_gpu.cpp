@@ -24,6 +24,7 @@ LocalGpu describe(int index) {
       .uuid = uuid,
       .pci_id = fmt::format("{:08x}:{:02x}:{:02x}.0", properties.pciDomainID, properties.pciBusID,
                             properties.pciDeviceID),
+      .compute_capability = 10 * properties.major + properties.minor,
       .memory_bytes = properties.totalGlobalMem,
       .l2_bytes = static_cast<std::size_t>(properties.l2CacheSize),
       .limits = {.multiprocessors = properties.multiProcessorCount,

@@ -11,8 +11,9 @@ namespace helix::cuda {
 struct LocalGpu {
   int index = 0;  // among the visible devices of this process
   std::string name;
-  std::string uuid;    // hexadecimal; equal for two ranks that share a GPU
-  std::string pci_id;  // as NVML wants it
+  std::string uuid;            // hexadecimal; equal for two ranks that share a GPU
+  std::string pci_id;          // as NVML wants it
+  int compute_capability = 0;  // 90: 9.0
   std::size_t memory_bytes = 0;
   std::size_t l2_bytes = 0;
   Gpu limits;

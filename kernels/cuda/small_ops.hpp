@@ -2,6 +2,7 @@
 // they only launch. Vector loads are used where pointers and widths allow 16 bytes, single values elsewhere.
 #pragma once
 
+#include "kernels/cuda/packed_weight.hpp"
 #include "kernels/cuda/stream.hpp"
 #include "kernels/ops.hpp"
 
@@ -42,6 +43,11 @@ void sum_ranks(Stream stream, std::int64_t ranks, std::int64_t count, std::int64
 
 /// Rows of the slice, `ld` values apart, with zeros from slice.cols to ld.
 void fill_rows(Stream stream, const WeightSlice& slice, std::int64_t ld, BF16* out);
+
+/// Rows of the slice in fp8 or nvfp4 as rows [row, row + slice.rows) of a packed matrix. NVFP4's blocks are
+/// those of the whole tensor.
+void fill_quantized(Stream stream, const WeightSlice& slice, DType dtype, std::int64_t row,
+                    const PackedLayout& layout, std::byte* matrix);
 
 /// Reads `bytes` (a multiple of 16) and folds them into *sink, so that the reads are not optimised away.
 void read_all(Stream stream, const std::byte* memory, std::size_t bytes, std::uint32_t* sink);

@@ -1,7 +1,9 @@
 #include "kernels/reference/math.hpp"
 
+#include <algorithm>
 #include <cmath>
 
+#include "kernels/nvfp4.hpp"
 #include "kernels/simd_clones.hpp"
 #include "kernels/synthetic.hpp"
 
@@ -35,7 +37,47 @@ HELIX_SIMD_CLONES double dot_synthetic(std::uint32_t row, const double* x, std::
   return sum;
 }
 
+HELIX_SIMD_CLONES void synthetic_values(std::uint32_t row, float scale, std::uint32_t n, float* out) {
+#pragma omp simd
+  for (std::uint32_t i = 0; i < n; ++i) out[i] = scale * synthetic::unit_value(row, i);
+}
+
+HELIX_SIMD_CLONES void round_to_nvfp4(float* x, std::size_t n) {
+  for (std::size_t begin = 0; begin < n; begin += kNvfp4Block) {
+    const std::size_t end = std::min<std::size_t>(n, begin + kNvfp4Block);
+    float largest = 0.0f;
+    for (std::size_t i = begin; i < end; ++i) largest = std::max(largest, std::fabs(x[i]));
+    const float scale = to_float(nvfp4_scale(largest));
+    const float divisor = scale == 0.0f ? 1.0f : scale;
+#pragma omp simd
+    for (std::size_t i = begin; i < end; ++i) x[i] = rounded_to_e2m1(x[i] / divisor) * scale;
+  }
+}
+
+double dot_synthetic_nvfp4(std::uint32_t row, const double* x, std::uint32_t n) {
+  // The scales of stored weights are of this order (weight_plan.hpp), where e4m3 has all its digits.
+  constexpr float tensor = 2048.0f;
+  constexpr std::uint32_t piece = 64 * kNvfp4Block;
+  float values[piece];
+  double sum = 0.0;
+  for (std::uint32_t begin = 0; begin < n; begin += piece) {
+    const std::uint32_t count = std::min(piece, n - begin);
+    const std::uint32_t first = row + begin * synthetic::column_step;
+    synthetic_values(first, tensor, count, values);
+    round_to_nvfp4(values, count);
+    double part = 0.0;
+#pragma omp simd reduction(+ : part)
+    for (std::uint32_t i = 0; i < count; ++i) part += static_cast<double>(values[i]) * x[begin + i];
+    sum += part;
+  }
+  return sum / static_cast<double>(tensor);
+}
+
 }  // namespace
+
+void store_as_nvfp4(std::span<float> x) {
+  round_to_nvfp4(x.data(), x.size());
+}
 
 double dot(std::span<const double> a, std::span<const double> b) {
   return dot_values(a.data(), b.data(), a.size());
@@ -46,7 +88,9 @@ void add_scaled(double factor, std::span<const double> x, std::span<double> y) {
 }
 
 Vector multiply(const WeightSlice& weight, DType dtype, std::span<const double> x) {
-  const auto dot_row = dtype == DType::fp8 ? dot_synthetic_fp8 : dot_synthetic;
+  const auto dot_row = dtype == DType::fp8     ? dot_synthetic_fp8
+                       : dtype == DType::nvfp4 ? dot_synthetic_nvfp4
+                                               : dot_synthetic;
   Vector y(static_cast<std::size_t>(weight.rows));
   for (std::size_t r = 0; r < y.size(); ++r) {
     const std::uint32_t row = synthetic::row_key(weight.key, static_cast<std::int64_t>(r));

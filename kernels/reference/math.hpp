@@ -17,6 +17,9 @@ double dot(std::span<const double> a, std::span<const double> b);
 /// y += factor * x
 void add_scaled(double factor, std::span<const double> x, std::span<double> y);
 
+/// x becomes what NVFP4 holds of it, in blocks of 16 from the first on.
+void store_as_nvfp4(std::span<float> x);
+
 /// y = W x of the whole matrix (row0 = col0 = 0) as weights of this dtype hold it. What they cannot hold is
 /// no error of the kernels.
 Vector multiply(const WeightSlice& weight, DType dtype, std::span<const double> x);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <limits>
 
 #include "kernels/simd_clones.hpp"
@@ -24,6 +23,15 @@ Vector stored_values(DType dtype) {
         static_cast<double>(dtype == DType::fp8 ? synthetic::stored_fp8(x) : synthetic::stored_bf16(x)));
   }
   return stored;
+}
+
+/// A row in blocks that share a scale.
+void synthetic_nvfp4_row(std::uint32_t row, std::span<double> out) {
+  std::vector<float> values(out.size());
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = synthetic::unit_value(row, static_cast<std::uint32_t>(i));
+  store_as_nvfp4(values);
+  std::ranges::copy(values, out.begin());
 }
 
 HELIX_SIMD_CLONES void synthetic_row(std::uint32_t row, std::uint32_t n, const double* stored, double* out) {
@@ -70,13 +78,16 @@ RequestCache::RequestCache(const KvShape& shape, std::uint64_t seed, std::int64_
       stored_(stored_values(shape.dtype)) {}
 
 void RequestCache::append(std::span<const double> k, std::span<const double> v) {
-  const auto stored = [this](double x) {
-    const auto rounded = static_cast<float>(x);
-    return static_cast<double>(shape_.dtype == DType::fp8 ? synthetic::stored_fp8(rounded)
-                                                          : synthetic::stored_bf16(rounded));
+  const auto store = [this](std::span<const double> row, Vector& rows) {
+    std::vector<float> values(row.begin(), row.end());
+    if (shape_.dtype == DType::nvfp4) store_as_nvfp4(values);
+    for (const float x : values)
+      rows.push_back(static_cast<double>(shape_.dtype == DType::bf16  ? synthetic::stored_bf16(x)
+                                         : shape_.dtype == DType::fp8 ? synthetic::stored_fp8(x)
+                                                                      : x));
   };
-  std::ranges::transform(k, std::back_inserter(appended_k_), stored);
-  std::ranges::transform(v, std::back_inserter(appended_v_), stored);
+  store(k, appended_k_);
+  store(v, appended_v_);
   ++appended_;
 }
 
@@ -89,7 +100,9 @@ void RequestCache::load_rows(std::int64_t head, bool values, std::int64_t first,
                             static_cast<std::uint32_t>(request_ * shape_.kv_heads + head));
   const Vector& appended = values ? appended_v_ : appended_k_;
   for (std::int64_t t = first; t < first + count; ++t, rows += width) {
-    if (t < context_) {
+    if (t < context_ && shape_.dtype == DType::nvfp4) {
+      synthetic_nvfp4_row(synthetic::row_key(key, t), {rows, static_cast<std::size_t>(width)});
+    } else if (t < context_) {
       synthetic_row(synthetic::row_key(key, t), static_cast<std::uint32_t>(width), stored_.data(), rows);
     } else {
       std::copy_n(appended.begin() + ((t - context_) * shape_.kv_heads + head) * width, width, rows);

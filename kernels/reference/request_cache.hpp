@@ -36,7 +36,7 @@ class RequestCache {
   std::int64_t layer_, request_, context_;
   std::int64_t appended_ = 0;
   Vector appended_k_, appended_v_;  // [appended, kv_heads, head_dim], [appended, kv_heads, v_dim]
-  Vector stored_;                   // what the cache's dtype holds of each of the 256 synthetic values
+  Vector stored_;  // what the cache's dtype holds of each of the 256 synthetic values; NVFP4: of none alone
 };
 
 }  // namespace helix::reference

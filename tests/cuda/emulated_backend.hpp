@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <numeric>
+#include <vector>
 
 #include "cuda/gpus.hpp"
 #include "kernels/cuda/kernel_ops.hpp"
-#include "kernels/cuda/packed_rows.hpp"
+#include "kernels/nvfp4.hpp"
 #include "simt/global_memory.hpp"
 
 namespace helix::testing {
@@ -19,8 +21,11 @@ class EmulatedBackend final : public cuda::KernelOps {
   /// MPI, too.
   enum class Writers { kernels, kernels_and_mpi };
 
+  /// So little that products of terms come in several parts.
+  static constexpr std::size_t terms_bytes = 256 * 1024;
+
   explicit EmulatedBackend(const cuda::Gpu& gpu, Writers writers = Writers::kernels)
-      : KernelOps(gpu, nullptr), writers_(writers) {}
+      : KernelOps(gpu, nullptr, terms_bytes), writers_(writers) {}
 
   std::string name() const override { return "cuda-emulated"; }
   std::string device_name() const override { return "emulated GPU"; }
@@ -51,21 +56,23 @@ class EmulatedBackend final : public cuda::KernelOps {
   double read_bandwidth_bytes_per_s(std::span<const std::byte>, double) override { return 1; }
   double matrix_peak_flops_per_s(DType, double) override { return 1; }
 
-  void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, BF16* y,
-              std::int64_t ldy) override {
-    product(m, x, ldx, w.data, w, y, ldy);
-  }
-  void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, float* y,
-              std::int64_t ldy) override {
-    product(m, x, ldx, w.data, w, y, ldy);
-  }
-  void linear_per_head(std::int64_t batch, const BF16* x, std::int64_t ldx, std::int64_t x_head_stride,
-                       const PackedWeight& w, BF16* y, std::int64_t ldy,
-                       std::int64_t y_head_stride) override {
-    for (std::int64_t h = 0; h < w.count; ++h) {
-      product(batch, x + h * x_head_stride, ldx, w.data + static_cast<std::size_t>(h) * w.stride_bytes, w,
-              y + h * y_head_stride, ldy);
+ protected:
+  bool multiply(const cuda::MatrixProduct& p, const cuda::MatrixOperands& o) override {
+    const Matrix w{p.dtype, p.ldw, o.w, o.w_scales}, x{p.dtype, p.ldx, o.x, o.x_scales};
+    for (std::int64_t h = 0; h < p.count; ++h) {
+      std::vector<std::vector<float>> weights;
+      for (std::int64_t n = 0; n < p.n; ++n) weights.push_back(w.row(n, p.k, h * p.w_stride));
+      for (std::int64_t i = 0; i < p.m; ++i) {
+        x.check_row(i, p.k, h * p.x_stride);
+        const std::vector<float> inputs = x.row(i, p.k, h * p.x_stride);
+        for (std::int64_t n = 0; n < p.n; ++n) {
+          const float sum = std::inner_product(inputs.begin(), inputs.end(),
+                                               weights[static_cast<std::size_t>(n)].begin(), 0.0f);
+          put(o.y, p.fp32_out, h * p.y_stride + i * p.ldy + n, sum);
+        }
+      }
     }
+    return true;
   }
 
  private:
@@ -79,23 +86,51 @@ class EmulatedBackend final : public cuda::KernelOps {
     simt::Allocation allocation_;
   };
 
-  static void put(BF16& y, float value) { y = to_bf16(value); }
-  static void put(float& y, float value) { y = value; }
+  /// An operand of cuBLASLt as its documentation describes it.
+  struct Matrix {
+    DType dtype;
+    std::int64_t ld;
+    const void* data;
+    const void* scales;
 
-  template <class Y>
-  static void product(std::int64_t m, const BF16* x, std::int64_t ldx, const std::byte* matrix,
-                      const PackedWeight& w, Y* y, std::int64_t ldy) {
-    const auto* weights = reinterpret_cast<const BF16*>(matrix);
-    const std::int64_t ldw = cuda::packed_ld(w.k);
-    for (std::int64_t i = 0; i < m; ++i) {
-      simt::check_global_read(x + i * ldx, static_cast<std::size_t>(w.k) * sizeof(BF16), sizeof(BF16));
-      simt::note_global_write(y + i * ldy, static_cast<std::size_t>(w.n) * sizeof(Y), sizeof(Y));
-      for (std::int64_t n = 0; n < w.n; ++n) {
-        float sum = 0.0f;
-        for (std::int64_t k = 0; k < w.k; ++k)
-          sum += to_float(x[i * ldx + k]) * to_float(weights[n * ldw + k]);
-        put(y[i * ldy + n], sum);
-      }
+    float value(std::int64_t row, std::int64_t k, std::int64_t offset) const {
+      const std::int64_t at = offset + row * ld + k;
+      if (dtype == DType::bf16) return to_float(static_cast<const BF16*>(data)[at]);
+      if (dtype == DType::fp8) return to_float(static_cast<const FP8*>(data)[at]);
+      const unsigned pair = static_cast<const std::uint8_t*>(data)[at / 2];
+      return e2m1_to_float(at % 2 == 0 ? pair & 15u : pair >> 4) *
+             to_float(static_cast<const FP8*>(scales)[scale_at(row, k / 16)]);
+    }
+    std::vector<float> row(std::int64_t row, std::int64_t k, std::int64_t offset) const {
+      std::vector<float> values;
+      for (std::int64_t i = 0; i < k; ++i) values.push_back(value(row, i, offset));
+      return values;
+    }
+    /// "1D block scaling factors layout": tiles of 128 (rows) x 4 (blocks along k), stored one after the
+    /// other along k first; in a tile, offset = (row % 32) * 16 + (row / 32) * 4 + block.
+    std::int64_t scale_at(std::int64_t row, std::int64_t block) const {
+      const std::int64_t tiles_along_k = (ld + 63) / 64;
+      const std::int64_t in_tile_row = row % 128, in_tile_block = block % 4;
+      const std::int64_t tile = row / 128 * tiles_along_k + block / 4;
+      return tile * 512 + in_tile_row % 32 * 16 + in_tile_row / 32 * 4 + in_tile_block;
+    }
+    /// That somebody has written what is read.
+    void check_row(std::int64_t row, std::int64_t k, std::int64_t offset) const {
+      const std::int64_t bits = dtype == DType::bf16 ? 16 : dtype == DType::fp8 ? 8 : 4;
+      simt::check_global_read(static_cast<const std::byte*>(data) + (offset + row * ld) * bits / 8,
+                              static_cast<std::size_t>(k * bits / 8), 1);
+      for (std::int64_t block = 0; dtype == DType::nvfp4 && block < k / 16; ++block)
+        simt::check_global_read(static_cast<const std::byte*>(scales) + scale_at(row, block), 1, 1);
+    }
+  };
+
+  static void put(void* y, bool fp32, std::int64_t at, float value) {
+    void* const to = fp32 ? static_cast<void*>(static_cast<float*>(y) + at) : static_cast<BF16*>(y) + at;
+    simt::note_global_write(to, fp32 ? sizeof(float) : sizeof(BF16), fp32 ? sizeof(float) : sizeof(BF16));
+    if (fp32) {
+      *static_cast<float*>(to) = value;
+    } else {
+      *static_cast<BF16*>(to) = to_bf16(value);
     }
   }
 

@@ -149,5 +149,17 @@ TEST_CASE("fragments: pairs of bf16") {
   REQUIRE(out[1] >> 16 == 0x0000u);  // -2.5 * the 0 that 2^-140 is in bf16 (negative)
 }
 
+HELIX_KERNEL void permute(Global<unsigned> out) {
+  out[0] = byte_permute(0x33221100u, 0x77665544u, 0x7250u);
+}
+
+// __byte_perm: "returns a 32-bit integer consisting of four bytes from eight input bytes provided in the two
+// input integers x and y, as specified by a selector s".
+TEST_CASE("fragments: byte_permute") {
+  const simt::DeviceArray<unsigned> out(1);
+  launch(permute, 1, 32, 0, Stream{}, out.data());
+  REQUIRE(out[0] == 0x77225500u);
+}
+
 }  // namespace
 }  // namespace helix::cuda

@@ -10,16 +10,27 @@ namespace helix {
 TEST_CASE("the CUDA kernels decode as the reference does, across a change of owner") {
   using testing::EmulatedBackend;
   const int ranks = world_size();
-  const auto [name, batch, kv] = GENERATE(table<std::string, std::int64_t, DType>(
-      {{"tiny-gqa", 2, DType::bf16}, {"tiny-qwen3-moe", 1, DType::fp8}, {"tiny-mla", 2, DType::bf16}}));
+  const auto [name, context, batch, weights, kv] =
+      GENERATE(table<std::string, std::int64_t, std::int64_t, DType, DType>(
+          {{"tiny-gqa", 21, 2, DType::bf16, DType::bf16},
+           {"tiny-gqa", 257, 2, DType::fp8, DType::nvfp4},
+           {"tiny-gqa", 5, 33, DType::nvfp4, DType::bf16},  // products of terms
+           {"tiny-qwen3-moe", 21, 1, DType::bf16, DType::fp8},
+           {"tiny-qwen3-moe", 21, 2, DType::nvfp4, DType::bf16},
+           {"tiny-mla", 21, 2, DType::bf16, DType::bf16},
+           {"tiny-mla", 21, 2, DType::fp8, DType::bf16},
+           {"tiny-mla", 21, 1, DType::nvfp4, DType::nvfp4}}));
+  const bool many = batch > 2;
   const ModelSpec model = load_model(name);
   const bool moe = model.moe.experts > 0;
   const Sharding sharding{.kvp = ranks, .tpf = moe ? 1 : ranks, .ep = moe ? ranks : 1};
-  const DecodeShape shape{.context = 21, .batch = batch, .tokens_per_block = 2, .kv_dtype = kv};
+  const DecodeShape shape{
+      .context = context, .batch = batch, .tokens_per_block = 2, .weight_dtype = weights, .kv_dtype = kv};
   // A dense and, where there is one, an expert layer.
-  Rank rank(std::make_unique<EmulatedBackend>(cuda::kDatacentreGpu, EmulatedBackend::Writers::kernels_and_mpi));
-  const Verification result =
-      rank.verify_grid(model, sharding, shape, {.steps = shape.tokens_per_block + 1, .layers = {0, 1}});
+  Rank rank(
+      std::make_unique<EmulatedBackend>(cuda::kDatacentreGpu, EmulatedBackend::Writers::kernels_and_mpi));
+  const Verification result = rank.verify_grid(
+      model, sharding, shape, {.steps = many ? 1 : shape.tokens_per_block + 1, .layers = {0, 1}});
   CAPTURE(describe(model, sharding, shape), result.rel_error, result.failure);
   CHECK(result.ok());
   CHECK(result.rel_error > 0);  // bf16 against fp64 cannot agree entirely

@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <set>
 
+#include "kernels/nvfp4.hpp"
 #include "kernels/reference/reference_model.hpp"
 #include "kernels/rope.hpp"
 #include "kernels/synthetic.hpp"
@@ -200,6 +202,45 @@ TEST_CASE("appended tokens are kept as the cache holds them") {
     cache.append(Vector{1}, Vector{1.05, 1000});  // bf16: steps of 1/128, fp8: steps of 1/8 and at most 448
     CHECK(cache.attend(Vector{1}, 1.0) ==
           (dtype == DType::fp8 ? Vector{1, 448} : Vector{1 + 6.0 / 128, 1000}));
+  }
+}
+
+TEST_CASE("an NVFP4 cache holds blocks of 16 that share a scale") {
+  // Blocks whose largest are 6 and 3 * 2^-9 have scales 1 and 2^-10, of which e4m3 makes 0 (a tie to even).
+  RequestCache cache({.kv_heads = 1, .head_dim = 16, .v_dim = 32, .dtype = DType::nvfp4}, 1, 0, 0, 0);
+  Vector v(32, 0.0), expected(32, 0.0);
+  const Vector first{6, 5.1, -5, 0.25, 0.26, 0.75, -1.2, 1.75}, held{6, 6, -4, 0, 0.5, 1, -1, 2};
+  std::ranges::copy(first, v.begin());
+  std::ranges::copy(held, expected.begin());
+  v[16] = 3 * 0x1p-9;
+  cache.append(Vector(16, 1.0), v);
+  CHECK(cache.attend(Vector(16, 0.0), 1.0) == expected);
+}
+
+TEST_CASE("the reference reads the NVFP4 history that synthetic.hpp defines") {
+  const KvShape shape{.kv_heads = 2, .head_dim = 32, .v_dim = 48, .dtype = DType::nvfp4};
+  const RequestCache cache(shape, 9, 2, 5, 1);
+  Vector expected;
+  for (const std::uint32_t head : {10u, 11u}) {
+    const auto key = synthetic::tensor_key(9, static_cast<std::uint32_t>(Tensor::history_v), 2, head);
+    const std::uint32_t row = synthetic::row_key(key, 0);
+    for (std::uint32_t begin = 0; begin < 48; begin += 16) {
+      float largest = 0.0f;
+      for (std::uint32_t d = begin; d < begin + 16; ++d)
+        largest = std::max(largest, std::fabs(synthetic::unit_value(row, d)));
+      const FP8 scale = nvfp4_scale(largest);
+      for (std::uint32_t d = begin; d < begin + 16; ++d)
+        expected.push_back(
+            as_double(e2m1_to_float(to_nvfp4(synthetic::unit_value(row, d), scale)) * to_float(scale)));
+    }
+  }
+  CHECK(first_difference(cache.attend(Vector(64, 0.5), 1.0), expected, kFp64) == "");
+}
+
+TEST_CASE("e2m1 without branches is e2m1") {
+  for (int i = -7000; i <= 7000; ++i) {
+    const float x = static_cast<float>(i) / 1000;
+    CHECK(rounded_to_e2m1(x) == e2m1_to_float(to_e2m1(x)));
   }
 }
 

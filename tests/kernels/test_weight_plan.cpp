@@ -2,6 +2,8 @@
 #include <cmath>
 #include <set>
 
+#include "kernels/nvfp4.hpp"
+#include "kernels/reference/math.hpp"
 #include "kernels/synthetic.hpp"
 #include "kernels/weight_plan.hpp"
 
@@ -58,6 +60,44 @@ TEST_CASE("fp8 matrices hold the reference's values, whatever their scales") {
         CHECK(held == plan[i][0].scale * synthetic::fp8_unit_value(unit));
     }
   }
+}
+
+TEST_CASE("nvfp4 matrices hold the reference's values, whatever their scales") {
+  const std::vector<std::vector<WeightSlice>> plan{{{.key = 1, .rows = 1, .cols = 3000, .scale = 0.5f}},
+                                                   {{.key = 2, .rows = 1, .cols = 3000, .scale = 0x1p-4f}}};
+  const QuantizedMatrices stored = quantized(plan, DType::nvfp4);
+  for (std::size_t m = 0; m < plan.size(); ++m) {
+    const WeightSlice& slice = stored.matrices[m][0];
+    const std::uint32_t row = synthetic::row_key(slice.key, 0);
+    std::vector<double> unit(3000);
+    for (std::uint32_t begin = 0; begin < 3000; begin += 16) {
+      const std::uint32_t end = std::min(3000u, begin + 16);
+      float largest = 0.0f;
+      for (std::uint32_t i = begin; i < end; ++i)
+        largest = std::max(largest, std::fabs(slice.scale * synthetic::unit_value(row, i)));
+      const FP8 scale = nvfp4_scale(largest);
+      for (std::uint32_t i = begin; i < end; ++i) {
+        const float held = e2m1_to_float(to_nvfp4(slice.scale * synthetic::unit_value(row, i), scale)) *
+                           to_float(scale) * stored.scale;
+        unit[i] = 1.0;
+        CHECK(reference::multiply(plan[m][0], DType::nvfp4, unit)[0] == static_cast<double>(held));
+        unit[i] = 0.0;
+      }
+    }
+  }
+}
+
+TEST_CASE("nvfp4 weights are cut along their inputs in whole blocks only") {
+  const ModelSpec gqa = load_model("tiny-gqa");  // FFN 512
+  CHECK(why_not_cut(gqa, {.kvp = 2, .tpf = 2}, DType::nvfp4) == "");
+  CHECK(why_not_cut(gqa, {.kvp = 32, .tpf = 32}, DType::nvfp4) == "");
+  CHECK_THAT(why_not_cut(gqa, {.kvp = 3, .tpf = 3}, DType::nvfp4),
+             Catch::Contains("512") && Catch::Contains("16"));
+  CHECK_THAT(why_not_cut(gqa, {.kvp = 64, .tpf = 64}, DType::nvfp4), Catch::Contains("64 parts"));
+  CHECK(why_not_cut(gqa, {.kvp = 3, .tpf = 3}, DType::fp8) == "");
+  const ModelSpec mla = load_model("tiny-mla");  // FFN 512, 16 experts of 128, shared one of 128
+  CHECK(why_not_cut(mla, {.kvp = 8, .tpf = 1, .ep = 8}, DType::nvfp4) == "");
+  CHECK_THAT(why_not_cut(mla, {.kvp = 16, .tpf = 1, .ep = 16}, DType::nvfp4), Catch::Contains("128"));
 }
 
 TEST_CASE("dimensions of DeepSeek-R1's attention") {

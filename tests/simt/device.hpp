@@ -291,6 +291,13 @@ inline unsigned fma_bf16x2(unsigned a, unsigned b, unsigned c) {
   const auto half = [&](int i) { return std::fma(bf16_half(a, i), bf16_half(b, i), bf16_half(c, i)); };
   return pack_bf16(half(0), half(1));
 }
+inline unsigned byte_permute(unsigned a, unsigned b, unsigned selector) {
+  const std::uint64_t bytes = a | static_cast<std::uint64_t>(b) << 32;
+  unsigned result = 0;
+  for (int i = 0; i < 4; ++i)
+    result |= static_cast<unsigned>(bytes >> 8 * (selector >> 4 * i & 7u) & 0xffu) << 8 * i;
+  return result;
+}
 inline float exp2_fast(float x) {
   return std::exp2(x);
 }

@@ -1,4 +1,4 @@
-#include "kernels/cuda/cublas_linear.hpp"
+#include "kernels/cuda/cublas_products.hpp"
 
 #include <fmt/format.h>
 
@@ -47,32 +47,46 @@ class Layout {
   cublasLtMatrixLayout_t layout_ = nullptr;
 };
 
+cudaDataType_t type_of(DType dtype) {
+  return dtype == DType::bf16 ? CUDA_R_16BF : dtype == DType::fp8 ? CUDA_R_8F_E4M3 : CUDA_R_4F_E2M1;
+}
+
 class Operation {
  public:
-  Operation() {
+  explicit Operation(DType dtype) {
     HELIX_CUBLAS(cublasLtMatmulDescCreate(&description_, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-    const cublasOperation_t transposed = CUBLAS_OP_T;
-    HELIX_CUBLAS(cublasLtMatmulDescSetAttribute(description_, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
-                                                sizeof(transposed)));
+    set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
+    if (dtype == DType::nvfp4) {
+      set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, CUBLASLT_MATMUL_MATRIX_SCALE_VEC16_UE4M3);
+      set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, CUBLASLT_MATMUL_MATRIX_SCALE_VEC16_UE4M3);
+    }
   }
   ~Operation() { cublasLtMatmulDescDestroy(description_); }
   Operation(const Operation&) = delete;
   Operation& operator=(const Operation&) = delete;
+  void set_scales(const void* w, const void* x) {
+    set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, w);
+    set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, x);
+  }
   cublasLtMatmulDesc_t get() const { return description_; }
 
  private:
+  template <class T>
+  void set(cublasLtMatmulDescAttributes_t attribute, const T& value) {
+    HELIX_CUBLAS(cublasLtMatmulDescSetAttribute(description_, attribute, &value, sizeof(value)));
+  }
   cublasLtMatmulDesc_t description_ = nullptr;
 };
 
 class Preference {
  public:
-  explicit Preference(const CublasLinear::Product& p) {
+  Preference(unsigned w_align, unsigned x_align, unsigned y_align) {
     HELIX_CUBLAS(cublasLtMatmulPreferenceCreate(&preference_));
     set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
-    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, p.w_align);
-    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, p.x_align);
-    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, p.y_align);
-    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, p.y_align);
+    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, w_align);
+    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, x_align);
+    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, y_align);
+    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, y_align);
     // Parts of a split K are added in fp32: in the output's type they would be rounded once more each.
     const std::uint32_t fp32_sums = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, fp32_sums);
@@ -93,55 +107,63 @@ class Preference {
 }  // namespace
 
 // cuBLASLt's matrices are column-major: y is seen as [n, m], x as [k, m], W as [k, n], which is transposed.
-struct CublasLinear::Plan {
-  explicit Plan(const Product& p)
-      : w(CUDA_R_16BF, p.k, p.n, p.ldw, p.count, p.w_stride),
-        x(CUDA_R_16BF, p.k, p.m, p.ldx, p.count, p.x_stride),
+struct CublasProducts::Plan {
+  explicit Plan(const MatrixProduct& p)
+      : operation(p.dtype),
+        w(type_of(p.dtype), p.k, p.n, p.ldw, p.count, p.w_stride),
+        x(type_of(p.dtype), p.k, p.m, p.ldx, p.count, p.x_stride),
         y(p.fp32_out ? CUDA_R_32F : CUDA_R_16BF, p.n, p.m, p.ldy, p.count, p.y_stride) {}
 
   Operation operation;
   Layout w, x, y;
+  bool possible = false;
   cublasLtMatmulAlgo_t algorithm{};
 };
 
-CublasLinear::CublasLinear(cudaStream_t stream) : stream_(stream) {
+CublasProducts::CublasProducts(cudaStream_t stream, int compute_capability)
+    : stream_(stream), compute_capability_(compute_capability) {
   HELIX_CUBLAS(cublasLtCreate(&handle_));
   HELIX_CUDA(cudaMalloc(&workspace_, workspace_bytes));
 }
 
-CublasLinear::~CublasLinear() {
+CublasProducts::~CublasProducts() {
   cudaFree(workspace_);
   cublasLtDestroy(handle_);
 }
 
-const CublasLinear::Plan& CublasLinear::plan(const Product& product) {
-  std::unique_ptr<Plan>& held = plans_[product];
+CublasProducts::Plan& CublasProducts::plan(const Key& key, const MatrixOperands& operands) {
+  std::unique_ptr<Plan>& held = plans_[key];
   if (held) return *held;
-  auto fresh = std::make_unique<Plan>(product);
-  const Preference preference(product);
+  const MatrixProduct& p = key.product;
+  auto fresh = std::make_unique<Plan>(p);
+  if (p.dtype == DType::nvfp4) fresh->operation.set_scales(operands.w_scales, operands.x_scales);
+  const Preference preference(key.w_align, key.x_align, key.y_align);
   cublasLtMatmulHeuristicResult_t best{};
   int found = 0;
   const cublasStatus_t status =
       cublasLtMatmulAlgoGetHeuristic(handle_, fresh->operation.get(), fresh->w.get(), fresh->x.get(),
                                      fresh->y.get(), fresh->y.get(), preference.get(), 1, &best, &found);
-  if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
+  fresh->possible = status == CUBLAS_STATUS_SUCCESS && found > 0;
+  if (!fresh->possible && p.dtype == DType::bf16) {
     throw std::runtime_error(fmt::format("cuBLASLt has no algorithm for {} x [{}, {}] x [{}, {}]: {}",
-                                         product.count, product.m, product.k, product.k, product.n,
-                                         cublasLtGetStatusName(status)));
+                                         p.count, p.m, p.k, p.k, p.n, cublasLtGetStatusName(status)));
   }
   fresh->algorithm = best.algo;
   held = std::move(fresh);
   return *held;
 }
 
-void CublasLinear::run(Product product, const void* w, const BF16* x, void* y) {
-  product.w_align = alignment(w);
-  product.x_align = alignment(x);
-  product.y_align = alignment(y);
-  const Plan& p = plan(product);
+bool CublasProducts::run(const MatrixProduct& product, const MatrixOperands& operands) {
+  const int needed = product.dtype == DType::fp8 ? 89 : product.dtype == DType::nvfp4 ? 100 : 0;
+  if (compute_capability_ < needed) return false;
+  Plan& p = plan({product, alignment(operands.w), alignment(operands.x), alignment(operands.y)}, operands);
+  if (!p.possible) return false;
+  if (product.dtype == DType::nvfp4) p.operation.set_scales(operands.w_scales, operands.x_scales);
   const float one = 1.0f, zero = 0.0f;
-  HELIX_CUBLAS(cublasLtMatmul(handle_, p.operation.get(), &one, w, p.w.get(), x, p.x.get(), &zero, y,
-                              p.y.get(), y, p.y.get(), &p.algorithm, workspace_, workspace_bytes, stream_));
+  HELIX_CUBLAS(cublasLtMatmul(handle_, p.operation.get(), &one, operands.w, p.w.get(), operands.x, p.x.get(),
+                              &zero, operands.y, p.y.get(), operands.y, p.y.get(), &p.algorithm, workspace_,
+                              workspace_bytes, stream_));
+  return true;
 }
 
 }  // namespace helix::cuda
