@@ -235,4 +235,25 @@ inline void check_random_queries(PagedCache& cache, std::int64_t group, Backend&
   check_attention(cache, q_heads, scale, q, attend(cache, q_heads, scale, q, backend));
 }
 
+/// A cache of one token whose V holds the fp8 numbers that are wanted: attention returns them as they are.
+inline void check_fp8_values(const std::function<bool(float)>& wanted) {
+  const std::int64_t dim = 256;
+  PagedCache cache(gqa(1, dim, DType::fp8), {1});
+  std::vector<BF16> v;
+  for (int bits = 0; bits < dim; ++bits) {
+    const float value = to_float(FP8{static_cast<std::uint8_t>(bits)});
+    v.push_back(to_bf16(wanted(value) ? value : 0.0f));
+  }
+  cache.append(0, 0, cache.random_row(dim, 1.0f), v);
+  const std::vector<BF16> q = cache.random_row(4 * dim, 1.0f);
+  on_every_path([&] {
+    const AttentionResult result = attend(cache, 4, 0.1f, q);
+    for (std::size_t i = 0; i < result.o.size(); ++i) {
+      const float got = to_float(result.o[i]), stored = to_float(v[i % static_cast<std::size_t>(dim)]);
+      INFO("fp8 bits " << i % static_cast<std::size_t>(dim));
+      REQUIRE((std::isnan(stored) ? std::isnan(got) : got == stored));
+    }
+  });
+}
+
 }  // namespace helix::testing

@@ -11,7 +11,8 @@ namespace helix::simt {
 namespace {
 
 std::map<const std::byte*, Allocation*, std::less<>>& allocations() {
-  static std::map<const std::byte*, Allocation*, std::less<>> map;
+  // Never destroyed: a static backend frees its memory when the program ends.
+  static auto& map = *new std::map<const std::byte*, Allocation*, std::less<>>;
   return map;
 }
 
