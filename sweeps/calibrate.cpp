@@ -74,7 +74,7 @@ SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const
 
   // Long enough for each pattern of reading to be tried, and each kind of instruction.
   const Figure& read = prober.ceiling([&] {
-    return backend.read_bandwidth_bytes_per_s({cold.front().data(), cold.front().bytes()}, 0.1);
+    return backend.read_bandwidth_bytes_per_s({cold.front().data(), cold.front().bytes()}, 0.05);
   });
   const Figure& multiply =
       prober.ceiling([&] { return backend.matrix_peak_flops_per_s(DType::bf16, 0.002); });

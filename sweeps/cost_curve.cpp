@@ -14,7 +14,7 @@ KernelRate fit(KernelFamily family, DType dtype, double fixed_us, std::span<cons
     flops_per_us = std::max(flops_per_us, p.flops / beyond_fixed(p));
   }
   KernelRate best{.family = family, .dtype = dtype, .fixed_us = fixed_us};
-  constexpr double clearly = 0.02;  // less than that may be noise, and the norm would change with it
+  constexpr double clearly = 0.03;  // less than that may be noise, and the norm would change with it
   double least_error = std::numeric_limits<double>::infinity();
   for (double norm = 16; norm >= 1; norm /= 2) {
     double too_high = -std::numeric_limits<double>::infinity(), too_low = -too_high;  // logarithms

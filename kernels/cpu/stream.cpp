@@ -152,7 +152,7 @@ double read_bandwidth_bytes_per_s(std::span<const std::byte> buffer, int threads
   std::vector<Cursor> cursors(static_cast<std::size_t>(threads));
   double best = 0.0;
   // Samples short enough for some to fall between the disturbances of a shared machine.
-  constexpr double sample_s = 0.01;
+  constexpr double sample_s = 0.005;
   const auto rounds = std::max(1, static_cast<int>(seconds / (sample_s * std::size(patterns))));
   for (int round = 0; round < rounds; ++round)
     for (const Pattern& pattern : patterns)
