@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bench/micro/cold_buffer.hpp"
+#include "kernels/cpu/stream.hpp"
 
 namespace helix {
 
@@ -29,25 +30,42 @@ class ColdStretches {
   std::size_t bytes_, at_ = 0;
 };
 
-/// Runs op() for each iteration and reports the median: median_us, bytes_per_second, flops_per_second, and
-/// roofline_fraction = max(bytes / bandwidth, flops / peak) / time, the ceilings being measured right before.
+inline double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+/// Runs op() for each iteration and reports of the times' median: median_us, bytes_per_second,
+/// flops_per_second, and roofline_fraction = max(bytes / bandwidth, flops / peak) / time, the ceilings being
+/// measured right before. Clocks change within seconds, too, so that matrix_peak_fraction is the median of
+/// flops / time by a peak measured every 50 ms between the iterations.
 template <class Op>
 void sample_against_roofline(benchmark::State& state, double bytes, double flops, int threads, const Op& op) {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::chrono::milliseconds kept{50};
   const Ceilings ceilings = ceilings_now(threads);
-  std::vector<double> times;
+  double peak = 0.0;
+  Clock::time_point peak_measured;
+  std::vector<double> times, peak_fractions;
   for (auto _ : state) {
-    const auto start = std::chrono::steady_clock::now();
+    if (Clock::now() - peak_measured > kept) {
+      peak = cpu::matrix_peak_flops_per_s(DType::bf16, threads, 0.004);
+      peak_measured = Clock::now();
+    }
+    const auto start = Clock::now();
     op();
-    times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    times.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    peak_fractions.push_back(flops / peak / times.back());
     state.SetIterationTime(times.back());
   }
-  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
-  const double median = times[times.size() / 2];
-  state.counters["median_us"] = 1e6 * median;
-  state.counters["bytes_per_second"] = bytes / median;
-  state.counters["flops_per_second"] = flops / median;
+  const double time = median(times);
+  state.counters["median_us"] = 1e6 * time;
+  state.counters["bytes_per_second"] = bytes / time;
+  state.counters["flops_per_second"] = flops / time;
   state.counters["roofline_fraction"] =
-      std::max(bytes / ceilings.bytes_per_s, flops / ceilings.flops_per_s) / median;
+      std::max(bytes / ceilings.bytes_per_s, flops / ceilings.flops_per_s) / time;
+  state.counters["matrix_peak_fraction"] = median(peak_fractions);
 }
 
 }  // namespace helix

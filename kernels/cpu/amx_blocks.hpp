@@ -26,8 +26,8 @@ struct Tiles {
 };
 
 template <int kCount, typename Body>
-inline void unrolled(const Body& body) {
-  [&]<int... i>(std::integer_sequence<int, i...>) {
+__attribute__((always_inline)) inline void unrolled(const Body& body) {
+  [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
     (body(std::integral_constant<int, i>()), ...);
   }
   (std::make_integer_sequence<int, kCount>());

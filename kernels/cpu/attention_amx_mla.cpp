@@ -5,7 +5,7 @@
 // A chunk of tokens goes through two stages, in which the vector units work beside the tile unit:
 //   S, block by block of 32 tokens and 32 heads, while the scores of the block before, which never leave L1,
 //   become P, and fp8 rows of the block after are widened;
-//   P V, while the tiles multiplied before are added to O, and the next columns of V are interleaved.
+//   P V, while the next columns of V are interleaved and the next tiles of O fetched into L1.
 // Tiles are loaded so that one operand of a product stays in L1 and the other, streaming through from L2,
 // does not displace it.
 #include "kernels/cpu/amx.hpp"
@@ -14,7 +14,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/cpu/amx_blocks.hpp"
+#include "kernels/cpu/mla_product.hpp"
 #include "kernels/cpu/mla_rows.hpp"
 #include "kernels/cpu/mla_softmax.hpp"
 #include "kernels/cpu/mla_workspace.hpp"
@@ -25,8 +25,8 @@
 namespace helix::cpu {
 namespace {
 
-using amx::Tiles;
-using mla::Block, mla::Blocks, mla::Softmax, mla::Spread, mla::Workspace;
+using mla::Block, mla::Blocks, mla::Once, mla::PendingSums, mla::Product, mla::Softmax, mla::Spread,
+    mla::Workspace;
 using mla::block_tokens, mla::tile_bytes, mla::tile_floats;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
@@ -35,119 +35,93 @@ Workspace arrays(const UnitShape& shape, std::byte* workspace) {
   return Workspace(carver, shape);
 }
 
-enum class Once { a, b };  // which operand is not used again soon
-
-/// Tiles 0 to 3 += A B, a block of one by two or four or of two by one or two tiles. start(i) begins sum i
-/// just before its first product; each_step(k, whether it is the first) is the vector work beside each of
-/// `steps`.
-template <int kRows, int kColumns, Once kOnce, typename Start, typename EachStep>
-HELIX_ALWAYS_INLINE void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const Start& start,
-                                  const EachStep& each_step) {
-  constexpr int a_tiles = kColumns > 2 ? 1 : 2, b_tiles = 4 - a_tiles;
-  const auto step = [&](std::int64_t k, auto first) __attribute__((always_inline)) {
-    const auto load_a = [&](auto i) __attribute__((always_inline)) {
-      constexpr int tile = 4 + i() % a_tiles;
-      kOnce == Once::a ? amx::load_once<tile>(a.at(i, k), a.row) : amx::load<tile>(a.at(i, k), a.row);
-    };
-    const auto load_b = [&](auto j) __attribute__((always_inline)) {
-      constexpr int tile = 4 + a_tiles + j() % b_tiles;
-      kOnce == Once::b ? amx::load_once<tile>(b.at(j, k), b.row) : amx::load<tile>(b.at(j, k), b.row);
-    };
-    if constexpr (kColumns <= b_tiles) amx::unrolled<kColumns>(load_b);
-    amx::unrolled<kRows>([&](auto i) __attribute__((always_inline)) {
-      load_a(i);
-      amx::unrolled<kColumns>([&](auto j) __attribute__((always_inline)) {
-        if constexpr (kColumns > b_tiles) load_b(j);
-        constexpr int sum = i() * kColumns + j();
-        if constexpr (first()) start(std::integral_constant<int, sum>());
-        amx::multiply_add<sum, 4 + i() % a_tiles, 4 + a_tiles + j() % b_tiles>();
-      });
-    });
-    each_step(k, first);
-  };
-  amx::publish();
-  step(0, std::true_type());
-  for (std::int64_t k = 1; k < steps; ++k) step(k, std::false_type());
-}
-
-/// Sums that tiles 0 to 3 hold and are yet to be stored. A tile store is many micro-operations that wait for
-/// the tile's last product: each is left until just before the first product of the tile's next sum, so that
-/// the tile unit is busy meanwhile.
-class PendingSums {
+/// The first stage: P of all heads. `rows`: of `blocks` in bf16; fp8 is widened to there a block ahead.
+template <bool kFp8>
+class Probabilities {
  public:
-  template <int kTile>
-  HELIX_ALWAYS_INLINE void store() {
-    if (to_[kTile] != nullptr) amx::store<kTile>(to_[kTile], 64);
-    to_[kTile] = nullptr;
-  }
-  template <int kFirst = 0>
-  HELIX_ALWAYS_INLINE void store_from() {
-    amx::unrolled<4 - kFirst>([&](auto i) __attribute__((always_inline)) { store<kFirst + i()>(); });
-  }
-  template <int kRows, int kColumns>
-  HELIX_ALWAYS_INLINE void leave(const Tiles& c) {
-    for (int i = 0; i < kRows * kColumns; ++i)
-      to_[i] = const_cast<std::byte*>(c.at(i / kColumns, i % kColumns));
+  Probabilities(const UnitShape& shape, const Workspace& ws, const Blocks& blocks, const Blocks& rows,
+                Prefetcher& next)
+      : ws_(ws),
+        blocks_(blocks),
+        rows_(rows),
+        next_(next),
+        widen_(shape.layout),
+        scale_log2_(shape.scale_log2) {}
+
+  void compute_all() {
+    const std::int64_t widen_pieces = kFp8 ? widen_.pieces() : 0;
+    for (std::int64_t i = 0; i < widen_pieces; ++i) widen_.work(blocks_.at[0], rows_.at[0], i);
+    const std::int64_t pairs = (ws_.head_tiles + 1) / 2;
+    float* scores = ws_.scores;
+    for (std::int64_t block = 0; block < rows_.count; ++block) {
+      widening_ = Spread(block + 1 < rows_.count ? widen_pieces : 0, pairs * ws_.k_steps);
+      for (std::int64_t h = 0; h < ws_.head_tiles; h += 2) {
+        h + 1 < ws_.head_tiles ? multiply_block<2, Once::b>(block, h, scores)
+                               : multiply_block<1, Once::a>(block, h, scores);
+        scores = scores == ws_.scores ? ws_.scores + 4 * tile_floats : ws_.scores;
+      }
+    }
+    pending_.store_from<0>();
+    softmax_.mask();
+    for (std::int64_t tile = 0; tile < softmax_.tiles(); ++tile)
+      amx::unrolled<Softmax::pieces>([&](auto piece) __attribute__((always_inline)) { soften(piece, tile); });
   }
 
  private:
-  std::byte* to_[4] = {};
-};
-
-/// The first stage: P of all heads. `rows`: of `blocks` in bf16; fp8 is widened to there a block ahead.
-template <bool kFp8>
-void probabilities(const UnitShape& shape, const Workspace& ws, const Blocks& blocks, const Blocks& rows,
-                   Prefetcher& next) {
-  const mla::WidenRows widen(shape.layout);
-  const std::int64_t widen_pieces = kFp8 ? widen.pieces() : 0;
-  for (std::int64_t piece = 0; piece < widen_pieces; ++piece) widen.work(blocks.at[0], rows.at[0], piece);
-
-  Softmax softmax;
-  PendingSums pending;
-  float* scores = ws.scores;
-  const std::int64_t pairs = (ws.head_tiles + 1) / 2, q_tiles = ws.k_steps * tile_bytes;
-  for (std::int64_t block = 0; block < blocks.count; ++block) {
-    const Block& tokens = rows.at[block];
-    Spread widening(block + 1 < blocks.count ? widen_pieces : 0, pairs * ws.k_steps);
-    const Tiles a{tokens.k[0], 64, tokens.k[1] - tokens.k[0], tile_bytes};
-    for (std::int64_t h = 0; h < ws.head_tiles; h += 2) {
-      Spread softening(softmax.pieces(), ws.k_steps - 1);
-      const auto start = [&](auto sum) __attribute__((always_inline)) {
-        pending.store<sum()>();
-        amx::zero<sum()>();
-      };
-      const auto each_step = [&](std::int64_t, auto first) __attribute__((always_inline)) {
-        if constexpr (first()) {
-          softmax.mask();
-        } else {
-          softening.step([&](std::int64_t piece)
-                             __attribute__((always_inline)) { softmax.work(ws, shape.scale_log2, piece); });
-        }
-        if constexpr (kFp8)
-          widening.step([&](std::int64_t piece) __attribute__((always_inline)) {
-            widen.work(blocks.at[block + 1], rows.at[block + 1], piece);
-          });
-        next.step();
-      };
-      const Tiles b{ws.q + h * q_tiles, 64, q_tiles, tile_bytes};
-      const Tiles c{scores, 64, tile_bytes, 2 * tile_bytes};
-      const std::int64_t head_tiles = std::min<std::int64_t>(2, ws.head_tiles - h);
-      if (head_tiles == 2) {
-        multiply<2, 2, Once::b>(a, b, ws.k_steps, start, each_step);
-        pending.leave<2, 2>(c);
-      } else {
-        pending.store_from<2>();
-        multiply<2, 1, Once::a>(a, b, ws.k_steps, start, each_step);
-        pending.leave<2, 1>(c);
-      }
-      softmax.start(scores, tokens, h, head_tiles, block);
-      scores = scores == ws.scores ? ws.scores + 4 * tile_floats : ws.scores;
-    }
+  /// Of 32 tokens and one or two tiles of heads.
+  template <int kTiles, Once kOnce>
+  void multiply_block(std::int64_t block, std::int64_t h, float* scores) {
+    const Block& tokens = rows_.at[block];
+    const std::int64_t q_tiles = ws_.k_steps * tile_bytes;
+    Product<2, kTiles, kOnce> product(tokens.k[0], tokens.k[1] - tokens.k[0], ws_.q + h * q_tiles, q_tiles);
+    std::int64_t left = ws_.k_steps;
+    Prefetcher next = next_;
+    const auto beside_step = [&]() __attribute__((always_inline)) {
+      --left;
+      if constexpr (kFp8)
+        widening_.step([&](std::int64_t piece) __attribute__((always_inline)) {
+          widen_.work(blocks_.at[block + 1], rows_.at[block + 1], piece);
+        });
+      next.step();
+    };
+    const auto step = [&]() __attribute__((always_inline)) {
+      product.step();
+      beside_step();
+    };
+    pending_.store_from<2 * kTiles>();
+    product.step([&](auto sum) __attribute__((always_inline)) {
+      pending_.store<sum()>();
+      amx::zero<sum()>();
+    });
+    beside_step();
+    // The scores of the block before take until the next step to be stored.
+    if (left > 0) step();
+    softmax_.mask();
+    for (std::int64_t tile = 0; tile < softmax_.tiles(); ++tile)
+      amx::unrolled<Softmax::pieces>([&](auto piece) __attribute__((always_inline)) {
+        if (left > 0) step();
+        soften(piece, tile);
+      });
+    while (left > 0) step();
+    next_ = next;
+    pending_.leave<2, kTiles>({scores, 64, tile_bytes, 2 * tile_bytes});
+    softmax_.start(scores, tokens, h, kTiles, block);
   }
-  pending.store_from<0>();
-  softmax.mask();
-  for (std::int64_t piece = 0; piece < softmax.pieces(); ++piece) softmax.work(ws, shape.scale_log2, piece);
-}
+
+  template <typename Piece>
+  HELIX_ALWAYS_INLINE void soften(Piece, std::int64_t tile) {
+    softmax_.template work<Piece::value>(ws_, scale_log2_, tile);
+  }
+
+  const Workspace& ws_;
+  const Blocks &blocks_, &rows_;
+  Prefetcher& next_;
+  mla::WidenRows widen_;
+  float scale_log2_;
+  Softmax softmax_;
+  PendingSums pending_;
+  Spread widening_{0, 1};
+};
 
 /// What has become due of rescaling O.
 void rescale_sums(const Workspace& ws) {
@@ -192,8 +166,6 @@ class AddValues {
   void multiply_block(std::int64_t h, std::int64_t v_tile) {
     constexpr int sums = kRows * kColumns;
     const std::int64_t across = ws_.chunk_blocks * tile_bytes;
-    const Tiles a{ws_.p_of(h, 0), 64, across, tile_bytes};
-    const Tiles b{ws_.v, 64, across, tile_bytes};
     const std::int64_t next_v_tile = v_tile + ws_.v_group;
     const bool replaces_v = h + kRows >= ws_.head_tiles && next_v_tile < ws_.v_tiles;
     float* const o = ws_.o_of(h, v_tile);
@@ -204,13 +176,19 @@ class AddValues {
       pending_.store<sum()>();
       amx::load<sum()>(o + sum() * tile_floats, 64);
     };
-    multiply<kRows, kColumns, Once::a>(
-        a, b, rows_.count, start, [&](std::int64_t block, auto) __attribute__((always_inline)) {
-          if (replaces_v) interleave(next_v_tile, block);
-          fetch.step([&](std::int64_t line)
-                         __attribute__((always_inline)) { __builtin_prefetch(next_o + 64 * line, 1, 3); });
-          next_.step();
-        });
+    Product<kRows, kColumns, Once::a> product(ws_.p_of(h, 0), across, ws_.v, across);
+    const auto beside_step = [&](std::int64_t block) __attribute__((always_inline)) {
+      if (replaces_v) interleave(next_v_tile, block);
+      fetch.step([&](std::int64_t line)
+                     __attribute__((always_inline)) { __builtin_prefetch(next_o + 64 * line, 1, 3); });
+      next_.step();
+    };
+    product.step(start);
+    beside_step(0);
+    for (std::int64_t block = 1; block < rows_.count; ++block) {
+      product.step();
+      beside_step(block);
+    }
     pending_.leave<kRows, kColumns>({o, 64, kColumns * tile_bytes, tile_bytes});
   }
 
@@ -270,8 +248,10 @@ class AmxMlaChunkKernel final : public ChunkKernel {
     const std::int64_t pairs = (ws.head_tiles + 1) / 2;
     next.plan(blocks.count * pairs * (ws.k_steps + ws.v_tiles / ws.v_group));
     amx::configure_blocks(amx::Shape::square, 16, block_tokens);
-    shape.layout.fp8 ? probabilities<true>(shape, ws, blocks, rows, next)
-                     : probabilities<false>(shape, ws, blocks, rows, next);
+    if (shape.layout.fp8)
+      Probabilities<true>(shape, ws, blocks, rows, next).compute_all();
+    else
+      Probabilities<false>(shape, ws, blocks, rows, next).compute_all();
     AddValues(ws, rows, next).add_all();
   }
 

@@ -32,30 +32,32 @@ inline __m512 odd_of_pairs(__m512i pairs) {
   return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
 }
 
-/// 16 rows of 16 words -> columns.
-inline void transpose(const __m512i (&x)[16], std::byte* to) {
-  __m512i a[16], b[16];
-  for (int i = 0; i < 16; i += 2) {
-    a[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
-    a[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
-  }
-  // b[4g + j]: column 4l + j of rows 4g to 4g + 3 in lane l.
-  for (int g = 0; g < 16; g += 4) {
-    b[g] = _mm512_unpacklo_epi64(a[g], a[g + 2]);
-    b[g + 1] = _mm512_unpackhi_epi64(a[g], a[g + 2]);
-    b[g + 2] = _mm512_unpacklo_epi64(a[g + 1], a[g + 3]);
-    b[g + 3] = _mm512_unpackhi_epi64(a[g + 1], a[g + 3]);
-  }
-  for (int j = 0; j < 4; ++j) {
-    const __m512i even_low = _mm512_shuffle_i32x4(b[j], b[4 + j], 0x88),
-                  odd_low = _mm512_shuffle_i32x4(b[j], b[4 + j], 0xdd);
-    const __m512i even_high = _mm512_shuffle_i32x4(b[8 + j], b[12 + j], 0x88);
-    const __m512i odd_high = _mm512_shuffle_i32x4(b[8 + j], b[12 + j], 0xdd);
-    _mm512_store_si512(to + 64 * j, _mm512_shuffle_i32x4(even_low, even_high, 0x88));
-    _mm512_store_si512(to + 64 * (4 + j), _mm512_shuffle_i32x4(odd_low, odd_high, 0x88));
-    _mm512_store_si512(to + 64 * (8 + j), _mm512_shuffle_i32x4(even_low, even_high, 0xdd));
-    _mm512_store_si512(to + 64 * (12 + j), _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd));
-  }
+/// Transposing 16 rows of 16 words in two steps. The first turns four rows in place into their columns 4l +
+/// j, in lane l of row j.
+HELIX_ALWAYS_INLINE void transpose_four(__m512i* rows) {
+  const __m512i low01 = _mm512_unpacklo_epi32(rows[0], rows[1]),
+                high01 = _mm512_unpackhi_epi32(rows[0], rows[1]);
+  const __m512i low23 = _mm512_unpacklo_epi32(rows[2], rows[3]),
+                high23 = _mm512_unpackhi_epi32(rows[2], rows[3]);
+  rows[0] = _mm512_unpacklo_epi64(low01, low23);
+  rows[1] = _mm512_unpackhi_epi64(low01, low23);
+  rows[2] = _mm512_unpacklo_epi64(high01, high23);
+  rows[3] = _mm512_unpackhi_epi64(high01, high23);
+}
+/// The second stores columns j, 4 + j, 8 + j and 12 + j.
+HELIX_ALWAYS_INLINE void store_columns(const __m512i* rows, int j, std::byte* to) {
+  const __m512i even_low = _mm512_shuffle_i32x4(rows[j], rows[4 + j], 0x88),
+                odd_low = _mm512_shuffle_i32x4(rows[j], rows[4 + j], 0xdd);
+  const __m512i even_high = _mm512_shuffle_i32x4(rows[8 + j], rows[12 + j], 0x88),
+                odd_high = _mm512_shuffle_i32x4(rows[8 + j], rows[12 + j], 0xdd);
+  _mm512_store_si512(to + 64 * j, _mm512_shuffle_i32x4(even_low, even_high, 0x88));
+  _mm512_store_si512(to + 64 * (4 + j), _mm512_shuffle_i32x4(odd_low, odd_high, 0x88));
+  _mm512_store_si512(to + 64 * (8 + j), _mm512_shuffle_i32x4(even_low, even_high, 0xdd));
+  _mm512_store_si512(to + 64 * (12 + j), _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd));
+}
+inline void transpose(__m512i (&rows)[16], std::byte* to) {
+  for (int g = 0; g < 16; g += 4) transpose_four(rows + g);
+  for (int j = 0; j < 4; ++j) store_columns(rows, j, to);
 }
 
 /// The scores of a block for `tiles` tiles of heads from `head_tile` on, turned into probabilities in pieces.
@@ -70,7 +72,7 @@ class Softmax {
     block_ = block;
   }
 
-  /// Before the pieces: garbage rows' scores become -inf.
+  /// Before the work: garbage rows' scores become -inf.
   HELIX_ALWAYS_INLINE void mask() const {
     if (tiles_ == 0 || (tokens_->valid[0] >= 16 && tokens_->valid[1] >= 16)) return;
     for (std::int64_t half = 0; half < 2; ++half)
@@ -80,50 +82,46 @@ class Softmax {
                           _mm512_set1_ps(-std::numeric_limits<float>::infinity()));
   }
 
-  /// To be done in order.
-  std::int64_t pieces() const { return tiles_ * pieces_a_tile; }
+  std::int64_t tiles() const { return tiles_; }
+  static constexpr int pieces = 8;  // of a tile, to be done in order: four tokens each
 
-  HELIX_ALWAYS_INLINE void work(const Workspace& ws, float scale_log2, std::int64_t piece) {
-    const std::int64_t i = piece < pieces_a_tile ? piece : piece - pieces_a_tile;
-    const std::int64_t tile = piece < pieces_a_tile ? 0 : 1;
+  template <int kPiece>
+  HELIX_ALWAYS_INLINE void work(const Workspace& ws, float scale_log2, std::int64_t tile) {
     const float* const scores = scores_ + tile * block_tokens * 16;
-    const std::int64_t at = 16 * (head_tile_ + tile);
+    const std::int64_t head_tile = head_tile_ + tile;
     const __m512 scale = _mm512_set1_ps(scale_log2);
-    if (i == 0) {
-      follow_maximum(ws, head_tile_ + tile, scores, scale);
-    } else if (i < pieces_a_tile - 1) {
-      add_pairs(scores + 64 * (i - 1), scale, pairs_ + 2 * (i - 1), ws.sum + at, ws.rounded_sum + at);
-    } else {
-      transpose(pairs_, ws.p_of(head_tile_ + tile, block_));
-    }
+    if constexpr (kPiece == 0) finite_ = follow_maximum(ws, head_tile, scores, scale);
+    add_pairs(scores + 64 * kPiece, scale, pairs_ + 2 * kPiece, ws.sum + 16 * head_tile,
+              ws.rounded_sum + 16 * head_tile);
+    if constexpr (kPiece % 2 == 1) transpose_four(pairs_ + 2 * (kPiece - 1));
+    if constexpr (kPiece == pieces - 1)
+      for (int j = 0; j < 4; ++j) store_columns(pairs_, j, ws.p_of(head_tile, block_));
   }
 
  private:
-  static constexpr std::int64_t pieces_a_tile = 10;  // the maximum, eight of four tokens, the transposition
-
-  HELIX_ALWAYS_INLINE void follow_maximum(const Workspace& ws, std::int64_t head_tile, const float* scores,
-                                          __m512 scale) {
+  /// -> what probabilities are relative to.
+  HELIX_ALWAYS_INLINE __m512 follow_maximum(const Workspace& ws, std::int64_t head_tile, const float* scores,
+                                            __m512 scale) {
     const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
-    __m512 top = lowest, other = lowest;
-    for (int t = 0; t < block_tokens; t += 2) {
-      top = _mm512_max_ps(top, _mm512_load_ps(scores + 16 * t));
-      other = _mm512_max_ps(other, _mm512_load_ps(scores + 16 * t + 16));
-    }
-    top = _mm512_max_ps(top, other);
+    __m512 most[4] = {lowest, lowest, lowest, lowest};
+    for (int t = 0; t < block_tokens; t += 4)
+      for (int i = 0; i < 4; ++i) most[i] = _mm512_max_ps(most[i], _mm512_load_ps(scores + 16 * (t + i)));
+    const __m512 top = _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
     const __m512 old = _mm512_load_ps(ws.reference + 16 * head_tile);
     const __mmask16 grown =
         _mm512_cmp_ps_mask(_mm512_mul_ps(_mm512_sub_ps(top, old), scale), _mm512_set1_ps(8.0f), _CMP_GT_OQ);
     const __m512 reference = _mm512_mask_mov_ps(old, grown, top);
     // All scores -inf so far: any finite reference gives the zeros that are due.
-    finite_ =
+    const __m512 finite =
         _mm512_mask_mov_ps(reference, _mm512_cmp_ps_mask(reference, lowest, _CMP_EQ_OQ), _mm512_setzero_ps());
-    if (grown == 0) return;
+    if (grown == 0) return finite;
     _mm512_store_ps(ws.reference + 16 * head_tile, reference);
     const __mmask16 rescaled = _mm512_mask_cmp_ps_mask(grown, old, lowest, _CMP_NEQ_OQ);
-    if (rescaled == 0) return;  // there are no earlier sums
+    if (rescaled == 0) return finite;  // there are no earlier sums
     rescale(ws, head_tile,
             _mm512_mask_mov_ps(_mm512_set1_ps(1.0f), rescaled,
-                               exp2_avx512(_mm512_mul_ps(_mm512_sub_ps(old, finite_), scale))));
+                               exp2_avx512(_mm512_mul_ps(_mm512_sub_ps(old, finite), scale))));
+    return finite;
   }
 
   /// Sums and what this chunk's blocks before this one have of P, now; O when P V is added to it.
