@@ -2,6 +2,7 @@
 # On a machine with NVIDIA GPUs: builds the cuda preset for the GPU that is there, runs its tests, verification,
 # kernel micro-benchmarks and a sweep, and prints one table of all. Without network, within 8 minutes.
 #   scripts/gpu_check.sh [RANKS]      ranks: one a GPU, all GPUs of this node by default
+# Ends with 0 if all went well, 1 if something failed, 2 if it could not begin.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,32 +13,54 @@ failed=0
 mkdir -p build
 log=build/gpu_check.log
 : >"$log"
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1  # containers have no other user
+# Ranks need a GPU each, not a core each (Open MPI 4 and 5).
+export OMPI_MCA_rmaps_base_oversubscribe=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
+export NCCL_DEBUG=${NCCL_DEBUG:-WARN}
 
 die() {
   echo "gpu_check.sh: $1" >&2
   exit 2
 }
 
-# Names what the build would stop at, since nothing is installed here.
+# The toolkit's usual place, where a login shell does not have it on its path.
+command -v nvcc >/dev/null || PATH=$PATH:/usr/local/cuda/bin
+# Names at once what the build would stop at, since nothing is installed here.
 missing=()
 for tool in nvcc cmake ninja g++ mpirun nvidia-smi; do
   command -v "$tool" >/dev/null || missing+=("$tool")
 done
-for header in CLI/CLI.hpp fmt/format.h yaml-cpp/yaml.h nlohmann/json.hpp hwy/highway.h catch2/catch.hpp \
-  boost/context/fiber.hpp pugixml.hpp; do
-  [[ -e /usr/include/$header || -e /usr/local/include/$header ]] || missing+=("<$header>")
-done
+if command -v g++ >/dev/null; then
+  for header in CLI/CLI.hpp fmt/format.h yaml-cpp/yaml.h nlohmann/json.hpp hwy/highway.h catch2/catch.hpp \
+    boost/context/fiber.hpp pugixml.hpp; do
+    echo "#include <$header>" | g++ -std=c++20 -E -x c++ -o /dev/null - 2>/dev/null || missing+=("<$header>")
+  done
+fi
 ((${#missing[@]} == 0)) || die "missing on this machine: ${missing[*]} (scripts/install_deps.sh installs what Debian has; \
 nvcc and cuBLASLt come with the CUDA toolkit, NCCL from NVIDIA, too)"
 
-gpus=$(nvidia-smi --query-gpu=name --format=csv,noheader | wc -l)
-((gpus > 0)) || die "nvidia-smi lists no GPU"
+capabilities=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>&1) || die "nvidia-smi: ${capabilities%%$'\n'*}"
+gpus=$(grep -c '^[0-9]' <<<"$capabilities") || die "nvidia-smi lists no GPU"
+if [[ -n ${CUDA_VISIBLE_DEVICES:-} ]]; then  # nvidia-smi lists the others, too
+  IFS=, read -ra visible <<<"$CUDA_VISIBLE_DEVICES"
+  gpus=${#visible[@]}
+fi
 ranks=${1:-$gpus}
+[[ $ranks =~ ^[1-9][0-9]*$ ]] || die "$ranks ranks: a number from 1 to $gpus, please"
 ((ranks <= gpus)) || die "$ranks ranks, but $gpus GPUs: one rank needs one GPU"
 # 9.0 -> 90a: the instructions of this very architecture.
-architecture=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1 | tr -d '. ')
+architecture=${capabilities%%$'\n'*}
+architecture=${architecture//[. ]/}
+((architecture >= 80)) || die "compute capability $architecture: the kernels need 80 (Ampere) or later"
 ((architecture >= 90)) && architecture+=a
+
+# Within a major version an older driver runs what a newer toolkit built; an older major version does not.
+driver=$(nvidia-smi | sed -n 's/.*CUDA Version: *\([0-9]*\)\..*/\1/p')
+toolkit=$(nvcc --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p')
+if [[ -n $driver && -n $toolkit ]] && ((driver < toolkit)); then
+  die "the driver is of CUDA $driver, nvcc of CUDA $toolkit: put an nvcc of CUDA $driver (12.8 at least) on the path, \
+or let a newer driver be installed"
+fi
 
 # step NAME COMMAND...: runs it within what is left of the time and notes how it ended.
 step() {
@@ -50,7 +73,7 @@ step() {
     return 1
   fi
   echo "== $name" | tee -a "$log"
-  if ! timeout "$left" "$@" 2>&1 | tee -a "$log"; then
+  if ! timeout --kill-after=10 "$left" "$@" 2>&1 | tee -a "$log"; then
     outcome=FAILED
     failed=1
   fi
@@ -61,27 +84,34 @@ step() {
 summary() {
   echo
   nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.max.sm,power.draw,clocks_throttle_reasons.active \
-    --format=csv | head -2 || true
+    --format=csv || true
   printf '%s\n' "${results[@]}"
   echo "log: $log"
 }
 trap summary EXIT
 
 build() {
-  cmake --preset cuda -DCMAKE_CUDA_ARCHITECTURES="$architecture-real" -DHELIX_BUILD_MICROBENCH=OFF -DHELIX_WERROR=OFF >>"$log" &&
+  cmake --preset cuda -DCMAKE_CUDA_COMPILER="$(command -v nvcc)" -DCMAKE_CUDA_ARCHITECTURES="$architecture-real" \
+    -DHELIX_BUILD_MICROBENCH=OFF -DHELIX_WERROR=OFF >>"$log" &&
     cmake --build --preset cuda -j "$(nproc)" --target helix-bench test_gpu helix-gpubench >>"$log"
 }
 export -f build
-export log architecture
+export log architecture PATH
 bench=build/cuda/bin/helix-bench
 launch=(mpirun -n "$ranks" "$bench")
+sweep=build/gpu_check-$(date +%Y%m%d-%H%M%S)
 
 step "build sm_$architecture" bash -c build || { tail -n 30 "$log" >&2; exit 1; }
 step "ops against fp64" build/cuda/bin/test_gpu || true
 step "verify" "${launch[@]}" verify --backend cuda --model tiny-gqa,tiny-mla,tiny-qwen3-moe --context 300 --batch 3,40 \
   --weight-dtype bf16,fp8,nvfp4 --kv-dtype bf16,fp8,nvfp4 || true
 step "kernels" build/cuda/bin/helix-gpubench || true
+# On all ranks, and on few layers: 8 GPUs have some 25 such points, and 70 on any number of ranks.
 step "sweep" "${launch[@]}" --backend cuda --model llama-3.2-1b,deepseek-v2-lite --context 4k,64k --batch 1,8 \
-  --weight-dtype bf16,nvfp4 \
-  --max-time 1 --out "build/gpu_check-$(date +%Y%m%d-%H%M%S)" || true
+  --weight-dtype bf16,nvfp4 --ranks "$ranks" --layers 4 --max-time 1 --out "$sweep" || true
+if [[ -s build/cuda/vega.js ]]; then
+  step "report" "$bench" report "$sweep" || true
+else
+  results+=("$(printf '%-28s %-8s %s' report skipped "no Python with vl_convert (scripts/install_deps.sh)")")
+fi
 exit "$failed"

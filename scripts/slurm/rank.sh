@@ -5,6 +5,11 @@ set -euo pipefail
 program=build/cuda/bin/helix-bench
 local_rank=${SLURM_LOCALID:-${OMPI_COMM_WORLD_LOCAL_RANK:-0}}
 [[ -x $program ]] || { echo "$(hostname) rank ${SLURM_PROCID:-0}: $program is missing; build the cuda preset" >&2; exit 2; }
+# Without it each task would believe that it is alone, and all of them write the same run.
+if ((${SLURM_NTASKS:-1} > 1)) && [[ -z ${PMIX_RANK:-}${PMI_RANK:-}${OMPI_COMM_WORLD_RANK:-} ]]; then
+  echo "$(hostname) rank ${SLURM_PROCID:-0}: srun started no MPI; 'srun --mpi=list' names its kinds (SLURM_MPI_TYPE)" >&2
+  exit 2
+fi
 
 # The GPU's NUMA node, from its PCI address; without it the launcher's binding stays.
 bind=()
