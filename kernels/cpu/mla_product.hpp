@@ -5,7 +5,7 @@
 #include "kernels/cpu/mla_workspace.hpp"
 
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16,gfni")
 
 namespace helix::cpu::mla {
 
