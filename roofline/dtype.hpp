@@ -9,6 +9,9 @@ namespace helix {
 /// only.
 enum class DType { fp32, bf16, fp8, nvfp4, fp4 };
 
+/// Of what is never quantised: activations, sums.
+constexpr double bf16_bytes = 2, fp32_bytes = 4;
+
 double bytes_per_value(DType dtype);
 std::string_view name(DType dtype);
 

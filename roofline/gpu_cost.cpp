@@ -7,6 +7,7 @@
 #include <limits>
 #include <string_view>
 
+#include "roofline/arithmetic.hpp"
 #include "roofline/error.hpp"
 
 namespace helix {
@@ -14,9 +15,6 @@ namespace {
 
 constexpr double us = 1e6;  // per second
 
-double real(std::int64_t x) {
-  return static_cast<double>(x);
-}
 double ceil_div(double a, double b) {
   return std::ceil(a / b);
 }

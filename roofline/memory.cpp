@@ -4,17 +4,11 @@
 #include <variant>
 #include <vector>
 
+#include "roofline/arithmetic.hpp"
 #include "roofline/decode_ops.hpp"
 
 namespace helix {
 namespace {
-
-double real(std::int64_t x) {
-  return static_cast<double>(x);
-}
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
 
 /// Weight bytes that the op's rank holds: of routed experts all local ones, not only those touched.
 double held_weights(const Op& op) {
@@ -23,8 +17,6 @@ double held_weights(const Op& op) {
   }
   return op.bytes.weights;
 }
-
-constexpr double bf16_bytes = 2, fp32_bytes = 4;
 
 /// One request, attended by this rank.
 DecodeShape one_request(DecodeShape shape) {

@@ -11,17 +11,13 @@
 namespace helix {
 namespace {
 
-/// How many steps a pass takes: at least `least`, then until `seconds` are over, at most `most`.
-struct Effort {
-  int least, most;
-  double seconds;
-};
-constexpr Effort host_warmup{1, 5, 0.1};
-constexpr Effort phase_pass{2, 9, 0.5};
+constexpr double host_warmup_s = 0.1;  // a burst at least
+constexpr int host_warmup_bursts = 5;  // at most
 // A GPU raises its clocks under load, and then lowers them as it gets warm.
 constexpr double device_warmup_s = 1.0;  // at most
 constexpr int settle_bursts = 10;
 constexpr double settled_within = 0.005;
+constexpr std::size_t steps_per_phase_step = 2, least_phase_steps = 3;
 
 /// Steps that follow each other without a pause. Pipeline stages need that to be busy all the time, and a
 /// first step to fill the pipeline with, which does not count; without stages each step is one of its own.
@@ -45,26 +41,18 @@ void run_burst(DecodeEngine& engine, Backend& backend, RecordedSteps& recorded, 
   }
 }
 
-/// Calls `pass` as often as the effort says; rank 0's clock decides for all.
-template <class Pass>
-void repeat(const Effort& effort, MPI_Comm instance, Pass pass) {
-  const double begin = MPI_Wtime();
-  for (int done = 0, go_on = 1; go_on != 0;) {
-    pass();
-    ++done;
-    go_on = done < effort.least || (done < effort.most && MPI_Wtime() - begin < effort.seconds) ? 1 : 0;
-    HELIX_MPI(MPI_Bcast(&go_on, 1, MPI_INT, 0, instance));
-  }
-}
-
 // On a device: until the median of ten bursts' steps is that of the ten before.
 void warm_up(DecodeEngine& engine, Backend& backend, RecordedSteps& recorded, const LayerClock& clock,
              const Burst& burst, MPI_Comm instance) {
+  const double begin = MPI_Wtime();
   if (!backend.asynchronous()) {
-    repeat(host_warmup, instance, [&] { run_burst(engine, backend, recorded, burst, instance, [] {}); });
+    for (int done = 1, go_on = 1; go_on != 0; ++done) {
+      run_burst(engine, backend, recorded, burst, instance, [] {});
+      go_on = done < host_warmup_bursts && MPI_Wtime() - begin < host_warmup_s ? 1 : 0;
+      HELIX_MPI(MPI_Bcast(&go_on, 1, MPI_INT, 0, instance));  // rank 0's clock decides for all
+    }
     return;
   }
-  const double begin = MPI_Wtime();
   double before = 0;
   for (int go_on = 1; go_on != 0;) {
     std::vector<double> series;
@@ -78,9 +66,41 @@ void warm_up(DecodeEngine& engine, Backend& backend, RecordedSteps& recorded, co
   }
 }
 
+/// The phases of a step, taken in bursts of their own: an instrumented step is slower than a plain one.
+class PhaseSeries {
+ public:
+  PhaseSeries(DecodeEngine& engine, Backend& backend, const std::vector<double>& weights)
+      : engine_(engine), backend_(backend), clock_(weights, backend), recorded_(engine, backend, clock_) {}
+
+  /// Those of the rank that took longest: phases of one rank add up to its step.
+  void add(const Burst& burst, MPI_Comm instance) {
+    PhaseTimes times;
+    run_burst(engine_, backend_, recorded_, burst, instance, [&] { times = clock_.times(); });
+    struct {
+      double total;
+      int rank;
+    } slowest{times.total(), 0};
+    HELIX_MPI(MPI_Comm_rank(instance, &slowest.rank));
+    HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &slowest, 1, MPI_DOUBLE_INT, MPI_MAXLOC, instance));
+    HELIX_MPI(MPI_Bcast(times.us.data(), static_cast<int>(phase_count), MPI_DOUBLE, slowest.rank, instance));
+    steps_.push_back(times);
+  }
+  std::size_t steps() const { return steps_.size(); }
+  PhaseTimes typical() const { return typical_phases(steps_); }
+
+ private:
+  DecodeEngine& engine_;
+  Backend& backend_;
+  PhaseClock clock_;
+  RecordedSteps recorded_;
+  std::vector<PhaseTimes> steps_;
+};
+
+/// Samples of whole steps, and among them every now and then the phases of one: a machine that becomes slower
+/// or faster meanwhile does so for both, and the phases still add up to the step.
 std::vector<double> sample_steps(DecodeEngine& engine, Backend& backend, RecordedSteps& recorded,
-                                 const LayerClock& clock, const Burst& burst, const StoppingLimits& limits,
-                                 MPI_Comm instance, StopReason& reason) {
+                                 const LayerClock& clock, PhaseSeries& phases, const Burst& burst,
+                                 const StoppingLimits& limits, MPI_Comm instance, StopReason& reason) {
   StoppingRule rule(limits);
   std::vector<double> samples;
   // Rank 0 decides for all: ranks that stopped on their own would leave the others in a collective.
@@ -99,33 +119,10 @@ std::vector<double> sample_steps(DecodeEngine& engine, Backend& backend, Recorde
     }
     HELIX_MPI(MPI_Bcast(&decision, 1, MPI_INT, 0, instance));
     if (decision != go_on) reason = static_cast<StopReason>(decision);
+    if (phases.steps() * steps_per_phase_step < samples.size()) phases.add(burst, instance);
   }
+  while (phases.steps() < least_phase_steps) phases.add(burst, instance);
   return samples;
-}
-
-// The phases of the rank that took longest, median over a few steps; phases of one rank add up to its step.
-PhaseTimes phase_times(DecodeEngine& engine, Backend& backend, const std::vector<double>& weights,
-                       const Burst& burst, MPI_Comm instance) {
-  PhaseClock clock(weights, backend);
-  engine.rewind();
-  RecordedSteps recorded(engine, backend, clock);
-  int rank = 0;
-  HELIX_MPI(MPI_Comm_rank(instance, &rank));
-  std::array<std::vector<double>, phase_count> series;
-  repeat(phase_pass, instance, [&] {
-    PhaseTimes times;
-    run_burst(engine, backend, recorded, burst, instance, [&] { times = clock.times(); });
-    struct {
-      double total;
-      int rank;
-    } slowest{times.total(), rank};
-    HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &slowest, 1, MPI_DOUBLE_INT, MPI_MAXLOC, instance));
-    HELIX_MPI(MPI_Bcast(times.us.data(), static_cast<int>(phase_count), MPI_DOUBLE, slowest.rank, instance));
-    for (std::size_t p = 0; p < phase_count; ++p) series[p].push_back(times.us[p]);
-  });
-  PhaseTimes result;
-  for (std::size_t p = 0; p < phase_count; ++p) result.us[p] = median(series[p]);
-  return result;
 }
 
 }  // namespace
@@ -137,10 +134,12 @@ Measurement measure(DecodeEngine& engine, Backend& backend, const ModelSpec& mod
   LayerClock clock(weights, backend);
   engine.rewind();
   RecordedSteps recorded(engine, backend, clock);
+  PhaseSeries phases(engine, backend, weights);
   warm_up(engine, backend, recorded, clock, burst, instance);
 
   Measurement result;
-  result.samples_us = sample_steps(engine, backend, recorded, clock, burst, limits, instance, result.stop);
+  result.samples_us =
+      sample_steps(engine, backend, recorded, clock, phases, burst, limits, instance, result.stop);
   result.samples = result.samples_us.size();
   const std::vector<double> ordered = sorted(result.samples_us);
   result.ttl_us = median_of_sorted(ordered);
@@ -149,7 +148,7 @@ Measurement measure(DecodeEngine& engine, Backend& backend, const ModelSpec& mod
   result.ttl_min_us = ordered.front();
   result.ttl_rel_stderr = median_standard_error(ordered) / result.ttl_us;
 
-  result.phases = phase_times(engine, backend, weights, burst, instance);
+  result.phases = phases.typical();
   engine.settle();
   result.exposed_comm_us =
       result.phases[Phase::a2a] + result.phases[Phase::attn_allreduce] + result.phases[Phase::ffn_comm];

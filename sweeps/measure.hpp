@@ -1,5 +1,5 @@
-// Measuring one configuration: warm up, sample until the stopping rule is content, take the phases apart,
-// summarise.
+// Measuring one configuration: warm up, sample until the stopping rule is content, taking some steps apart by
+// phase, summarise.
 #pragma once
 
 #include <mpi.h>

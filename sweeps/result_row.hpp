@@ -31,7 +31,7 @@ struct Measurement {
   /// file.
   std::vector<double> samples_us;
   double ttl_us = 0, ttl_p90_us = 0, ttl_p99_us = 0, ttl_min_us = 0, ttl_rel_stderr = 0;
-  PhaseTimes phases;  // of the instrumented pass, scaled likewise
+  PhaseTimes phases;  // of instrumented steps, scaled likewise
   double exposed_comm_us = 0;
   StopReason stop = StopReason::converged;
 };

@@ -46,4 +46,15 @@ std::int64_t least_layers(const ModelSpec& model, const Sharding& sharding) {
   return model.layers;
 }
 
+PhaseTimes typical_phases(std::vector<PhaseTimes> steps) {
+  std::ranges::sort(steps, {}, &PhaseTimes::total);
+  const std::size_t cut = (steps.size() + 1) / 4;
+  const auto kept = static_cast<double>(steps.size() - 2 * cut);
+  PhaseTimes mean;
+  for (std::size_t i = cut; i < steps.size() - cut; ++i) {
+    for (std::size_t p = 0; p < phase_count; ++p) mean.us[p] += steps[i].us[p] / kept;
+  }
+  return mean;
+}
+
 }  // namespace helix

@@ -18,6 +18,10 @@ std::vector<double> depth_weights(const ModelSpec& model, const Sharding& shardi
 /// As few of the first layers as give every pipeline stage each kind of layer that it has in the whole model.
 std::int64_t least_layers(const ModelSpec& model, const Sharding& sharding);
 
+/// Mean of the middle half of the steps, by their totals. (Medians of each phase would add up to less than
+/// the median step: what one phase is late by, a wait for another rank saves in the next.)
+PhaseTimes typical_phases(std::vector<PhaseTimes> steps);
+
 /// A step cut into intervals by marks of the backend's stopwatch. While a step is recorded the clock sets its
 /// marks; it is read after any step that ran, recorded or not.
 class StepClock : public StepObserver {
@@ -83,7 +87,7 @@ class LayerClock final : public StepClock {
   std::vector<double> scale_;  // of each interval
 };
 
-/// The same by phase, used in a pass of its own: its marks take time, too.
+/// The same by phase, used in steps of its own: its marks take time, too.
 class PhaseClock final : public StepClock {
  public:
   using StepClock::StepClock;

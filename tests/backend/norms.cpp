@@ -10,6 +10,7 @@ using namespace helix::testing;
 
 namespace {
 
+/// One rounding to bf16 (8 significant bits: 2^-8) after fp32 arithmetic (far less).
 constexpr double kBf16 = 0x1.01p-8;
 
 std::vector<double> rms_norm(const std::vector<double>& x, const std::vector<BF16>& gain, double eps) {
@@ -31,12 +32,6 @@ TEST_CASE("backend: add_rms_norm adds, replaces or leaves the residual, for any 
   enum Mode { add, replace, leave };
   const Mode mode = GENERATE(add, replace, leave);
 
-  // What was there must not matter to `replace`.
-  const DeviceVector<float> residual(mode == replace ? std::vector<float>(count, NAN) : before);
-  const DeviceVector<BF16> delta_in(delta), gain_in(gain), out(count + 8, bf16_nan());
-  device().add_rms_norm(rows, cols, mode == leave ? nullptr : delta_in.data(), mode == replace,
-                        residual.data(), gain_in.data(), 1e-5f, out.data());
-
   std::vector<double> expected_residual, expected;
   for (std::int64_t r = 0; r < rows; ++r) {
     std::vector<double> x;
@@ -48,19 +43,27 @@ TEST_CASE("backend: add_rms_norm adds, replaces or leaves the residual, for any 
     expected_residual.insert(expected_residual.end(), x.begin(), x.end());
     expected.insert(expected.end(), y.begin(), y.end());
   }
-  expected.resize(out.values().size(), std::nan(""));
-  CHECK(first_difference(residual.values(), expected_residual, 0x1p-23, 1e-7) == "");
-  CHECK(first_difference(out.values(), expected, kBf16, 1e-6) == "");
+  expected.resize(count + 8, std::nan(""));
+  in_every_order_of_threads([&] {
+    // What was there must not matter to `replace`.
+    const DeviceVector<float> residual(mode == replace ? std::vector<float>(count, NAN) : before);
+    const DeviceVector<BF16> delta_in(delta), gain_in(gain), out(count + 8, bf16_nan());
+    device().add_rms_norm(rows, cols, mode == leave ? nullptr : delta_in.data(), mode == replace,
+                          residual.data(), gain_in.data(), 1e-5f, out.data());
+    CHECK(first_difference(residual.values(), expected_residual, 0x1p-23, 1e-7) == "");
+    CHECK(first_difference(out.values(), expected, kBf16, 1e-6) == "");
+  });
 }
 
 TEST_CASE("backend: add_rms_norm of a zero row is zero and a NaN stays visible in its own row") {
-  const std::int64_t cols = 40;
-  std::vector<float> x(2 * cols, 0.0f);
-  x[cols + 5] = NAN;
+  const std::int64_t cols = GENERATE(37, 40);
+  const auto width = static_cast<std::size_t>(cols);
+  std::vector<float> x(2 * width, 0.0f);
+  x[width + 5] = NAN;
   const DeviceVector<float> residual(x);
-  const DeviceVector<BF16> gain(cols, to_bf16(1.0f)), out(2 * cols, bf16_nan());
+  const DeviceVector<BF16> gain(width, to_bf16(1.0f)), out(2 * width, bf16_nan());
   device().add_rms_norm(2, cols, nullptr, false, residual.data(), gain.data(), 1e-5f, out.data());
-  std::vector<double> expected(2 * cols, 0.0);
+  std::vector<double> expected(2 * width, 0.0);
   std::fill(expected.begin() + cols, expected.end(), std::nan(""));
   CHECK(first_difference(out.values(), expected, 0.0) == "");
 }
@@ -80,7 +83,9 @@ TEST_CASE("backend: rms_norm_heads norms each head in place and touches nothing 
       std::copy(normed.begin(), normed.end(), head);
     }
   }
-  const DeviceVector<BF16> x(before), gain_in(gain);
-  device().rms_norm_heads(batch, heads, cols, row_stride, head_stride, gain_in.data(), 1e-6f, x.data());
-  CHECK(first_difference(x.values(), expected, kBf16, 1e-6) == "");
+  in_every_order_of_threads([&] {
+    const DeviceVector<BF16> x(before), gain_in(gain);
+    device().rms_norm_heads(batch, heads, cols, row_stride, head_stride, gain_in.data(), 1e-6f, x.data());
+    CHECK(first_difference(x.values(), expected, kBf16, 1e-6) == "");
+  });
 }

@@ -40,16 +40,39 @@ TEST_CASE("backend: rope turns every pair by its angle, into strides of its own 
       }
     }
   }
-  const DeviceVector<std::int64_t> at(positions);
-  const DeviceVector<float> frequencies(inv_freq);
-  const DeviceVector<BF16> in(x), out(expected.size(), bf16_nan());
-  const RopeTable table{frequencies.data(), dim, static_cast<float>(amplitude), interleaved};
   // One rounding to bf16, and fp32 products of values below 6 that may cancel.
   constexpr double relative = 0x1.01p-8, absolute = 6 * 0x1p-21;
-  device().rope(table, batch, heads, at.data(), in.data(), row_stride, head_stride, out.data(),
-                out_row_stride, out_head_stride);
-  CHECK(first_difference(out.values(), expected, relative, absolute) == "");
-  device().rope(table, batch, heads, at.data(), in.data(), row_stride, head_stride, in.data(), row_stride,
-                head_stride);
-  CHECK(first_difference(in.values(), in_place, relative, absolute) == "");
+  in_every_order_of_threads([&] {
+    const DeviceVector<std::int64_t> at(positions);
+    const DeviceVector<float> frequencies(inv_freq);
+    const DeviceVector<BF16> in(x), out(expected.size(), bf16_nan());
+    const RopeTable table{frequencies.data(), dim, static_cast<float>(amplitude), interleaved};
+    device().rope(table, batch, heads, at.data(), in.data(), row_stride, head_stride, out.data(),
+                  out_row_stride, out_head_stride);
+    CHECK(first_difference(out.values(), expected, relative, absolute) == "");
+    device().rope(table, batch, heads, at.data(), in.data(), row_stride, head_stride, in.data(), row_stride,
+                  head_stride);
+    CHECK(first_difference(in.values(), in_place, relative, absolute) == "");
+  });
+}
+
+TEST_CASE("backend: rotated dot products depend on the distance of positions only") {
+  const std::int64_t dim = 64;
+  const DeviceVector<float> inv_freq(inv_frequencies({.theta = 500000.0}, dim));
+  const bool interleaved = GENERATE(false, true);
+  const RopeTable table{inv_freq.data(), dim, 1.0f, interleaved};
+  const auto rotated = [&](std::int64_t position, unsigned seed) {
+    const DeviceVector<std::int64_t> at(1, position);
+    const DeviceVector<BF16> x(random_bf16(64, seed)), y(64, bf16_nan());
+    device().rope(table, 1, 1, at.data(), x.data(), dim, dim, y.data(), dim, dim);
+    return y.values();
+  };
+  const auto dot = [&](std::int64_t q_position, std::int64_t k_position) {
+    const auto q = rotated(q_position, 1), k = rotated(k_position, 2);
+    double sum = 0.0;
+    for (std::size_t i = 0; i < 64; ++i) sum += as_double(q[i]) * as_double(k[i]);
+    return sum;
+  };
+  // 128 roundings of 2^-8, random: |q||k| = 64 times 2^-8 * sqrt(2 / 64), doubled for safety.
+  CHECK(dot(1'000'100, 1'000'000) == Approx(dot(100, 0)).margin(2 * 64 * 0x1p-8 * std::sqrt(2.0 / 64)));
 }

@@ -32,6 +32,19 @@ constexpr double kFp32 = 1e-6;  // a few roundings of exp, sum and quotient
 
 }  // namespace
 
+TEST_CASE("backend: softmax_topk: probabilities over all experts, normalised only when asked") {
+  const std::vector<float> logits{std::log(1.0f), std::log(4.0f), std::log(2.0f),
+                                  std::log(3.0f)};  // p = .1 .4 .2 .3
+  RouterShape shape{.kind = RouterKind::softmax_topk, .experts = 4, .top_k = 2};
+  const Routing plain = route(shape, logits);
+  CHECK(plain.ids == std::vector<std::int32_t>{1, 3});
+  CHECK(first_difference(plain.weights, std::vector<double>{0.4, 0.3}, kFp32) == "");
+  shape.normalize = true;
+  shape.scaling = 2.5f;
+  CHECK(first_difference(route(shape, logits).weights, std::vector<double>{2.5 * 4 / 7, 2.5 * 3 / 7},
+                         kFp32) == "");
+}
+
 TEST_CASE("backend: softmax_topk: ties go to the lower expert and large logits do not overflow") {
   const RouterShape shape{.kind = RouterKind::softmax_topk, .experts = 5, .top_k = 3};
   const Routing r = route(shape, {200, 100, 200, 200, 200});
@@ -62,7 +75,8 @@ TEST_CASE("backend: routing agrees with the reference over a batch") {
            true},
       Case{{.kind = grouped, .experts = 384, .top_k = 8, .normalize = true, .scaling = 2.827f}, true});
   const RouterShape& s = c.shape;
-  const std::size_t batch = 7, experts = static_cast<std::size_t>(s.experts),
+  // More tokens than a block of the GPU kernel takes, and than the CPU has threads.
+  const std::size_t batch = s.experts == 67 ? 33 : 7, experts = static_cast<std::size_t>(s.experts),
                     k = static_cast<std::size_t>(s.top_k);
   const auto logits = random_floats(batch * experts, 1);
   const auto bias = c.biased ? random_floats(experts, 2, 0.1f) : std::vector<float>(experts, 0.0f);
@@ -87,18 +101,56 @@ TEST_CASE("backend: routing agrees with the reference over a batch") {
   });
 }
 
-// Group sums of sigmoids: {3, -3}: 1.0; {1, 1}: 1.46; {0.9, 0.8}: 1.40; {-1, -1}: 0.54.
+// Values from an independent NumPy transcription of DeepSeek-V3's gate (see the formulas in
+// kernels/cpu/router.cpp).
 TEST_CASE("backend: sigmoid_grouped: groups by their two best choices, bias for the choice only") {
-  const RouterShape shape{
-      .kind = RouterKind::sigmoid_grouped, .experts = 8, .top_k = 3, .groups = 4, .top_groups = 2};
-  const std::vector<float> logits{3.0f, -3.0f, 1.0f, 1.0f, 0.9f, 0.8f, -1.0f, -1.0f};
-  CHECK(route(shape, logits).ids ==
-        std::vector<std::int32_t>{2, 3, 4});  // expert 0, the best, is in no kept group
-  // A bias on expert 1 lifts its group to 1.60 and pushes {0.9, 0.8} out; no weight has it in it.
-  const Routing biased = route(shape, logits, {0, 0.6f, 0, 0, 0, 0, 0, 0});
-  CHECK(biased.ids == std::vector<std::int32_t>{0, 2, 3});
+  const RouterShape shape{.kind = RouterKind::sigmoid_grouped,
+                          .experts = 8,
+                          .top_k = 3,
+                          .groups = 4,
+                          .top_groups = 2,
+                          .normalize = true,
+                          .scaling = 2.5f};
   const auto s = [](double x) { return 1.0 / (1.0 + std::exp(-x)); };
-  CHECK(first_difference(biased.weights, std::vector<double>{s(3.0), s(1.0), s(1.0)}, kFp32) == "");
+  // Group sums of sigmoids: {3, -3}: 1.0; {1, 1}: 1.46; {0.9, 0.8}: 1.40; {-1, -1}: 0.54.
+  const std::vector<float> logits{3.0f, -3.0f, 1.0f, 1.0f, 0.9f, 0.8f, -1.0f, -1.0f};
+  const Routing no_bias = route(shape, logits);
+  CHECK(no_bias.ids == std::vector<std::int32_t>{2, 3, 4});  // the best single expert, 0, is in no kept group
+  const double total = s(1.0) + s(1.0) + s(0.9);
+  CHECK(
+      first_difference(no_bias.weights,
+                       std::vector<double>{2.5 * s(1.0) / total, 2.5 * s(1.0) / total, 2.5 * s(0.9) / total},
+                       kFp32) == "");
+
+  // A bias on expert 1 lifts its group to 1.0 + 0.6 = 1.60 and pushes {0.9, 0.8} out; its weight has no bias
+  // in it.
+  const std::vector<float> bias{0, 0.6f, 0, 0, 0, 0, 0, 0};
+  const Routing biased = route(shape, logits, bias);
+  CHECK(biased.ids == std::vector<std::int32_t>{0, 2, 3});
+  const std::vector<float> bias_more{0, 0.9f, 0, 0, 0, 0, 0, 0};  // choice of 1: 0.947, of 0: 0.953
+  const Routing more = route(shape, logits, bias_more);
+  CHECK(more.ids == std::vector<std::int32_t>{0, 1, 2});
+  const double sum = s(3.0) + s(-3.0) + s(1.0);
+  CHECK(first_difference(more.weights,
+                         std::vector<double>{2.5 * s(3.0) / sum, 2.5 * s(-3.0) / sum, 2.5 * s(1.0) / sum},
+                         kFp32) == "");
+}
+
+TEST_CASE("backend: sigmoid_grouped: negative choices of kept groups beat everything outside them") {
+  const RouterShape shape{
+      .kind = RouterKind::sigmoid_grouped, .experts = 4, .top_k = 2, .groups = 2, .top_groups = 1};
+  const std::vector<float> bias{-1, -1, -1.1f, -1.1f};
+  CHECK(route(shape, {-4, -4, -4, -4}, bias).ids == std::vector<std::int32_t>{0, 1});
+}
+
+TEST_CASE("backend: groups of one expert, and one group of all") {
+  const std::vector<float> logits{0.1f, 0.4f, 0.3f, 0.2f};
+  CHECK(route({.kind = RouterKind::sigmoid_grouped, .experts = 4, .top_k = 2, .groups = 4, .top_groups = 2},
+              logits)
+            .ids == std::vector<std::int32_t>{1, 2});
+  CHECK(route({.kind = RouterKind::sigmoid_grouped, .experts = 4, .top_k = 4, .groups = 1, .top_groups = 1},
+              logits)
+            .ids == std::vector<std::int32_t>{1, 2, 3, 0});
 }
 
 TEST_CASE("backend: NaN logits give NaN weights but ids that can be followed") {

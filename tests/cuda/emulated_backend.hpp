@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 
+#include "cuda/gpus.hpp"
 #include "kernels/cuda/kernel_ops.hpp"
 #include "kernels/cuda/packed_rows.hpp"
 #include "simt/global_memory.hpp"
@@ -18,13 +19,8 @@ class EmulatedBackend final : public cuda::KernelOps {
   /// MPI, too.
   enum class Writers { kernels, kernels_and_mpi };
 
-  /// As a B200, but for the number of multiprocessors, which only decides how work is split.
-  explicit EmulatedBackend(Writers writers = Writers::kernels)
-      : KernelOps({.multiprocessors = 4,
-                   .shared_bytes_per_block = 227 * 1024,
-                   .shared_bytes_per_multiprocessor = 228 * 1024},
-                  nullptr),
-        writers_(writers) {}
+  explicit EmulatedBackend(const cuda::Gpu& gpu, Writers writers = Writers::kernels)
+      : KernelOps(gpu, nullptr), writers_(writers) {}
 
   std::string name() const override { return "cuda-emulated"; }
   std::string device_name() const override { return "emulated GPU"; }

@@ -6,12 +6,24 @@
 namespace helix::testing {
 
 Backend& device() {
-  static EmulatedBackend backend;
+  static EmulatedBackend backend(cuda::kDatacentreGpu);
   return backend;
+}
+
+bool emulated() {
+  return true;
+}
+
+void on_every_path(const std::function<void()>& body) {
+  body();
 }
 
 void in_every_order_of_threads(const std::function<void()>& body) {
   simt::in_every_order(body);
+}
+
+std::size_t guard_bytes() {
+  return 0;
 }
 
 }  // namespace helix::testing

@@ -2,7 +2,7 @@
 // emulation is slow, and what counts is how a request is split) and the shared memory of sm_90 and sm_120.
 #pragma once
 
-#include "kernels/cuda/attention_split.cuh"
+#include "kernels/cuda/gpu.hpp"
 
 namespace helix::cuda {
 

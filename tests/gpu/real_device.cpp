@@ -15,9 +15,21 @@ Backend& device() {
   return *backend;
 }
 
+bool emulated() {
+  return false;
+}
+
+void on_every_path(const std::function<void()>& body) {
+  body();
+}
+
 // The hardware's order is what it is.
 void in_every_order_of_threads(const std::function<void()>& body) {
   body();
+}
+
+std::size_t guard_bytes() {
+  return 4096;
 }
 
 }  // namespace helix::testing

@@ -8,9 +8,9 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/cpu/isa.hpp"
 #include "kernels/ops.hpp"
 #include "kernels/synthetic.hpp"
+#include "tests/kernels/isa_scope.hpp"
 
 namespace helix {
 namespace {
@@ -40,16 +40,6 @@ std::vector<BF16> random_values(std::int64_t count, std::uint32_t row) {
   for (std::int64_t i = 0; i < count; ++i)
     values.push_back(to_bf16(synthetic::unit_value(row, static_cast<std::uint32_t>(i))));
   return values;
-}
-
-template <typename Body>
-void on_every_isa(const Body& body) {
-  for (Isa isa : available_isas()) {
-    set_isa_cap(isa);
-    INFO(name(isa));
-    body();
-  }
-  set_isa_cap(Isa::amx);
 }
 
 bool same_bits(const std::vector<BF16>& a, const std::vector<BF16>& b) {
@@ -87,7 +77,7 @@ TEST_CASE("KV pages up to 10 GiB apart are filled, appended to and read as neigh
         backend->attention(view, batch, q_heads, 0.125f, q.data(), o.data(), lse.data(), scratch->data());
         return o;
       };
-      on_every_isa([&] {
+      testing::on_every_isa([&] {
         const std::vector<BF16> expected = decode(near_pages, near_table);
         CHECK(std::ranges::any_of(expected, [](BF16 x) { return to_float(x) != 0; }));
         CHECK(same_bits(decode(far_pages, far_table), expected));
@@ -123,7 +113,7 @@ TEST_CASE("matrices of one weight further apart than 2^31 bytes are those side b
       backend->linear_per_head(batch, x.data(), heads * k, k, weight, y.data(), heads * n, n);
       return y;
     };
-    on_every_isa([&] {
+    testing::on_every_isa([&] {
       const std::vector<BF16> expected =
           multiply(filled(near, backend->packed_bytes(n, k, DType::bf16), n, k));
       CHECK(std::ranges::any_of(expected, [](BF16 v) { return to_float(v) != 0; }));
@@ -143,7 +133,7 @@ TEST_CASE("matrices of one weight further apart than 2^31 bytes are those side b
                            out.data(), scratch->data());
       return out;
     };
-    on_every_isa([&] {
+    testing::on_every_isa([&] {
       const std::vector<BF16> expected =
           run(filled(near, backend->packed_bytes(2 * n, k, DType::bf16), 2 * n, k),
               filled(near_down, backend->packed_bytes(k, n, DType::bf16), k, n));

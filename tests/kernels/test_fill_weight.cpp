@@ -1,9 +1,12 @@
 #include <catch2/catch.hpp>
 
+#include "backend/synthetic_weights.hpp"
+#include "kernels/cpu/linear.hpp"
 #include "kernels/cpu/packing.hpp"
+#include "kernels/fp8.hpp"
 #include "roofline/error.hpp"
 #include "tests/compare.hpp"
-#include "tests/kernels/packed_weights.hpp"
+#include "tests/kernels/isa_scope.hpp"
 
 using namespace helix;
 using namespace helix::testing;
@@ -57,24 +60,6 @@ TEST_CASE("packed weights hold the synthetic values and zeros around them") {
   }
   REQUIRE(actual.size() * static_cast<std::size_t>(packing::bytes_per_weight(dtype)) == bytes);
   CHECK(first_difference(actual, expected, 0.0) == "");
-}
-
-TEST_CASE("a row-major matrix holds the synthetic values and nothing past its end") {
-  const Isa isa = GENERATE(from_range(available_isas()));
-  const std::int64_t cols = GENERATE(1, 2, 15, 31, 32, 33, 129);
-  const int threads = GENERATE(1, 2, 3);
-  CAPTURE(name(isa), cols, threads);
-  const IsaScope scope(isa);
-  const WeightSlice slice{21, 3'000'000'000, 6, 7, cols, 0.3f};
-  const auto count = static_cast<std::size_t>(slice.rows * cols);
-  std::vector<BF16> out(count + 64, bf16_nan());
-  cpu::fill_matrix(out.data(), slice, threads);
-  std::vector<double> expected;
-  for (std::int64_t row = 0; row < slice.rows; ++row)
-    for (std::int64_t col = 0; col < cols; ++col)
-      expected.push_back(slice_value(slice, row, col, DType::bf16));
-  expected.resize(out.size(), std::nan(""));
-  CHECK(first_difference(out, expected, 0.0) == "");
 }
 
 TEST_CASE("weights of a type that the CPU has no kernels for are refused") {

@@ -1,9 +1,12 @@
 #include <catch2/catch.hpp>
 
+#include "backend/synthetic_weights.hpp"
+#include "kernels/cpu/linear.hpp"
 #include "kernels/cpu/packing.hpp"
+#include "kernels/fp8.hpp"
 #include "kernels/reference/linear.hpp"
 #include "tests/compare.hpp"
-#include "tests/kernels/packed_weights.hpp"
+#include "tests/kernels/isa_scope.hpp"
 #include "tests/values.hpp"
 
 using namespace helix;
@@ -177,35 +180,6 @@ TEST_CASE("a matrix's scale multiplies its products") {
   // Powers of two round nothing.
   for (float& v : y) v *= w.scale;
   CHECK(first_difference(scaled, y, 0.0) == "");
-}
-
-TEST_CASE("linear_per_head multiplies each head with its own matrix") {
-  const Isa isa = GENERATE(from_range(available_isas()));
-  const int threads = GENERATE(1, 2, 3);
-  const std::int64_t batch = GENERATE(1, 3, 18), n = GENERATE(7, 128), k = GENERATE(5, 96);
-  CAPTURE(name(isa), threads, batch, n, k);
-  const IsaScope scope(isa);
-  const std::int64_t heads = 5, x_head = k + 2, ldx = heads * x_head + 1, y_head = n + 3,
-                     ldy = heads * y_head + 4;
-  const SyntheticWeights weights(n, k, heads, DType::bf16, 5);
-  const auto x = random_bf16(static_cast<std::size_t>(batch * ldx), 9);
-  std::vector<BF16> y(static_cast<std::size_t>(batch * ldy), bf16_nan());
-  cpu::linear_per_head(batch, x.data(), ldx, x_head, weights.packed(), y.data(), ldy, y_head, threads);
-
-  std::vector<double> expected(y.size(), std::nan(""));
-  for (std::int64_t h = 0; h < heads; ++h) {
-    std::vector<double> x_of_head;
-    for (std::int64_t b = 0; b < batch; ++b)
-      for (std::int64_t i = 0; i < k; ++i)
-        x_of_head.push_back(as_double(x[static_cast<std::size_t>(b * ldx + h * x_head + i)]));
-    const auto y_of_head = reference::linear(batch, n, k, x_of_head, weights.values(h));
-    for (std::int64_t b = 0; b < batch; ++b)
-      for (std::int64_t j = 0; j < n; ++j)
-        expected[static_cast<std::size_t>(b * ldy + h * y_head + j)] =
-            y_of_head[static_cast<std::size_t>(b * n + j)];
-  }
-  // One rounding to bf16; sums of up to 96 products of magnitude ~1 in fp32.
-  CHECK(first_difference(y, expected, 0x1.01p-8, 96 * 0x1p-23 * 10) == "");
 }
 
 TEST_CASE("the kernels name what they run on") {

@@ -8,8 +8,8 @@
 #include <string>
 
 #include "roofline/embedded.hpp"
-#include "roofline/error.hpp"
 #include "roofline/model_spec.hpp"
+#include "tests/usage_error.hpp"
 
 namespace helix::test {
 
@@ -33,16 +33,12 @@ inline ModelSpec parsed(const nlohmann::json& config) {
 
 /// What parse_model complains about, one short line that names the origin; "accepted" if it does not.
 inline std::string complaint(const std::string& text) {
-  try {
-    parse_model(text, "test.json");
-  } catch (const UsageError& error) {
-    const std::string line = error.what();
-    CHECK(line.find('\n') == std::string::npos);
-    CHECK_THAT(line, Catch::Matchers::Contains("test.json"));
-    CHECK(line.size() < 300);
-    return line;
-  }
-  return "accepted";
+  const std::string line = usage_error([&] { parse_model(text, "test.json"); });
+  if (line.empty()) return "accepted";
+  CHECK(line.find('\n') == std::string::npos);
+  CHECK_THAT(line, Catch::Matchers::Contains("test.json"));
+  CHECK(line.size() < 300);
+  return line;
 }
 
 inline std::string complaint(const std::string& model, const nlohmann::json& changes) {

@@ -4,8 +4,8 @@
 #include <set>
 #include <string>
 
-#include "roofline/error.hpp"
 #include "sweeps/enumerate.hpp"
+#include "tests/usage_error.hpp"
 
 using namespace helix;
 
@@ -35,13 +35,8 @@ std::vector<SweepPoint> points_of(const SweepSpace& space, std::int64_t world = 
   return enumerate({space}, kept.back(), of_world, world);
 }
 
-std::string usage_error(const SweepSpace& space, std::int64_t world = 4) {
-  try {
-    points_of(space, world);
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "";
+std::string refusal(const SweepSpace& space, std::int64_t world = 4) {
+  return usage_error([&] { points_of(space, world); });
 }
 
 /// "helix 2.1>2.1" is KVP 2, TPA 1, TPF 2, EP 1.
@@ -124,25 +119,24 @@ TEST_CASE("points larger than the world are skipped beside smaller ones, alone t
   REQUIRE(points.size() == 2);
   CHECK(points[0].skip_reason.empty());
   CHECK(points[1].skip_reason == "needs 8 MPI ranks, this launch has 3");
-  CHECK_THAT(usage_error(space_of({{"ranks", "64"}}), 3),
+  CHECK_THAT(refusal(space_of({{"ranks", "64"}}), 3),
              Catch::Contains("needs 64 MPI ranks, this launch has 3"));
-  CHECK_THAT(usage_error(space_of({{"strategy", "helix"}, {"kvp", "64"}}), 3),
+  CHECK_THAT(refusal(space_of({{"strategy", "helix"}, {"kvp", "64"}}), 3),
              Catch::Contains("needs 64 MPI ranks"));
 }
 
 TEST_CASE("lists that would be ignored are refused") {
-  CHECK_THAT(usage_error(space_of({{"strategy", "tp"}, {"kvp", "2"}})), Catch::Contains("--kvp"));
-  CHECK_THAT(usage_error(space_of({{"ranks", "2"}, {"kvp", "3"}})), Catch::Contains("--kvp 3"));
-  CHECK_THAT(usage_error(space_of({{"layers", "17"}})), Catch::Contains("16 layers"));
-  CHECK(usage_error(space_of({{"strategy", "tp"}, {"kvp", "1"}})).empty());
+  CHECK_THAT(refusal(space_of({{"strategy", "tp"}, {"kvp", "2"}})), Catch::Contains("--kvp"));
+  CHECK_THAT(refusal(space_of({{"ranks", "2"}, {"kvp", "3"}})), Catch::Contains("--kvp 3"));
+  CHECK_THAT(refusal(space_of({{"layers", "17"}})), Catch::Contains("16 layers"));
+  CHECK(refusal(space_of({{"strategy", "tp"}, {"kvp", "1"}})).empty());
 }
 
 TEST_CASE("absurd products of widths neither overflow nor take long") {
   CHECK_FALSE(
-      usage_error(
-          space_of({{"strategy", "helix"}, {"kvp", "1048576"}, {"tpa", "1048576"}, {"dp", "1048576"}}))
+      refusal(space_of({{"strategy", "helix"}, {"kvp", "1048576"}, {"tpa", "1048576"}, {"dp", "1048576"}}))
           .empty());
-  CHECK_FALSE(usage_error(space_of({{"strategy", "helix"}, {"ranks", "1048576"}})).empty());
+  CHECK_FALSE(refusal(space_of({{"strategy", "helix"}, {"ranks", "1048576"}})).empty());
 }
 
 TEST_CASE("HOP-B belongs to configurations with an all-to-all") {

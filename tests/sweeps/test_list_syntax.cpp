@@ -4,6 +4,7 @@
 
 #include "roofline/error.hpp"
 #include "sweeps/list_syntax.hpp"
+#include "tests/usage_error.hpp"
 
 using namespace helix;
 using Values = std::vector<std::int64_t>;
@@ -14,12 +15,7 @@ Values contexts(const std::string& text) {
 }
 
 std::string refusal(const std::string& text, const Quantity& quantity) {
-  try {
-    parse_choice(text, quantity, "--flag");
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "";
+  return usage_error([&] { parse_choice(text, quantity, "--flag"); });
 }
 }  // namespace
 

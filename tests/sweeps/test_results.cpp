@@ -14,6 +14,7 @@
 #include "sweeps/result_columns.hpp"
 #include "sweeps/results.hpp"
 #include "sweeps/table.hpp"
+#include "tests/usage_error.hpp"
 
 using namespace helix;
 namespace fs = std::filesystem;
@@ -313,13 +314,8 @@ TEST_CASE("directories that are no use are refused in one line") {
   ScratchDirectory scratch;
   fs::create_directories(scratch.path);
   std::ofstream(scratch.path / "file") << "x";
-  const auto refusal = [](const fs::path& path, bool resume) -> std::string {
-    try {
-      RunDirectory run(path, resume);
-    } catch (const UsageError& error) {
-      return error.what();
-    }
-    return "";
+  const auto refusal = [](const fs::path& path, bool resume) {
+    return usage_error([&] { RunDirectory run(path, resume); });
   };
   CHECK_THAT(refusal(scratch.path, false), Catch::Contains("not empty"));
   CHECK_THAT(refusal(scratch.path, true), Catch::Contains("results.csv"));

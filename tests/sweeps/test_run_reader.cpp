@@ -4,10 +4,10 @@
 #include <filesystem>
 #include <fstream>
 
-#include "roofline/error.hpp"
 #include "sweeps/result_columns.hpp"
 #include "sweeps/rows.hpp"
 #include "sweeps/run_reader.hpp"
+#include "tests/usage_error.hpp"
 
 using namespace helix;
 namespace fs = std::filesystem;
@@ -26,12 +26,7 @@ struct ScratchRun {
 };
 
 std::string refusal(const fs::path& path) {
-  try {
-    read_run(path);
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "";
+  return usage_error([&] { read_run(path); });
 }
 
 constexpr Sharding eight{.kvp = 8, .tpa = 1, .tpf = 8, .ep = 1, .pp = 1, .dp = 1};

@@ -29,3 +29,18 @@ TEST_CASE("as few layers as leave no stage without a kind that it has") {
   CHECK(least_layers(dense, {.pp = 4}) == 4);
   CHECK(least_layers(load_model("tiny-gqa"), {.pp = 3}) == 3);
 }
+
+TEST_CASE("phases that trade time with each other still add up to the median step") {
+  // The exchange waits for what attention is late by; one step in seven was disturbed.
+  std::vector<PhaseTimes> steps(7);
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    const double late = 10.0 * static_cast<double>(i);
+    steps[i][Phase::attn] = 100 + late;
+    steps[i][Phase::a2a] = 70 - late;
+  }
+  steps[3][Phase::ffn] = 5000;
+  CHECK(typical_phases(steps).total() == Approx(170));
+  CHECK(typical_phases({steps[1]}).us == steps[1].us);
+  CHECK(typical_phases({steps[1], steps[2]}).total() == Approx(170));
+  CHECK(typical_phases({steps[3], steps[1], steps[2]}).total() == Approx(170));
+}

@@ -2,9 +2,9 @@
 
 #include <string>
 
-#include "roofline/error.hpp"
 #include "sweeps/enumerate.hpp"
 #include "sweeps/sweep_file.hpp"
+#include "tests/usage_error.hpp"
 
 using namespace helix;
 
@@ -14,16 +14,6 @@ SweepRequest sweep(const std::string& yaml) {
   SweepRequest request;
   parse_sweep(yaml, "f.yaml", request);
   return request;
-}
-
-template <class Parse>
-std::string usage_error(Parse parse) {
-  try {
-    parse();
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "";
 }
 
 std::string sweep_error(const std::string& yaml) {

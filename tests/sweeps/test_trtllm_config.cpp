@@ -2,10 +2,10 @@
 
 #include <string>
 
-#include "roofline/error.hpp"
 #include "sweeps/enumerate.hpp"
 #include "sweeps/rows.hpp"
 #include "sweeps/trtllm_config.hpp"
+#include "tests/usage_error.hpp"
 
 using namespace helix;
 
@@ -15,16 +15,6 @@ SweepSpace trtllm(const std::string& text) {
   SweepSpace space;
   parse_trtllm_config(text, "trt.yaml", space);
   return space;
-}
-
-template <class Parse>
-std::string usage_error(Parse parse) {
-  try {
-    parse();
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "";
 }
 
 /// The points that a sweep of the configuration has for the row's model, context and batch.

@@ -1,20 +1,15 @@
 #include <catch2/catch.hpp>
 
-#include "roofline/error.hpp"
 #include "sweeps/rows.hpp"
 #include "sweeps/vllm_command.hpp"
+#include "tests/usage_error.hpp"
 
 using namespace helix;
 
 namespace {
 
 std::string refusal(const ResultRow& row) {
-  try {
-    vllm_command(row);
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "";
+  return usage_error([&] { vllm_command(row); });
 }
 
 std::string flags(const ResultRow& row) {

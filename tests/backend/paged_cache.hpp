@@ -1,8 +1,6 @@
-// What the tests of flash-decode share, whatever runs it: a KV cache in shuffled pages whose tables end in
-// invalid entries and whose slots past a request's length hold NaN, the same values in plain arrays, and the
-// comparison with attention in fp64. A `Device` has
-//   Array<T>(vector), its memory, with data()
-//   kv_page_bytes, kv_append as in kernels/ops.hpp, for pointers into arrays
+// What the cases of flash-decode share: a KV cache in shuffled pages whose tables end in invalid entries and
+// whose slots past a request's length hold NaN, the same values in plain arrays, attention over it, and the
+// comparison with attention in fp64.
 #pragma once
 
 #include <algorithm>
@@ -14,12 +12,14 @@
 #include <random>
 #include <vector>
 
+#include "backend/device_under_test.hpp"
+#include "kernels/fp8.hpp"
 #include "kernels/nvfp4.hpp"
-#include "kernels/ops.hpp"
 #include "kernels/reference/attention.hpp"
 #include "kernels/synthetic.hpp"
+#include "roofline/error.hpp"
 
-namespace helix {
+namespace helix::testing {
 
 inline constexpr float nan_value = std::numeric_limits<float>::quiet_NaN();
 inline constexpr double infinity = std::numeric_limits<double>::infinity();
@@ -48,22 +48,38 @@ inline std::vector<float> stored_row(const std::vector<BF16>& row, DType dtype) 
   return x;
 }
 
-template <typename Device>
-class PagedCache {
-  template <typename T>
-  using Array = typename Device::template Array<T>;
+/// Has the device kernels for a cache of this shape?
+inline bool runs(const KvShape& shape) {
+  try {
+    return device().kv_page_bytes(shape) > 0;
+  } catch (const UsageError&) {
+    return false;
+  }
+}
 
+/// The types of a cache that the device has kernels for.
+inline std::vector<DType> kv_types() {
+  std::vector<DType> types;
+  for (const DType dtype : {DType::bf16, DType::fp8, DType::nvfp4})
+    if (runs(gqa(1, 64, dtype))) types.push_back(dtype);
+  return types;
+}
+
+class PagedCache {
  public:
   explicit PagedCache(const KvShape& shape, std::vector<std::int64_t> lengths, std::uint32_t seed = 1)
       : shape_(shape),
         lengths_(std::move(lengths)),
         random_(seed),
         max_pages_(page_count(*std::max_element(lengths_.begin(), lengths_.end())) + 2),
-        page_bytes_(Device::kv_page_bytes(shape)),
+        page_bytes_(device().kv_page_bytes(shape)),
         pages_(std::vector<std::byte>(page_bytes_ * static_cast<std::size_t>(total_pages()),
                                       std::byte{0xff})),  // NaN in bf16 and e4m3
         table_(shuffled_table()),
-        device_lengths_(lengths_) {
+        device_lengths_(lengths_),
+        slot_(unwritten, 1),
+        k_row_(unwritten, static_cast<std::size_t>(k_width())),
+        v_row_(unwritten, static_cast<std::size_t>(v_width())) {
     for (std::int64_t length : lengths_) {
       k_.emplace_back(static_cast<std::size_t>(length * k_width()));
       v_.emplace_back(static_cast<std::size_t>(length * v_width()));
@@ -82,10 +98,11 @@ class PagedCache {
 
   void append(std::int64_t request, std::int64_t token, const std::vector<BF16>& k,
               const std::vector<BF16>& v) {
-    const Array<std::int64_t> slot(std::vector<std::int64_t>{token});
-    const Array<BF16> device_k(k), device_v(v);
-    Device::kv_append(view().from_request(request), 1, slot.data(), device_k.data(), k_width(),
-                      device_v.data(), v_width());
+    slot_.write(0, std::vector<std::int64_t>{token});
+    k_row_.write(0, k);
+    v_row_.write(0, std::span(v).first(static_cast<std::size_t>(v_width())));
+    device().kv_append(view().from_request(request), 1, slot_.data(), k_row_.data(), k_width(), v_row_.data(),
+                       v_width());
     const std::vector<float> k_row = stored_row(k, shape_.dtype), v_row = stored_row(v, shape_.dtype);
     std::copy_n(k_row.begin(), k_width(), k_[request].begin() + token * k_width());
     std::copy_n(v_row.begin(), v_width(), v_[request].begin() + token * v_width());
@@ -106,7 +123,7 @@ class PagedCache {
                                              : v_[request][token * v_width() + head * shape_.v_dim + dim];
   }
   const std::vector<std::int64_t>& lengths() const { return lengths_; }
-  const Array<std::byte>& pages() const { return pages_; }
+  std::vector<std::byte> pages() const { return pages_.values(); }
 
  private:
   std::int64_t page_count(std::int64_t tokens) const {
@@ -139,9 +156,11 @@ class PagedCache {
   std::mt19937 random_;
   std::int64_t max_pages_;
   std::size_t page_bytes_;
-  Array<std::byte> pages_;
-  Array<std::int32_t> table_;
-  Array<std::int64_t> device_lengths_;
+  DeviceVector<std::byte> pages_;
+  DeviceVector<std::int32_t> table_;
+  DeviceVector<std::int64_t> device_lengths_;
+  DeviceVector<std::int64_t> slot_;  // of the token that is appended, and its rows
+  DeviceVector<BF16> k_row_, v_row_;
   std::vector<std::vector<float>> k_, v_;
 };
 
@@ -150,11 +169,23 @@ struct AttentionResult {
   std::vector<float> lse;
 };
 
+inline AttentionResult attend(const PagedCache& cache, std::int64_t q_heads, float scale,
+                              const std::vector<BF16>& q, Backend& backend = device()) {
+  const KvView view = cache.view();
+  const auto batch = static_cast<std::int64_t>(cache.lengths().size());
+  const auto rows = static_cast<std::size_t>(batch * q_heads);
+  const DeviceVector<BF16> q_in(q), o(rows * static_cast<std::size_t>(view.shape.v_dim), to_bf16(nan_value));
+  const DeviceVector<float> lse(rows, nan_value);
+  const DeviceVector<std::byte> scratch(unwritten,
+                                        backend.attention_scratch_bytes(view.shape, batch, q_heads));
+  backend.attention(view, batch, q_heads, scale, q_in.data(), o.data(), lse.data(), scratch.data());
+  return {o.values(), lse.values()};
+}
+
 // Largest difference over the largest value of the head's exact row. bf16 probabilities have relative errors
 // up to 2^-9, which add up like |p| |v|; the output is rounded once more by up to 2^-9.
-template <typename Device>
-void check_attention(const PagedCache<Device>& cache, std::int64_t q_heads, float scale,
-                     const std::vector<BF16>& q, const AttentionResult& result) {
+inline void check_attention(const PagedCache& cache, std::int64_t q_heads, float scale,
+                            const std::vector<BF16>& q, const AttentionResult& result) {
   const KvShape shape = cache.view().shape;
   for (std::size_t b = 0; b < cache.lengths().size(); ++b) {
     const auto request = static_cast<std::int64_t>(b);
@@ -192,4 +223,16 @@ void check_attention(const PagedCache<Device>& cache, std::int64_t q_heads, floa
   }
 }
 
-}  // namespace helix
+/// Random queries with `group` heads for each KV head.
+inline void check_random_queries(PagedCache& cache, std::int64_t group, Backend& backend = device()) {
+  const KvShape shape = cache.view().shape;
+  const std::int64_t q_heads = group * shape.kv_heads;
+  const auto batch = static_cast<std::int64_t>(cache.lengths().size());
+  const std::vector<BF16> q = cache.random_row(batch * q_heads * shape.head_dim, 4.0f);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
+  INFO("dim " << shape.head_dim << " group " << group << " page " << shape.tokens_per_page << ' '
+              << name(shape.dtype));
+  check_attention(cache, q_heads, scale, q, attend(cache, q_heads, scale, q, backend));
+}
+
+}  // namespace helix::testing
