@@ -11,7 +11,8 @@ namespace helix::simt {
 namespace {
 
 std::map<const std::byte*, Allocation*, std::less<>>& allocations() {
-  static std::map<const std::byte*, Allocation*, std::less<>> map;
+  // Never destroyed: static objects hold device memory to the very end.
+  static auto& map = *new std::map<const std::byte*, Allocation*, std::less<>>;
   return map;
 }
 
