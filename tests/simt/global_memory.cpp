@@ -11,7 +11,7 @@ namespace helix::simt {
 namespace {
 
 std::map<const std::byte*, Allocation*, std::less<>>& allocations() {
-  // Never destroyed: a static backend frees its memory when the program ends.
+  // Never destroyed: static objects hold device memory to the very end.
   static auto& map = *new std::map<const std::byte*, Allocation*, std::less<>>;
   return map;
 }
