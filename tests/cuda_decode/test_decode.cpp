@@ -17,7 +17,8 @@ TEST_CASE("the CUDA kernels decode as the reference does, across a change of own
   const Sharding sharding{.kvp = ranks, .tpf = moe ? 1 : ranks, .ep = moe ? ranks : 1};
   const DecodeShape shape{.context = 21, .batch = batch, .tokens_per_block = 2, .kv_dtype = kv};
   // A dense and, where there is one, an expert layer.
-  Rank rank(std::make_unique<EmulatedBackend>(cuda::kDatacentreGpu, EmulatedBackend::Writers::kernels_and_mpi));
+  Rank rank(
+      std::make_unique<EmulatedBackend>(cuda::kDatacentreGpu, EmulatedBackend::Writers::kernels_and_mpi));
   const Verification result =
       rank.verify_grid(model, sharding, shape, {.steps = shape.tokens_per_block + 1, .layers = {0, 1}});
   CAPTURE(describe(model, sharding, shape), result.rel_error, result.failure);
