@@ -10,6 +10,12 @@
 
 namespace helix {
 
+/// Memory that a communicator knows to be exchanged.
+class Exposure {
+ public:
+  virtual ~Exposure() = default;
+};
+
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -40,6 +46,10 @@ class Communicator {
   /// cannot lock up. A side of 0 bytes is left out.
   virtual void exchange(const std::byte* send, std::size_t send_bytes, int to, std::byte* recv,
                         std::size_t recv_bytes, int from) = 0;
+
+  /// Arrays given to the collectives will lie in this memory as long as the result lives, so that peers may
+  /// be let at it. Null: there is nothing to prepare.
+  virtual std::unique_ptr<Exposure> expose(std::byte*, std::size_t) { return nullptr; }
 };
 
 /// The groups that one rank of a sharding belongs to.

@@ -90,8 +90,10 @@ DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, con
   Carver size;
   layout(size, a_);
   activation_bytes_ = size.used();
-  Carver carver(ensure(backend, memory.activations, activation_bytes_));
+  Carver carver(ensure(backend, memory.activations, activation_bytes_, &Backend::allocate_exchanged));
   layout(carver, a_);
+  for (Communicator* const group : {groups.stage.get(), groups.kvp.get(), groups.pipeline.get()})
+    exposures_.push_back(group->expose(memory.activations->data(), activation_bytes_));
 
   const bool mla = model.attention.kind == AttentionKind::mla;
   const std::int64_t rope_dim = mla ? model.attention.qk_rope_head_dim : model.attention.qk_head_dim;
@@ -238,7 +240,6 @@ void DecodeEngine::step(StepObserver& observer, std::optional<std::span<const st
     if (last_stage()) head(observer);
     hand_over(m + 1, observer);
   }
-  observer.step_end();
   tokens_on_way_ = first_stage() && !last_stage();
   ++step_;
 }

@@ -30,7 +30,6 @@ class StepObserver {
   virtual void phase_done(Phase) {}
   virtual void layers_begin() {}
   virtual void layer_done(std::int64_t) {}
-  virtual void step_end() {}
 };
 
 /// Throws UsageError naming the first feature of the model that the engine does not run.
@@ -174,6 +173,7 @@ class DecodeEngine {
   KvCache kv_;
   Arrays a_{};
   std::size_t activation_bytes_ = 0;
+  std::vector<std::unique_ptr<Exposure>> exposures_;
   std::size_t stream_bytes_ = 0;
   std::int64_t step_ = 0;
   MicroBatch now_;              // the one that is worked on

@@ -29,10 +29,11 @@ class Carver {
 };
 
 /// Makes `buffer` hold at least `bytes`; keeps the memory it has where that is enough.
-inline std::byte* ensure(Backend& backend, std::unique_ptr<Buffer>& buffer, std::size_t bytes) {
+inline std::byte* ensure(Backend& backend, std::unique_ptr<Buffer>& buffer, std::size_t bytes,
+                         std::unique_ptr<Buffer> (Backend::*allocate)(std::size_t) = &Backend::allocate) {
   if (buffer == nullptr || buffer->bytes() < bytes) {
     buffer.reset();  // first give back, then take: the two need not fit together
-    buffer = backend.allocate(bytes);
+    buffer = (backend.*allocate)(bytes);
   }
   return buffer->data();
 }

@@ -124,6 +124,12 @@ struct TopLogit {
 class Communicator;
 struct MpiGroup;
 
+/// How fast a device runs at the moment.
+struct DeviceSpeed {
+  double clock_mhz = 0;                // 0: the device does not say
+  std::vector<std::string> throttles;  // what holds it back
+};
+
 /// Takes the time at points in the sequence of ops; read when they are done.
 class Stopwatch {
  public:
@@ -155,6 +161,8 @@ class Backend {
   virtual std::size_t memory_available() const = 0;
   /// Uninitialised, 4 KiB aligned, huge pages where allowed. Throws std::bad_alloc.
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;
+  /// The same where collectives find it fastest.
+  virtual std::unique_ptr<Buffer> allocate_exchanged(std::size_t bytes) { return allocate(bytes); }
   virtual void copy_to_host(void* host, const void* device, std::size_t bytes) = 0;
   virtual void copy_to_device(void* device, const void* host, std::size_t bytes) = 0;
   virtual void set_bytes(void* device, int value, std::size_t bytes) = 0;
@@ -170,6 +178,8 @@ class Backend {
   /// What the device's speed depends on, as (name, value): clocks, power, throttling. Empty: the host's
   /// alone.
   virtual std::vector<std::pair<std::string, std::string>> conditions() const { return {}; }
+  /// The part of it that changes from moment to moment.
+  virtual DeviceSpeed speed() const { return {}; }
 
   // --- time, and other ranks. As they are here: for backends whose ops are done when they return, on memory
   // that the host can address.

@@ -10,9 +10,10 @@ namespace helix {
 
 class RecordedSteps {
  public:
-  /// Records every kind of step that comes before the engine's next rewind. `observer` is told of the ops
-  /// while they are recorded, not at each step: it may only set marks of a stopwatch. All ops must have run
-  /// before.
+  /// Records every kind of step that comes before the engine's next rewind: a step that appends to this
+  /// rank's cache issues other ops than one that does not. How long requests are is in device memory.
+  /// `observer` is told of the ops while they are recorded, not at each step: it may only set marks of a
+  /// stopwatch. All ops must have run before.
   RecordedSteps(DecodeEngine& engine, Backend& backend, StepObserver& observer);
 
   /// As engine.step(observer).

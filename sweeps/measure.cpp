@@ -1,22 +1,21 @@
 #include "sweeps/measure.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 #include "kernels/mpi_check.hpp"
 #include "kernels/recorded_steps.hpp"
+#include "sweeps/settling.hpp"
 #include "sweeps/statistics.hpp"
 #include "sweeps/step_clock.hpp"
 
 namespace helix {
 namespace {
 
-constexpr double host_warmup_s = 0.1;  // a burst at least
-constexpr int host_warmup_bursts = 5;  // at most
-// A GPU raises its clocks under load, and then lowers them as it gets warm.
-constexpr double device_warmup_s = 1.0;  // at most
-constexpr int settle_bursts = 10;
-constexpr double settled_within = 0.005;
+constexpr double host_warmup_s = 0.1;    // a burst at least
+constexpr int host_warmup_bursts = 5;    // at most
+constexpr double device_warmup_s = 2.0;  // at most
+constexpr double window_s = 0.02;        // several of the driver's readings of the clock
+constexpr int window_bursts = 10;        // at least
 constexpr std::size_t steps_per_phase_step = 2, least_phase_steps = 3;
 
 /// Steps that follow each other without a pause. Pipeline stages need that to be busy all the time, and a
@@ -26,56 +25,87 @@ struct Burst {
   int fill, steps;
 };
 
-/// One burst, begun together by all ranks; calls done() after each step that counts.
-template <class Done>
-void run_burst(DecodeEngine& engine, Backend& backend, RecordedSteps& recorded, const Burst& burst,
-               MPI_Comm instance, Done done) {
+/// One burst, begun together by all ranks: calls step() for each step and done() after those that count.
+/// Between start and stop of the clock nothing waits for the device and nothing is allocated.
+template <class Step, class Done>
+void run_burst(DecodeEngine& engine, Backend& backend, StepClock& clock, const Burst& burst,
+               MPI_Comm instance, Step step, Done done) {
   engine.settle();
   if (engine.steps_done() + burst.fill + burst.steps > engine.steps_before_rewind()) engine.rewind();
   backend.synchronize();
   HELIX_MPI(MPI_Barrier(instance));
   for (int i = 0; i < burst.fill + burst.steps; ++i) {
-    recorded.step();
+    clock.start();
+    step();
+    clock.stop();
     backend.synchronize();
     if (i >= burst.fill) done();
   }
 }
 
-// On a device: until the median of ten bursts' steps is that of the ten before.
-void warm_up(DecodeEngine& engine, Backend& backend, RecordedSteps& recorded, const LayerClock& clock,
-             const Burst& burst, MPI_Comm instance) {
+/// Whole steps and their clock; where the backend issues ops ahead, recorded ones.
+class StepSeries {
+ public:
+  StepSeries(DecodeEngine& engine, Backend& backend, const std::vector<double>& weights)
+      : engine_(engine), backend_(backend), clock_(weights, backend), recorded_(engine, backend, clock_) {}
+
+  template <class Done>
+  void run(const Burst& burst, MPI_Comm instance, Done done) {
+    run_burst(
+        engine_, backend_, clock_, burst, instance, [&] { recorded_.step(); }, done);
+  }
+  const LayerClock& clock() const { return clock_; }
+
+ private:
+  DecodeEngine& engine_;
+  Backend& backend_;
+  LayerClock clock_;
+  RecordedSteps recorded_;
+};
+
+void warm_up(const Backend& backend, StepSeries& steps, const Burst& burst, MPI_Comm instance) {
   const double begin = MPI_Wtime();
+  const auto rank0_says = [&](bool yes) {
+    int answer = yes ? 1 : 0;
+    HELIX_MPI(MPI_Bcast(&answer, 1, MPI_INT, 0, instance));
+    return answer != 0;
+  };
   if (!backend.asynchronous()) {
-    for (int done = 1, go_on = 1; go_on != 0; ++done) {
-      run_burst(engine, backend, recorded, burst, instance, [] {});
-      go_on = done < host_warmup_bursts && MPI_Wtime() - begin < host_warmup_s ? 1 : 0;
-      HELIX_MPI(MPI_Bcast(&go_on, 1, MPI_INT, 0, instance));  // rank 0's clock decides for all
-    }
+    int done = 0;
+    do {
+      steps.run(burst, instance, [] {});
+      ++done;
+    } while (rank0_says(done < host_warmup_bursts && MPI_Wtime() - begin < host_warmup_s));
     return;
   }
-  double before = 0;
-  for (int go_on = 1; go_on != 0;) {
+  Settling settling;
+  bool settled = false;
+  do {
+    const double window_begin = MPI_Wtime();
     std::vector<double> series;
-    for (int i = 0; i < settle_bursts; ++i) {
-      run_burst(engine, backend, recorded, burst, instance, [&] { series.push_back(clock.elapsed_us()); });
-    }
-    const double now = median(series);
-    go_on = std::fabs(now - before) > settled_within * now && MPI_Wtime() - begin < device_warmup_s ? 1 : 0;
-    before = now;
-    HELIX_MPI(MPI_Bcast(&go_on, 1, MPI_INT, 0, instance));
-  }
+    do {
+      for (int i = 0; i < window_bursts; ++i)
+        steps.run(burst, instance, [&] { series.push_back(steps.clock().elapsed_us()); });
+    } while (rank0_says(MPI_Wtime() - window_begin < window_s));
+    int all = settling.add(median(series), backend.speed().clock_mhz) ? 1 : 0;
+    HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &all, 1, MPI_INT, MPI_MIN, instance));
+    settled = all != 0;
+  } while (rank0_says(!settled && MPI_Wtime() - begin < device_warmup_s));
 }
 
-/// The phases of a step, taken in bursts of their own: an instrumented step is slower than a plain one.
+/// The phases of a step, taken in bursts of their own: an instrumented step is slower than a plain one. It is
+/// not recorded, either: its ops are issued one by one, with marks between them.
 class PhaseSeries {
  public:
   PhaseSeries(DecodeEngine& engine, Backend& backend, const std::vector<double>& weights)
-      : engine_(engine), backend_(backend), clock_(weights, backend), recorded_(engine, backend, clock_) {}
+      : engine_(engine), backend_(backend), clock_(weights, backend) {}
 
   /// Those of the rank that took longest: phases of one rank add up to its step.
   void add(const Burst& burst, MPI_Comm instance) {
     PhaseTimes times;
-    run_burst(engine_, backend_, recorded_, burst, instance, [&] { times = clock_.times(); });
+    run_burst(
+        engine_, backend_, clock_, burst, instance, [&] { engine_.step(clock_); },
+        [&] { times = clock_.times(); });
     struct {
       double total;
       int rank;
@@ -92,14 +122,12 @@ class PhaseSeries {
   DecodeEngine& engine_;
   Backend& backend_;
   PhaseClock clock_;
-  RecordedSteps recorded_;
   std::vector<PhaseTimes> steps_;
 };
 
 /// Samples of whole steps, and among them every now and then the phases of one: a machine that becomes slower
 /// or faster meanwhile does so for both, and the phases still add up to the step.
-std::vector<double> sample_steps(DecodeEngine& engine, Backend& backend, RecordedSteps& recorded,
-                                 const LayerClock& clock, PhaseSeries& phases, const Burst& burst,
+std::vector<double> sample_steps(StepSeries& steps, PhaseSeries& phases, const Burst& burst,
                                  const StoppingLimits& limits, MPI_Comm instance, StopReason& reason) {
   StoppingRule rule(limits);
   std::vector<double> samples;
@@ -107,9 +135,9 @@ std::vector<double> sample_steps(DecodeEngine& engine, Backend& backend, Recorde
   constexpr int go_on = -1;
   for (int decision = go_on; decision == go_on;) {
     std::vector<double> us, elapsed_us;
-    run_burst(engine, backend, recorded, burst, instance, [&] {
-      us.push_back(clock.us());
-      elapsed_us.push_back(clock.elapsed_us());
+    steps.run(burst, instance, [&] {
+      us.push_back(steps.clock().us());
+      elapsed_us.push_back(steps.clock().elapsed_us());
     });
     HELIX_MPI(
         MPI_Allreduce(MPI_IN_PLACE, us.data(), static_cast<int>(us.size()), MPI_DOUBLE, MPI_MAX, instance));
@@ -131,15 +159,13 @@ Measurement measure(DecodeEngine& engine, Backend& backend, const ModelSpec& mod
                     std::int64_t layers, const StoppingLimits& limits, MPI_Comm instance) {
   const std::vector<double> weights = depth_weights(model, sharding, layers);
   const Burst burst(sharding);
-  LayerClock clock(weights, backend);
   engine.rewind();
-  RecordedSteps recorded(engine, backend, clock);
+  StepSeries steps(engine, backend, weights);
   PhaseSeries phases(engine, backend, weights);
-  warm_up(engine, backend, recorded, clock, burst, instance);
+  warm_up(backend, steps, burst, instance);
 
   Measurement result;
-  result.samples_us =
-      sample_steps(engine, backend, recorded, clock, phases, burst, limits, instance, result.stop);
+  result.samples_us = sample_steps(steps, phases, burst, limits, instance, result.stop);
   result.samples = result.samples_us.size();
   const std::vector<double> ordered = sorted(result.samples_us);
   result.ttl_us = median_of_sorted(ordered);

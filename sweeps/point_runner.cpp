@@ -208,6 +208,7 @@ void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, Res
   }
   row.measurement =
       measure(engine, backend_, model, c.sharding, row.layers_measured, request_.stopping, instance);
+  speed_log_.add(backend_.speed());  // still under the load of the last step
 }
 
 }  // namespace helix

@@ -9,6 +9,7 @@
 #include "roofline/system_spec.hpp"
 #include "sweeps/enumerate.hpp"
 #include "sweeps/result_row.hpp"
+#include "sweeps/speed_log.hpp"
 #include "sweeps/sweep_request.hpp"
 #include "sweeps/world.hpp"
 
@@ -41,6 +42,9 @@ class PointRunner {
   /// `system`: the machine as its group of ranks sees it.
   ResultRow run(const SweepPoint& point, const SystemSpec& system);
 
+  /// This rank's device in the points that it has measured.
+  const SpeedLog& speed_log() const { return speed_log_; }
+
  private:
   /// `memory_bytes`: what the point needs on this rank.
   void run_in_group(const SweepPoint& point, double memory_bytes, ResultRow& row, MPI_Comm instance);
@@ -51,6 +55,7 @@ class PointRunner {
   const SweepRequest& request_;
   EngineMemory memory_;
   WeightStore weights_;
+  SpeedLog speed_log_;
 };
 
 /// Why the backend does not run a point: illegal, or of a kind that is only predicted; empty if it runs.

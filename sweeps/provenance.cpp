@@ -140,6 +140,7 @@ ordered_json run_provenance(const SweepRequest& request, const EngineProvenance&
           {"device", engine.device.empty() ? ordered_json(nullptr) : ordered_json(engine.device)},
           {"device_at_start", to_json(engine.device_conditions)},
           {"device_at_end", nullptr},
+          {"devices_measured", nullptr},  // each rank's, right behind the steps of the points
           {"mpi",
            {{"ranks", engine.world_ranks},
             {"threads_per_rank", engine.threads_per_rank},

@@ -99,8 +99,11 @@ int run_sweep(const SweepRequest& request) {
   }
   progress.clear();
 
+  const nlohmann::ordered_json speeds = runner.speed_log().gather(world.comm);
   on_root([&] {
-    directory->finish({{"end_time", utc_now()}, {"device_at_end", to_json(backend->conditions())}});
+    directory->finish({{"end_time", utc_now()},
+                       {"device_at_end", to_json(backend->conditions())},
+                       {"devices_measured", speeds}});
     if (request.quiet) return;
     fmt::print("{}", format_rows(directory->rows(), request.output));
     if (request.output != OutputFormat::table) return;

@@ -22,19 +22,20 @@ std::int64_t least_layers(const ModelSpec& model, const Sharding& sharding);
 /// the median step: what one phase is late by, a wait for another rank saves in the next.)
 PhaseTimes typical_phases(std::vector<PhaseTimes> steps);
 
-/// A step cut into intervals by marks of the backend's stopwatch. While a step is recorded the clock sets its
-/// marks; it is read after any step that ran, recorded or not.
+/// A step cut into intervals by marks of the backend's stopwatch: `start` and `stop` are called around the
+/// step, the marks between are set by what the step tells its observer. A recorded step tells it while it is
+/// recorded, and sets the same marks whenever it is replayed.
 class StepClock : public StepObserver {
  public:
   StepClock(std::vector<double> weights, Backend& backend)
       : weights_(std::move(weights)), stopwatch_(backend.make_stopwatch()) {}
 
-  void step_begin() override {
-    marks_ = 0;
-    stopwatch_->mark(marks_++);
-  }
+  void start() { stopwatch_->mark(first_mark); }
+  void stop() { stopwatch_->mark(last_mark); }
   /// What the step really took.
-  double elapsed_us() const { return stopwatch_->us_between(0, marks_ - 1); }
+  double elapsed_us() const { return stopwatch_->us_between(first_mark, last_mark); }
+
+  void step_begin() override { inner_ = 0; }
 
  protected:
   double weight(std::int64_t layer) const { return weights_[static_cast<std::size_t>(layer)]; }
@@ -42,17 +43,20 @@ class StepClock : public StepObserver {
   bool whole_model() const {
     return std::ranges::all_of(weights_, [](double weight) { return weight == 1.0; });
   }
-  /// Ends an interval; its number.
-  std::size_t mark() {
-    stopwatch_->mark(marks_);
-    return marks_++ - 1;
+  /// Ends an interval, and begins the next.
+  void mark() { stopwatch_->mark(first_inner_mark + inner_++); }
+  /// The intervals are the marks between and one.
+  double interval_us(std::size_t i) const {
+    return stopwatch_->us_between(i == 0 ? first_mark : first_inner_mark + i - 1,
+                                  i == inner_ ? last_mark : first_inner_mark + i);
   }
-  double interval_us(std::size_t i) const { return stopwatch_->us_between(i, i + 1); }
 
  private:
+  static constexpr std::size_t first_mark = 0, last_mark = 1, first_inner_mark = 2;
+
   std::vector<double> weights_;
   std::unique_ptr<Stopwatch> stopwatch_;
-  std::size_t marks_ = 0;
+  std::size_t inner_ = 0;
 };
 
 /// One step's time, looking at the clock only between layers, and not even there if all of them are run.
@@ -66,13 +70,9 @@ class LayerClock final : public StepClock {
   }
   void layers_begin() override { end_interval(1.0); }
   void layer_done(std::int64_t layer) override { end_interval(weight(layer)); }
-  void step_end() override {
-    scale_.push_back(1.0);
-    mark();
-  }
   /// Time of the last step, scaled to the full depth.
   double us() const {
-    double us = 0;
+    double us = interval_us(scale_.size());
     for (std::size_t i = 0; i < scale_.size(); ++i) us += scale_[i] * interval_us(i);
     return us;
   }
@@ -84,7 +84,7 @@ class LayerClock final : public StepClock {
     mark();
   }
 
-  std::vector<double> scale_;  // of each interval
+  std::vector<double> scale_;  // of each interval but the last
 };
 
 /// The same by phase, used in steps of its own: its marks take time, too.

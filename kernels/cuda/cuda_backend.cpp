@@ -4,7 +4,11 @@
 
 #include <cuda_runtime_api.h>
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <chrono>
+#include <exception>
 #include <new>
 #include <vector>
 
@@ -23,8 +27,13 @@ namespace {
 
 class CudaBuffer final : public Buffer {
  public:
-  explicit CudaBuffer(std::size_t bytes) : bytes_(bytes) {
+  /// `exchanged`: with NCCL's allocator, so that peers, those on other nodes of an NVLink domain among them,
+  /// can be let at it.
+  explicit CudaBuffer(std::size_t bytes, bool exchanged = false) : bytes_(bytes), exchanged_(exchanged) {
     if (bytes == 0) return;
+    if (exchanged_ && ncclMemAlloc(&data_, bytes) == ncclSuccess) return;
+    exchanged_ = false;
+    (void)cudaGetLastError();
     const cudaError_t status = cudaMalloc(&data_, bytes);
     if (status == cudaErrorMemoryAllocation) {
       (void)cudaGetLastError();  // not to be reported again by the next call
@@ -32,7 +41,16 @@ class CudaBuffer final : public Buffer {
     }
     HELIX_CUDA(status);
   }
-  ~CudaBuffer() override { cudaFree(data_); }
+  ~CudaBuffer() override {
+    // Freeing waits for the device, and a rank that ends by an exception may have a collective there that
+    // never ends.
+    if (data_ == nullptr || std::uncaught_exceptions() > 0) return;
+    if (exchanged_) {
+      ncclMemFree(data_);
+    } else {
+      cudaFree(data_);
+    }
+  }
   CudaBuffer(const CudaBuffer&) = delete;
   CudaBuffer& operator=(const CudaBuffer&) = delete;
 
@@ -42,6 +60,7 @@ class CudaBuffer final : public Buffer {
  private:
   void* data_ = nullptr;
   std::size_t bytes_ = 0;
+  bool exchanged_ = false;
 };
 
 /// A stream on the device, which becomes the process's current one.
@@ -51,6 +70,9 @@ Stream open_stream(const LocalGpu& gpu) {
   HELIX_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   return stream;
 }
+
+/// Far more than the longest that is issued between two waits, the filling of a rank's weights.
+constexpr std::chrono::seconds longest_wait{120};
 
 class CudaBackend final : public KernelOps {
  public:
@@ -66,6 +88,7 @@ class CudaBackend final : public KernelOps {
   std::vector<std::pair<std::string, std::string>> conditions() const override {
     return gpu_conditions(gpu_.pci_id);
   }
+  DeviceSpeed speed() const override { return gpu_speed(gpu_.pci_id); }
 
   std::size_t memory_available() const override {
     std::size_t available = 0, total = 0;
@@ -73,6 +96,9 @@ class CudaBackend final : public KernelOps {
     return available;
   }
   std::unique_ptr<Buffer> allocate(std::size_t bytes) override { return std::make_unique<CudaBuffer>(bytes); }
+  std::unique_ptr<Buffer> allocate_exchanged(std::size_t bytes) override {
+    return std::make_unique<CudaBuffer>(bytes, true);
+  }
   void copy_to_host(void* host, const void* device, std::size_t bytes) override {
     copy(host, device, bytes, cudaMemcpyDeviceToHost);
   }
@@ -83,14 +109,22 @@ class CudaBackend final : public KernelOps {
     if (bytes > 0) HELIX_CUDA(cudaMemsetAsync(device, value, bytes, stream()));
   }
 
-  // Asks instead of waiting, so that a lost peer is noticed.
+  // Asks instead of waiting, so that a peer that is lost or hangs is noticed.
   void synchronize() override {
+    using Clock = std::chrono::steady_clock;
     constexpr int polls_per_look = 4096;
+    const Clock::time_point begin = Clock::now();
     for (int polls = 0;;) {
       const cudaError_t state = cudaStreamQuery(stream());
       if (state == cudaSuccess) return;
       if (state != cudaErrorNotReady) check_call(state, "running the ops of the stream");
-      if (++polls % polls_per_look == 0) watch_.check();
+      if (++polls % polls_per_look != 0) continue;
+      watch_.check();
+      if (Clock::now() - begin < longest_wait) continue;
+      watch_.abort_all();
+      throw std::runtime_error(fmt::format(
+          "the GPU has not finished its ops within {} s: a rank of a collective is missing, or hangs",
+          longest_wait.count()));
     }
   }
 
@@ -100,7 +134,7 @@ class CudaBackend final : public KernelOps {
     return capture_graph(stream(), ops);
   }
   std::unique_ptr<Communicator> connect(const MpiGroup& group) override {
-    return make_nccl_communicator(group.comm, stream(), watch_);
+    return make_nccl_communicator(group.comm, stream(), pool_, watch_);
   }
 
   double read_bandwidth_bytes_per_s(std::span<const std::byte> memory, double seconds) override {
@@ -161,6 +195,7 @@ class CudaBackend final : public KernelOps {
   LocalGpu gpu_;
   CublasProducts matrices_;
   NcclWatch watch_;
+  NcclPool pool_;
 };
 
 }  // namespace

@@ -1,8 +1,11 @@
 #include "kernels/cuda/nccl_communicator.hpp"
 
-#include <string>
+#include <exception>
+#include <numeric>
+#include <utility>
 
 #include "kernels/cuda/cuda_check.hpp"
+#include "kernels/cuda/nccl_check.hpp"
 #include "kernels/cuda/small_ops.hpp"
 #include "kernels/mpi_check.hpp"
 #include "roofline/sharding.hpp"
@@ -10,80 +13,38 @@
 namespace helix::cuda {
 namespace {
 
-void check_nccl(ncclResult_t code, const char* call) {
-  if (code == ncclSuccess) return;
-  throw std::runtime_error(std::string(call) + ": " + ncclGetErrorString(code) + ", " +
-                           ncclGetLastError(nullptr));
-}
-#define HELIX_NCCL(call) check_nccl((call), #call)
-
-/// Device memory that NCCL knows, so that peers read it directly instead of through a staging buffer.
-/// (Buffers of a captured step are registered by NCCL itself.)
-class RegisteredMemory {
+class Registration final : public Exposure {
  public:
-  explicit RegisteredMemory(ncclComm_t comm) : comm_(comm) {}
-  ~RegisteredMemory() { release(); }
-  RegisteredMemory(const RegisteredMemory&) = delete;
-  RegisteredMemory& operator=(const RegisteredMemory&) = delete;
-
-  /// Grows to the largest message in the first, unrecorded steps.
-  BF16* at_least(std::size_t values) {
-    const std::size_t bytes = values * sizeof(BF16);
-    if (bytes > bytes_) {
-      release();
-      HELIX_CUDA(cudaMalloc(&data_, bytes));
-      bytes_ = bytes;
-      HELIX_NCCL(ncclCommRegister(comm_, data_, bytes, &handle_));
-    }
-    return static_cast<BF16*>(data_);
+  Registration(ncclComm_t comm, std::byte* data, std::size_t bytes) : comm_(comm) {
+    HELIX_NCCL(ncclCommRegister(comm_, data, bytes, &handle_));
   }
+  ~Registration() override {
+    if (std::uncaught_exceptions() == 0) ncclCommDeregister(comm_, handle_);
+  }
+  Registration(const Registration&) = delete;
+  Registration& operator=(const Registration&) = delete;
 
  private:
-  void release() {
-    if (handle_ != nullptr) ncclCommDeregister(comm_, handle_);
-    if (data_ != nullptr) cudaFree(data_);
-    handle_ = data_ = nullptr;
-    bytes_ = 0;
-  }
-
   ncclComm_t comm_;
-  void* data_ = nullptr;
   void* handle_ = nullptr;
-  std::size_t bytes_ = 0;
 };
-
-/// Null for a rank on its own.
-ncclComm_t introduce(MPI_Comm comm, int rank, int size) {
-  if (size == 1) return nullptr;
-  ncclUniqueId id{};
-  if (rank == 0) HELIX_NCCL(ncclGetUniqueId(&id));
-  HELIX_MPI(MPI_Bcast(&id, sizeof(id), MPI_BYTE, 0, comm));
-  ncclComm_t nccl = nullptr;
-  HELIX_NCCL(ncclCommInitRank(&nccl, size, id, rank));
-  return nccl;
-}
 
 class NcclCommunicator final : public Communicator {
  public:
-  NcclCommunicator(MPI_Comm comm, cudaStream_t stream, NcclWatch& watch)
-      : mpi_(comm),
-        rank_(rank_in(comm)),
-        size_(size_of(comm)),
-        nccl_(introduce(comm, rank_, size_)),
+  NcclCommunicator(std::unique_ptr<NcclLink> link, NcclPool::Members members, int rank, cudaStream_t stream,
+                   NcclPool& pool, NcclWatch& watch)
+      : link_(std::move(link)),
+        members_(std::move(members)),
+        rank_(rank),
+        size_(static_cast<int>(members_.size())),
+        nccl_(link_->comm()),
         stream_(stream),
-        watch_(watch),
-        scratch_(std::make_unique<RegisteredMemory>(nccl_)) {
-    if (nccl_ != nullptr) watch_.add(nccl_);
-  }
+        pool_(pool),
+        watch_(watch) {}
   ~NcclCommunicator() override {
-    if (watch_.remove(nccl_)) {
-      cudaStreamSynchronize(stream_);
-      scratch_.reset();
-      ncclCommDestroy(nccl_);
-    } else {
-      (void)scratch_.release();  // empty, or of an aborted communicator: the program is about to end
-    }
-    MPI_Comm_free(&mpi_);
+    // By an exception a rank leaves alone: nothing on its device may go on waiting for the others.
+    if (std::uncaught_exceptions() > 0) watch_.abort_all();
+    pool_.give_back(members_, std::move(link_));
   }
   NcclCommunicator(const NcclCommunicator&) = delete;
   NcclCommunicator& operator=(const NcclCommunicator&) = delete;
@@ -108,7 +69,7 @@ class NcclCommunicator final : public Communicator {
     const auto n = static_cast<std::size_t>(count);
     const auto ranks = static_cast<std::size_t>(size_);
     if (size_ == 2 || n * ranks * sizeof(BF16) <= one_shot_bytes) {
-      BF16* all = scratch_->at_least(ranks * n);
+      BF16* all = link_->scratch().at_least(ranks * n);
       HELIX_NCCL(ncclAllGather(data, all, n, ncclBfloat16, nccl_, stream_));
       sum_ranks(stream_, size_, count, count, all, data);
       return;
@@ -116,7 +77,7 @@ class NcclCommunicator final : public Communicator {
     // The last parts may be short or empty; what lies behind the data is sent but never used.
     constexpr std::size_t vector = 8;  // parts of whole 16 bytes
     const std::size_t part = ((n + ranks - 1) / ranks + vector - 1) / vector * vector;
-    BF16* send = scratch_->at_least((2 * ranks + 1) * part);
+    BF16* send = link_->scratch().at_least((2 * ranks + 1) * part);
     BF16* recv = send + ranks * part;
     BF16* sum = recv + ranks * part;
     copy(send, data, n * sizeof(BF16), stream_);
@@ -129,15 +90,15 @@ class NcclCommunicator final : public Communicator {
   // The exchange waits for what has been issued so far and runs beside what comes next.
   void start_all_to_all(int slot, const std::byte* send, std::byte* recv,
                         std::size_t bytes_per_peer) override {
-    const Slot& s = slot_of(slot);
-    HELIX_CUDA(cudaEventRecord(s.ready.get(), stream_));
-    HELIX_CUDA(cudaStreamWaitEvent(side_.get(), s.ready.get()));
-    exchange_chunks(send, recv, bytes_per_peer, side_.get());
-    HELIX_CUDA(cudaEventRecord(s.arrived.get(), side_.get()));
+    const NcclLink::Slot& s = link_->slot(slot);
+    HELIX_CUDA(cudaEventRecord(s.ready, stream_));
+    HELIX_CUDA(cudaStreamWaitEvent(link_->side(), s.ready));
+    exchange_chunks(send, recv, bytes_per_peer, link_->side());
+    HELIX_CUDA(cudaEventRecord(s.arrived, link_->side()));
   }
 
   void finish_all_to_all(int slot) override {
-    HELIX_CUDA(cudaStreamWaitEvent(stream_, slot_of(slot).arrived.get()));
+    HELIX_CUDA(cudaStreamWaitEvent(stream_, link_->slot(slot).arrived));
   }
 
   void all_gather_rows(std::byte* data, std::int64_t rows, std::size_t row_bytes) override {
@@ -156,7 +117,7 @@ class NcclCommunicator final : public Communicator {
     const auto row_bytes = static_cast<std::size_t>(width) * sizeof(BF16);
     const Range mine = even_split(rows, size_, rank_);
     const std::int64_t own = mine.size() * width;
-    BF16* all = scratch_->at_least(static_cast<std::size_t>(size_ * own));
+    BF16* all = link_->scratch().at_least(static_cast<std::size_t>(size_ * own));
     BF16* own_part = data + mine.begin * width;
     HELIX_NCCL(ncclGroupStart());
     for (int peer = 0; peer < size_; ++peer) {
@@ -170,6 +131,11 @@ class NcclCommunicator final : public Communicator {
     sum_ranks(stream_, size_, own, own, all, own_part);
   }
 
+  std::unique_ptr<Exposure> expose(std::byte* data, std::size_t bytes) override {
+    if (size_ == 1 || bytes == 0) return nullptr;
+    return std::make_unique<Registration>(nccl_, data, bytes);
+  }
+
   void exchange(const std::byte* send, std::size_t send_bytes, int to, std::byte* recv,
                 std::size_t recv_bytes, int from) override {
     HELIX_NCCL(ncclGroupStart());
@@ -179,44 +145,8 @@ class NcclCommunicator final : public Communicator {
   }
 
  private:
-  class Event {
-   public:
-    Event() { HELIX_CUDA(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
-    ~Event() { cudaEventDestroy(event_); }
-    Event(const Event&) = delete;
-    Event& operator=(const Event&) = delete;
-    cudaEvent_t get() const { return event_; }
-
-   private:
-    cudaEvent_t event_ = nullptr;
-  };
-  /// The stream of exchanges in flight, before the compute stream in the device's queue.
-  class SideStream {
-   public:
-    SideStream() {
-      int lowest = 0, highest = 0;
-      HELIX_CUDA(cudaDeviceGetStreamPriorityRange(&lowest, &highest));
-      HELIX_CUDA(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, highest));
-    }
-    ~SideStream() { cudaStreamDestroy(stream_); }
-    SideStream(const SideStream&) = delete;
-    SideStream& operator=(const SideStream&) = delete;
-    cudaStream_t get() const { return stream_; }
-
-   private:
-    cudaStream_t stream_ = nullptr;
-  };
-  struct Slot {
-    Event ready, arrived;
-  };
-
   static void copy(void* to, const void* from, std::size_t bytes, cudaStream_t stream) {
     HELIX_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream));
-  }
-
-  const Slot& slot_of(int slot) {
-    while (slots_.size() <= static_cast<std::size_t>(slot)) slots_.push_back(std::make_unique<Slot>());
-    return *slots_[static_cast<std::size_t>(slot)];
   }
 
   void send_rows(const std::byte* data, Range rows, std::size_t row_bytes, int peer) {
@@ -232,17 +162,6 @@ class NcclCommunicator final : public Communicator {
 
   // Up to here the gathered bytes take less time over NVLink than a second round of latency.
   static constexpr std::size_t one_shot_bytes = std::size_t{2} << 20;
-
-  static int rank_in(MPI_Comm comm) {
-    int rank = 0;
-    HELIX_MPI(MPI_Comm_rank(comm, &rank));
-    return rank;
-  }
-  static int size_of(MPI_Comm comm) {
-    int size = 1;
-    HELIX_MPI(MPI_Comm_size(comm, &size));
-    return size;
-  }
 
   void exchange_chunks(const void* send, void* recv, std::size_t bytes_per_peer, cudaStream_t stream) {
     if (size_ == 1) return copy(recv, send, bytes_per_peer, stream);
@@ -261,35 +180,42 @@ class NcclCommunicator final : public Communicator {
 #endif
   }
 
-  MPI_Comm mpi_;
+  std::unique_ptr<NcclLink> link_;
+  NcclPool::Members members_;
   int rank_, size_;
   ncclComm_t nccl_;
   cudaStream_t stream_;
+  NcclPool& pool_;
   NcclWatch& watch_;
-  std::unique_ptr<RegisteredMemory> scratch_;
-  SideStream side_;
-  std::vector<std::unique_ptr<Slot>> slots_;
 };
+
+/// The ranks of a group as numbers in the world.
+NcclPool::Members members_of(MPI_Comm comm) {
+  MPI_Group group = MPI_GROUP_NULL, world = MPI_GROUP_NULL;
+  int size = 1;
+  HELIX_MPI(MPI_Comm_group(comm, &group));
+  HELIX_MPI(MPI_Comm_group(MPI_COMM_WORLD, &world));
+  HELIX_MPI(MPI_Group_size(group, &size));
+  std::vector<int> ranks(static_cast<std::size_t>(size)), members(ranks.size());
+  std::iota(ranks.begin(), ranks.end(), 0);
+  HELIX_MPI(MPI_Group_translate_ranks(group, size, ranks.data(), world, members.data()));
+  HELIX_MPI(MPI_Group_free(&world));
+  HELIX_MPI(MPI_Group_free(&group));
+  return members;
+}
 
 }  // namespace
 
-void NcclWatch::check() {
-  for (ncclComm_t comm : comms_) {
-    ncclResult_t state = ncclSuccess;
-    const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
-    if (asked == ncclSuccess && (state == ncclSuccess || state == ncclInProgress)) continue;
-    const std::string reason = std::string("NCCL: ") +
-                               ncclGetErrorString(asked == ncclSuccess ? state : asked) + ", " +
-                               ncclGetLastError(comm);
-    for (ncclComm_t each : comms_) ncclCommAbort(each);
-    comms_.clear();
-    throw std::runtime_error(reason);
-  }
-}
-
-std::unique_ptr<Communicator> make_nccl_communicator(MPI_Comm comm, cudaStream_t stream, NcclWatch& watch) {
+std::unique_ptr<Communicator> make_nccl_communicator(MPI_Comm comm, cudaStream_t stream, NcclPool& pool,
+                                                     NcclWatch& watch) {
   HELIX_MPI(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN));
-  return std::make_unique<NcclCommunicator>(comm, stream, watch);
+  int rank = 0;
+  HELIX_MPI(MPI_Comm_rank(comm, &rank));
+  NcclPool::Members members = members_of(comm);
+  std::unique_ptr<NcclLink> link =
+      pool.take(members, [&] { return std::make_unique<NcclLink>(comm, watch); });
+  HELIX_MPI(MPI_Comm_free(&comm));
+  return std::make_unique<NcclCommunicator>(std::move(link), std::move(members), rank, stream, pool, watch);
 }
 
 }  // namespace helix::cuda

@@ -4,30 +4,17 @@
 
 #include <cuda_runtime_api.h>
 #include <mpi.h>
-#include <nccl.h>
 
 #include <memory>
-#include <vector>
 
 #include "kernels/communicator.hpp"
+#include "kernels/cuda/nccl_link.hpp"
 
 namespace helix::cuda {
 
-/// The communicators in use. A peer that is lost shows as an asynchronous error, not as a failing call:
-/// without looking for it, a rank would wait for ever.
-class NcclWatch {
- public:
-  void add(ncclComm_t comm) { comms_.push_back(comm); }
-  /// False if it has been aborted.
-  bool remove(ncclComm_t comm) { return std::erase(comms_, comm) > 0; }
-  /// Throws if one of them has failed, after aborting all, so that nothing waits on the device any more.
-  void check();
-
- private:
-  std::vector<ncclComm_t> comms_;
-};
-
-/// Owns `comm`, which is freed with the object. `watch` must outlive it.
-std::unique_ptr<Communicator> make_nccl_communicator(MPI_Comm comm, cudaStream_t stream, NcclWatch& watch);
+/// Frees `comm`. Takes the group's link out of `pool` as long as it lives; `pool` and `watch` must outlive
+/// it.
+std::unique_ptr<Communicator> make_nccl_communicator(MPI_Comm comm, cudaStream_t stream, NcclPool& pool,
+                                                     NcclWatch& watch);
 
 }  // namespace helix::cuda

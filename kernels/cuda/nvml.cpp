@@ -1,9 +1,10 @@
 #include "kernels/cuda/nvml.hpp"
 
 #include <dlfcn.h>
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <array>
+#include <optional>
 
 namespace helix::cuda {
 namespace {
@@ -51,23 +52,41 @@ constexpr std::array throttle_reasons = {ThrottleReason{0x1, "idle"},
                                          ThrottleReason{0x80, "hardware power brake"},
                                          ThrottleReason{0x100, "display clocks"}};
 
-std::string names_of(unsigned long long reasons) {
-  std::string text;
+/// The GPU of this address; null without NVML.
+Device find_gpu(const std::string& pci_id) {
+  Device device = nullptr;
+  if (!nvml().ready()) return nullptr;
+  const auto by_pci_id = nvml().find<int(const char*, Device*)>("nvmlDeviceGetHandleByPciBusId_v2");
+  if (by_pci_id == nullptr || by_pci_id(pci_id.c_str(), &device) != success) return nullptr;
+  return device;
+}
+
+/// What holds it back; nothing where the GPU does not say.
+std::optional<std::vector<std::string>> throttles_of(Device device) {
+  unsigned long long reasons = 0;
+  const auto query =
+      nvml().find<int(Device, unsigned long long*)>("nvmlDeviceGetCurrentClocksThrottleReasons");
+  if (query == nullptr || query(device, &reasons) != success) return std::nullopt;
+  std::vector<std::string> names;
   for (const ThrottleReason& reason : throttle_reasons) {
-    if ((reasons & reason.bit) == 0) continue;
-    text += (text.empty() ? "" : ", ") + std::string(reason.name);
+    if ((reasons & reason.bit) != 0) names.emplace_back(reason.name);
   }
-  return text.empty() ? "none" : text;
+  return names;
+}
+
+std::optional<unsigned> clock_mhz(Device device, const char* function, Clock type) {
+  unsigned mhz = 0;
+  const auto query = nvml().find<int(Device, int, unsigned*)>(function);
+  if (query == nullptr || query(device, type, &mhz) != success) return std::nullopt;
+  return mhz;
 }
 
 }  // namespace
 
 std::vector<std::pair<std::string, std::string>> gpu_conditions(const std::string& pci_id) {
   std::vector<std::pair<std::string, std::string>> found;
-  if (!nvml().ready()) return found;
-  Device device = nullptr;
-  const auto by_pci_id = nvml().find<int(const char*, Device*)>("nvmlDeviceGetHandleByPciBusId_v2");
-  if (by_pci_id == nullptr || by_pci_id(pci_id.c_str(), &device) != success) return found;
+  const Device device = find_gpu(pci_id);
+  if (device == nullptr) return found;
 
   std::array<char, 96> driver{};
   const auto driver_version = nvml().find<int(char*, unsigned)>("nvmlSystemGetDriverVersion");
@@ -75,10 +94,7 @@ std::vector<std::pair<std::string, std::string>> gpu_conditions(const std::strin
     found.emplace_back("driver", driver.data());
   }
   const auto clock = [&](const char* function, Clock type, const char* name) {
-    unsigned mhz = 0;
-    const auto query = nvml().find<int(Device, int, unsigned*)>(function);
-    if (query != nullptr && query(device, type, &mhz) == success)
-      found.emplace_back(name, std::to_string(mhz));
+    if (const auto mhz = clock_mhz(device, function, type)) found.emplace_back(name, std::to_string(*mhz));
   };
   clock("nvmlDeviceGetClockInfo", sm, "sm_clock_mhz");
   clock("nvmlDeviceGetMaxClockInfo", sm, "sm_clock_max_mhz");
@@ -92,13 +108,18 @@ std::vector<std::pair<std::string, std::string>> gpu_conditions(const std::strin
   };
   number("nvmlDeviceGetPowerUsage", "power_w", 1e-3);
   number("nvmlDeviceGetEnforcedPowerLimit", "power_limit_w", 1e-3);
-  unsigned long long reasons = 0;
-  const auto throttle =
-      nvml().find<int(Device, unsigned long long*)>("nvmlDeviceGetCurrentClocksThrottleReasons");
-  if (throttle != nullptr && throttle(device, &reasons) == success) {
-    found.emplace_back("throttle_reasons", names_of(reasons));
+  if (const auto throttles = throttles_of(device)) {
+    found.emplace_back("throttle_reasons",
+                       throttles->empty() ? "none" : fmt::format("{}", fmt::join(*throttles, ", ")));
   }
   return found;
+}
+
+DeviceSpeed gpu_speed(const std::string& pci_id) {
+  const Device device = find_gpu(pci_id);
+  if (device == nullptr) return {};
+  return {.clock_mhz = static_cast<double>(clock_mhz(device, "nvmlDeviceGetClockInfo", sm).value_or(0)),
+          .throttles = throttles_of(device).value_or(std::vector<std::string>{})};
 }
 
 }  // namespace helix::cuda

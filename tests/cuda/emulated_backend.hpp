@@ -15,7 +15,7 @@
 
 namespace helix::testing {
 
-class EmulatedBackend final : public cuda::KernelOps {
+class EmulatedBackend : public cuda::KernelOps {
  public:
   /// Who writes to device memory: only kernels and copies, so that reads of what nobody wrote are faults, or
   /// MPI, too.

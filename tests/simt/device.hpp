@@ -8,10 +8,12 @@
 #include <cstdint>
 #include <cstring>
 #include <source_location>
+#include <tuple>
 #include <type_traits>
 
 #include "kernels/bf16.hpp"
 #include "kernels/cuda/stream.hpp"
+#include "simt/capture.hpp"
 #include "simt/global_memory.hpp"
 #include "simt/grid.hpp"
 
@@ -307,7 +309,9 @@ inline float exp2_fast(float x) {
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), Dim3 grid, Dim3 block, std::size_t shared_bytes, Stream,
             const Arguments&... arguments) {
-  simt::grid().run(grid, block, shared_bytes, [&] { kernel(static_cast<Parameters>(arguments)...); });
+  simt::issue([=, values = std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)] {
+    simt::grid().run(grid, block, shared_bytes, [&] { std::apply(kernel, values); });
+  });
 }
 
 }  // namespace helix::cuda
