@@ -1,7 +1,7 @@
-// Sorting tokens by expert before the experts' products and adding up after them. The scan over the experts, a few
-// hundred, and the counting sort of the assignments take one block and one launch. (A device-wide scan and sort of CUB
-// would be several launches with scratch memory of their own, at this size all latency, and could not run on the
-// emulated GPU that every kernel here is tested on.)
+// Sorting tokens by expert before the experts' products and adding up after them. The scan over the experts,
+// a few hundred, and the counting sort of the assignments take one block and one launch. (A device-wide scan
+// and sort of CUB would be several launches with scratch memory of their own, at this size all latency, and
+// could not run on the emulated GPU that every kernel here is tested on.)
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/moe.hpp"
 

@@ -78,8 +78,8 @@ TEST_CASE("recorded steps decode as issued ones do, and neither allocates, copie
   const Decoding mixed = decode(engine, steps, [&](int i) { i == 1 ? issue() : replay(); });
   CHECK(mixed.tokens == issued.tokens);
   CHECK(mixed.logits == issued.logits);
-  // Layers stand for more than themselves.
-  CHECK(clock.us() > clock.elapsed_us());
+  // Layers stand for more than themselves; of two stages the last has all of its own.
+  if (c.pp == 1) CHECK(clock.us() > clock.elapsed_us());
 }
 
 TEST_CASE("the emulation refuses in a step what would stop a GPU") {
