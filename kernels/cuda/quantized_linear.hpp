@@ -5,16 +5,13 @@
 // e2m1 10 %, and both miss the 1e-2 that a step may differ from the reference. So a row of x is written as a
 // sum of terms, each of the weights' own type and in units finer by a fixed step, and the terms are stacked
 // as rows: the weights are still read once, and the matrix library does the rest.
-//   fp8    2 terms, step 16:  x = s (e4m3 + e4m3 / 16), s a power of two for each row, of which its largest
-//   is
-//          224 to 448. A bf16 has 8 significant bits and an e4m3 4, the remainder of the first term 4: the
-//          sum is x itself, but for values below 2^-6 s, which are wrong by at most 2^-14 s, 2^-21 of the
-//          largest.
-//   nvfp4  4 terms, step 4:   each term's block scale is a sixth of the largest remainder, and what is left
-//   is
-//          at most one unit of e2m1, so every term leaves at most (1 + 2^-4) / 6 of the block's largest to
-//          the next. The last leaves an error of 0.064 (root mean square of e2m1's rounding) * 6^-3 = 3e-4 of
-//          the block's largest, less than the 2^-9 by which x was rounded to bf16.
+// fp8: 2 terms, step 16: x = s (e4m3 + e4m3 / 16), s a power of two for each row, of which its largest is
+// 224 to 448. A bf16 has 8 significant bits and an e4m3 4, the remainder of the first term 4: the sum is x
+// itself, but for values below 2^-6 s, which are wrong by at most 2^-14 s, 2^-21 of the largest.
+// nvfp4: 4 terms, step 4: each term's block scale is a sixth of the largest remainder, and what is left is at
+// most one unit of e2m1, so every term leaves at most (1 + 2^-4) / 6 of the block's largest to the next. The
+// last leaves an error of 0.064 (root mean square of e2m1's rounding) * 6^-3 = 3e-4 of the block's largest,
+// less than the 2^-9 by which x was rounded to bf16.
 // So the tolerance of bf16 activations holds for quantised weights, too. At 2 and 4 terms the FLOP rate is
 // that of bf16: what is gained are the weights' bytes.
 #pragma once
