@@ -73,7 +73,7 @@ HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void fill_quantized_kernel(QuantizedFill 
   }
 }
 
-HELIX_KERNEL HELIX_BOUNDS(kThreads, 8) void read_all_kernel(Global<const Vec<std::uint32_t, 4>> memory,
+HELIX_KERNEL HELIX_BOUNDS(kThreads, 6) void read_all_kernel(Global<const Vec<std::uint32_t, 4>> memory,
                                                             std::int64_t count, Global<std::uint32_t> sink) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads;
   std::uint32_t folded = 0;

@@ -40,7 +40,7 @@ def main():
             with tempfile.TemporaryDirectory() as scratch:
                 run = subprocess.run(
                     [nvcc, "-std=c++20", f"-arch={arch}", "--expt-relaxed-constexpr", "-I", source_dir, "-cubin",
-                     "-Xptxas", "-v", "-o", os.path.join(scratch, "cubin"), os.path.join(folder, source)],
+                     "-Xptxas", "-v,-Werror", "-o", os.path.join(scratch, "cubin"), os.path.join(folder, source)],
                     capture_output=True, text=True)
             if run.returncode != 0:
                 sys.exit(f"{source} for {arch} does not compile:\n{run.stderr}")
