@@ -11,6 +11,10 @@
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16,gfni")
 
+// The vector work between tile products must be few instructions: only a few hundred are in flight at a time,
+// and the tile unit idles when they hold no tile product.
+#define HELIX_ALWAYS_INLINE __attribute__((always_inline)) inline
+
 namespace helix::cpu::amx {
 
 /// A block of tiles: where the first is, its row stride, and the steps to the next tile across the block (A:
@@ -26,7 +30,7 @@ struct Tiles {
 };
 
 template <int kCount, typename Body>
-__attribute__((always_inline)) inline void unrolled(const Body& body) {
+HELIX_ALWAYS_INLINE void unrolled(const Body& body) {
   [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
     (body(std::integral_constant<int, i>()), ...);
   }
@@ -47,77 +51,54 @@ inline void configure_blocks(Shape shape, std::int64_t rows, std::int64_t summed
   configure(config);
 }
 
-template <int kTiles>
-inline void zero_sums() {
-  unrolled<kTiles>([](auto i) { zero<i()>(); });
-}
-
-template <int kRows, int kColumns>
-inline void load_sums(const Tiles& c) {
-  publish();
-  unrolled<kRows * kColumns>([&](auto i) { load<i()>(c.at(i / kColumns, i % kColumns), c.row); });
-}
-
-template <int kRows, int kColumns>
-inline void store_sums(const Tiles& c) {
-  unrolled<kRows * kColumns>(
-      [&](auto i) { store<i()>(const_cast<std::byte*>(c.at(i / kColumns, i % kColumns)), c.row); });
-}
-
-/// Which register holds the tiles of B of column j.
-template <Shape kShape>
-constexpr int b_register(int j) {
-  return kShape == Shape::square ? 6 + j % 2 : 5 + j % 3;
-}
-
-/// C += A B over `steps` tiles of the summed dimension; load_b(j) loads column j's next tile into register
-/// b_register(j), each_step() comes before each tile product.
-template <Shape kShape, int kRows, int kColumns, typename LoadB, typename EachStep>
-inline void multiply_loading(const Tiles& a, std::int64_t steps, const LoadB& load_b,
-                             const EachStep& each_step) {
+/// Tiles 0 to 3 += A B, one step along the summed dimension. load_a(i, r) loads row i's tile into register r,
+/// load_b(j, r) column j's; before(i) comes just before the product that is added to sum i. All arguments are
+/// constants.
+template <Shape kShape, int kRows, int kColumns, typename LoadA, typename LoadB, typename Before>
+HELIX_ALWAYS_INLINE void multiply_step(const LoadA& load_a, const LoadB& load_b, const Before& before) {
   static_assert(kShape == Shape::square ? kRows <= 2 && kColumns <= 2 : kRows == 1 && kColumns <= 4);
   constexpr int a_tiles = kShape == Shape::square ? 2 : 1, b_tiles = 4 - a_tiles;
-  publish();
-  const std::byte* a_at[kRows];
-  for (int i = 0; i < kRows; ++i) a_at[i] = a.at(i, 0);
-  const auto load_a = [&, row = a.row, along = a.along](auto i) {
-    load<4 + i() % a_tiles>(a_at[i()], row);
-    a_at[i()] += along;
+  const auto load_column = [&](auto j) __attribute__((always_inline)) {
+    load_b(j, std::integral_constant<int, 4 + a_tiles + j() % b_tiles>());
   };
-  for (std::int64_t k = 0; k < steps; ++k) {
-    // The operand that does not take turns first.
-    if constexpr (kShape == Shape::wide) load_a(std::integral_constant<int, 0>());
-    if constexpr (kShape == Shape::square) unrolled<kColumns>(load_b);
-    unrolled<kRows>([&](auto i) {
-      if constexpr (kShape == Shape::square) load_a(i);
-      unrolled<kColumns>([&](auto j) {
-        each_step();
-        if constexpr (kShape == Shape::wide) load_b(j);
-        multiply_add<i() * kColumns + j(), 4 + i() % a_tiles, 4 + a_tiles + j() % b_tiles>();
-      });
+  if constexpr (kShape == Shape::square) unrolled<kColumns>(load_column);
+  unrolled<kRows>([&](auto i) __attribute__((always_inline)) {
+    load_a(i, std::integral_constant<int, 4 + i()>());
+    unrolled<kColumns>([&](auto j) __attribute__((always_inline)) {
+      if constexpr (kShape == Shape::wide) load_column(j);
+      constexpr int sum = i() * kColumns + j();
+      before(std::integral_constant<int, sum>());
+      multiply_add<sum, 4 + i(), 4 + a_tiles + j() % b_tiles>();
     });
+  });
+}
+
+/// Sums that tiles 0 to 3 hold and are yet to be stored. A tile store is many micro-operations that wait for
+/// the tile's last product: each is left until just before the first product of the tile's next sum, so that
+/// the tile unit is busy meanwhile.
+class PendingSums {
+ public:
+  template <int kTile>
+  HELIX_ALWAYS_INLINE void store() {
+    if (to_[kTile] != nullptr) amx::store<kTile>(to_[kTile], row_);
+    to_[kTile] = nullptr;
   }
-}
+  template <int kFirst = 0>
+  HELIX_ALWAYS_INLINE void store_from() {
+    unrolled<4 - kFirst>([&](auto i) __attribute__((always_inline)) { store<kFirst + i()>(); });
+  }
+  /// To be called with the same row stride until all is stored.
+  template <int kRows, int kColumns>
+  HELIX_ALWAYS_INLINE void leave(const Tiles& c) {
+    for (int i = 0; i < kRows * kColumns; ++i)
+      to_[i] = const_cast<std::byte*>(c.at(i / kColumns, i % kColumns));
+    row_ = c.row;
+  }
 
-/// With the tiles of B at regular steps.
-template <Shape kShape, int kRows, int kColumns, typename EachStep>
-inline void multiply(const Tiles& a, const Tiles& b, std::int64_t steps, const EachStep& each_step) {
-  const std::byte* b_at[kColumns];
-  for (int j = 0; j < kColumns; ++j) b_at[j] = b.at(j, 0);
-  const auto load_b = [&, row = b.row, along = b.along](auto j) {
-    load<b_register<kShape>(j())>(b_at[j()], row);
-    b_at[j()] += along;
-  };
-  multiply_loading<kShape, kRows, kColumns>(a, steps, load_b, each_step);
-}
-
-/// With B's tiles where next_b() says, one after the other: step by step those of all columns, rows of 64
-/// bytes.
-template <Shape kShape, int kRows, int kColumns, typename NextB>
-inline void multiply(const Tiles& a, std::int64_t steps, const NextB& next_b) {
-  multiply_loading<kShape, kRows, kColumns>(
-      a, steps, [&](auto j) { load<b_register<kShape>(j())>(next_b(), 64); }, [] {});
-}
+ private:
+  std::byte* to_[4] = {};
+  std::int64_t row_ = 64;
+};
 
 }  // namespace helix::cpu::amx
 

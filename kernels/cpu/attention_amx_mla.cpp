@@ -25,8 +25,8 @@
 namespace helix::cpu {
 namespace {
 
-using mla::Block, mla::Blocks, mla::Once, mla::PendingSums, mla::Product, mla::Softmax, mla::Spread,
-    mla::Workspace;
+using amx::PendingSums;
+using mla::Block, mla::Blocks, mla::Once, mla::Product, mla::Softmax, mla::Spread, mla::Workspace;
 using mla::block_tokens, mla::tile_bytes, mla::tile_floats;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 

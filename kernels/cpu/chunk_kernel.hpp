@@ -23,7 +23,7 @@ class ChunkKernel {
  public:
   virtual ~ChunkKernel() = default;
   /// Tokens of the longest chunk it wants: a multiple of 32, up to chunk_tokens.
-  virtual std::int64_t longest_chunk(const UnitShape&) const { return chunk_tokens; }
+  virtual std::int64_t longest_chunk(const UnitShape& shape) const = 0;
   /// A multiple of 64.
   virtual std::size_t workspace_bytes(const UnitShape& shape) const = 0;
   /// q: [heads, head_dim].

@@ -1,5 +1,4 @@
-// GQA's B tiles as the AMX products take them, one after the other: bf16 as they lie in the cache, fp8
-// widened.
+// GQA's B tiles as the AMX products take them: bf16 as they lie in the cache, fp8 widened.
 #pragma once
 
 #include "kernels/cpu/amx_blocks.hpp"
@@ -14,38 +13,35 @@ namespace helix::cpu::gqa {
 
 constexpr std::int64_t tile_bytes = 1024;
 
-/// The B tiles of a product, one after the other: as they lie in the cache.
+/// The B tiles of a block, step by step: `prepare` of a step's columns, `turn`, and their `load`, which comes
+/// after the next step's `prepare`.
 class PlainTiles {
  public:
-  PlainTiles(const std::byte* const* order, std::int64_t, std::byte*) : next_(order) {}
-  const std::byte* next() { return *next_++; }
-
- private:
-  const std::byte* const* next_;
+  static constexpr bool widened = false;
+  PlainTiles(std::int64_t, std::byte*) {}
+  void prepare(int, const std::byte*) {}
+  void turn() {}
+  template <int kTile>
+  HELIX_ALWAYS_INLINE void load(int, const std::byte* tile) const {
+    amx::load_once<kTile>(tile, 64);
+  }
 };
 
-/// Likewise of fp8, each widened `lead` tiles before its use, so that neither the tile loads wait for the
-/// stores nor the widening for a whole chain of products.
+/// Likewise of fp8, widened a step before their use, so that neither the tile loads wait for the stores nor
+/// the widening for a whole chain of products.
 class WidenedTiles {
  public:
-  static constexpr int lead = 2, ring_tiles = 4;
-  WidenedTiles(const std::byte* const* order, std::int64_t values, std::byte* ring)
-      : ahead_(order), whole_(values == 512), ring_(ring) {
-    for (int i = 0; i < lead; ++i) widen_next();
-  }
-  [[gnu::always_inline]] const std::byte* next() {
-    const std::byte* const tile = ring_ + (turn_ - lead) % ring_tiles * tile_bytes;
-    widen_next();
-    return tile;
-  }
+  static constexpr bool widened = true;
+  static constexpr int most_columns = 4;
+  /// values: of a tile; buffer: for two steps.
+  WidenedTiles(std::int64_t values, std::byte* buffer)
+      : whole_(values == 512), now_(buffer + most_columns * tile_bytes), ahead_(buffer) {}
 
- private:
-  [[gnu::always_inline]] void widen_next() {
-    const std::byte* const from = *ahead_++;
-    std::byte* const to = ring_ + turn_++ % ring_tiles * tile_bytes;
+  HELIX_ALWAYS_INLINE void prepare(int column, const std::byte* tile) {
+    std::byte* const to = ahead_ + column * tile_bytes;
     const Widen widen = widen_;  // in registers: the stores below might change memory
     const auto widen_line = [&](auto i) __attribute__((always_inline)) {
-      widen(from + 64 * i(), to + 128 * i(), to + 128 * i() + 64);
+      widen(tile + 64 * i(), to + 128 * i(), to + 128 * i() + 64);
     };
     if (whole_)
       amx::unrolled<8>(widen_line);
@@ -53,12 +49,16 @@ class WidenedTiles {
       amx::unrolled<4>(widen_line);
     amx::publish();
   }
+  void turn() { std::swap(now_, ahead_); }
+  template <int kTile>
+  HELIX_ALWAYS_INLINE void load(int column, const std::byte*) const {
+    amx::load<kTile>(now_ + column * tile_bytes, 64);
+  }
 
+ private:
   Widen widen_;
-  const std::byte* const* ahead_;
   bool whole_;  // of 32 summed values, not 16
-  std::byte* ring_;
-  unsigned turn_ = 0;
+  std::byte *now_, *ahead_;
 };
 
 }  // namespace helix::cpu::gqa

@@ -11,7 +11,7 @@
 
 namespace helix::cpu {
 
-constexpr std::int64_t chunk_tokens = 256;  // at most
+constexpr std::int64_t chunk_tokens = 512;  // at most
 
 /// Consecutive slots of one page.
 struct Segment {
@@ -58,14 +58,16 @@ class ChunkWalker {
     while (chunk.columns < longest_ && pages_left_ > 0 && page_ < unit_pages) {
       const std::int64_t in_page =
           std::min(layout_.page_tokens, length - page_ * layout_.page_tokens) - slot_;
-      const std::int64_t padded = (in_page + layout_.granule - 1) / layout_.granule * layout_.granule;
+      const std::int64_t padded = (in_page + layout_.granule - 1) & -layout_.granule;
       Segment& s = chunk.segments[chunk.count++];
       s.slots = std::min(padded, longest_ - chunk.columns);
       s.valid = std::min(in_page, s.slots);
       s.column = chunk.columns;
       const std::byte* const part = head_of_page(cache_, layout_, request_, page_, head_);
-      s.k = part + layout_.k_offset(slot_, 0);
-      s.v = layout_.mla ? nullptr : part + layout_.k_bytes + layout_.v_offset(slot_, 0);
+      // Rows of whole granules follow each other.
+      const auto slots = static_cast<std::size_t>(slot_) * layout_.value_bytes;
+      s.k = part + slots * static_cast<std::size_t>(layout_.head_dim);
+      s.v = layout_.mla ? nullptr : part + layout_.k_bytes + slots * static_cast<std::size_t>(layout_.v_dim);
       chunk.columns += s.slots;
       slot_ += s.slots;
       if (s.slots == padded) {

@@ -32,7 +32,7 @@ struct KvLayout {
   std::int64_t kv_heads = 0, head_dim = 0, v_dim = 0;
   std::int64_t page_tokens = 0;    // tokens a page holds
   std::int64_t padded_tokens = 0;  // slots a page has: page_tokens rounded up to 16
-  std::int64_t granule = 0;        // G
+  std::int64_t granule = 0;        // G, a power of two
   std::size_t value_bytes = 0;
   std::size_t k_bytes = 0, v_bytes = 0;  // one head's parts of one page
 

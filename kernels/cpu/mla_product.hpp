@@ -1,4 +1,4 @@
-// Products of blocks of tiles with vector work beside each step, which the caller puts between the steps.
+// MLA's products of blocks of tiles, step by step, with the caller's vector work between the steps.
 #pragma once
 
 #include "kernels/cpu/amx_blocks.hpp"
@@ -26,56 +26,39 @@ class Product {
   /// before(i) comes just before the product that is added to sum i.
   template <typename Before>
   HELIX_ALWAYS_INLINE void step(const Before& before) {
-    constexpr int a_tiles = kColumns > 2 ? 1 : 2, b_tiles = 4 - a_tiles;
-    const auto load_a = [&](auto i) __attribute__((always_inline)) {
-      constexpr int tile = 4 + i() % a_tiles;
-      kOnce == Once::a ? amx::load_once<tile>(a_[i()], 64) : amx::load<tile>(a_[i()], 64);
-      a_[i()] += tile_bytes;
-    };
-    const auto load_b = [&](auto j) __attribute__((always_inline)) {
-      constexpr int tile = 4 + a_tiles + j() % b_tiles;
-      kOnce == Once::b ? amx::load_once<tile>(b_[j()], 64) : amx::load<tile>(b_[j()], 64);
-      b_[j()] += tile_bytes;
-    };
-    if constexpr (kColumns <= b_tiles) amx::unrolled<kColumns>(load_b);
-    amx::unrolled<kRows>([&](auto i) __attribute__((always_inline)) {
-      load_a(i);
-      amx::unrolled<kColumns>([&](auto j) __attribute__((always_inline)) {
-        if constexpr (kColumns > b_tiles) load_b(j);
-        constexpr int sum = i() * kColumns + j();
-        before(std::integral_constant<int, sum>());
-        amx::multiply_add<sum, 4 + i() % a_tiles, 4 + a_tiles + j() % b_tiles>();
-      });
-    });
+    constexpr amx::Shape shape = kColumns > 2 ? amx::Shape::wide : amx::Shape::square;
+    amx::multiply_step<shape, kRows, kColumns>(
+        [&](auto i, auto tile) __attribute__((always_inline)) { load<tile(), kOnce == Once::a>(a_[i()]); },
+        [&](auto j, auto tile) __attribute__((always_inline)) { load<tile(), kOnce == Once::b>(b_[j()]); },
+        before);
   }
   HELIX_ALWAYS_INLINE void step() { step([](auto) __attribute__((always_inline)){}); }
 
  private:
+  template <int kTile, bool kOnceOnly>
+  HELIX_ALWAYS_INLINE void load(const std::byte*& from) {
+    kOnceOnly ? amx::load_once<kTile>(from, 64) : amx::load<kTile>(from, 64);
+    from += tile_bytes;
+  }
+
   const std::byte *a_[kRows], *b_[kColumns];
 };
 
-/// Sums that tiles 0 to 3 hold and are yet to be stored. A tile store is many micro-operations that wait for
-/// the tile's last product: each is left until just before the first product of the tile's next sum, so that
-/// the tile unit is busy meanwhile.
-class PendingSums {
+/// Calls for `items` pieces of work spread evenly over `steps` steps.
+class Spread {
  public:
-  template <int kTile>
-  HELIX_ALWAYS_INLINE void store() {
-    if (to_[kTile] != nullptr) amx::store<kTile>(to_[kTile], 64);
-    to_[kTile] = nullptr;
-  }
-  template <int kFirst = 0>
-  HELIX_ALWAYS_INLINE void store_from() {
-    amx::unrolled<4 - kFirst>([&](auto i) __attribute__((always_inline)) { store<kFirst + i()>(); });
-  }
-  template <int kRows, int kColumns>
-  HELIX_ALWAYS_INLINE void leave(const amx::Tiles& c) {
-    for (int i = 0; i < kRows * kColumns; ++i)
-      to_[i] = const_cast<std::byte*>(c.at(i / kColumns, i % kColumns));
+  Spread(std::int64_t items, std::int64_t steps) : items_(items), steps_(steps) {}
+  template <typename Item>
+  HELIX_ALWAYS_INLINE void step(const Item& item) {
+    due_ += items_;
+    while (due_ >= steps_) {
+      due_ -= steps_;
+      item(next_++);
+    }
   }
 
  private:
-  std::byte* to_[4] = {};
+  std::int64_t items_, steps_, due_ = 0, next_ = 0;
 };
 
 }  // namespace helix::cpu::mla

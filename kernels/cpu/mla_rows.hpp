@@ -19,7 +19,7 @@ struct Block {
 };
 
 struct Blocks {
-  Block at[chunk_tokens / block_tokens];
+  Block at[most_blocks];
   std::int64_t count = 0;
 
   Blocks(const KvLayout& layout, const Chunk& chunk) {

@@ -4,20 +4,18 @@
 
 #include "kernels/cpu/chunk_kernel.hpp"
 
-// The vector work between tile products must be few instructions: only a few hundred are in flight at a time,
-// and the tile unit idles when they hold no tile product.
-#define HELIX_ALWAYS_INLINE __attribute__((always_inline)) inline
-
 namespace helix::cpu::mla {
 
 constexpr std::int64_t tile_bytes = 1024;
 constexpr std::int64_t tile_floats = 256;
 constexpr std::int64_t block_tokens = 32;  // summed by one tile product of P V
 
-/// One tile of heads needs four tiles of V side by side to keep the tile unit busy; half a chunk of them fits
+constexpr std::int64_t most_blocks = 8;  // of a chunk
+
+/// One tile of heads needs four tiles of V side by side to keep the tile unit busy; those of half a chunk fit
 /// L1.
 inline std::int64_t longest_chunk(const UnitShape& shape) {
-  return shape.heads <= 16 ? chunk_tokens / 2 : chunk_tokens;
+  return (shape.heads <= 16 ? most_blocks / 2 : most_blocks) * block_tokens;
 }
 
 struct Workspace {
@@ -68,27 +66,5 @@ struct Workspace {
     return rows + (block * 2 + half) * k_steps * tile_bytes;
   }
 };
-
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16,gfni")  // of what it inlines
-
-/// Calls for `items` pieces of work spread evenly over `steps` steps.
-class Spread {
- public:
-  Spread(std::int64_t items, std::int64_t steps) : items_(items), steps_(steps) {}
-  template <typename Item>
-  HELIX_ALWAYS_INLINE void step(const Item& item) {
-    due_ += items_;
-    while (due_ >= steps_) {
-      due_ -= steps_;
-      item(next_++);
-    }
-  }
-
- private:
-  std::int64_t items_, steps_, due_ = 0, next_ = 0;
-};
-
-#pragma GCC pop_options
 
 }  // namespace helix::cpu::mla

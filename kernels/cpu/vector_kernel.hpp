@@ -8,7 +8,8 @@ namespace helix::cpu {
 
 /// One worker's arrays for a unit.
 struct VectorWorkspace {
-  static constexpr std::int64_t score_stride = chunk_tokens + 16;  // rows must not alias in L1
+  static constexpr std::int64_t longest_chunk = 256;
+  static constexpr std::int64_t score_stride = longest_chunk + 16;  // rows must not alias in L1
 
   float *q, *scores, *o, *sum;
   float* max;                   // of the unscaled scores
@@ -21,7 +22,7 @@ struct VectorWorkspace {
     o = carver.take<float>(shape.heads * layout.v_dim);
     max = carver.take<float>(shape.heads);
     sum = carver.take<float>(shape.heads);
-    const std::int64_t slots = std::min(layout.padded_tokens, chunk_tokens);
+    const std::int64_t slots = std::min(layout.padded_tokens, longest_chunk);
     rows = carver.take<std::uint16_t>(layout.mla && layout.fp8 ? slots * layout.head_dim : 0);
     k = carver.take<std::uint16_t>(layout.mla || layout.fp8 ? slots * layout.head_dim : 0);
     v = carver.take<std::uint16_t>(slots * layout.v_dim);
@@ -30,6 +31,7 @@ struct VectorWorkspace {
 
 class VectorChunkKernel : public ChunkKernel {
  public:
+  std::int64_t longest_chunk(const UnitShape&) const override { return VectorWorkspace::longest_chunk; }
   std::size_t workspace_bytes(const UnitShape& shape) const override;
   void begin(const UnitShape& shape, const BF16* q, std::byte* workspace) const override;
   void finish(const UnitShape& shape, std::byte* workspace, float* o, float* lse2) const override;

@@ -27,8 +27,8 @@ TEST_CASE("backend: attention: huge, tiny and infinite logits") {
   for (const KvShape& shape : {gqa(1, 64), mla()}) {
     const std::int64_t heads = 4;
     const auto with_k = [&](auto set_k, float q_value) {
-      PagedCache cache(shape, {300});
-      for (std::int64_t t = 0; t < 300; ++t) {
+      PagedCache cache(shape, {600});
+      for (std::int64_t t = 0; t < 600; ++t) {
         std::vector<BF16> k = cache.random_row(shape.head_dim, 0.5f);
         set_k(t, k);
         cache.append(0, t, k, cache.random_row(shape.v_dim, 1.0f));
@@ -40,14 +40,14 @@ TEST_CASE("backend: attention: huge, tiny and infinite logits") {
     for (const float sign : {1.0f, -1.0f})
       with_k(
           [&](std::int64_t t, std::vector<BF16>& k) {
-            if (t == 290) std::fill(k.begin(), k.end(), to_bf16(sign * 1e20f));
+            if (t == 590) std::fill(k.begin(), k.end(), to_bf16(sign * 1e20f));
           },
           1e10f);
     with_k([](std::int64_t, std::vector<BF16>& k) { std::fill(k.begin(), k.end(), to_bf16(0.0f)); }, 1e-30f);
     // Masked tokens: logits of -inf, alone in a first chunk and later.
     with_k(
         [](std::int64_t t, std::vector<BF16>& k) {
-          if (t < 256 || t == 280) k.back() = to_bf16(-std::numeric_limits<float>::infinity());
+          if (t < 512 || t == 550) k.back() = to_bf16(-std::numeric_limits<float>::infinity());
         },
         0.125f);
   }
@@ -57,8 +57,8 @@ TEST_CASE("backend: attention: logits that grow from token to token") {
   // The maximum outgrows what was summed, again and again within a chunk and across chunks.
   for (const KvShape& shape : {gqa(1, 64), mla(), mla(DType::fp8)})
     for (const std::int64_t heads : {4, 40}) {
-      PagedCache cache(shape, {300});
-      for (std::int64_t t = 0; t < 300; ++t) {
+      PagedCache cache(shape, {600});
+      for (std::int64_t t = 0; t < 600; ++t) {
         std::vector<BF16> k = cache.random_row(shape.head_dim, 0.5f);
         k.back() = to_bf16(0.25f * static_cast<float>(t));
         cache.append(0, t, k, cache.random_row(shape.v_dim, 1.0f));
