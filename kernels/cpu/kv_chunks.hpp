@@ -103,10 +103,9 @@ class ChunkWalker {
 class Prefetcher {
  public:
   Prefetcher() = default;
-  Prefetcher(const KvLayout& layout, const Chunk& chunk) {
+  Prefetcher(const KvLayout& layout, const Chunk& chunk) : segments_(chunk.segments), streams_(chunk.count) {
     const auto row_bytes = static_cast<std::int64_t>(layout.value_bytes) * layout.head_dim;
     for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s) {
-      stream_[streams_++] = s->k;
       // The V of a whole page follows its K; of the rest of a page only K is prefetched here.
       const bool whole = s->slots == layout.padded_tokens && !layout.mla;
       bytes_ =
@@ -120,7 +119,7 @@ class Prefetcher {
   void step() {
     due_ += bytes_a_step_;
     while (due_ >= burst && at_ < bytes_) {
-      const std::byte* const lines = stream_[turn_] + at_;
+      const std::byte* const lines = segments_[turn_].k + at_;
       __builtin_prefetch(lines, 0, 2);
       __builtin_prefetch(lines + 64, 0, 2);
       due_ -= burst;
@@ -133,7 +132,7 @@ class Prefetcher {
 
  private:
   static constexpr std::int64_t burst = 128;
-  const std::byte* stream_[chunk_tokens / 16];
+  const Segment* segments_ = nullptr;  // one stream each
   int streams_ = 0, turn_ = 0;
   std::int64_t bytes_ = 0, at_ = 0;  // of each stream
   std::int64_t bytes_a_step_ = 0, due_ = 0;
