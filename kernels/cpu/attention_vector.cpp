@@ -50,22 +50,13 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace helix::cpu {
-namespace {
 
 HWY_EXPORT(ProcessGqaChunk);
 
-class VectorGqaChunkKernel final : public VectorChunkKernel {
- public:
-  void process(const UnitShape& shape, const Chunk& chunk, Prefetcher& next,
-               std::byte* workspace) const override {
-    HWY_DYNAMIC_DISPATCH(ProcessGqaChunk)(shape, chunk, next, arrays(shape, workspace));
-  }
-};
-
-}  // namespace
-
 const ChunkKernel& vector_chunk_kernel() {
-  static const VectorGqaChunkKernel kernel;
+  static const VectorChunkKernel kernel([](auto&... chunk) {
+    HWY_DYNAMIC_DISPATCH(ProcessGqaChunk)(chunk...);
+  });
   return kernel;
 }
 

@@ -99,22 +99,13 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace helix::cpu {
-namespace {
 
 HWY_EXPORT(ProcessMlaChunk);
 
-class VectorMlaChunkKernel final : public VectorChunkKernel {
- public:
-  void process(const UnitShape& shape, const Chunk& chunk, Prefetcher& next,
-               std::byte* workspace) const override {
-    HWY_DYNAMIC_DISPATCH(ProcessMlaChunk)(shape, chunk, next, arrays(shape, workspace));
-  }
-};
-
-}  // namespace
-
 const ChunkKernel& vector_mla_chunk_kernel() {
-  static const VectorMlaChunkKernel kernel;
+  static const VectorChunkKernel kernel([](auto&... chunk) {
+    HWY_DYNAMIC_DISPATCH(ProcessMlaChunk)(chunk...);
+  });
   return kernel;
 }
 

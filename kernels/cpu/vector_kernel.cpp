@@ -5,11 +5,14 @@
 #include <limits>
 
 namespace helix::cpu {
+namespace {
 
-VectorWorkspace VectorChunkKernel::arrays(const UnitShape& shape, std::byte* workspace) {
+VectorWorkspace arrays(const UnitShape& shape, std::byte* workspace) {
   Carver carver(workspace);
   return VectorWorkspace(carver, shape);
 }
+
+}  // namespace
 
 std::size_t VectorChunkKernel::workspace_bytes(const UnitShape& shape) const {
   Carver carver(nullptr);
@@ -23,6 +26,11 @@ void VectorChunkKernel::begin(const UnitShape& shape, const BF16* q, std::byte* 
   std::fill_n(ws.o, shape.heads * shape.layout.v_dim, 0.0f);
   std::fill_n(ws.max, shape.heads, -std::numeric_limits<float>::infinity());
   std::fill_n(ws.sum, shape.heads, 0.0f);
+}
+
+void VectorChunkKernel::process(const UnitShape& shape, const Chunk& chunk, Prefetcher& next,
+                                std::byte* workspace) const {
+  process_(shape, chunk, next, arrays(shape, workspace));
 }
 
 void VectorChunkKernel::finish(const UnitShape& shape, std::byte* workspace, float* o, float* lse2) const {

@@ -29,15 +29,21 @@ struct VectorWorkspace {
   }
 };
 
-class VectorChunkKernel : public ChunkKernel {
+class VectorChunkKernel final : public ChunkKernel {
  public:
+  /// Takes a chunk into account; dispatches to the instruction set by itself.
+  using ProcessChunk = void (*)(const UnitShape&, const Chunk&, Prefetcher&, const VectorWorkspace&);
+  explicit VectorChunkKernel(ProcessChunk process_chunk) : process_(process_chunk) {}
+
   std::int64_t longest_chunk(const UnitShape&) const override { return VectorWorkspace::longest_chunk; }
   std::size_t workspace_bytes(const UnitShape& shape) const override;
   void begin(const UnitShape& shape, const BF16* q, std::byte* workspace) const override;
+  void process(const UnitShape& shape, const Chunk& chunk, Prefetcher& next,
+               std::byte* workspace) const override;
   void finish(const UnitShape& shape, std::byte* workspace, float* o, float* lse2) const override;
 
- protected:
-  static VectorWorkspace arrays(const UnitShape& shape, std::byte* workspace);
+ private:
+  ProcessChunk process_;
 };
 
 }  // namespace helix::cpu
