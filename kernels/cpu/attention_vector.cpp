@@ -21,7 +21,7 @@ namespace helix::cpu::HWY_NAMESPACE {
 
 /// Tiles of fp8 words -> tiles of bf16 pairs.
 HWY_INLINE void widen_tiles(const std::byte* from, std::int64_t values, std::uint16_t* to) {
-  for (std::int64_t i = 0; i < values; i += 64) widen(from + i, 64, to + i, to + i + 32);
+  for (std::int64_t i = 0; i < values; i += 64) widen<64>(from + i, to + i, to + i + 32);
 }
 
 void ProcessGqaChunk(const UnitShape& shape, const Chunk& chunk, Prefetcher& next,

@@ -24,9 +24,9 @@ HWY_INLINE void widen_rows(const std::byte* from, std::int64_t head_dim, std::ui
     for (std::int64_t t = 0; t < 16; ++t) {
       const std::byte* const row = from + 16 * d + t * width;
       if (width == 64) {
-        widen(row, 64, to + 16 * d + 32 * t, to + 16 * d + 512 + 32 * t);
+        widen<64>(row, to + 16 * d + 32 * t, to + 16 * d + 512 + 32 * t);
       } else {
-        widen(row, 32, to + 16 * d + 32 * t, to + 16 * d + 32 * t + 16);
+        widen<32>(row, to + 16 * d + 32 * t, to + 16 * d + 32 * t + 16);
       }
     }
   }

@@ -12,6 +12,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/bf16.hpp"
+#include "kernels/cpu/kv_fp8.hpp"
 #include "kernels/cpu/vector_kernel.hpp"
 
 HWY_BEFORE_NAMESPACE();
@@ -31,34 +33,57 @@ HWY_INLINE To* as(From* p) {
 
 // --- pages ------------------------------------------------------------------------------------------------
 
-/// bf16 bits of the codes of e4m3 values (kv_fp8.hpp) in 16-bit lanes, whose upper bytes are ignored.
-template <class D>
-HWY_INLINE hn::Vec<D> bf16_of_fp8(D d, hn::Vec<D> code) {
-  // Subnormals are multiples of 2^-9: eight values, looked up.
-  alignas(16) static constexpr std::uint16_t subnormals[8] = {0,      0x3b00, 0x3b80, 0x3bc0,
-                                                              0x3c00, 0x3c20, 0x3c40, 0x3c60};
-  const auto rotated = hn::Not(code);
-  const auto sign = hn::ShiftLeft<15>(rotated);
-  const auto magnitude = hn::And(hn::ShiftRight<1>(rotated), hn::Set(d, std::uint16_t{0x7f}));
-  const auto normal = hn::Add(hn::ShiftLeft<4>(magnitude), hn::Set(d, std::uint16_t{120 << 7}));
-  const auto byte_index = hn::Add(hn::Or(hn::ShiftLeft<1>(magnitude), hn::ShiftLeft<9>(magnitude)),
-                                  hn::Set(d, std::uint16_t{0x100}));
-  const auto subnormal = hn::TableLookupBytes(hn::LoadDup128(d, subnormals),
-                                              hn::And(byte_index, hn::Set(d, std::uint16_t{0x0f0f})));
-  const auto number =
-      hn::Or(sign, hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, std::uint16_t{8})), subnormal, normal));
-  const auto nan_code = hn::Set(d, std::uint16_t{0xff});
-  return hn::IfThenElse(hn::Eq(hn::And(code, nan_code), nan_code), hn::Set(d, std::uint16_t{0x7fc0}), number);
-}
+/// The bytes of the bf16 of a code of an e4m3 value (kv_fp8.hpp), looked up by its nibbles: they are
+/// `of_upper` ^ `of_lower`; where the upper nibble is 15 `others` (which has the lower nibble) is XORed, too.
+struct BytesOfCode {
+  struct Tables {
+    alignas(16) std::uint8_t of_upper[16] = {}, of_lower[16] = {}, others[16] = {};
+  };
+  Tables low, high;
 
-/// Widens 64 fp8 bytes: even bytes -> `even`, odd bytes -> `odd`, `bytes / 2` values each.
-HWY_INLINE void widen(const std::byte* from, std::int64_t bytes, std::uint16_t* even, std::uint16_t* odd) {
-  constexpr hn::CappedTag<std::uint16_t, 16> d;
-  const auto n = static_cast<std::int64_t>(hn::Lanes(d));
-  for (std::int64_t i = 0; i < bytes / 2; i += n) {
-    const auto x = hn::LoadU(d, as<const std::uint16_t>(from + 2 * i));
-    hn::StoreU(bf16_of_fp8(d, x), d, even + i);
-    hn::StoreU(bf16_of_fp8(d, hn::ShiftRight<8>(x)), d, odd + i);
+  constexpr BytesOfCode() {
+    fill(0, low);
+    fill(8, high);
+  }
+
+ private:
+  static constexpr void fill(int shift, Tables& tables) {
+    const auto byte = [&](unsigned upper, unsigned lower) {
+      const float value = to_float(from_kv_code(static_cast<std::uint8_t>(upper << 4 | lower)));
+      return static_cast<std::uint8_t>(to_bf16(value).bits >> shift);
+    };
+    for (unsigned i = 0; i < 16; ++i) {
+      if (i < 15) tables.of_upper[i] = byte(i, 15);
+      tables.of_lower[i] = byte(1, i) ^ byte(1, 15);
+      tables.others[i] = byte(15, i) ^ tables.of_lower[i];
+    }
+  }
+};
+constexpr BytesOfCode bytes_of_code;
+
+/// Widens kBytes fp8 codes: even bytes -> `even`, odd bytes -> `odd`.
+template <int kBytes>
+HWY_INLINE void widen(const std::byte* from, std::uint16_t* even, std::uint16_t* odd) {
+  constexpr hn::CappedTag<std::uint8_t, kBytes> d8;
+  constexpr hn::Repartition<std::uint16_t, decltype(d8)> d16;
+  const auto n = static_cast<std::int64_t>(hn::Lanes(d8));
+  for (std::int64_t i = 0; i < kBytes; i += n) {
+    const auto code = hn::LoadU(d8, as<const std::uint8_t>(from + i));
+    const auto fifteen = hn::Set(d8, std::uint8_t{15});
+    const auto upper = hn::ShiftRight<4>(code), lower = hn::And(code, fifteen);
+    // An index with its top bit set looks up 0.
+    const auto other = hn::IfThenElse(hn::Eq(upper, fifteen), lower, hn::Set(d8, std::uint8_t{0x80}));
+    const auto look_up = [&](const BytesOfCode::Tables& tables) HWY_ATTR {
+      return hn::Xor(hn::Xor(hn::TableLookupBytes(hn::LoadDup128(d8, tables.of_upper), upper),
+                             hn::TableLookupBytes(hn::LoadDup128(d8, tables.of_lower), lower)),
+                     hn::TableLookupBytesOr0(hn::LoadDup128(d8, tables.others), other));
+    };
+    const auto low = look_up(bytes_of_code.low), high = look_up(bytes_of_code.high);
+    const auto low16 = hn::BitCast(d16, low), high16 = hn::BitCast(d16, high);
+    hn::StoreU(hn::BitCast(d16, hn::OddEven(hn::BitCast(d8, hn::ShiftLeft<8>(high16)), low)), d16,
+               even + i / 2);
+    hn::StoreU(hn::BitCast(d16, hn::OddEven(high, hn::BitCast(d8, hn::ShiftRight<8>(low16)))), d16,
+               odd + i / 2);
   }
 }
 
