@@ -186,7 +186,7 @@ class ChunkProducts {
     const std::int64_t heads_beside =
         softmax_beside && products > 0 ? (softmax_.heads_left() + products - 1) / products : 0;
     multiply<kShape, kRows, kColumns>(
-        {ws_.q + h * steps * q_tile / 2, 64, steps * q_tile, q_tile},
+        {ws_.q + h * ws_.tile_heads * layout_.head_dim, 64, steps * q_tile, q_tile},
         [&](int j, std::int64_t k) { return tokens_[column + j] + k * k_tile; }, 512, steps,
         [&](std::int64_t k, auto sum) __attribute__((always_inline)) {
           if (k == 0) {

@@ -25,7 +25,6 @@ struct Workspace {
   std::uint16_t *q, *p;      // q: [head_tiles][head_dim / 32][tile_heads][32]
   std::byte* widened;        // tiles of two steps of a product
   std::byte* partial;        // granules of V with slots past the valid ones
-  const std::byte** order;   // of the tiles of a product
   float *scores, *o;         // scores: of two blocks
   float* reference;          // of the unscaled scores
   float *sum, *rounded_sum;  // [rows][16]: of the probabilities, and of what bf16 holds of them

@@ -9,8 +9,7 @@ namespace helix::cpu::mla {
 constexpr std::int64_t tile_bytes = 1024;
 constexpr std::int64_t tile_floats = 256;
 constexpr std::int64_t block_tokens = 32;  // summed by one tile product of P V
-
-constexpr std::int64_t most_blocks = 8;  // of a chunk
+constexpr std::int64_t most_blocks = 8;    // of a chunk
 
 /// One tile of heads needs four tiles of V side by side to keep the tile unit busy; those of half a chunk fit
 /// L1.
