@@ -4,6 +4,7 @@
 // (restore_column_order).
 #pragma once
 
+#include "kernels/cpu/amx_blocks.hpp"
 #include "kernels/cpu/avx512.hpp"
 #include "kernels/cpu/mla_workspace.hpp"
 

@@ -36,6 +36,7 @@ TEST_CASE("backend: attention: page sizes and head dims") {
 TEST_CASE("backend: attention: narrow heads of small models, V narrower than K") {
   for (const DType dtype : kv_types()) {
     for (const KvShape& shape : {KvShape{AttentionKind::gqa, 2, 48, 16, 32, dtype},
+                                 KvShape{AttentionKind::gqa, 2, 32, 32, 32, dtype},
                                  KvShape{AttentionKind::mla, 1, 96, 64, 32, dtype}}) {
       if (!runs(shape)) continue;
       PagedCache cache(shape, {100, 1});

@@ -55,7 +55,7 @@ TEST_CASE("backend: attention: huge, tiny and infinite logits") {
 
 TEST_CASE("backend: attention: logits that grow from token to token") {
   // The maximum outgrows what was summed, again and again within a chunk and across chunks.
-  for (const KvShape& shape : {gqa(1, 64), mla(), mla(DType::fp8)})
+  for (const KvShape& shape : {gqa(1, 64), gqa(1, 64, DType::fp8), mla(), mla(DType::fp8)})
     for (const std::int64_t heads : {4, 40}) {
       PagedCache cache(shape, {600});
       for (std::int64_t t = 0; t < 600; ++t) {
