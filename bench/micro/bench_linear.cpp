@@ -2,7 +2,7 @@
 // on the same shapes. Arguments: n, k, tokens, threads.
 #include <omp.h>
 
-#include <dnnl.hpp>
+#include <oneapi/dnnl/dnnl.hpp>
 #include <mutex>
 #include <unordered_map>
 
