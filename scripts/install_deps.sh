@@ -50,8 +50,8 @@ for purpose in "${purposes[@]}"; do
 done
 
 compiles() {  # a header, also below the prefixes that CMake searches
-  local flags=() prefix
-  for prefix in ${CMAKE_PREFIX_PATH//[:;]/ }; do flags+=("-I$prefix/include"); done
+  local flags=() prefix prefixes=${CMAKE_PREFIX_PATH:-}
+  for prefix in ${prefixes//[:;]/ }; do flags+=("-I$prefix/include"); done
   echo "#include $1" | "${CXX:-g++}" -std=c++20 -E -x c++ "${flags[@]}" -o /dev/null - 2>/dev/null
 }
 present() {  # PACKAGE SIGN...
