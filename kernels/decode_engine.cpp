@@ -169,7 +169,7 @@ void DecodeEngine::layout(Carver& carver, Arrays& arrays) {
                                             even_split(model_.moe.shared_ffn, shared_parts(), 0).size());
   arrays.gate_up = carver.take<BF16>(rows * 2 * ffn_columns);
   arrays.act = carver.take<BF16>(rows * ffn_columns);
-  std::size_t scratch = attention_scratch_bytes();
+  std::size_t scratch = backend_.attention_scratch_bytes(kv_shape_, attended, heads_.size());
   if (model_.moe.experts > 0) {
     arrays.shared = carver.take<BF16>(rows * hidden);
     arrays.router_logits = carver.take<float>(rows * model_.moe.experts);
@@ -189,19 +189,6 @@ void DecodeEngine::layout(Carver& carver, Arrays& arrays) {
   }
   arrays.scratch = {carver.take<std::byte>(static_cast<std::int64_t>(scratch)), scratch};
   arrays.inv_freq = carver.take<float>(std::max(a.qk_head_dim, a.qk_rope_head_dim));
-}
-
-// A small batch may take more than a large one: its tokens are split further.
-std::size_t DecodeEngine::attention_scratch_bytes() const {
-  std::size_t most = 0;
-  for (const MicroBatch& m : micro_batches_) {
-    const int pieces = sharding_.kvp > 1 ? hop_pieces(m.attended.size()) : 1;
-    for (const int piece : {0, pieces - 1}) {
-      const std::int64_t requests = even_split(m.attended.size(), pieces, piece).size();
-      most = std::max(most, backend_.attention_scratch_bytes(kv_shape_, requests, heads_.size()));
-    }
-  }
-  return most;
 }
 
 std::int64_t DecodeEngine::steps_before_rewind() const {

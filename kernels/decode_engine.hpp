@@ -162,7 +162,6 @@ class DecodeEngine {
     float* inv_freq;
   };
   void layout(Carver& carver, Arrays& arrays);
-  std::size_t attention_scratch_bytes() const;
 
   ModelSpec model_;
   Sharding sharding_;
