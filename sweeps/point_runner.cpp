@@ -31,6 +31,11 @@ std::string why_dtype_not_measured(const char* what, DType dtype, std::span<cons
 }
 
 std::string why_dtypes_not_measured(const DecodeShape& shape, const Backend& backend) {
+  if (shape.weights) {
+    return fmt::format(
+        "weights of several types are predicted, not measured; --weight-dtype {} measures one for all",
+        name(shape.weight_dtype));
+  }
   const std::string of_weights =
       why_dtype_not_measured("weight", shape.weight_dtype, backend.weight_dtypes());
   return of_weights.empty() ? why_dtype_not_measured("kv", shape.kv_dtype, backend.kv_dtypes()) : of_weights;
