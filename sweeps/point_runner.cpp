@@ -81,7 +81,12 @@ double engine_bytes(const Configuration& config, const ModelSpec& model, Backend
                                  static_cast<double>(model.layers);
   const auto cache =
       static_cast<double>(DecodeEngine::kv_bytes_needed(model, sharding, shape, model.layers, 0, backend));
-  return memory_model(model, sharding, shape).bytes(shape.batch) - predicted_cache + cache;
+  // The engine has a table to look tokens up in and a packed matrix for the head, be they the same numbers.
+  const double tied = model.tied_embeddings ? ceil_div(model.vocab, sharding.stage_ranks()) *
+                                                  static_cast<double>(model.hidden) *
+                                                  weight_format(shape, WeightPart::embedding).bytes
+                                            : 0;
+  return memory_model(model, sharding, shape).bytes(shape.batch) - predicted_cache + cache + tied;
 }
 
 std::string why_not_exchanged(const Configuration& config, const ModelSpec& model) {

@@ -51,7 +51,9 @@ for row in rows:
         continue
     printed(*arguments, "--out", "point.yaml")
     assert printed(*arguments) == (scratch / "point.yaml").read_text()
-    back = json.loads(printed("predict", *BACK, "--trtllm-config", "point.yaml", "--json", "--out", f"back-{exported}"))
+    # max_batch_size is of a rank's micro-batch: a batch that does not fill all of them has to be said.
+    batch = ["--batch", row["batch"]] if int(row["batch"]) % (int(row["pp"]) * int(row["dp"])) else []
+    back = json.loads(printed("predict", *BACK, *batch, "--trtllm-config", "point.yaml", "--json", "--out", f"back-{exported}"))
     # Several micro-batches have no key, so the same layout comes back without them.
     columns = PRINTED if row["hop_b"] == "1" else PRINTED[:-1]
     assert len(back) == 1 and all(str(back[0][c]) == row[c] or float(back[0][c]) == float(row[c]) for c in columns), (
