@@ -80,20 +80,14 @@ double engine_bytes(const Configuration& config, const ModelSpec& model, std::in
   const double predicted_cache = held_by_attention(model, sharding, shape).per_request *
                                  ceil_div(shape.batch, sharding.dp) * ceil_div(model.layers, sharding.pp) /
                                  static_cast<double>(model.layers);
-<<<<<<< HEAD
   const auto cache = static_cast<double>(
       DecodeEngine::kv_bytes_needed(model, sharding, shape, model.layers, steps, 0, backend));
-  return memory_model(model, sharding, shape).bytes(shape.batch) - predicted_cache + cache;
-=======
-  const auto cache =
-      static_cast<double>(DecodeEngine::kv_bytes_needed(model, sharding, shape, model.layers, 0, backend));
   // The engine has a table to look tokens up in and a packed matrix for the head, be they the same numbers.
   const double tied = model.tied_embeddings ? ceil_div(model.vocab, sharding.stage_ranks()) *
                                                   static_cast<double>(model.hidden) *
                                                   weight_format(shape, WeightPart::embedding).bytes
                                             : 0;
   return memory_model(model, sharding, shape).bytes(shape.batch) - predicted_cache + cache + tied;
->>>>>>> w/files
 }
 
 std::string why_not_exchanged(const Configuration& config, const ModelSpec& model) {
