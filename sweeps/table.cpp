@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 #include <tuple>
 
 #include "sweeps/result_columns.hpp"
@@ -27,21 +28,16 @@ Cells cells(const ResultRow& row) {
                         : row.prediction ? row.prediction->model_ttl_us
                                          : 0.0;
   return {
-      row.pareto ? "*" : "",
-      row.config.model,
-      token_text(shape.context),
-      fmt::format("{}", shape.batch),
-      std::string(name(row.config.strategy)),
-      sharding_text(row.config),
-      precision_text(shape.weight_dtype, shape.kv_dtype),
-      fmt::format("{:.3f}", ttl_us / 1e3),
-      fmt::format("{:.4g}", tokens_per_s_user(row)),
+      row.pareto ? "*" : "", row.config.model, token_text(shape.context), fmt::format("{}", shape.batch),
+      std::string(name(row.config.strategy)), sharding_text(row.config),
+      // Weights of several types have a line of their own below the rows.
+      (shape.weights ? "mixed " : "") + precision_text(shape.weight_dtype, shape.kv_dtype),
+      fmt::format("{:.3f}", ttl_us / 1e3), fmt::format("{:.4g}", tokens_per_s_user(row)),
       fmt::format("{:.4g}", tokens_per_s_gpu(row)),
       both ? percent(row.prediction->roofline_ttl_us / row.measurement->ttl_us) : "",
       both ? fmt::format("{:+.1f} %", 100.0 * (row.prediction->model_ttl_us / row.measurement->ttl_us - 1.0))
            : "",
-      row.prediction ? std::string(name(row.prediction->bound)) : "",
-      row.reason};
+      row.prediction ? std::string(name(row.prediction->bound)) : "", row.reason};
 }
 
 const Cells head = {"",       "model",      "context",   "batch",    "strategy",  "sharding", "weights/KV",
@@ -75,6 +71,13 @@ std::string format_table(std::span<const ResultRow> rows) {
     row.erase(row.find_last_not_of(' ') + 1);
     text += row + '\n';
   }
+  std::set<std::string> mixed;
+  for (const ResultRow* row : ok) {
+    if (!row->config.shape.weights) continue;
+    mixed.insert(fmt::format("mixed {} of {}: {} (from {})\n", name(row->config.shape.weight_dtype),
+                             row->config.model, row->config.precision, row->config.precision_source));
+  }
+  for (const std::string& line : mixed) text += line;
   for (const ResultRow* row : rest)
     text += fmt::format("{} {}: {}\n", name(row->status), row->id, row->reason);
   return text;
