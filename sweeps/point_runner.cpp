@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 #include "kernels/mpi_check.hpp"
 #include "kernels/weight_plan.hpp"
 #include "roofline/decode_ops.hpp"
 #include "roofline/memory.hpp"
+#include "sweeps/host_load.hpp"
 #include "sweeps/measure.hpp"
 #include "sweeps/step_clock.hpp"
 #include "sweeps/verify.hpp"
@@ -219,8 +221,14 @@ void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, Res
     row.reason = "verification: " + check.failure;
     return;
   }
+  std::optional<HostLoad> load;  // of ranks on this machine
+  if (c.sharding.ranks() <= world_.node_ranks) load.emplace(instance);
   row.measurement =
       measure(engine, backend_, model, c.sharding, row.layers_measured, request_.stopping, instance);
+  const std::string busy = load ? load_caveat(load->others_cpus(), online_cpus()) : std::string{};
+  for (const std::string& caveat : {noise_caveat(*row.measurement), busy}) {
+    if (!caveat.empty()) add_caveat(row.reason, caveat);
+  }
   speed_log_.add(backend_.speed());  // still under the load of the last step
 }
 
