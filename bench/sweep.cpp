@@ -7,7 +7,7 @@ namespace helix {
 
 int sweep_command(const Arguments& arguments) {
   CLI::App app("Measures every configuration that fits this MPI world, prediction beside each", "sweep");
-  const RequestFlags flags(app);
+  const RequestFlags flags(app, Command::sweep);
   if (parse_or_help(app, arguments)) return 0;
   const SweepRequest request = flags.request("default", arguments);
   return run_with_mpi([&] { return run_sweep(request); });

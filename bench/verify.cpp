@@ -7,7 +7,7 @@ namespace helix {
 int verify_command(const Arguments& arguments) {
   CLI::App app("Holds every sharding of the request against a single-rank high-precision reference",
                "verify");
-  const RequestFlags flags(app);
+  const RequestFlags flags(app, Command::verify);
   if (parse_or_help(app, arguments)) return 0;
   const SweepRequest request = flags.request("verify", arguments);
   return run_with_mpi([&] { return run_verify(request); });

@@ -8,6 +8,7 @@
 #include <set>
 #include <tuple>
 
+#include "roofline/baseline.hpp"
 #include "roofline/error.hpp"
 
 namespace helix {
@@ -171,6 +172,30 @@ ShardingGroups sharding_groups(const SweepSpace& space, const ModelSpec& model, 
   return kept;
 }
 
+/// A Helix layout without KV parallelism is a baseline (see counted_as); where that strategy is asked for as
+/// well and has the same layout, it stands there alone.
+void drop_twins(std::vector<std::pair<Strategy, ShardingGroups>>& grids) {
+  std::map<Strategy, std::vector<Sharding>> of_baselines;
+  for (const auto& [strategy, groups] : grids) {
+    if (strategy == Strategy::helix) continue;
+    for (const auto& group : groups) {
+      auto& all = of_baselines[strategy];
+      all.insert(all.end(), group.begin(), group.end());
+    }
+  }
+  for (auto& [strategy, groups] : grids) {
+    if (strategy != Strategy::helix) continue;
+    for (auto& group : groups) {
+      std::erase_if(group, [&](const Sharding& s) {
+        const auto baseline = of_baselines.find(counted_as(Strategy::helix, s));
+        return baseline != of_baselines.end() &&
+               std::ranges::find(baseline->second, s) != baseline->second.end();
+      });
+    }
+    std::erase_if(groups, [](const auto& group) { return group.empty(); });
+  }
+}
+
 /// A list of widths none of which any sharding has would vanish without a row: refused instead.
 void refuse_unmet_lists(const SweepSpace& space,
                         const std::vector<std::pair<Strategy, ShardingGroups>>& grids) {
@@ -275,6 +300,7 @@ void for_each_point(const SweepSpace& space, const ModelTable& models, const Swe
       grids.emplace_back(strategy, sharding_groups(space, *point.model, strategy, defaults.max_ranks));
     }
     refuse_unmet_lists(space, grids);
+    drop_twins(grids);
     DecodeShape& shape = point.config.shape;
     shape.tokens_per_block = static_cast<int>(space.tokens_per_block);
     shape.expert_skew = space.expert_skew;

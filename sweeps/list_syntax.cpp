@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <optional>
 
 #include "roofline/error.hpp"
@@ -54,6 +55,30 @@ std::vector<std::string> split_list(std::string_view text, const std::string& wh
     if (comma == std::string_view::npos) return entries;
     rest.remove_prefix(comma + 1);
   }
+}
+
+std::vector<std::string> split_paths(std::string_view text, const std::string& where) {
+  const auto exists = [](const std::string& path) {
+    std::error_code error;
+    return std::filesystem::exists(path, error);
+  };
+  if (text.find(',') != std::string_view::npos && exists(std::string(text))) return {std::string(text)};
+  const std::vector<std::string> pieces = split_list(text, where);
+  std::vector<std::string> paths;
+  for (std::size_t first = 0; first < pieces.size();) {
+    // The longest path of several pieces, else the piece.
+    std::string joined = pieces[first], chosen = joined;
+    std::size_t next = first + 1;
+    for (std::size_t last = first + 1; last < pieces.size(); ++last) {
+      joined += "," + pieces[last];
+      if (!exists(joined)) continue;
+      chosen = joined;
+      next = last + 1;
+    }
+    if (std::ranges::find(paths, chosen) == paths.end()) paths.push_back(chosen);
+    first = next;
+  }
+  return paths;
 }
 
 std::int64_t parse_count(std::string_view text, const Quantity& quantity, const std::string& where) {

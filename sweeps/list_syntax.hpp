@@ -42,5 +42,8 @@ std::int64_t parse_count(std::string_view text, const Quantity& quantity, const 
 double parse_real(std::string_view text, double smallest, double largest, const std::string& where);
 /// Cuts `text` at commas and trims blanks; an empty entry is refused.
 std::vector<std::string> split_list(std::string_view text, const std::string& where);
+/// The same for names and paths, without repetitions: where a file or directory of that name exists, its
+/// commas are part of it.
+std::vector<std::string> split_paths(std::string_view text, const std::string& where);
 
 }  // namespace helix

@@ -13,7 +13,8 @@ namespace helix {
 
 class MeasuredSystems {
  public:
-  /// `choice`: a built-in name, a file, or auto: calibrate. Throws UsageError.
+  /// `choice`: a built-in name, a file, or auto: calibrate. Its memory is bounded as the world's. Throws
+  /// UsageError.
   MeasuredSystems(const std::string& choice, const World& world, Backend& backend, RankGroups& groups);
 
   /// Calibrates every group size that these points run in; nothing to do where a system was named. Collective

@@ -48,7 +48,13 @@ struct ResultRow {
   std::optional<Prediction> prediction;
   std::optional<Measurement> measurement;
   std::optional<double> verify_rel_error;
+  /// Whether the token-to-token latency, measured or else predicted, is within the request's budget; nothing
+  /// without a budget or a latency.
+  std::optional<bool> meets_budget;
   bool pareto = false;
+
+  /// Frontier, crossover and what is printed only know such rows.
+  bool within_budget() const { return meets_budget.value_or(true); }
 };
 
 }  // namespace helix

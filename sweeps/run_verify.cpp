@@ -79,7 +79,7 @@ void print(const std::vector<VerifyRow>& rows, OutputFormat format) {
 }  // namespace
 
 int run_verify(const SweepRequest& request) {
-  World world = describe_world(MPI_COMM_WORLD);
+  World world = describe_world(MPI_COMM_WORLD, request.memory_fraction);
   const ModelTable models = load_models(request.blocks);
   for (const auto& [name, model] : models) require_runnable(model);
   const std::vector<SweepPoint> points =

@@ -41,7 +41,7 @@ void apply_dtypes(SweepSpace& space, std::string_view text, const std::string& w
 }
 
 void apply_models(SweepSpace& space, std::string_view text, const std::string& where) {
-  space.models = parse_entries(text, where, [](const std::string& entry) { return entry; });
+  space.models = split_paths(text, where);
 }
 
 void apply_strategies(SweepSpace& space, std::string_view text, const std::string& where) {
@@ -86,9 +86,10 @@ constexpr auto settings = std::to_array<SpaceSetting>({
     {"expert-skew", "", "S", "predict with experts whose popularity falls as rank^-S (0: all the same)",
      [](SweepSpace& space, std::string_view text, const std::string& where) {
        space.expert_skew = parse_real(text, 0, 10, where);
-     }},
+     },
+     only_predict},
     {"layers", "", "N", "measure N layers and scale to the model's depth",
-     apply_count<&SweepSpace::layers, layer_count>},
+     apply_count<&SweepSpace::layers, layer_count>, only_measuring},
 });
 
 }  // namespace

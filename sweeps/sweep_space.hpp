@@ -27,11 +27,26 @@ struct SweepSpace {
   static constexpr std::int64_t one_per_request = 0;
 };
 
+/// The commands that take a request; what one has no use for is none of its flags.
+enum class Command { sweep, verify, predict };
+/// A set of them.
+struct Commands {
+  bool sweep = true, verify = true, predict = true;
+  bool contains(Command command) const {
+    return command == Command::sweep ? sweep : command == Command::verify ? verify : predict;
+  }
+};
+inline constexpr Commands only_measuring{.sweep = true, .verify = true, .predict = false};
+inline constexpr Commands only_sweep{.sweep = true, .verify = false, .predict = false};
+inline constexpr Commands only_predict{.sweep = false, .verify = false, .predict = true};
+inline constexpr Commands all_but_verify{.sweep = true, .verify = false, .predict = true};
+
 /// One quantity of a sweep: a flag `--name VALUE` and the key `name` of a sweep file, with the same syntax.
 struct SpaceSetting {
   std::string_view name, alias, value, help;
   /// `where` names the flag or key in a UsageError.
   void (*apply)(SweepSpace& space, std::string_view text, const std::string& where);
+  Commands used_by{};
 };
 std::span<const SpaceSetting> space_settings();
 

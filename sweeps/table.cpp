@@ -103,6 +103,25 @@ std::string format_csv(std::span<const ResultRow> rows) {
   return text;
 }
 
+std::vector<ResultRow> rows_to_print(std::span<const ResultRow> rows, OutputFormat format) {
+  const bool budget =
+      std::ranges::any_of(rows, [](const ResultRow& r) { return r.meets_budget.has_value(); });
+  std::vector<ResultRow> printed;
+  for (const ResultRow& row : rows) {
+    const bool within = row.status == Status::ok && row.within_budget();
+    const bool explains = format == OutputFormat::table && row.status != Status::ok && row.within_budget();
+    if (!budget || within || explains) printed.push_back(row);
+  }
+  return printed;
+}
+
+std::string budget_text(std::span<const ResultRow> rows, double budget_ms) {
+  const auto meeting = std::ranges::count_if(
+      rows, [](const ResultRow& row) { return row.status == Status::ok && row.meets_budget == true; });
+  return fmt::format("{} of {} rows meet the budget of {:g} ms a token; the others stand in results.csv.\n",
+                     meeting, rows.size(), budget_ms);
+}
+
 std::string format_rows(std::span<const ResultRow> rows, OutputFormat format) {
   switch (format) {
     case OutputFormat::table:

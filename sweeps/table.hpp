@@ -3,6 +3,7 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
 #include "sweeps/result_row.hpp"
 #include "sweeps/sweep_request.hpp"
@@ -17,6 +18,12 @@ std::string format_table(std::span<const ResultRow> rows);
 std::string format_json(std::span<const ResultRow> rows);
 /// The text of a results.csv.
 std::string format_csv(std::span<const ResultRow> rows);
+
+/// The rows to print of those in results.csv: within the budget, where there is one. A table also shows what
+/// failed, and why others were skipped than for the budget.
+std::vector<ResultRow> rows_to_print(std::span<const ResultRow> rows, OutputFormat format);
+/// "3 of 8 rows meet the budget of 20 ms a token; the others stand in results.csv."
+std::string budget_text(std::span<const ResultRow> rows, double budget_ms);
 
 std::string format_rows(std::span<const ResultRow> rows, OutputFormat format);
 

@@ -28,6 +28,8 @@ TEST_CASE("run.json says where a run comes from, in a stable form") {
                                          "end_time",
                                          "seed",
                                          "stopping",
+                                         "ttl_budget_ms",
+                                         "memory_fraction",
                                          "backend",
                                          "kernel",
                                          "device",
