@@ -147,7 +147,8 @@ RequestFlags::RequestFlags(CLI::App& app, Command command) : app_(app), command_
   }
   app.add_option("--sweep", sweep_, "all of the above from a built-in sweep or a YAML file; flags win")
       ->type_name("NAME|FILE");
-  app.add_option("--trtllm-config", trtllm_config_, "widths from a TensorRT-LLM configuration (JSON or YAML)")
+  app.add_option("--trtllm-config", trtllm_config_,
+                 "widths, batch and context from a TensorRT-LLM configuration (JSON or YAML)")
       ->type_name("FILE");
   if (command == Command::sweep) {
     app.add_option("--out", out_, "run directory (default: a new one under results/)")->type_name("DIR");
@@ -158,6 +159,13 @@ RequestFlags::RequestFlags(CLI::App& app, Command command) : app_(app), command_
   app.add_flag("--quiet", quiet_, "no table and no progress");
   auto* json = app.add_flag("--json", json_, "print rows as JSON");
   app.add_flag("--csv", csv_, "print rows as CSV")->excludes(json);
+}
+
+void RequestFlags::apply_trtllm_config(SweepRequest& request) const {
+  std::vector<std::string> unread;
+  for (SweepSpace& block : request.blocks) unread = load_trtllm_config(trtllm_config_, block);
+  if (unread.empty() || launched_rank() != 0) return;
+  fmt::print(stderr, "helix-bench: {}: not used: {}\n", trtllm_config_, fmt::join(unread, ", "));
 }
 
 SweepRequest RequestFlags::request(const std::string& default_sweep, const Arguments& arguments) const {
@@ -172,8 +180,8 @@ SweepRequest RequestFlags::request(const std::string& default_sweep, const Argum
   } else if (!given("model")) {
     load_sweep(default_sweep, request);
   }
+  if (given("trtllm-config")) apply_trtllm_config(request);
   for (SweepSpace& block : request.blocks) {
-    if (given("trtllm-config")) load_trtllm_config(trtllm_config_, block);
     for (const SpaceSetting& setting : space_settings()) {
       const std::string name(setting.name);
       if (given(name)) setting.apply(block, values_.at(name), "--" + name);

@@ -26,6 +26,9 @@ class RequestFlags {
   SweepRequest request(const std::string& default_sweep, const Arguments& arguments) const;
 
  private:
+  /// Names on standard error what of the file is not used.
+  void apply_trtllm_config(SweepRequest& request) const;
+
   const CLI::App& app_;
   Command command_;
   std::map<std::string, std::string> values_;  // of the flags in space_settings and run_settings

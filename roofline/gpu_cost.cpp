@@ -218,6 +218,12 @@ bool serves(std::string_view kernel_dtype, DType dtype) {
     case DType::nvfp4:
     case DType::fp4:
       return kernel_dtype == "nvfp4";
+    case DType::mxfp4:  // 4-bit tensor cores where there are some, else widened like integers
+      return kernel_dtype == "nvfp4" || kernel_dtype == "bfloat16" ||
+             kernel_dtype.find("mxfp4") != kernel_dtype.npos;
+    case DType::int8:
+    case DType::int4:  // widened in front of bf16 tensor cores
+      return kernel_dtype == "bfloat16";
   }
   return false;
 }

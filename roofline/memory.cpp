@@ -76,8 +76,10 @@ HeldBytes held_by_head(const ModelSpec& model, const Sharding& sharding, const D
     held.weights += held_weights(op);
     held.widest = std::max(held.widest, op.bytes.activations);
   }
-  held.weights +=
-      real(ceil_div(model.vocab, sharding.stage_ranks()) * model.hidden) * bf16_bytes;  // embedding
+  if (!model.tied_embeddings) {  // else the embedding is the LM head's matrix
+    held.weights += real(ceil_div(model.vocab, sharding.stage_ranks()) * model.hidden) *
+                    weight_format(shape, WeightPart::embedding).bytes;
+  }
   return held;
 }
 

@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <cctype>
+#include <nlohmann/json.hpp>
 #include <system_error>
 
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
+#include "roofline/quantization_config.hpp"
 #include "roofline/text_file.hpp"
 
 namespace helix {
@@ -27,6 +29,18 @@ std::string model_name(const fs::path& path) {
   std::error_code ignored;
   const std::string folder = fs::absolute(path, ignored).lexically_normal().parent_path().filename().string();
   return folder.empty() ? "config" : folder;
+}
+
+/// NVIDIA's checkpoints have their precision in a file of its own beside the config.json.
+void read_precision_beside(const fs::path& config, ModelSpec& spec) {
+  const fs::path file = config.parent_path() / "hf_quant_config.json";
+  std::error_code ignored;
+  if (spec.weights != WeightPrecision{} || config.filename() != "config.json" ||
+      !fs::is_regular_file(file, ignored))
+    return;
+  const std::string path = file.string();
+  const nlohmann::json json = parse_json(read_text_file(path, "precision of the checkpoint"), path);
+  read_hf_quant_config(JsonFields(json, path), spec);
 }
 
 }  // namespace
@@ -62,6 +76,7 @@ ModelSpec load_model(const std::string& name_or_path) {
   }
   ModelSpec spec = parse_model(read_text_file(name_or_path, "config.json"), name_or_path);
   spec.name = model_name(name_or_path);
+  read_precision_beside(name_or_path, spec);
   return spec;
 }
 

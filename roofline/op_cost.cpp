@@ -89,7 +89,7 @@ OpTime op_time(const Op& op, const SystemSpec& system) {
 
 LeastTime least_time(const Op& op, const SystemSpec& system) {
   const SystemSpec::Peaks& peak = system.peak_flops;
-  const bool narrow = op.dtype == DType::nvfp4 || op.dtype == DType::fp4;
+  const bool narrow = op.dtype == DType::nvfp4 || op.dtype == DType::fp4 || op.dtype == DType::mxfp4;
   // Attention widens a 4-bit cache to fp8.
   const bool four_bit = narrow && !std::holds_alternative<AttentionShape>(op.shape) && peak.fp4 > 0;
   const double flops_per_s = four_bit                                             ? peak.fp4

@@ -14,8 +14,9 @@ std::uint64_t pack(std::int64_t low, std::int64_t middle = 0, std::int64_t high 
 
 /// Storage types and block length.
 std::uint64_t storage(const DecodeShape& shape) {
-  return pack(static_cast<int>(shape.weight_dtype) + 8 * static_cast<int>(shape.kv_dtype),
-              shape.tokens_per_block);
+  const std::uint64_t of_parts = shape.weights ? shape.weights->key() << 26 : 0;
+  return of_parts ^ pack(static_cast<int>(shape.weight_dtype) + 8 * static_cast<int>(shape.kv_dtype),
+                         shape.tokens_per_block);
 }
 
 /// The key by value: g++ takes a reference that a function returns for one into its temporary arguments.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <limits>
 #include <set>
 #include <tuple>
@@ -43,45 +44,44 @@ bool contains(const std::vector<Strategy>& strategies, Strategy s) {
 }
 
 AttentionWidths attention_widths(const SweepSpace& space, Strategy strategy) {
-  const auto free = [](const Choice& choice, std::int64_t smallest_if_unset = 1) {
-    return WidthRange{&choice, choice.kind == Choice::Kind::unset ? smallest_if_unset : 1, false};
+  const auto range = [](WidthRule rule, const Choice& choice) {
+    const bool unset = choice.kind == Choice::Kind::unset;
+    if (rule == WidthRule::one || (rule == WidthRule::if_asked && unset)) return WidthRange{nullptr, 1, true};
+    return WidthRange{&choice, rule == WidthRule::several && unset ? 2 : 1, false};
   };
-  const auto one = WidthRange{nullptr, 1, true};
-  const auto one_if_unset = [&](const Choice& choice) {
-    return choice.kind == Choice::Kind::unset ? one : free(choice);
+  const StrategyTraits& row = traits(strategy);
+  AttentionWidths widths{range(row.pp, space.pp), range(row.dp, space.dp), range(row.kvp, space.kvp),
+                         range(row.tpa, space.tpa)};
+  // Where nobody asks for 1: Helix with KVP = 1 is tp, dp+ep of one rank too.
+  const auto skip_one = [](WidthRange& width) {
+    if (!width.fixed && width.choice->kind == Choice::Kind::unset) width.first = 2;
   };
-  switch (strategy) {
-    case Strategy::helix:
-      return {one_if_unset(space.pp), one_if_unset(space.dp),
-              free(space.kvp, contains(space.strategies, Strategy::tp) ? 2 : 1), free(space.tpa)};
-    case Strategy::tp:
-      return {one, one, one, free(space.tpa)};
-    case Strategy::tp_pp:
-      return {free(space.pp, 2), one, one, free(space.tpa)};
-    case Strategy::medha:
-      return {one, one, free(space.kvp, 2), free(space.tpa)};
-    case Strategy::dp_ep:
-      return {one, free(space.dp, 2), one, one};
-  }
-  return {one, one, one, one};
+  if (row.kvp == WidthRule::any && contains(space.strategies, Strategy::tp)) skip_one(widths.kvp);
+  if (row.dp == WidthRule::any) skip_one(widths.dp);
+  return widths;
 }
 
 /// Lists of widths that no requested strategy has would be ignored: refused instead.
 void refuse_unused_lists(const SweepSpace& space) {
-  using enum Strategy;
-  const std::array<std::tuple<const Choice*, std::string_view, std::vector<Strategy>>, 5> uses{{
-      {&space.kvp, "kvp", {helix, medha}},
-      {&space.tpa, "tpa", {helix, tp, tp_pp, medha}},
-      {&space.tpf, "tpf", {helix, tp, tp_pp}},
-      {&space.pp, "pp", {helix, tp_pp}},
-      {&space.dp, "dp", {helix, dp_ep}},
+  const auto attention = [](WidthRule StrategyTraits::*rule) {
+    return [rule](const StrategyTraits& row) { return row.*rule != WidthRule::one; };
+  };
+  using Uses = std::function<bool(const StrategyTraits&)>;
+  const std::array<std::tuple<const Choice*, std::string_view, Uses>, 5> widths{{
+      {&space.kvp, "kvp", attention(&StrategyTraits::kvp)},
+      {&space.tpa, "tpa", attention(&StrategyTraits::tpa)},
+      {&space.tpf, "tpf", [](const StrategyTraits& row) { return row.ffn == FfnGrid::all_ranks; }},
+      {&space.pp, "pp", attention(&StrategyTraits::pp)},
+      {&space.dp, "dp", attention(&StrategyTraits::dp)},
   }};
-  for (const auto& [choice, width, users] : uses) {
+  for (const auto& [choice, width, uses] : widths) {
     const bool only_one = choice->values == std::vector<std::int64_t>{1};
-    const bool used = std::ranges::any_of(users, [&](Strategy s) { return contains(space.strategies, s); });
+    const bool used = std::ranges::any_of(space.strategies, [&](Strategy s) { return uses(traits(s)); });
     if (!choice->listed() || only_one || used) continue;
     std::string names;
-    for (const Strategy s : users) names += fmt::format("{}{}", names.empty() ? "" : ", ", name(s));
+    for (const StrategyTraits& row : strategies()) {
+      if (uses(row)) names += fmt::format("{}{}", names.empty() ? "" : ", ", row.name);
+    }
     throw UsageError(fmt::format(
         "--{}: none of the requested strategies has this width; valid with --strategy {}", width, names));
   }
@@ -91,13 +91,14 @@ void refuse_unused_lists(const SweepSpace& space) {
 template <class Fn>
 void each_ffn_grid(const SweepSpace& space, const ModelSpec& model, Strategy strategy, std::int64_t stage,
                    std::int64_t tpa, Fn fn) {
-  if (strategy == Strategy::medha) return fn(tpa, std::int64_t{1});
-  if (strategy == Strategy::dp_ep) return fn(std::int64_t{1}, stage);
+  const StrategyTraits& row = traits(strategy);
+  if (row.ffn == FfnGrid::tpa_ranks) return fn(tpa, std::int64_t{1});
+  if (row.ffn == FfnGrid::whole_experts) return fn(std::int64_t{1}, stage);
   const bool pinned = space.tpf.listed() || space.ep.listed();
   const bool every = space.tpf.kind == Choice::Kind::every || space.ep.kind == Choice::Kind::every;
   if (!pinned && !every) {
     std::int64_t ep = 1;
-    if (strategy == Strategy::helix && model.moe.experts > 0) {
+    if (row.widest_ep && model.moe.experts > 0) {
       for (std::int64_t width = 1; width <= std::min(stage, model.moe.experts); ++width) {
         if (stage % width == 0 && model.moe.experts % width == 0) ep = width;
       }
@@ -237,7 +238,7 @@ std::vector<std::int64_t> resolve(const Choice& choice, const std::vector<std::i
 /// The micro-batch counts to run: overlap exists only where there is an all-to-all to hide.
 std::vector<int> micro_batches(const SweepSpace& space, Strategy strategy, const Sharding& sharding,
                                std::int64_t batch) {
-  if (strategy != Strategy::helix || sharding.kvp == 1) return {1};
+  if (!traits(strategy).hop_b || sharding.kvp == 1) return {1};
   std::vector<int> counts;
   for (const std::int64_t requested : space.hop_b) {
     const std::int64_t per_request = std::max<std::int64_t>(batch / sharding.dp, 1);
@@ -308,10 +309,12 @@ void for_each_point(const SweepSpace& space, const ModelTable& models, const Swe
       shape.context = context;
       for (const std::int64_t batch : batches) {
         shape.batch = batch;
-        for (const DType weights : space.weight_dtypes) {
-          shape.weight_dtype = weights;
-          for (const DType kv : space.kv_dtypes) {
-            shape.kv_dtype = kv;
+        for (const WeightRequest& weights : space.weight_dtypes) {
+          weights.apply(*point.model, shape);
+          point.config.precision = precision_of_parts(*point.model, shape);
+          point.config.precision_source = weights.source();
+          for (const std::optional<DType>& kv : space.kv_dtypes) {
+            shape.kv_dtype = kv.value_or(point.model->kv_dtype);
             for (const auto& [strategy, groups] : grids) {
               point.config.strategy = strategy;
               for (const auto& group : groups) visit_group(group, space, point, visit);
@@ -375,6 +378,24 @@ std::vector<SweepPoint> enumerate(const std::vector<SweepSpace>& blocks, const M
   return points;
 }
 
+namespace {
+
+/// "nvfp4", or "nvfp4+attention=bf16+head=bf16" where parts differ from what the first one means for all.
+std::string weights_text(const DecodeShape& shape) {
+  std::string text(name(shape.weight_dtype));
+  DecodeShape plain = shape;
+  plain.weights.reset();
+  const DType attention = weight_format(shape, WeightPart::attention).dtype;
+  for (const WeightPart part : weight_parts) {
+    const DType dtype = weight_format(shape, part).dtype;
+    if (part == WeightPart::output_projection && dtype == attention) continue;
+    if (dtype != weight_format(plain, part).dtype) text += fmt::format("+{}={}", name(part), name(dtype));
+  }
+  return text;
+}
+
+}  // namespace
+
 std::string configuration_id(const Configuration& config) {
   const Sharding& s = config.sharding;
   const DecodeShape& shape = config.shape;
@@ -382,7 +403,7 @@ std::string configuration_id(const Configuration& config) {
                                s.tpa, s.tpf, s.ep);
   if (s.pp > 1) id += fmt::format(".pp{}", s.pp);
   if (s.dp > 1) id += fmt::format(".dp{}", s.dp);
-  id += fmt::format("/s{}/b{}/{}-{}/blk{}", shape.context, shape.batch, name(shape.weight_dtype),
+  id += fmt::format("/s{}/b{}/{}-{}/blk{}", shape.context, shape.batch, weights_text(shape),
                     name(shape.kv_dtype), shape.tokens_per_block);
   if (shape.hop_b > 1) id += fmt::format("/hop{}", shape.hop_b);
   if (shape.expert_skew > 0) id += fmt::format("/skew{}", shape.expert_skew);

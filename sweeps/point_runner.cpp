@@ -31,6 +31,11 @@ std::string why_dtype_not_measured(const char* what, DType dtype, std::span<cons
 }
 
 std::string why_dtypes_not_measured(const DecodeShape& shape, const Backend& backend) {
+  if (shape.weights) {
+    return fmt::format(
+        "weights of several types are predicted, not measured; --weight-dtype {} measures one for all",
+        name(shape.weight_dtype));
+  }
   const std::string of_weights =
       why_dtype_not_measured("weight", shape.weight_dtype, backend.weight_dtypes());
   return of_weights.empty() ? why_dtype_not_measured("kv", shape.kv_dtype, backend.kv_dtypes()) : of_weights;
@@ -77,7 +82,12 @@ double engine_bytes(const Configuration& config, const ModelSpec& model, std::in
                                  static_cast<double>(model.layers);
   const auto cache = static_cast<double>(
       DecodeEngine::kv_bytes_needed(model, sharding, shape, model.layers, steps, 0, backend));
-  return memory_model(model, sharding, shape).bytes(shape.batch) - predicted_cache + cache;
+  // The engine has a table to look tokens up in and a packed matrix for the head, be they the same numbers.
+  const double tied = model.tied_embeddings ? ceil_div(model.vocab, sharding.stage_ranks()) *
+                                                  static_cast<double>(model.hidden) *
+                                                  weight_format(shape, WeightPart::embedding).bytes
+                                            : 0;
+  return memory_model(model, sharding, shape).bytes(shape.batch) - predicted_cache + cache + tied;
 }
 
 std::string why_not_exchanged(const Configuration& config, const ModelSpec& model) {

@@ -6,14 +6,18 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <thread>
 
 #include "helix_version.hpp"
+#include "roofline/model_spec.hpp"
+#include "roofline/text_file.hpp"
 
 namespace helix {
 namespace {
@@ -95,6 +99,26 @@ ordered_json library_provenance() {
           {"fmt", fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)}};
 }
 
+/// The models, with the configuration of those that are not built in.
+ordered_json models_provenance(const SweepRequest& request) {
+  const std::vector<std::string> built_in = built_in_models();
+  std::set<std::string> seen;
+  ordered_json models = ordered_json::array();
+  for (const SweepSpace& block : request.blocks) {
+    for (const std::string& requested : block.models) {
+      if (!seen.insert(requested).second) continue;
+      const ModelSpec model = load_model(requested);
+      ordered_json entry{{"name", model.name}};
+      if (std::ranges::find(built_in, model.name) == built_in.end()) {
+        entry["file"] = std::filesystem::absolute(requested).lexically_normal().string();
+        entry["config"] = read_text_file(requested, "config.json");
+      }
+      models.push_back(std::move(entry));
+    }
+  }
+  return models;
+}
+
 ordered_json environment() {
   ordered_json found = ordered_json::object();
   for (const char* name : environment_allow_list) {
@@ -132,6 +156,7 @@ ordered_json run_provenance(const SweepRequest& request, const EngineProvenance&
       {"start_time", utc_now()},
       {"end_time", nullptr},
       {"seed", request.seed},
+      {"models", models_provenance(request)},
       {"stopping",
        {{"max_time_s", request.stopping.max_time_s},
         {"min_samples", request.stopping.min_samples},

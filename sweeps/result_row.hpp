@@ -18,6 +18,8 @@ struct Configuration {
   Sharding sharding;
   DecodeShape shape;
   std::int64_t layers = 0;  // layers to measure, scaled to the model's depth; 0: all of the model
+  /// The types of the weights' parts and where they come from: precision_of_parts, WeightRequest::source.
+  std::string precision{}, precision_source{};
 };
 
 enum class Status { ok, skipped, failed };

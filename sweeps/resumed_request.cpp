@@ -3,11 +3,14 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <vector>
 
 #include "roofline/error.hpp"
+#include "roofline/weight_request.hpp"
 
 namespace helix {
 namespace {
@@ -26,6 +29,16 @@ std::string shape_of(const ModelSpec& model) {
       a.q_lora_rank, a.kv_lora_rank, m.experts, m.expert_ffn, m.top_k, m.shared_ffn, m.first_dense_layers);
   if (!model.layer_windows.empty()) shape += fmt::format(", windows {}", fmt::join(model.layer_windows, " "));
   return shape;
+}
+
+/// "fp8", or what each part is where they differ.
+std::string weights_of(const ModelSpec& model, const WeightRequest& wanted) {
+  DecodeShape shape;
+  wanted.apply(model, shape);
+  if (!shape.weights) return std::string(name(shape.weight_dtype));
+  std::string parts = precision_of_parts(model, shape);
+  std::ranges::replace(parts, ' ', '+');
+  return parts;
 }
 
 std::string text_of(const ordered_json& value) {
@@ -69,8 +82,12 @@ ordered_json lasting_request(const SweepRequest& request, const ModelTable& mode
   std::set<std::string> weights, caches;
   std::set<std::int64_t> layers;
   for (const SweepSpace& block : request.blocks) {
-    for (const DType dtype : block.weight_dtypes) weights.emplace(name(dtype));
-    for (const DType dtype : block.kv_dtypes) caches.emplace(name(dtype));
+    for (const std::string& requested : block.models) {
+      const ModelSpec& model = models.at(requested);
+      for (const WeightRequest& wanted : block.weight_dtypes) weights.insert(weights_of(model, wanted));
+      for (const std::optional<DType>& wanted : block.kv_dtypes)
+        caches.emplace(name(wanted.value_or(model.kv_dtype)));
+    }
     layers.insert(block.layers);
   }
   return {

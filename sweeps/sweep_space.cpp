@@ -35,9 +35,36 @@ void apply_count(SweepSpace& space, std::string_view text, const std::string& wh
   space.*member = parse_count(text, quantity, where);
 }
 
-template <std::vector<DType> SweepSpace::*member>
-void apply_dtypes(SweepSpace& space, std::string_view text, const std::string& where) {
-  space.*member = parse_entries(text, where, [](const std::string& entry) { return parse_dtype(entry); });
+/// `fp8,nvfp4` are two requests; `fp8,attention=bf16` is one, a part's type belonging to what stands before
+/// it (the checkpoint's own types, if nothing does).
+void apply_weight_dtypes(SweepSpace& space, std::string_view text, const std::string& where) {
+  std::vector<WeightRequest> requests;
+  try {
+    for (const std::string& entry : split_list(text, where)) {
+      const std::size_t equals = entry.find('=');
+      if (equals == entry.npos) {
+        requests.push_back(entry == "auto" ? WeightRequest{} : WeightRequest{parse_dtype(entry)});
+      } else {
+        if (requests.empty()) requests.emplace_back();
+        requests.back().set(parse_weight_part(std::string_view(entry).substr(0, equals)),
+                            parse_dtype(std::string_view(entry).substr(equals + 1)));
+      }
+    }
+  } catch (const UsageError& error) {
+    throw UsageError(fmt::format("{}: {}", where, error.what()));
+  }
+  space.weight_dtypes.clear();
+  for (const WeightRequest& request : requests) {
+    if (std::ranges::find(space.weight_dtypes, request) == space.weight_dtypes.end())
+      space.weight_dtypes.push_back(request);
+  }
+}
+
+void apply_kv_dtypes(SweepSpace& space, std::string_view text, const std::string& where) {
+  space.kv_dtypes = parse_entries(text, where, [](const std::string& entry) -> std::optional<DType> {
+    if (entry == "auto") return std::nullopt;
+    return parse_kv_dtype(entry);
+  });
 }
 
 void apply_models(SweepSpace& space, std::string_view text, const std::string& where) {
@@ -64,13 +91,15 @@ void apply_hop_b(SweepSpace& space, std::string_view text, const std::string& wh
   });
 }
 
-constexpr auto settings = std::to_array<SpaceSetting>({
+const std::string strategy_help = "of " + strategy_names();
+
+const auto settings = std::to_array<SpaceSetting>({
     {"model", "", "NAME|FILE,...", "built-in models or Hugging Face config.json files", apply_models},
     {"context", "", "LIST", "cached tokens per request; k = 1024, m = 1024 x 1024",
      apply_choice<&SweepSpace::contexts, context_tokens>},
     {"batch", "", "LIST", "requests of the whole instance",
      apply_choice<&SweepSpace::batches, batch_requests>},
-    {"strategy", "", "LIST", "of helix, tp, tp+pp, medha, dp+ep", apply_strategies},
+    {"strategy", "", "LIST", strategy_help, apply_strategies},
     {"ranks", "", "LIST", "ranks of an instance", apply_choice<&SweepSpace::ranks, rank_count>},
     {"kvp", "cp", "LIST", "KV-parallel width", apply_choice<&SweepSpace::kvp, rank_count>},
     {"tpa", "tp", "LIST", "tensor-parallel width of attention", apply_choice<&SweepSpace::tpa, rank_count>},
@@ -78,8 +107,11 @@ constexpr auto settings = std::to_array<SpaceSetting>({
     {"ep", "", "LIST", "expert-parallel width", apply_choice<&SweepSpace::ep, rank_count>},
     {"pp", "", "LIST", "pipeline stages", apply_choice<&SweepSpace::pp, rank_count>},
     {"dp", "", "LIST", "data-parallel width of attention", apply_choice<&SweepSpace::dp, rank_count>},
-    {"weight-dtype", "", "LIST", "of bf16, fp8, nvfp4, fp4", apply_dtypes<&SweepSpace::weight_dtypes>},
-    {"kv-dtype", "", "LIST", "of bf16, fp8, nvfp4, fp4", apply_dtypes<&SweepSpace::kv_dtypes>},
+    {"weight-dtype", "", "auto|LIST",
+     "of bf16, fp8, nvfp4, fp4 (predict only: mxfp4, int8, int4), or PART=T,... of attention, ffn, experts, "
+     "shared, router, embedding, head; auto: as the checkpoint stores them",
+     apply_weight_dtypes},
+    {"kv-dtype", "", "auto|LIST", "of bf16, fp8, nvfp4, fp4; auto: as the checkpoint says", apply_kv_dtypes},
     {"tokens-per-block", "", "N", "tokens of a KV block, the unit of staggered growth",
      apply_count<&SweepSpace::tokens_per_block, block_tokens>},
     {"hop-b", "", "off|on|LIST", "micro-batches that overlap attention and all-to-all", apply_hop_b},

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 
 #include "roofline/dtype.hpp"
 #include "roofline/sharding.hpp"
+#include "roofline/weight_request.hpp"
 #include "sweeps/list_syntax.hpp"
 
 namespace helix {
@@ -18,7 +20,8 @@ struct SweepSpace {
   Choice contexts, batches;
   std::vector<Strategy> strategies{Strategy::helix, Strategy::tp};
   Choice ranks, kvp, tpa, tpf, ep, pp, dp;
-  std::vector<DType> weight_dtypes{DType::bf16}, kv_dtypes{DType::bf16};
+  std::vector<WeightRequest> weight_dtypes{WeightRequest{}};
+  std::vector<std::optional<DType>> kv_dtypes{std::nullopt};  // nothing: as the checkpoint has it
   std::int64_t tokens_per_block = 32;
   std::vector<std::int64_t> hop_b{1};  // micro-batches, 1: off; one_per_request: as many as requests
   double expert_skew = 0;              // Zipf exponent of the experts' popularity; predicted, not measured

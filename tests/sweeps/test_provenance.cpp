@@ -27,6 +27,7 @@ TEST_CASE("run.json says where a run comes from, in a stable form") {
                                          "start_time",
                                          "end_time",
                                          "seed",
+                                         "models",
                                          "stopping",
                                          "ttl_budget_ms",
                                          "memory_fraction",

@@ -61,6 +61,8 @@ ResultRow measured_row(std::int64_t batch, double ttl_us) {
   row.config.shape.context = 65536;
   row.config.shape.batch = batch;
   row.id = configuration_id(row.config);
+  row.config.precision = "attention=bf16 ffn=bf16";
+  row.config.precision_source = "flag";
   row.system = "here";
   row.backend = "cpu";
   row.kernel = "avx2";
@@ -107,7 +109,8 @@ ResultRow skipped_row() {
 
 const std::string golden_header =
     "id,status,reason,strategy,model,system,backend,kernel,ranks,kvp,tpa,tpf,ep,pp,dp,context,batch,hop_b,"
-    "tokens_per_block,weight_dtype,kv_dtype,layers_measured,layers_total,samples,ttl_us,ttl_p90_us,ttl_p99_"
+    "tokens_per_block,weight_dtype,kv_dtype,precision,precision_source,layers_measured,layers_total,samples,"
+    "ttl_us,ttl_p90_us,ttl_p99_"
     "us,"
     "ttl_min_us,ttl_rel_stderr,tokens_per_s_user,tokens_per_s_gpu,roofline_ttl_us,model_ttl_us,roofline_"
     "fraction,"
@@ -121,14 +124,16 @@ const std::string golden_header =
 const std::string golden_measured =
     "m/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/bf16-bf16/"
     "blk32,ok,,helix,m,here,cpu,avx2,2,2,1,2,1,1,1,65536,4,1,32,bf16,"
-    "bf16,16,16,2,1000,1002,1003,999,0.004,1000,2000,500,1100,0.5,0.1,latency,10,20,30,40,50,60,70,80,33,1,2,"
+    "bf16,attention=bf16 "
+    "ffn=bf16,flag,16,16,2,1000,1002,1003,999,0.004,1000,2000,500,1100,0.5,0.1,latency,10,20,30,40,50,60,70,"
+    "80,33,1,2,"
     "6,14,"
     "10000000000,2000000000,4096,12345678901,17,0.00125,1,plateau,"
     "0.0009,0.0027,0.0036,0.0055,0.0127,0.0073,524288,1,1,20000000000,0.92,131072\n";
 const std::string golden_skipped =
     "m/tp/kvp1.tpa1.tpf1.ep1/s1024/b1/bf16-bf16/blk32,skipped,\"does not fit memory: needs 10, has "
     "4\",tp,m,,,,1,1,1,1,"
-    "1,1,1,1024,1,1,32,bf16,bf16,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,\n";
+    "1,1,1,1024,1,1,32,bf16,bf16,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,\n";
 
 }  // namespace
 
