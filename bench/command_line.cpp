@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdio>
-#include <numeric>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "roofline/error.hpp"
+#include "roofline/spelling.hpp"
 #include "sweeps/enumerate.hpp"
 #include "sweeps/mpi_session.hpp"
 #include "sweeps/sweep_file.hpp"
@@ -50,21 +50,6 @@ std::string valid_flags(const CLI::App& app) {
   return names;
 }
 
-/// Changes of single letters between two words, for small words.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = row[0]++;
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j] + 1, diagonal + 1});
-    }
-  }
-  return row.back();
-}
-
 /// The commands that use a flag, "sweep, verify"; empty if none does.
 std::string users_of(std::string_view flag) {
   std::string names;
@@ -97,21 +82,27 @@ std::string unknown_argument(const CLI::App& app, const std::string& argument) {
     return fmt::format("{}: {} is of no use here and would be ignored; valid with: {}", app.get_name(), name,
                        users);
   }
-  std::string nearest;
-  std::size_t distance = 3;  // a typo or two
-  for (const CLI::Option* option : app.get_options()) {
-    for (const std::string& candidate : option->get_lnames()) {
-      const std::size_t d = edit_distance(name.substr(2), candidate);
-      if (d >= distance) continue;
-      distance = d;
-      nearest = candidate;
-    }
-  }
+  std::vector<std::string> known;
+  for (const CLI::Option* option : app.get_options())
+    known.insert(known.end(), option->get_lnames().begin(), option->get_lnames().end());
+  const std::string nearest = nearest_spelling(name.substr(2), known);
   if (!nearest.empty()) {
     return fmt::format("{}: unknown flag '{}'; did you mean --{}? helix-bench {} --help lists the flags",
                        app.get_name(), name, nearest, app.get_name());
   }
   return fmt::format("{}: unknown flag '{}'; valid: {}", app.get_name(), name, valid_flags(app));
+}
+
+}  // namespace
+
+namespace {
+
+std::string help_of(const CLI::App& app) {
+  std::string help = app.help();
+  const std::string usage = "Usage: ";
+  if (const auto at = help.find(usage); at != std::string::npos)
+    help.insert(at + usage.size(), "helix-bench ");
+  return help;
 }
 
 }  // namespace
@@ -123,7 +114,7 @@ bool parse_or_help(CLI::App& app, const Arguments& arguments) {
     app.parse(reversed);
     return false;
   } catch (const CLI::CallForHelp&) {
-    if (launched_rank() == 0) std::fputs(app.help().c_str(), stdout);
+    if (launched_rank() == 0) std::fputs(help_of(app).c_str(), stdout);
     return true;
   } catch (const CLI::ExtrasError&) {
     throw UsageError(unknown_argument(app, app.remaining().front()));

@@ -11,6 +11,7 @@
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
 #include "roofline/gpu_kernels_yaml.hpp"
+#include "roofline/spelling.hpp"
 #include "roofline/text_file.hpp"
 #include "roofline/yaml_map.hpp"
 
@@ -157,8 +158,8 @@ SystemSpec load_system(const std::string& name_or_path) {
   }
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(name_or_path, ignored)) {
-    throw UsageError(
-        fmt::format("unknown system '{}'; valid: a YAML file or one of {}", name_or_path, known_systems()));
+    throw UsageError(fmt::format("unknown system '{}'; valid: a YAML file or one of {}{}", name_or_path,
+                                 known_systems(), did_you_mean(name_or_path, built_in_systems())));
   }
   return parse_system(read_text_file(name_or_path, "system file"), name_or_path);
 }

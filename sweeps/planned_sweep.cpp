@@ -10,13 +10,6 @@
 namespace helix {
 namespace {
 
-/// A request without --context and --batch: a million tokens, and batches up to what memory may hold.
-SweepDefaults defaults() {
-  SweepDefaults d{.max_ranks = 64, .contexts = {1 << 20}, .batches = {}};
-  for (std::int64_t batch = 1; batch <= 1024; batch *= 2) d.batches.push_back(batch);
-  return d;
-}
-
 std::vector<SystemSpec> systems_of(const SweepRequest& request) {
   const std::vector<std::string> names =
       request.systems.empty() ? std::vector<std::string>{"gb200"} : request.systems;
@@ -48,6 +41,18 @@ std::string extrapolation(const SystemSpec& system, const Sharding& sharding) {
 
 }  // namespace
 
+SweepDefaults predict_defaults() {
+  SweepDefaults d{.max_ranks = 64,
+                  .contexts = {1 << 20},
+                  .batches = {},
+                  .strategies = {},
+                  .hop_b = {1, SweepSpace::best_hop_b},
+                  .every_width = true};
+  for (std::int64_t batch = 1; batch <= 1024; batch *= 2) d.batches.push_back(batch);
+  for (const StrategyTraits& row : strategies()) d.strategies.push_back(row.strategy);
+  return d;
+}
+
 PlannedSweep::PlannedSweep(const SweepRequest& request)
     : request_(request), systems_(systems_of(request)), models_(load_models(request.blocks)) {
   forget();
@@ -62,9 +67,35 @@ void PlannedSweep::forget() {
   }
 }
 
-void PlannedSweep::enumerate(const std::function<void(const SweepPoint&)>& visit) const {
-  const SweepDefaults unset = defaults();
+void PlannedSweep::enumerate(const SystemSpec& system, const std::function<void(const SweepPoint&)>& visit) {
+  SweepDefaults unset = predict_defaults();
+  unset.settle = [&](SweepPoint& point) { settle(point, system); };
   for (const SweepSpace& block : request_.blocks) for_each_point(block, models_, unset, visit);
+}
+
+void PlannedSweep::settle(SweepPoint& point, const SystemSpec& system) {
+  DecodeShape& shape = point.config.shape;
+  const std::int64_t groups = point.config.sharding.dp;
+  if (shape.batch == 0) {
+    shape.batch = groups;
+    const std::int64_t fitting = predict(point, system).max_batch;
+    shape.batch = std::clamp(fitting, groups, std::int64_t{1} << 22);
+  }
+  if (shape.context == 0) {
+    shape.context = shape.tokens_per_block;
+    shape.context = std::max(predict(point, system).max_context, shape.context);
+  }
+  if (shape.hop_b != SweepSpace::best_hop_b) return;
+  double best_us = 0;
+  int best = 1;
+  for (const int count : hop_b_candidates(shape.batch / groups)) {
+    shape.hop_b = count;
+    const double us = predict(point, system).model_ttl_us;
+    if (best_us > 0 && us >= best_us) continue;
+    best_us = us;
+    best = count;
+  }
+  shape.hop_b = best;
 }
 
 Prediction PlannedSweep::predict(const SweepPoint& point, const SystemSpec& system) {
@@ -74,7 +105,7 @@ Prediction PlannedSweep::predict(const SweepPoint& point, const SystemSpec& syst
 void PlannedSweep::walk(const Visit& visit) {
   std::size_t ordinal = 0;
   for (const SystemSpec& system : systems_) {
-    enumerate([&](const SweepPoint& point) {
+    enumerate(system, [&](const SweepPoint& point) {
       if (!point.skip_reason.empty()) return visit(point, system, nullptr, ordinal);
       const Prediction p = predict(point, system);
       if (p.fits()) return visit(point, system, &p, ordinal++);

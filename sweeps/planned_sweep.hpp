@@ -14,6 +14,10 @@
 
 namespace helix {
 
+/// What unset lists mean to a prediction: every strategy and width, HOP-B off and on, a million tokens, and
+/// batches up to what memory may hold.
+SweepDefaults predict_defaults();
+
 class PlannedSweep {
  public:
   /// Loads systems and models. Throws UsageError: `auto` is no system here, since it would calibrate this
@@ -28,8 +32,8 @@ class PlannedSweep {
                                    const Prediction* prediction, std::size_t ordinal)>;
   /// Visits system after system; `ordinal` counts the points that fit, over all systems.
   void walk(const Visit& visit);
-  /// Every point once, legal or not, without a prediction.
-  void enumerate(const std::function<void(const SweepPoint&)>& visit) const;
+  /// Every point, legal or not, without a prediction; `max` and `on` are what the model says on this system.
+  void enumerate(const SystemSpec& system, const std::function<void(const SweepPoint&)>& visit);
   /// Prices a legal point.
   Prediction predict(const SweepPoint& point, const SystemSpec& system);
   /// Forgets what has been priced.
@@ -39,6 +43,8 @@ class PlannedSweep {
   ResultRow row(const SweepPoint& point, const SystemSpec& system, const Prediction* prediction) const;
 
  private:
+  void settle(SweepPoint& point, const SystemSpec& system);
+
   const SweepRequest& request_;
   std::vector<SystemSpec> systems_;
   ModelTable models_;

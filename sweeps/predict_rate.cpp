@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <ctime>
 #include <nlohmann/json.hpp>
+#include <utility>
 #include <vector>
 
 #include "roofline/error.hpp"
@@ -53,16 +54,16 @@ int run_predict_rate(const PredictRequest& request) {
   if (configurations == 0) throw UsageError("--bench: no legal configuration in the request");
 
   // The same points once more: their parts stand in the planner's tables.
-  std::vector<SweepPoint> points;
-  sweep.enumerate([&](const SweepPoint& point) {
-    if (point.skip_reason.empty() && points.size() < most_points) points.push_back(point);
-  });
+  std::vector<std::pair<SweepPoint, const SystemSpec*>> points;
+  for (const SystemSpec& system : sweep.systems()) {
+    sweep.enumerate(system, [&](const SweepPoint& point) {
+      if (point.skip_reason.empty() && points.size() < most_points) points.emplace_back(point, &system);
+    });
+  }
   const double again_rate = rate_of([&] {
-    for (const SystemSpec& system : sweep.systems()) {
-      for (const SweepPoint& point : points)
-        fastest = std::max(fastest, sweep.predict(point, system).tokens_per_s_user);
-    }
-    return points.size() * sweep.systems().size();
+    for (const auto& [point, system] : points)
+      fastest = std::max(fastest, sweep.predict(point, *system).tokens_per_s_user);
+    return points.size();
   });
 
   switch (request.sweep.output) {

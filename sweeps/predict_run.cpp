@@ -1,26 +1,22 @@
 #include "sweeps/predict_run.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
-#include <fstream>
-#include <nlohmann/json.hpp>
 #include <optional>
-#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "roofline/error.hpp"
-#include "sweeps/csv.hpp"
+#include "sweeps/gpu_plan.hpp"
 #include "sweeps/mpi_session.hpp"
+#include "sweeps/plan_directory.hpp"
 #include "sweeps/plan_summary.hpp"
 #include "sweeps/planned_sweep.hpp"
 #include "sweeps/predict_rate.hpp"
-#include "sweeps/provenance.hpp"
-#include "sweeps/result_columns.hpp"
-#include "sweeps/results.hpp"
 #include "sweeps/table.hpp"
+#include "sweeps/text_table.hpp"
 #include "sweeps/validate_run.hpp"
 
 namespace helix {
@@ -28,71 +24,34 @@ namespace {
 
 constexpr std::size_t most_printed_rows = 60;
 
-class RowFile {
- public:
-  explicit RowFile(const std::filesystem::path& path) : path_(path), out_(path, std::ios::binary) {
-    out_ << csv_line(result_header());
+/// One line on what the request leaves out, so that nobody takes it for the best there is.
+std::string not_tried(const SweepRequest& request) {
+  std::vector<std::string> missing;
+  const auto note = [&](const std::string& what) {
+    if (std::ranges::find(missing, what) == missing.end()) missing.push_back(what);
+  };
+  for (const SweepSpace& requested : request.blocks) {
+    const SweepSpace space = resolved(requested, predict_defaults());
+    std::string left_out;
+    for (const StrategyTraits& row : strategies()) {
+      if (std::ranges::find(space.strategies, row.strategy) != space.strategies.end()) continue;
+      left_out += fmt::format("{}{}", left_out.empty() ? "" : ", ", row.name);
+    }
+    if (!left_out.empty()) note(left_out + " (--strategy all)");
+    for (const auto& [width, choice] :
+         {std::pair{"kvp", &space.kvp}, std::pair{"tpa", &space.tpa}, std::pair{"tpf", &space.tpf},
+          std::pair{"ep", &space.ep}, std::pair{"pp", &space.pp}, std::pair{"dp", &space.dp}}) {
+      if (choice->kind != Choice::Kind::every) note(fmt::format("other --{}", width));
+    }
+    if (space.hop_b == std::vector<std::int64_t>{1}) note("HOP-B (--hop-b off,on)");
+    if (space.batches.kind != Choice::Kind::most)
+      note("other batches (--batch max; --gpus N solves for them)");
+    if (!space.ranks.listed()) note(fmt::format("more than {} GPUs", predict_defaults().max_ranks));
   }
-  void append(const ResultRow& row) {
-    if (!(out_ << csv_line(to_record(row)))) fail();
-  }
-  /// Everything has been written, or it throws.
-  void close() {
-    out_.close();
-    if (!out_) fail();
-  }
-
- private:
-  [[noreturn]] void fail() const {
-    throw std::runtime_error(fmt::format("cannot write '{}': disk full?", path_.string()));
-  }
-
-  std::filesystem::path path_;
-  std::ofstream out_;
-};
-
-std::string names(const std::vector<SystemSpec>& systems) {
-  std::string text;
-  for (const SystemSpec& system : systems) text += (text.empty() ? "" : ", ") + system.name;
-  return text;
+  std::string text = "Not tried: ";
+  for (const std::string& what : missing) text += (&what == &missing.front() ? "" : "; ") + what;
+  return missing.empty() ? "Everything legal was tried." : text + ".";
 }
-
-/// results.csv and its companions.
-class PlanDirectory {
- public:
-  PlanDirectory(const PredictRequest& request, const std::vector<SystemSpec>& systems)
-      : path_(new_run_directory(request.sweep.out)),
-        results_(path_ / "results.csv"),
-        pareto_(path_ / "pareto.csv"),
-        run_(run_provenance(request.sweep, {.backend = "model",
-                                            .kernel = {},
-                                            .device = systems.size() == 1 ? systems.front().device : "",
-                                            .world_ranks = 0,
-                                            .threads_per_rank = 1,
-                                            .placement = {},
-                                            .system = names(systems),
-                                            .calibration_yaml = {}})) {}
-
-  void append(const ResultRow& row) {
-    results_.append(row);
-    if (row.pareto) pareto_.append(row);
-  }
-  void finish(std::size_t configurations, const std::string& crossover_csv) {
-    results_.close();
-    pareto_.close();
-    write_atomically(path_ / "crossover.csv", crossover_csv);
-    run_["configurations"] = configurations;
-    run_["end_time"] = utc_now();
-    run_["complete"] = true;
-    write_atomically(path_ / "run.json", run_.dump(2) + "\n");
-  }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-  RowFile results_, pareto_;
-  nlohmann::ordered_json run_;
-};
 
 int predict_sweep(const PredictRequest& request) {
   const std::optional<double> budget_ms = request.sweep.ttl_budget_ms;
@@ -142,9 +101,12 @@ int predict_sweep(const PredictRequest& request) {
     fmt::print("\nNone is within {:g} ms a token; the fastest takes {:.4g} ms.\n", *budget_ms,
                summary.fastest_ttl_us() / 1e3);
   }
-  fmt::print("\n{} configurations on {}, {} of them on the frontier; {} skipped{}\n", fitting,
-             names(sweep.systems()), summary.frontier_size(), skipped,
-             directory ? " (see results.csv)" : "; --out DIR writes every row");
+  fmt::print("\n{}\n", wrapped(not_tried(request.sweep), terminal_width()));
+  const std::string counts =
+      fmt::format("{} configurations on {}, {} of them on the frontier; {} skipped{}", fitting,
+                  system_names(sweep.systems()), summary.frontier_size(), skipped,
+                  directory ? " (see results.csv)" : "; --out DIR writes every row");
+  fmt::print("{}\n", wrapped(counts, terminal_width()));
   if (!directory) return 0;
   for (const char* file : {"results.csv", "pareto.csv", "crossover.csv", "run.json"}) {
     fmt::print("{}\n", (directory->path() / file).string());
@@ -158,6 +120,7 @@ int run_predict(const PredictRequest& request) {
   if (launched_rank() != 0) return 0;
   if (!request.validate.empty()) return run_validate(request);
   if (request.bench) return run_predict_rate(request);
+  if (request.gpus) return run_gpu_plan(request);
   return predict_sweep(request);
 }
 

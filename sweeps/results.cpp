@@ -111,6 +111,22 @@ nlohmann::ordered_json parts_of(const nlohmann::ordered_json& run, std::size_t r
 
 }  // namespace
 
+namespace {
+
+/// results/latest is the newest run that was not told where to go; where links are not possible there is
+/// none.
+void point_latest_at(const fs::path& run) {
+  const fs::path latest = run.parent_path() / "latest";
+  std::error_code ignored;
+  if (fs::exists(fs::symlink_status(latest, ignored)) && !fs::is_symlink(latest, ignored))
+    return;  // somebody's own
+  const fs::path fresh = run.parent_path() / fmt::format(".latest-{}", getpid());
+  fs::create_directory_symlink(run.filename(), fresh, ignored);
+  fs::rename(fresh, latest, ignored);
+}
+
+}  // namespace
+
 fs::path new_run_directory(const fs::path& requested) {
   const fs::path path = requested.empty() ? new_default_directory() : requested;
   create_or_enter(path, false);
@@ -144,6 +160,7 @@ RunDirectory::RunDirectory(const fs::path& requested, bool resume)
     }
     results_.emplace(path_ / "results.csv");
     samples_.emplace(path_ / "samples.csv");
+    if (requested.empty()) point_latest_at(path_);
   } catch (const std::system_error& error) {
     throw UsageError(fmt::format("--out '{}': {}", path_.string(), error.what()));
   }

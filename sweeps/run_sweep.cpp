@@ -42,6 +42,24 @@ std::string system_choice(const SweepRequest& request) {
                   fmt::join(request.systems, ",")));
 }
 
+/// `--hop-b on`: as many micro-batches as the model finds best, one a request where it knows no better.
+void settle_hop_b(SweepPoint& point, const SystemSpec& system) {
+  DecodeShape& shape = point.config.shape;
+  const std::vector<int> candidates = hop_b_candidates(shape.batch / point.config.sharding.dp);
+  shape.hop_b = candidates.empty() ? 1 : candidates.back();
+  if (system.name.empty()) return;
+  const auto predicted_us = [&](int count) {
+    DecodeShape tried = shape;
+    tried.hop_b = count;
+    return predict(*point.model, point.config.strategy, point.config.sharding, tried, system).model_ttl_us;
+  };
+  try {
+    if (!candidates.empty()) shape.hop_b = *std::ranges::min_element(candidates, {}, predicted_us);
+  } catch (const UsageError&) {
+    // A calibration knows no kernels of types that are not measured.
+  }
+}
+
 EngineProvenance engine_provenance(const SweepRequest& request, const World& world, const Backend& backend,
                                    const MeasuredSystems& systems) {
   EngineProvenance engine{.backend = backend.name(),
@@ -93,6 +111,12 @@ int run_sweep(const SweepRequest& request) {
   Progress progress(points.size(), world.rank == 0 && !request.quiet);
   progress.running("calibrating");
   systems.prepare(points);
+  points = enumerate(
+      request.blocks, models,
+      {.max_ranks = world.size,
+       .settle = [&](SweepPoint& point) { settle_hop_b(point, systems.of(point.config.sharding.ranks())); }},
+      world.size);
+  order_by_sharding(points);
   progress.clear();
   for (const auto& [ranks, system] : systems.all()) {
     const std::string noisy = noisy_figures(system);

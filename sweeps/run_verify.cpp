@@ -139,7 +139,8 @@ int run_verify(const SweepRequest& request) {
 
   int failures = 0;
   for (const VerifyRow& row : rows) failures += row.status == "failed" ? 1 : 0;
-  if (world.rank == 0 && !request.quiet) print(rows, request.output);
+  const bool wanted = !request.quiet || request.output != OutputFormat::table;
+  if (world.rank == 0 && wanted) print(rows, request.output);
   // Rank 0 is in every group, so it knows every row.
   HELIX_MPI(MPI_Bcast(&failures, 1, MPI_INT, 0, world.comm));
   return failures == 0 ? 0 : 1;

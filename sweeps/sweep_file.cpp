@@ -26,18 +26,21 @@ void apply_backend(SweepRequest& request, std::string_view text, const std::stri
 }
 
 constexpr auto settings = std::to_array<RunSetting>({
-    {"system", "NAME|FILE|auto", "system of the prediction; predict: a list; sweep: auto calibrates on start",
+    {"system", "NAME|FILE|auto",
+     "system of the prediction; sweep: one, by default auto: calibrate on start; predict: a list, by default "
+     "gb200",
      [](SweepRequest& r, std::string_view text, const std::string& where) {
        r.systems = split_paths(text, where);
      },
      all_but_verify},
-    {"backend", "cpu|cuda|auto", "what computes", apply_backend, only_measuring},
+    {"backend", "cpu|cuda|auto", "what computes; default auto: GPUs if there are any", apply_backend,
+     only_measuring},
     {"ttl-budget", "MS", "only points with a token-to-token latency of at most MS milliseconds",
      [](SweepRequest& r, std::string_view text, const std::string& where) {
        r.ttl_budget_ms = parse_real(text, 1e-6, 1e9, where);
      },
      all_but_verify},
-    {"memory-fraction", "F", "of each device's memory for weights, KV cache and buffers",
+    {"memory-fraction", "F", "of each device's memory for weights, KV cache and buffers; default 0.92",
      [](SweepRequest& r, std::string_view text, const std::string& where) {
        r.memory_fraction = parse_real(text, 0.01, 1, where);
      }},
@@ -56,7 +59,7 @@ constexpr auto settings = std::to_array<RunSetting>({
        r.stopping.relative_error = parse_real(text, 1e-6, 1.0, where);
      },
      only_sweep},
-    {"seed", "N", "of weights and KV history",
+    {"seed", "N", "of weights and KV history; default 1",
      [](SweepRequest& r, std::string_view text, const std::string& where) {
        r.seed = static_cast<std::uint64_t>(parse_count(text, any_seed, where));
      },

@@ -37,6 +37,7 @@ struct PredictRequest {
   SweepRequest sweep;
   std::filesystem::path validate;  // measured kernels to hold the model against; empty: predict the sweep
   bool bench = false;              // print configurations per second
+  std::optional<int> gpus;         // solve for the best use of so many; nothing: predict the sweep
   std::optional<std::size_t> top;  // rows kept of each strategy beside its frontier; nothing: all
 };
 

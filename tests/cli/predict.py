@@ -29,6 +29,13 @@ def table(name):
         return list(csv.DictReader(file))
 
 
+def table_of(*arguments):
+    """Every row, by way of a run directory."""
+    shutil.rmtree(scratch / "rows", ignore_errors=True)
+    predict(*arguments, "--quiet", "--out", "rows")
+    return table("rows/results.csv")
+
+
 SCENE = ["--model", "deepseek-r1", "--context", "256k", "--weight-dtype", "nvfp4", "--kv-dtype", "fp8", "--ranks", "8:64",
          "--batch", "1:256", "--strategy", "helix,tp,dp+ep", "--kvp", "auto", "--tpa", "auto", "--tpf", "auto", "--ep",
          "auto", "--dp", "auto"]
@@ -117,6 +124,68 @@ WIDTHS = [word for width in USED for word in (f"--{width}", str(row[width]))]
 assert at_limit["status"] == "ok" and at_limit["max_context"] == row["max_context"], at_limit
 (beyond,) = rows(*BASE, *WIDTHS, "--context", str(row["max_context"] + 32 * row["kvp"]))
 assert beyond["status"] == "skipped" and "does not fit memory" in beyond["reason"], beyond
+
+# By default every strategy and legal width is tried, HOP-B off and on, and one line says what was not.
+ASK = ["--model", "deepseek-r1", "--system", "gb200", "--weight-dtype", "nvfp4", "--kv-dtype", "fp8"]
+everything = {row["strategy"] for row in table_of(*ASK, "--context", "256k", "--batch", "64", "--ranks", "64")}
+assert everything == {"helix", "tp", "tp+pp", "medha", "dp+ep"}, everything
+assert "Not tried: " in predict(*ASK, "--context", "256k", "--batch", "64", "--ranks", "64")
+assert "medha" in predict(*ASK, "--context", "256k", "--batch", "64", "--ranks", "64", "--strategy", "helix,tp").split("Not tried")[1]
+assert {row["strategy"] for row in table_of(*ASK, "--context", "256k", "--batch", "64", "--ranks", "64", "--strategy", "all")} == everything
+assert {row["batch"] for row in table_of(*ASK, "--context", "256k", "--batch", "4:12:4", "--ranks", "8")} == {"4", "8", "12"}
+
+# The largest batch and the longest context that fit, of each layout its own.
+for row in rows(*ASK, "--context", "256k", "--batch", "max", "--ranks", "8", "--strategy", "helix", "--hop-b", "off"):
+    assert row["status"] != "ok" or row["batch"] == row["max_batch"], row
+for row in rows(*ASK, "--context", "max", "--batch", "8", "--ranks", "8", "--strategy", "helix", "--hop-b", "off"):
+    assert row["status"] != "ok" or row["context"] == row["max_context"], row
+
+# HOP-B `on` is the best number of pieces, never worse than any other.
+PIECES = [*ASK, "--context", "256k", "--batch", "32", "--ranks", "16", "--kvp", "16", "--strategy", "helix", "--hop-b"]
+(on,) = rows(*PIECES, "on", "--dp", "1", "--pp", "1", "--tpf", "1", "--ep", "16")
+for pieces in ("2", "4", "32"):
+    (fixed,) = rows(*PIECES, pieces, "--dp", "1", "--pp", "1", "--tpf", "1", "--ep", "16")
+    assert on["model_ttl_us"] <= fixed["model_ttl_us"], (on, fixed)
+
+# The question people have: so many GPUs, so many milliseconds.
+answers = rows(*ASK, "--gpus", "64", "--ttl-budget", "15", "--context", "256k,1m")
+for context in (262144, 1048576):
+    of_context = [row for row in answers if row["context"] == context]
+    assert len({row["strategy"] for row in of_context}) >= 3, of_context
+    best = of_context[0]
+    assert best["plan_tokens_per_s_gpu"] == max(row["plan_tokens_per_s_gpu"] for row in of_context)
+    for row in of_context:
+        assert row["meets_budget"] == 1 and row["model_ttl_us"] <= 15e3 and row["instances"] * row["ranks"] <= 64, row
+        assert row["memory_bytes_per_rank"] <= 0.92 * row["memory_capacity_bytes"], row
+        # No grid finds a better one of the same strategy.
+        grid = rows(*ASK, "--context", str(context), "--batch", "1:1024", "--ranks", "1:64", "--strategy", row["strategy"],
+                    "--ttl-budget", "15")
+        assert row["plan_tokens_per_s_gpu"] >= max((r["tokens_per_s_gpu"] for r in grid), default=0) * 0.9999, (row, grid)
+(fastest, *more) = rows(*ASK, "--gpus", "64", "--ttl-budget", "0.5", "--context", "1m")
+assert not more and fastest["meets_budget"] == 0, fastest
+assert "the fastest there is" in predict(*ASK, "--gpus", "64", "--ttl-budget", "0.5", "--context", "1m")
+assert "knee" in predict(*ASK, "--gpus", "64", "--context", "1m")
+assert "--batch" in predict(*ASK, "--gpus", "64", "--batch", "8", code=2)
+
+# Tables fit the terminal.
+for columns in (80, 120, 200):
+    for question in (["--gpus", "64", "--ttl-budget", "15", "--context", "256k,1m"], ["--context", "256k", "--ttl-budget", "15"],
+                     ["--context", "4m", "--batch", "512", "--ranks", "8"]):
+        done = subprocess.run([program, "predict", *ASK, *question], cwd=scratch, env={**os.environ, "COLUMNS": str(columns)},
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        lines = [line for line in done.stdout.splitlines() if "deepseek-r1/" not in line]
+        assert max(map(len, lines)) <= columns, max(lines, key=len)
+
+# Names as Hugging Face writes them, and a checkpoint's directory.
+assert {row["model"] for row in rows("--model", "Qwen/Qwen3-235B-A22B", *SMALL)} == {"qwen3-235b-a22b"}
+(scratch / "checkpoint").mkdir()
+(scratch / "checkpoint/config.json").write_text(json.dumps(config))
+assert {row["model"] for row in rows("--model", "checkpoint", *SMALL)} == {"checkpoint"}
+assert "did you mean 'deepseek-r1'" in predict("--model", "deepsek-r1", *SMALL, code=2)
+assert "config.json" in predict("--model", "someone/Unknown-7B", *SMALL, code=2)
+assert "did you mean 'gb200'" in predict("--model", "tiny-gqa", "--system", "gb20", code=2)
+assert "nvfp4" in predict("--model", "tiny-gqa", "--kv-dtype", "fp44", code=2)
 
 # How fast it answers: the first time, and once more.
 speed = json.loads(predict(*SCENE, "--system", "gb200", "--bench", "--json"))
