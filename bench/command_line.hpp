@@ -11,8 +11,8 @@
 
 namespace helix {
 
-/// Parses the arguments; true if only help was asked for (and printed, by rank 0). Throws UsageError in one
-/// line.
+/// Parses the arguments; true if only help was asked for (and printed, by rank 0). Throws UsageError
+/// in one line.
 bool parse_or_help(CLI::App& app, const Arguments& arguments);
 
 /// The flags of sweep, verify or predict that say what to run; each command has those that it uses.

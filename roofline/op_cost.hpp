@@ -18,8 +18,8 @@ struct OpTime {
 OpTime op_time(const Op& op, const SystemSpec& system);
 
 /// The least that an op could take: weights, KV cache and what an elementwise op moves at the DRAM's
-/// bandwidth, FLOPs at the peak of the arithmetic that its type is multiplied with (a type that has none is
-/// widened).
+/// bandwidth, FLOPs at the peak of the arithmetic that its type is multiplied with (a type that has
+/// none is widened).
 struct LeastTime {
   double dram_us = 0, compute_us = 0;
 };

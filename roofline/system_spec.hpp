@@ -46,8 +46,8 @@ struct CollectiveRate {
   double spread = 0;
 };
 
-/// What serving engines leave their weights and cache: the rest is for the driver's context, workspaces and
-/// graphs.
+/// What serving engines leave their weights and cache: the rest is for the driver's context,
+/// workspaces and graphs.
 inline constexpr double default_memory_fraction = 0.92;
 
 struct SystemSpec {

@@ -158,8 +158,8 @@ ShardingGroups sharding_groups(const SweepSpace& space, const ModelSpec& model, 
       });
     });
   });
-  // What no shape makes legal is dropped here, once instead of for each shape; a group keeps one to give the
-  // reason.
+  // What no shape makes legal is dropped here, once instead of for each shape; a group keeps one to
+  // give the reason.
   DecodeShape permissive;
   permissive.context = permissive.batch = 1 << 20;
   ShardingGroups kept;
@@ -398,8 +398,8 @@ void for_each_point(const SweepSpace& requested_space, const ModelTable& models,
 
 namespace {
 
-/// Where a block names no width at all, it means the launch as it is: of its points only those of the most
-/// ranks.
+/// Where a block names no width at all, it means the launch as it is: of its points only those of
+/// the most ranks.
 void keep_largest(const SweepSpace& space, std::int64_t world_ranks, std::vector<SweepPoint>& points) {
   const auto unset = [](const Choice& choice) { return choice.kind == Choice::Kind::unset; };
   for (const Choice* choice : {&space.ranks, &space.kvp, &space.tpa, &space.pp, &space.dp}) {

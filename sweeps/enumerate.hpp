@@ -1,5 +1,5 @@
-// From a sweep's lists to its points: every legal combination, and a reason for what was asked for and is
-// none.
+// From a sweep's lists to its points: every legal combination, and a reason for what was asked for
+// and is none.
 #pragma once
 
 #include <functional>

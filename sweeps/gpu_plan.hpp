@@ -34,8 +34,8 @@ struct GpuPlan {
 /// of every size up to all GPUs, unless the request lists ranks. Throws UsageError if it lists batches.
 std::vector<GpuPlan> plan_gpus(const SweepRequest& request, int gpus);
 
-/// Solves the request and prints its answers (and writes them as a run directory to --out); returns the exit
-/// code.
+/// Solves the request and prints its answers (and writes them as a run directory to --out); returns
+/// the exit code.
 int run_gpu_plan(const PredictRequest& request);
 
 }  // namespace helix

@@ -20,14 +20,14 @@ SweepDefaults predict_defaults();
 
 class PlannedSweep {
  public:
-  /// Loads systems and models. Throws UsageError: `auto` is no system here, since it would calibrate this
-  /// machine.
+  /// Loads systems and models. Throws UsageError: `auto` is no system here, since it would
+  /// calibrate this machine.
   explicit PlannedSweep(const SweepRequest& request);
 
   const std::vector<SystemSpec>& systems() const { return systems_; }
 
-  /// A point on a system; no prediction if it is illegal. What does not fit the memory has a prediction and a
-  /// skip_reason.
+  /// A point on a system; no prediction if it is illegal. What does not fit the memory has a prediction
+  /// and a skip_reason.
   using Visit = std::function<void(const SweepPoint& point, const SystemSpec& system,
                                    const Prediction* prediction, std::size_t ordinal)>;
   /// Visits system after system; `ordinal` counts the points that fit, over all systems.

@@ -86,8 +86,8 @@ class Prober {
 template <typename T>
 using Pending = std::function<T()>;
 
-/// Device memory that probes walk through, so that what they read is cold: several times the last-level
-/// cache.
+/// Device memory that probes walk through, so that what they read is cold: several times
+/// the last-level cache.
 class ColdMemory {
  public:
   /// Fills it with small finite values of that dtype: bf16 ones would be huge as fp8, and their softmax not

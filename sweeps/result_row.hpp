@@ -29,8 +29,8 @@ enum class StopReason { converged, plateau, max_time };
 
 struct Measurement {
   std::size_t samples = 0;
-  /// Slowest rank's time of each step, scaled to the model's full depth; empty in a row read back from a
-  /// file.
+  /// Slowest rank's time of each step, scaled to the model's full depth; empty in a row read back
+  /// from a file.
   std::vector<double> samples_us;
   double ttl_us = 0, ttl_p90_us = 0, ttl_p99_us = 0, ttl_min_us = 0, ttl_rel_stderr = 0;
   PhaseTimes phases;  // of instrumented steps, scaled likewise

@@ -113,8 +113,8 @@ nlohmann::ordered_json parts_of(const nlohmann::ordered_json& run, std::size_t r
 
 namespace {
 
-/// results/latest is the newest run that was not told where to go; where links are not possible there is
-/// none.
+/// results/latest is the newest run that was not told where to go; where links are not possible
+/// there is none.
 void point_latest_at(const fs::path& run) {
   const fs::path latest = run.parent_path() / "latest";
   std::error_code ignored;

@@ -34,10 +34,9 @@ std::filesystem::path new_run_directory(const std::filesystem::path& requested);
 class RunDirectory {
  public:
   /// Creates the directory; an empty path means a new results/<UTC time>-<host>-<pid>, to which the link
-  /// results/latest then points. A directory that holds
-  /// anything is refused unless `resume`, which then reads its finished rows back (a row torn by a kill is
-  /// dropped). Throws UsageError: not empty, not writable, disk full, in use by another process, not a run
-  /// directory of this version.
+  /// results/latest then points. A directory that holds anything is refused unless `resume`, which then reads
+  /// its finished rows back (a row torn by a kill is dropped). Throws UsageError: not empty, not writable,
+  /// disk full, in use by another process, not a run directory of this version.
   RunDirectory(const std::filesystem::path& requested, bool resume);
 
   const std::filesystem::path& path() const { return path_; }

@@ -1,5 +1,5 @@
-// A whole request of sweep, verify, calibrate or predict: what to run, how precisely, and where the results
-// go.
+// A whole request of sweep, verify, calibrate or predict: what to run, how precisely, and where
+// the results go.
 #pragma once
 
 #include <cstdint>
