@@ -131,7 +131,7 @@ class Layout {
   std::vector<int> pieces_of(std::int64_t batch) const {
     const Sharding& s = point_.config.sharding;
     const std::int64_t per_group = batch / s.dp;
-    if (point_.config.strategy != Strategy::helix || s.kvp == 1 || per_group < 2) return {1};
+    if (!traits(point_.config.strategy).hop_b || s.kvp == 1 || per_group < 2) return {1};
     std::vector<int> pieces;
     if (hop_.off) pieces.push_back(1);
     for (const int number : hop_.numbers) {
