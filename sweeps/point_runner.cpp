@@ -111,10 +111,22 @@ std::string why_not_exchanged(const Configuration& config, const ModelSpec& mode
                      longest, most);
 }
 
+std::optional<bool> within(const std::optional<double>& budget_ms, double ttl_us) {
+  if (!budget_ms) return std::nullopt;
+  return ttl_us <= *budget_ms * 1e3;
+}
+
+std::string why_not_worth_measuring(const std::optional<double>& budget_ms, const Prediction& prediction) {
+  constexpr double hopeless = 2;  // the model's error is far below that
+  if (!budget_ms || prediction.model_ttl_us <= hopeless * *budget_ms * 1e3) return {};
+  return fmt::format("not measured: the model says {:.4g} ms a token, more than twice the budget of {:g} ms",
+                     prediction.model_ttl_us / 1e3, *budget_ms);
+}
+
 std::string why_not_fitting(double bytes_per_rank, const World& world) {
   if (bytes_per_rank <= static_cast<double>(world.memory_bytes)) return {};
-  return fmt::format("does not fit memory: needs {:.0f} bytes per rank, has {}", bytes_per_rank,
-                     world.memory_bytes);
+  return shortage_text(bytes_per_rank, static_cast<double>(world.memory_bytes) / world.memory_fraction,
+                       world.memory_fraction);
 }
 
 std::int64_t layers_to_measure(const Configuration& config, const ModelSpec& model) {
@@ -163,6 +175,8 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   const bool predictable = known || why_dtypes_not_measured(c.shape, backend_).empty();
   if (!point.skip_reason.empty() || !predictable) return row;
   row.prediction = predict(model, c.strategy, c.sharding, c.shape, system);
+  row.meets_budget = within(request_.ttl_budget_ms, row.prediction->model_ttl_us);
+  if (row.reason.empty()) row.reason = why_not_worth_measuring(request_.ttl_budget_ms, *row.prediction);
   if (!row.reason.empty()) return row;
   if (const std::int64_t least = least_layers(model, c.sharding); row.layers_measured < least) {
     row.reason = fmt::format(
@@ -191,6 +205,7 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   row.status = Status::ok;
   const MPI_Comm instance = groups_.first(c.sharding.ranks());
   if (instance != MPI_COMM_NULL) run_in_group(point, memory_bytes, row, instance);
+  row.meets_budget = row.measurement ? within(request_.ttl_budget_ms, row.measurement->ttl_us) : std::nullopt;
   wait_idle(world_.comm);
   return row;
 }

@@ -19,12 +19,30 @@ TEST_CASE("run.json says where a run comes from, in a stable form") {
 
   std::vector<std::string> keys;
   for (const auto& [key, value] : run.items()) keys.push_back(key);
-  CHECK(keys == std::vector<std::string>{
-                    "schema_version",   "program",    "version", "commit",          "command_line",
-                    "start_time",       "end_time",   "seed",    "models",          "stopping",
-                    "backend",          "kernel",     "device",  "device_at_start", "device_at_end",
-                    "devices_measured", "mpi",        "system",  "calibration",     "host",
-                    "libraries",        "environment"});
+  CHECK(keys == std::vector<std::string>{"schema_version",
+                                         "program",
+                                         "version",
+                                         "commit",
+                                         "command_line",
+                                         "start_time",
+                                         "end_time",
+                                         "seed",
+                                         "models",
+                                         "stopping",
+                                         "ttl_budget_ms",
+                                         "memory_fraction",
+                                         "backend",
+                                         "kernel",
+                                         "device",
+                                         "device_at_start",
+                                         "device_at_end",
+                                         "devices_measured",
+                                         "mpi",
+                                         "system",
+                                         "calibration",
+                                         "host",
+                                         "libraries",
+                                         "environment"});
   CHECK(run["command_line"] == nlohmann::ordered_json(request.command_line));
   CHECK(run["seed"] == 7);
   CHECK(run["mpi"]["ranks"] == 2);
