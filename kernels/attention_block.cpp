@@ -6,11 +6,10 @@
 
 namespace helix {
 
-void DecodeEngine::attention_block(std::int64_t layer, StepObserver& observer) {
+void DecodeEngine::attention_block(std::int64_t layer, bool own, StepObserver& observer) {
   const std::int64_t batch = now_.attended.size();
   const std::int64_t hidden = model_.hidden;
   const LayerWeights& w = weights_.layer(layer);
-  const bool own = append_owner(step_, shape_.tokens_per_block, sharding_.kvp) == at_.kvp;
   const KvView cache = kv_.layer(layer - stage_layers_.begin).from_request(now_.cached);
   const Range kept = kept_rows();
   BF16* delta = a_.stream.delta;

@@ -81,15 +81,16 @@ std::string why_not_measured(const SweepPoint& point, const Backend& backend) {
   return reason.empty() ? why_not_cut(*point.model, c.sharding, c.shape.weight_dtype) : reason;
 }
 
-double engine_bytes(const Configuration& config, const ModelSpec& model, Backend& backend) {
+double engine_bytes(const Configuration& config, const ModelSpec& model, std::int64_t steps,
+                    Backend& backend) {
   const Sharding& sharding = config.sharding;
   const DecodeShape& shape = config.shape;
   const auto ceil_div = [](std::int64_t a, int b) { return static_cast<double>((a + b - 1) / b); };
   const double predicted_cache = held_by_attention(model, sharding, shape).per_request *
                                  ceil_div(shape.batch, sharding.dp) * ceil_div(model.layers, sharding.pp) /
                                  static_cast<double>(model.layers);
-  const auto cache =
-      static_cast<double>(DecodeEngine::kv_bytes_needed(model, sharding, shape, model.layers, 0, backend));
+  const auto cache = static_cast<double>(
+      DecodeEngine::kv_bytes_needed(model, sharding, shape, model.layers, steps, 0, backend));
   return memory_model(model, sharding, shape).bytes(shape.batch) - predicted_cache + cache;
 }
 
@@ -138,8 +139,9 @@ void PointRunner::reserve(const std::vector<SweepPoint>& points) {
   for (const SweepPoint& point : points) {
     const Configuration& c = point.config;
     if (!why_not_measured(point, backend_).empty() || world_.rank >= c.sharding.ranks()) continue;
-    const std::size_t bytes = DecodeEngine::kv_bytes_needed(
-        *point.model, c.sharding, c.shape, layers_to_measure(c, *point.model), world_.rank, backend_);
+    const std::size_t bytes =
+        DecodeEngine::kv_bytes_needed(*point.model, c.sharding, c.shape, layers_to_measure(c, *point.model),
+                                      measured_steps_room, world_.rank, backend_);
     if (bytes <= world_.memory_bytes) largest = std::max(largest, bytes);
   }
   if (largest > 0) ensure(backend_, memory_.kv, largest);
@@ -174,7 +176,8 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
 
   const Prediction run =
       predict(truncated(model, row.layers_measured), c.strategy, c.sharding, c.shape, system);
-  const double memory_bytes = engine_bytes(c, truncated(model, row.layers_measured), backend_);
+  const double memory_bytes =
+      engine_bytes(c, truncated(model, row.layers_measured), measured_steps_room, backend_);
   row.reason = why_not_fitting(memory_bytes, world_);
   if (row.reason.empty()) row.reason = why_not_exchanged(c, model);
   if (!row.reason.empty()) return row;
@@ -201,16 +204,16 @@ void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, Res
   const ModelSpec& model = *point.model;
   // What earlier points left must not push this one past its share of the node.
   const double held = memory_.kv ? static_cast<double>(memory_.kv->bytes()) : 0;
-  const std::size_t kv_bytes =
-      DecodeEngine::kv_bytes_needed(model, c.sharding, c.shape, row.layers_measured, world_.rank, backend_);
+  const std::size_t kv_bytes = DecodeEngine::kv_bytes_needed(model, c.sharding, c.shape, row.layers_measured,
+                                                             measured_steps_room, world_.rank, backend_);
   if (memory_bytes + held - static_cast<double>(kv_bytes) > static_cast<double>(world_.memory_bytes)) {
     memory_.kv.reset();
   }
 
   const Groups groups = make_groups(backend_, instance, c.sharding);
   weights_.load(model, request_.seed, c.sharding, groups.rank(), row.layers_measured, c.shape.weight_dtype);
-  DecodeEngine engine(model, c.sharding, c.shape, row.layers_measured, request_.seed, backend_, groups,
-                      weights_, memory_);
+  DecodeEngine engine(model, c.sharding, c.shape, row.layers_measured, measured_steps_room, request_.seed,
+                      backend_, groups, weights_, memory_);
 
   const Verification check =
       verify(engine, model, c.shape, request_.seed,

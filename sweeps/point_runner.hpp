@@ -60,9 +60,10 @@ class PointRunner {
 
 /// Why the backend does not run a point: illegal, or of a kind that is only predicted; empty if it runs.
 std::string why_not_measured(const SweepPoint& point, const Backend& backend);
-/// What the engine takes on the busiest rank: as predicted, but for the cache, which has room to grow, and
-/// pages as the backend's kernels want them.
-double engine_bytes(const Configuration& config, const ModelSpec& model, Backend& backend);
+/// What the engine takes on the busiest rank: as predicted, but for the cache, which has room for `steps`
+/// steps, and pages as the backend's kernels want them.
+double engine_bytes(const Configuration& config, const ModelSpec& model, std::int64_t steps,
+                    Backend& backend);
 /// Says that ranks would have to exchange longer messages than MPI counts; empty if they need not.
 std::string why_not_exchanged(const Configuration& config, const ModelSpec& model);
 /// Says that a point which needs so much memory does not fit, with both numbers; empty if it does.
