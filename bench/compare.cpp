@@ -2,12 +2,12 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <map>
 
 #include "bench/command_line.hpp"
 #include "roofline/error.hpp"
 #include "sweeps/comparison_formats.hpp"
+#include "sweeps/files.hpp"
 #include "sweeps/list_syntax.hpp"
 #include "sweeps/mpi_session.hpp"
 
@@ -43,11 +43,6 @@ std::vector<StoredRun> read_side(const std::string& first, const std::vector<std
   std::vector<StoredRun> side{read_stored_run(first)};
   for (const std::string& directory : repeats) side.push_back(read_stored_run(directory));
   return side;
-}
-
-void write_file(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  if (!(file << text << std::flush)) throw UsageError(fmt::format("'{}' cannot be written", path));
 }
 
 }  // namespace
@@ -109,7 +104,7 @@ int compare_command(const Arguments& arguments) {
     if (file == standard_output) {
       std::fputs(text.c_str(), stdout);
     } else {
-      write_file(file, text);
+      write_user_file(file, text, fmt::format("--{}", format.flag));
     }
   }
   if (printed.empty() && !quiet) std::fputs(comparison_table(comparison).c_str(), stdout);

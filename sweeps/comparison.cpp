@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "roofline/statistics.hpp"
 #include "sweeps/matched_rows.hpp"
 #include "sweeps/rank_test.hpp"
 #include "sweeps/run_permutation.hpp"
-#include "sweeps/statistics.hpp"
 
 namespace helix {
 namespace {

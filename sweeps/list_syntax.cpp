@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "roofline/error.hpp"
+#include "roofline/excerpt.hpp"
 
 namespace helix {
 namespace {
@@ -47,8 +48,8 @@ std::vector<std::string> split_list(std::string_view text, const std::string& wh
     const auto comma = rest.find(',');
     const std::string_view entry = trimmed(rest.substr(0, comma));
     if (entry.empty()) {
-      throw UsageError(
-          fmt::format("{} '{}': empty entry; valid: entries separated by single commas", where, text));
+      throw UsageError(fmt::format("{} '{}': empty entry; valid: entries separated by single commas", where,
+                                   excerpt(text)));
     }
     entries.emplace_back(entry);
     if (comma == std::string_view::npos) return entries;
@@ -58,7 +59,8 @@ std::vector<std::string> split_list(std::string_view text, const std::string& wh
 
 std::int64_t parse_count(std::string_view text, const Quantity& quantity, const std::string& where) {
   const auto value = read_count(trimmed(text), quantity);
-  if (!value) throw UsageError(fmt::format("{} '{}': valid are {}", where, text, valid_counts(quantity)));
+  if (!value)
+    throw UsageError(fmt::format("{} '{}': valid are {}", where, excerpt(text), valid_counts(quantity)));
   return *value;
 }
 
@@ -67,7 +69,7 @@ Choice parse_choice(std::string_view text, const Quantity& quantity, const std::
   const auto refuse = [&](std::string_view entry) {
     return UsageError(fmt::format(
         "{} '{}': '{}' is not valid; valid are {}, lists 1,2,4, ranges 1:64 (powers of two), auto", where,
-        text, entry, valid_counts(quantity)));
+        excerpt(text), excerpt(entry), valid_counts(quantity)));
   };
   Choice choice{Choice::Kind::listed, {}};
   const auto add = [&](std::int64_t value) {
@@ -89,7 +91,8 @@ Choice parse_choice(std::string_view text, const Quantity& quantity, const std::
       if (power >= *first) add(power);
     }
     if (choice.values.size() == before) {
-      throw UsageError(fmt::format("{} '{}': no new power of two in the range '{}'", where, text, entry));
+      throw UsageError(fmt::format("{} '{}': no new power of two in the range '{}'", where, excerpt(text),
+                                   excerpt(entry)));
     }
   }
   return choice;
@@ -101,7 +104,8 @@ double parse_real(std::string_view text, double smallest, double largest, const 
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   if (error != std::errc{} || end != digits.data() + digits.size() || !std::isfinite(value) ||
       value < smallest || value > largest) {
-    throw UsageError(fmt::format("{} '{}': valid are numbers from {} to {}", where, text, smallest, largest));
+    throw UsageError(
+        fmt::format("{} '{}': valid are numbers from {} to {}", where, excerpt(text), smallest, largest));
   }
   return value;
 }

@@ -4,8 +4,8 @@
 
 #include "kernels/mpi_check.hpp"
 #include "kernels/recorded_steps.hpp"
+#include "roofline/statistics.hpp"
 #include "sweeps/settling.hpp"
-#include "sweeps/statistics.hpp"
 #include "sweeps/step_clock.hpp"
 
 namespace helix {

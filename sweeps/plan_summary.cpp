@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "sweeps/csv.hpp"
+#include "roofline/csv.hpp"
 
 namespace helix {
 

@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
+#include "roofline/csv.hpp"
 #include "roofline/error.hpp"
 #include "roofline/planner.hpp"
 #include "roofline/system_spec.hpp"
 #include "roofline/validate.hpp"
-#include "sweeps/csv.hpp"
 #include "sweeps/enumerate.hpp"
 #include "sweeps/mpi_session.hpp"
 #include "sweeps/plan_summary.hpp"

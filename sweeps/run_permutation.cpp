@@ -5,7 +5,7 @@
 #include <limits>
 #include <random>
 
-#include "sweeps/statistics.hpp"
+#include "roofline/statistics.hpp"
 
 namespace helix {
 namespace {

@@ -7,8 +7,8 @@
 
 #include "kernels/mpi_check.hpp"
 #include "kernels/reference/reference_model.hpp"
+#include "roofline/csv.hpp"
 #include "sweeps/backend_choice.hpp"
-#include "sweeps/csv.hpp"
 #include "sweeps/mpi_session.hpp"
 #include "sweeps/point_runner.hpp"
 #include "sweeps/progress.hpp"

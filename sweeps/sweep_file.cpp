@@ -10,7 +10,7 @@
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
 #include "roofline/text_file.hpp"
-#include "sweeps/yaml_file.hpp"
+#include "roofline/yaml_file.hpp"
 
 namespace helix {
 namespace {

@@ -10,10 +10,10 @@
 
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
+#include "roofline/statistics.hpp"
 #include "sweeps/provenance.hpp"
 #include "sweeps/result_columns.hpp"
 #include "sweeps/row_text.hpp"
-#include "sweeps/statistics.hpp"
 
 namespace helix {
 namespace {
