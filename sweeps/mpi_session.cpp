@@ -7,19 +7,29 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <thread>
 
 #include "roofline/error.hpp"
+#include "sweeps/activity.hpp"
 #include "sweeps/broadcast.hpp"
+#include "sweeps/watchdog.hpp"
 
 namespace helix {
 namespace {
 
 using namespace std::chrono_literals;
 
+/// Whatever a message quotes: both of its ends are telling.
+std::string shortened(const std::string& message) {
+  constexpr std::size_t longest = 1000, end = 300;
+  if (message.size() <= longest) return message;
+  return message.substr(0, longest - end) + " ... " + message.substr(message.size() - end);
+}
+
 void print_error(const std::string& message) {
-  std::fputs(fmt::format("helix-bench: {}\n", message).c_str(), stderr);
+  std::fputs(fmt::format("helix-bench: {}\n", shortened(message)).c_str(), stderr);
   std::fflush(stderr);
 }
 
@@ -82,11 +92,13 @@ int leave_with_usage_error(const std::string& message) {
   return 2;
 }
 
-int run_with_mpi(const std::function<int()>& body) {
+int run_with_mpi(const std::function<int()>& body, double stall_timeout_s) {
   int provided = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
   std::signal(SIGXFSZ, SIG_IGN);
+  std::optional<Watchdog> watchdog;
   try {
+    watchdog.emplace(MPI_COMM_WORLD, stall_timeout_s);
     const int code = body();
     MPI_Finalize();
     return code;
@@ -95,7 +107,7 @@ int run_with_mpi(const std::function<int()>& body) {
   } catch (const BrokenOff& error) {
     return leave_together(error.what(), 3);
   } catch (const std::exception& error) {
-    take_job_down(error.what());
+    take_job_down(message_of(error).c_str());
   } catch (...) {
     take_job_down("unknown error");
   }
@@ -113,7 +125,7 @@ void on_root(const std::function<void()>& action) {
       message = error.what();
     } catch (const std::exception& error) {
       outcome = failure;
-      message = error.what();
+      message = message_of(error);
     }
   }
   MPI_Bcast(&outcome, 1, MPI_INT, 0, MPI_COMM_WORLD);

@@ -4,11 +4,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -18,6 +16,7 @@
 #include "roofline/system_spec.hpp"
 #include "roofline/validate.hpp"
 #include "sweeps/enumerate.hpp"
+#include "sweeps/files.hpp"
 #include "sweeps/mpi_session.hpp"
 #include "sweeps/plan_summary.hpp"
 #include "sweeps/provenance.hpp"
@@ -93,27 +92,28 @@ class Sweep {
   std::map<const ModelSpec*, Planner> planners_;
 };
 
+/// A file of rows that stands when it is complete.
 class RowFile {
  public:
-  explicit RowFile(const std::filesystem::path& path) : path_(path), out_(path, std::ios::binary) {
-    out_ << csv_line(result_header());
-  }
+  explicit RowFile(const std::filesystem::path& path) : file_(path), pending_(csv_line(result_header())) {}
   void append(const ResultRow& row) {
-    if (!(out_ << csv_line(to_record(row)))) fail();
+    pending_ += csv_line(to_record(row));
+    constexpr std::size_t piece = std::size_t{1} << 20;
+    if (pending_.size() >= piece) write_pending();
   }
-  /// Everything has been written, or it throws.
-  void close() {
-    out_.close();
-    if (!out_) fail();
+  void commit() {
+    write_pending();
+    file_.commit();
   }
 
  private:
-  [[noreturn]] void fail() const {
-    throw std::runtime_error(fmt::format("cannot write '{}': disk full?", path_.string()));
+  void write_pending() {
+    file_.append(pending_);
+    pending_.clear();
   }
 
-  std::filesystem::path path_;
-  std::ofstream out_;
+  ReplacedFile file_;
+  std::string pending_;
 };
 
 int predict_sweep(const PredictRequest& request) {
@@ -163,8 +163,8 @@ int predict_sweep(const PredictRequest& request) {
       const bool answer = fits && std::ranges::find(answers, ordinal) != answers.end();
       if (print_all || (request.sweep.ttl_budget_ms ? answer : row.pareto)) printed.push_back(std::move(row));
     });
-    results.close();
-    pareto.close();
+    results.commit();
+    pareto.commit();
   }
   write_atomically(directory / "crossover.csv", summary.crossover_csv());
   run["configurations"] = fitting + skipped;
@@ -202,6 +202,15 @@ int validate_file(const PredictRequest& request) {
       fmt::print("family,rows,mdape,mape,p90\n");
       for (const FamilyError& f : result.families) {
         fmt::print("{},{},{:.4f},{:.4f},{:.4f}\n", csv_field(f.family), f.rows, f.mdape, f.mape, f.p90);
+      }
+      return 0;
+    case OutputFormat::json_lines:
+      for (const FamilyError& f : result.families) {
+        fmt::print(
+            "{}\n",
+            nlohmann::ordered_json{
+                {"family", f.family}, {"rows", f.rows}, {"mdape", f.mdape}, {"mape", f.mape}, {"p90", f.p90}}
+                .dump());
       }
       return 0;
     case OutputFormat::table:

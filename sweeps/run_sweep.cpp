@@ -4,11 +4,15 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <functional>
 #include <optional>
 #include <tuple>
 
 #include "kernels/mpi_check.hpp"
+#include "sweeps/activity.hpp"
 #include "sweeps/backend_choice.hpp"
+#include "sweeps/broadcast.hpp"
 #include "sweeps/measured_systems.hpp"
 #include "sweeps/mpi_session.hpp"
 #include "sweeps/point_runner.hpp"
@@ -17,6 +21,7 @@
 #include "sweeps/results.hpp"
 #include "sweeps/stop_signals.hpp"
 #include "sweeps/table.hpp"
+#include "sweeps/watchdog.hpp"
 
 namespace helix {
 namespace {
@@ -54,6 +59,21 @@ EngineProvenance engine_provenance(const SweepRequest& request, const World& wor
                               signal, directory.rows().size(), points, directory.path().string()));
 }
 
+/// Writes what the rows of a lost run say where they still can be found.
+[[noreturn]] void break_off_lost(const LostRun& lost) {
+  const ActivityFlag printing(&Activity::unwatched);
+  fmt::print("{}", lost.results_csv);
+  std::fflush(stdout);
+  throw BrokenOff(lost.what());
+}
+
+/// As soon as a row is on disk, for programs that follow the run.
+void print_line(const ResultRow& row) {
+  const ActivityFlag printing(&Activity::unwatched);
+  fmt::print("{}", format_json_line(row));
+  std::fflush(stdout);
+}
+
 }  // namespace
 
 int run_sweep(const SweepRequest& request) {
@@ -67,8 +87,24 @@ int run_sweep(const SweepRequest& request) {
   RankGroups groups(world.comm);
   MeasuredSystems systems(request.system, world, *backend, groups);
   std::optional<RunDirectory> directory;  // on rank 0
-  on_root([&] { directory.emplace(request.out, request.resume); });
+  on_root([&] {
+    directory.emplace(request.out, request.resume);
+    for (const std::string& mended : directory->mended()) fmt::print(stderr, "helix-bench: {}\n", mended);
+  });
+  advise_on_stall(fmt::format("; its rows are on disk, to go on: --resume --out {}",
+                              broadcast_text(directory ? directory->path().string() : "", 0, world.comm)));
+  // On rank 0, and known to all.
+  const auto with_directory = [&](const std::function<void()>& action) {
+    on_root([&] {
+      try {
+        action();
+      } catch (const LostRun& lost) {
+        break_off_lost(lost);
+      }
+    });
+  };
   const auto finished = [&](const std::string& id) {
+    with_directory([&] { directory->require_in_place(); });
     int held = directory && directory->holds(id) ? 1 : 0;
     HELIX_MPI(MPI_Bcast(&held, 1, MPI_INT, 0, world.comm));
     return held != 0;
@@ -77,6 +113,7 @@ int run_sweep(const SweepRequest& request) {
   const StopSignals stop;
   Progress progress(points.size(), world.rank == 0 && !request.quiet);
   progress.running("calibrating");
+  working_on("calibrating");
   systems.prepare(points);
   on_root([&] {
     directory->begin(run_provenance(request, engine_provenance(request, world, *backend, systems)));
@@ -91,20 +128,27 @@ int run_sweep(const SweepRequest& request) {
     }
     const std::string id = configuration_id(point.config);
     progress.running(id);
+    working_on_row(id);
     if (!finished(id)) {
       const ResultRow row = runner.run(point, systems.of(point.config.sharding.ranks()));
-      on_root([&] { directory->append(row); });
+      working_on("writing the row");
+      with_directory([&] { directory->append(row); });
     }
+    if (directory && request.output == OutputFormat::json_lines) print_line(directory->row(id));
     progress.finished();
   }
   progress.clear();
 
+  working_on_row("");
+  working_on("finishing the run");
   const nlohmann::ordered_json speeds = runner.speed_log().gather(world.comm);
-  on_root([&] {
+  with_directory([&] {
+    directory->require_in_place();
     directory->finish({{"end_time", utc_now()},
                        {"device_at_end", to_json(backend->conditions())},
                        {"devices_measured", speeds}});
-    if (request.quiet) return;
+    if (request.quiet || request.output == OutputFormat::json_lines) return;
+    const ActivityFlag printing(&Activity::unwatched);
     fmt::print("{}", format_rows(directory->rows(), request.output));
     if (request.output != OutputFormat::table) return;
     if (world.oversubscribed) {

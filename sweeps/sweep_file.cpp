@@ -9,6 +9,7 @@
 
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
+#include "roofline/excerpt.hpp"
 #include "roofline/text_file.hpp"
 #include "roofline/yaml_file.hpp"
 
@@ -20,7 +21,7 @@ constexpr Quantity sample_count{1, 1 << 20};
 
 void apply_backend(SweepRequest& request, std::string_view text, const std::string& where) {
   if (text != "cpu" && text != "cuda" && text != "auto") {
-    throw UsageError(fmt::format("{} '{}': valid are cpu, cuda, auto", where, text));
+    throw UsageError(fmt::format("{} '{}': valid are cpu, cuda, auto", where, excerpt(text)));
   }
   request.backend = text;
 }
@@ -44,6 +45,11 @@ constexpr auto settings = std::to_array<RunSetting>({
     {"rel-error", "E", "stop at this relative standard error of the median (0.005 is 0.5 %)",
      [](SweepRequest& r, std::string_view text, const std::string& where) {
        r.stopping.relative_error = parse_real(text, 1e-6, 1.0, where);
+     }},
+    {"stall-timeout", "S",
+     "end the run if no rank makes progress for S seconds; 0: wait for ever (default 120)",
+     [](SweepRequest& r, std::string_view text, const std::string& where) {
+       r.stall_timeout_s = parse_real(text, 0, 1e6, where);
      }},
     {"seed", "N", "of weights and KV history",
      [](SweepRequest& r, std::string_view text, const std::string& where) {
@@ -92,7 +98,7 @@ UsageError unknown_key(const std::string& key, const std::string& origin, bool i
     valid += "sweeps, ";
   }
   valid.resize(valid.size() - 2);
-  return UsageError(fmt::format("{}: unknown key '{}'; valid: {}", origin, key, valid));
+  return UsageError(fmt::format("{}: unknown key '{}'; valid: {}", origin, excerpt(key), valid));
 }
 
 void apply_block(const YAML::Node& node, const std::string& origin, SweepSpace& block) {

@@ -51,6 +51,22 @@ constexpr std::array right_aligned = {false, false, true, true, false, false, fa
 
 }  // namespace
 
+namespace {
+
+nlohmann::ordered_json json_of(const ResultRow& row) {
+  const CsvRecord header = result_header(), record = to_record(row);
+  nlohmann::ordered_json object;
+  for (std::size_t i = 0; i < header.size(); ++i) {
+    object[header[i]] = nullptr;
+    if (record[i].empty()) continue;
+    const auto parsed = nlohmann::ordered_json::parse(record[i], nullptr, false);
+    object[header[i]] = parsed.is_number() ? parsed : nlohmann::ordered_json(record[i]);
+  }
+  return object;
+}
+
+}  // namespace
+
 std::string format_table(std::span<const ResultRow> rows) {
   std::vector<const ResultRow*> ok, rest;
   for (const ResultRow& row : rows) (row.status == Status::ok ? ok : rest).push_back(&row);
@@ -81,20 +97,21 @@ std::string format_table(std::span<const ResultRow> rows) {
 }
 
 std::string format_json(std::span<const ResultRow> rows) {
-  const CsvRecord header = result_header();
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
-  for (const ResultRow& row : rows) {
-    nlohmann::ordered_json object;
-    const CsvRecord record = to_record(row);
-    for (std::size_t i = 0; i < header.size(); ++i) {
-      object[header[i]] = nullptr;
-      if (record[i].empty()) continue;
-      const auto parsed = nlohmann::ordered_json::parse(record[i], nullptr, false);
-      object[header[i]] = parsed.is_number() ? parsed : nlohmann::ordered_json(record[i]);
-    }
-    all.push_back(std::move(object));
-  }
+  for (const ResultRow& row : rows) all.push_back(json_of(row));
   return all.dump(2) + "\n";
+}
+
+std::string format_json_line(const ResultRow& row) {
+  nlohmann::ordered_json object = json_of(row);
+  object["pareto"] = nullptr;
+  return object.dump() + "\n";
+}
+
+std::string format_json_lines(std::span<const ResultRow> rows) {
+  std::string text;
+  for (const ResultRow& row : rows) text += json_of(row).dump() + "\n";
+  return text;
 }
 
 std::string format_csv(std::span<const ResultRow> rows) {
@@ -111,6 +128,8 @@ std::string format_rows(std::span<const ResultRow> rows, OutputFormat format) {
       return format_json(rows);
     case OutputFormat::csv:
       return format_csv(rows);
+    case OutputFormat::json_lines:
+      return format_json_lines(rows);
   }
   return "";
 }

@@ -16,6 +16,8 @@ std::string format_table(std::span<const ResultRow> rows);
 /// An array of objects with the columns of results.csv; numbers are numbers, empty columns are null.
 std::string format_json(std::span<const ResultRow> rows);
 /// The text of a results.csv.
+/// One row as JSON on a line of its own; which rows are on the frontier is not known yet: null.
+std::string format_json_line(const ResultRow& row);
 std::string format_csv(std::span<const ResultRow> rows);
 
 std::string format_rows(std::span<const ResultRow> rows, OutputFormat format);
