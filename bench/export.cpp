@@ -25,6 +25,7 @@ constexpr std::array formats = {Format{"trtllm", trtllm_config}, Format{"vllm", 
 
 int export_command(const Arguments& arguments) {
   CLI::App app("Writes the deployment configuration of a point of a run", "export");
+  app.footer("Example: helix-bench export results/latest --point ID --format vllm");
   std::string run, point, format, out;
   app.add_option("RUN", run, "run directory")->required();
   app.add_option("--point", point, "the point's id: the first column of RUN/pareto.csv or RUN/results.csv")

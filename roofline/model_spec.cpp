@@ -11,6 +11,7 @@
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
 #include "roofline/quantization_config.hpp"
+#include "roofline/spelling.hpp"
 #include "roofline/text_file.hpp"
 
 namespace helix {
@@ -43,6 +44,27 @@ void read_precision_beside(const fs::path& config, ModelSpec& spec) {
   read_hf_quant_config(JsonFields(json, path), spec);
 }
 
+/// "Qwen/Qwen3-235B-A22B" and "meta-llama/Meta-Llama-3.1-405B-Instruct" by the names of the built-in models.
+std::string hugging_face_name(std::string name) {
+  if (const auto slash = name.rfind('/'); slash != std::string::npos) name.erase(0, slash + 1);
+  std::ranges::transform(name, name.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  for (const std::string_view prefix : {"meta-"}) {
+    if (name.starts_with(prefix)) name.erase(0, prefix.size());
+  }
+  for (const std::string_view suffix : {"-instruct", "-base", "-chat", "-fp8", "-fp4"}) {
+    if (name.ends_with(suffix)) name.erase(name.size() - suffix.size());
+  }
+  return name;
+}
+
+const EmbeddedFile* find_built_in(const std::string& name) {
+  for (const EmbeddedFile& file : embedded_models()) {
+    if (equal_ignoring_case(file.name, name)) return &file;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 std::int64_t AttentionSpec::kv_values_per_token() const {
@@ -66,17 +88,31 @@ std::vector<LayerGroup> ModelSpec::layer_groups(std::int64_t depth) const {
 }
 
 ModelSpec load_model(const std::string& name_or_path) {
-  for (const EmbeddedFile& file : embedded_models()) {
-    if (equal_ignoring_case(file.name, name_or_path)) return parse_model(file.text, std::string(file.name));
-  }
+  const auto built_in = [](const EmbeddedFile& file) {
+    return parse_model(file.text, std::string(file.name));
+  };
+  if (const EmbeddedFile* file = find_built_in(name_or_path)) return built_in(*file);
   std::error_code ignored;
   if (!fs::exists(name_or_path, ignored)) {
-    throw UsageError(fmt::format("unknown model '{}': there is no such file, and the built-in models are {}",
-                                 name_or_path, fmt::join(built_in_models(), ", ")));
+    const std::string name = hugging_face_name(name_or_path);
+    if (const EmbeddedFile* file = find_built_in(name)) return built_in(*file);
+    const std::vector<std::string> known = built_in_models();
+    const bool repository = std::ranges::count(name_or_path, '/') == 1 && !name_or_path.starts_with('.') &&
+                            !name_or_path.ends_with(".json");
+    throw UsageError(fmt::format(
+        "unknown model '{}': there is no such file, and the built-in models are {}{}{}", name_or_path,
+        fmt::join(known, ", "), did_you_mean(name, known),
+        repository ? "; of another Hugging Face model save its config.json and give the path of that file"
+                   : ""));
   }
-  ModelSpec spec = parse_model(read_text_file(name_or_path, "config.json"), name_or_path);
-  spec.name = model_name(name_or_path);
-  read_precision_beside(name_or_path, spec);
+  // A checkpoint's directory stands for the config.json in it.
+  const fs::path config = fs::path(name_or_path) / "config.json";
+  const fs::path path = fs::is_directory(name_or_path, ignored) && fs::exists(config, ignored)
+                            ? config
+                            : fs::path(name_or_path);
+  ModelSpec spec = parse_model(read_text_file(path.string(), "config.json"), path.string());
+  spec.name = model_name(path);
+  read_precision_beside(path, spec);
   return spec;
 }
 

@@ -104,7 +104,8 @@ struct ModelSpec {
   std::vector<LayerGroup> layer_groups() const { return layer_groups(layers); }
 };
 
-/// `name_or_path`: a built-in name (case-insensitive) or a path to a config.json.
+/// `name_or_path`: a built-in name (case-insensitive), a Hugging Face name of such a model
+/// ("Qwen/Qwen3-235B-A22B"), a path to a config.json or to a directory with one.
 /// Throws UsageError: unknown name (lists the known ones), unreadable file, malformed JSON, a missing or
 /// absurd field, an architecture or a field that is not supported (named exactly).
 ModelSpec load_model(const std::string& name_or_path);

@@ -53,7 +53,7 @@ const Planner::Capacity& Planner::capacity(const Sharding& s, const DecodeShape&
             find_or_price<HeldBytes>(held_by_head_, Key{pack(s.stage_ranks(), s.pp), 0, 0, types},
                                      [&] { return held_by_head(model_, s, shape); });
         const MemoryModel memory = memory_model(model_, s, shape, attention, ffn, head);
-        return Capacity{memory, memory.max_batch(system_.dram.capacity_bytes)};
+        return Capacity{memory, memory.max_batch(system_.dram.usable_bytes())};
       });
 }
 

@@ -9,6 +9,7 @@
 #include <set>
 #include <tuple>
 
+#include "roofline/baseline.hpp"
 #include "roofline/error.hpp"
 
 namespace helix {
@@ -157,8 +158,8 @@ ShardingGroups sharding_groups(const SweepSpace& space, const ModelSpec& model, 
       });
     });
   });
-  // What no shape makes legal is dropped here, once instead of for each shape; a group keeps one to give the
-  // reason.
+  // What no shape makes legal is dropped here, once instead of for each shape; a group keeps one to
+  // give the reason.
   DecodeShape permissive;
   permissive.context = permissive.batch = 1 << 20;
   ShardingGroups kept;
@@ -170,6 +171,30 @@ ShardingGroups sharding_groups(const SweepSpace& space, const ModelSpec& model, 
     kept.push_back(std::move(shardings));
   }
   return kept;
+}
+
+/// A Helix layout without KV parallelism is a baseline (see counted_as); where that strategy is asked for as
+/// well and has the same layout, it stands there alone.
+void drop_twins(std::vector<std::pair<Strategy, ShardingGroups>>& grids) {
+  std::map<Strategy, std::vector<Sharding>> of_baselines;
+  for (const auto& [strategy, groups] : grids) {
+    if (strategy == Strategy::helix) continue;
+    for (const auto& group : groups) {
+      auto& all = of_baselines[strategy];
+      all.insert(all.end(), group.begin(), group.end());
+    }
+  }
+  for (auto& [strategy, groups] : grids) {
+    if (strategy != Strategy::helix) continue;
+    for (auto& group : groups) {
+      std::erase_if(group, [&](const Sharding& s) {
+        const auto baseline = of_baselines.find(counted_as(Strategy::helix, s));
+        return baseline != of_baselines.end() &&
+               std::ranges::find(baseline->second, s) != baseline->second.end();
+      });
+    }
+    std::erase_if(groups, [](const auto& group) { return group.empty(); });
+  }
 }
 
 /// A list of widths none of which any sharding has would vanish without a row: refused instead.
@@ -205,45 +230,82 @@ std::vector<std::int64_t> resolve(const Choice& choice, const std::vector<std::i
                                   std::int64_t first, std::int64_t last) {
   if (choice.listed()) return choice.values;
   if (choice.kind == Choice::Kind::unset) return if_unset;
+  if (choice.kind == Choice::Kind::most) return {0};  // to be settled
   std::vector<std::int64_t> powers;
   for (std::int64_t value = first; value <= last; value *= 2) powers.push_back(value);
   return powers;
 }
 
-/// The micro-batch counts to run: overlap exists only where there is an all-to-all to hide.
-std::vector<int> micro_batches(const SweepSpace& space, Strategy strategy, const Sharding& sharding,
-                               std::int64_t batch) {
+/// The micro-batch counts to run: overlap exists only where there is an all-to-all to hide. 0 is the model's
+/// to settle.
+std::vector<int> micro_batches(const SweepSpace& space, const SweepDefaults& defaults, Strategy strategy,
+                               const Sharding& sharding, std::int64_t batch) {
   if (!traits(strategy).hop_b || sharding.kvp == 1) return {1};
+  const std::int64_t per_request = std::max<std::int64_t>(batch / sharding.dp, 1);
   std::vector<int> counts;
   for (const std::int64_t requested : space.hop_b) {
-    const std::int64_t per_request = std::max<std::int64_t>(batch / sharding.dp, 1);
-    const auto count = static_cast<int>(requested == SweepSpace::one_per_request ? per_request : requested);
+    const bool best = requested == SweepSpace::best_hop_b;
+    const auto count =
+        static_cast<int>(!best || (defaults.settle && per_request > 1) ? requested : per_request);
     if (std::ranges::find(counts, count) == counts.end()) counts.push_back(count);
   }
   return counts;
 }
 
 /// Visits the legal points of a group, or its first illegal one with the reason.
-void visit_group(const std::vector<Sharding>& group, const SweepSpace& space, SweepPoint point,
-                 const std::function<void(const SweepPoint&)>& visit) {
-  std::optional<SweepPoint> illegal;
-  bool any_legal = false;
-  for (const Sharding& sharding : group) {
-    point.config.sharding = sharding;
-    for (const int count : micro_batches(space, point.config.strategy, sharding, point.config.shape.batch)) {
-      point.config.shape.hop_b = count;
-      auto why = why_illegal(*point.model, point.config.strategy, sharding, point.config.shape);
-      if (!why) {
-        any_legal = true;
-        visit(point);
-      } else if (!illegal) {
-        illegal = point;
-        illegal->skip_reason = *std::move(why);
+class GroupVisit {
+ public:
+  GroupVisit(const SweepSpace& space, const SweepDefaults& defaults,
+             const std::function<void(const SweepPoint&)>& visit)
+      : space_(space), defaults_(defaults), visit_(visit) {}
+
+  void operator()(const std::vector<Sharding>& group, SweepPoint point) const {
+    const DecodeShape requested = point.config.shape;
+    std::optional<SweepPoint> illegal;
+    bool any_legal = false;
+    for (const Sharding& sharding : group) {
+      point.config.sharding = sharding;
+      point.config.shape = requested;
+      if (requested.batch == 0 || requested.context == 0) settle_size(point);
+      std::vector<int> visited;
+      for (const int count :
+           micro_batches(space_, defaults_, point.config.strategy, sharding, point.config.shape.batch)) {
+        point.config.shape.hop_b = count == 0 ? 2 : count;  // legal if any overlap is
+        auto why = why_illegal(*point.model, point.config.strategy, sharding, point.config.shape);
+        if (!why) {
+          point.config.shape.hop_b = count;
+          if (count == 0) defaults_.settle(point);
+          any_legal = true;
+          if (std::ranges::find(visited, point.config.shape.hop_b) != visited.end()) continue;
+          visited.push_back(point.config.shape.hop_b);
+          visit_(point);
+        } else if (!illegal) {
+          illegal = point;
+          illegal->skip_reason = *std::move(why);
+        }
       }
     }
+    if (!any_legal && illegal) visit_(*illegal);
   }
-  if (!any_legal && illegal) visit(*illegal);
-}
+
+ private:
+  /// `max` of a layout that is legal at some size; of others any size will do.
+  void settle_size(SweepPoint& point) const {
+    SweepPoint some = point;
+    DecodeShape& shape = some.config.shape;
+    if (shape.batch == 0) shape.batch = std::int64_t{1} << 20;
+    if (shape.context == 0) shape.context = std::int64_t{1} << 20;
+    if (why_illegal(*point.model, point.config.strategy, point.config.sharding, shape)) {
+      point = some;
+    } else {
+      defaults_.settle(point);
+    }
+  }
+
+  const SweepSpace& space_;
+  const SweepDefaults& defaults_;
+  const std::function<void(const SweepPoint&)>& visit_;
+};
 
 }  // namespace
 
@@ -257,8 +319,41 @@ ModelTable load_models(const std::vector<SweepSpace>& blocks) {
   return models;
 }
 
-void for_each_point(const SweepSpace& space, const ModelTable& models, const SweepDefaults& defaults,
-                    const std::function<void(const SweepPoint&)>& visit) {
+std::vector<int> hop_b_candidates(std::int64_t requests_of_a_group) {
+  std::vector<int> counts;
+  for (std::int64_t count = 2; count < requests_of_a_group; count *= 2)
+    counts.push_back(static_cast<int>(count));
+  if (requests_of_a_group > 1) counts.push_back(static_cast<int>(requests_of_a_group));
+  return counts;
+}
+
+SweepSpace resolved(SweepSpace space, const SweepDefaults& defaults) {
+  // Attention's widths without a number of ranks are a layout, of which nothing else is to be varied.
+  const bool given = (space.kvp.listed() || space.tpa.listed()) && !space.ranks.listed();
+  const SweepDefaults plain;
+  if (space.strategies.empty()) space.strategies = given ? plain.strategies : defaults.strategies;
+  if (space.hop_b.empty()) space.hop_b = given ? plain.hop_b : defaults.hop_b;
+  if (!defaults.every_width || given) return space;
+  for (Choice* width : {&space.kvp, &space.tpa, &space.tpf, &space.ep, &space.pp, &space.dp}) {
+    if (width->kind == Choice::Kind::unset) width->kind = Choice::Kind::every;
+  }
+  return space;
+}
+
+void for_each_point(const SweepSpace& requested_space, const ModelTable& models,
+                    const SweepDefaults& defaults, const std::function<void(const SweepPoint&)>& visit) {
+  const SweepSpace space = resolved(requested_space, defaults);
+  const bool max_batch = space.batches.kind == Choice::Kind::most;
+  const bool max_context = space.contexts.kind == Choice::Kind::most;
+  if ((max_batch || max_context) && !defaults.settle) {
+    throw UsageError(
+        fmt::format("--{} max: valid with predict; here numbers", max_batch ? "batch" : "context"));
+  }
+  if (max_batch && max_context) {
+    throw UsageError(
+        "--batch max --context max: each is the largest at a given other; valid: numbers for one");
+  }
+  const GroupVisit visit_group(space, defaults, visit);
   refuse_unused_lists(space);
   const auto contexts = resolve(space.contexts, defaults.contexts, 1 << 10, 1 << 20);
   const auto batches = resolve(space.batches, defaults.batches, 1, 1 << 10);
@@ -276,6 +371,7 @@ void for_each_point(const SweepSpace& space, const ModelTable& models, const Swe
       grids.emplace_back(strategy, sharding_groups(space, *point.model, strategy, defaults.max_ranks));
     }
     refuse_unmet_lists(space, grids);
+    drop_twins(grids);
     DecodeShape& shape = point.config.shape;
     shape.tokens_per_block = static_cast<int>(space.tokens_per_block);
     shape.expert_skew = space.expert_skew;
@@ -291,7 +387,7 @@ void for_each_point(const SweepSpace& space, const ModelTable& models, const Swe
             shape.kv_dtype = kv.value_or(point.model->kv_dtype);
             for (const auto& [strategy, groups] : grids) {
               point.config.strategy = strategy;
-              for (const auto& group : groups) visit_group(group, space, point, visit);
+              for (const auto& group : groups) visit_group(group, point);
             }
           }
         }
@@ -302,8 +398,8 @@ void for_each_point(const SweepSpace& space, const ModelTable& models, const Swe
 
 namespace {
 
-/// Where a block names no width at all, it means the launch as it is: of its points only those of the most
-/// ranks.
+/// Where a block names no width at all, it means the launch as it is: of its points only those of
+/// the most ranks.
 void keep_largest(const SweepSpace& space, std::int64_t world_ranks, std::vector<SweepPoint>& points) {
   const auto unset = [](const Choice& choice) { return choice.kind == Choice::Kind::unset; };
   for (const Choice* choice : {&space.ranks, &space.kvp, &space.tpa, &space.pp, &space.dp}) {

@@ -215,8 +215,8 @@ constexpr auto columns = std::to_array<Column>({
     {"bound",
      [](const ResultRow& row) { return row.prediction ? std::string(name(row.prediction->bound)) : ""; },
      [](ResultRow& row, const std::string& text) {
-       engaged(row.prediction).bound =
-           parse_name(std::array{Bound::dram, Bound::compute, Bound::latency, Bound::comm}, text);
+       engaged(row.prediction).bound = parse_name(
+           std::array{Bound::dram, Bound::compute, Bound::kernel, Bound::latency, Bound::comm}, text);
      }},
     measured_phase_column<Phase::attn>("attn_us"),
     measured_phase_column<Phase::a2a>("a2a_us"),
@@ -293,6 +293,20 @@ constexpr auto columns = std::to_array<Column>({
        engaged(row.prediction).kv_tokens_per_rank = parse_number<std::int64_t>(text);
      }},
     predicted_column<&Prediction::kv_duplication>("kv_duplication"),
+    {"meets_budget",
+     [](const ResultRow& row) -> std::string {
+       return row.meets_budget ? (*row.meets_budget ? "1" : "0") : "";
+     },
+     [](ResultRow& row, const std::string& text) { row.meets_budget = text == "1"; }},
+    predicted_column<&Prediction::memory_capacity_bytes, whole>("memory_capacity_bytes"),
+    predicted_column<&Prediction::memory_fraction>("memory_fraction"),
+    {"max_context",
+     [](const ResultRow& row) {
+       return row.prediction ? fmt::format("{}", row.prediction->max_context) : "";
+     },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.prediction).max_context = parse_number<std::int64_t>(text);
+     }},
 });
 
 }  // namespace

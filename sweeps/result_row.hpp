@@ -29,8 +29,8 @@ enum class StopReason { converged, plateau, max_time };
 
 struct Measurement {
   std::size_t samples = 0;
-  /// Slowest rank's time of each step, scaled to the model's full depth; empty in a row read back from a
-  /// file.
+  /// Slowest rank's time of each step, scaled to the model's full depth; empty in a row read back
+  /// from a file.
   std::vector<double> samples_us;
   double ttl_us = 0, ttl_p90_us = 0, ttl_p99_us = 0, ttl_min_us = 0, ttl_rel_stderr = 0;
   PhaseTimes phases;  // of instrumented steps, scaled likewise
@@ -50,7 +50,13 @@ struct ResultRow {
   std::optional<Prediction> prediction;
   std::optional<Measurement> measurement;
   std::optional<double> verify_rel_error;
+  /// Whether the token-to-token latency, measured or else predicted, is within the request's budget; nothing
+  /// without a budget or a latency.
+  std::optional<bool> meets_budget;
   bool pareto = false;
+
+  /// Frontier, crossover and what is printed only know such rows.
+  bool within_budget() const { return meets_budget.value_or(true); }
 };
 
 }  // namespace helix

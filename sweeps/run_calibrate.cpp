@@ -33,6 +33,9 @@ int run_calibrate(const CalibrateRequest& request) {
   on_root([&] {
     const std::string yaml = to_yaml(system);
     const ActivityFlag printing(&Activity::unwatched);
+    if (const std::string noisy = noisy_figures(system); !noisy.empty()) {
+      fmt::print(stderr, "helix-bench: noisy, though measured anew: {}; the machine was busy\n", noisy);
+    }
     if (request.out.empty()) {
       fmt::print("{}", yaml);
       return;

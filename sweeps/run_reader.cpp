@@ -58,6 +58,7 @@ std::vector<CrossoverField> read_crossover(const fs::path& path) {
   std::vector<CrossoverField> fields;
   while (table.next()) {
     CrossoverField& field = fields.emplace_back();
+    if (table.has("system")) field.system = table.text("system");
     field.model = table.text("model");
     field.context = table.count("context", context_tokens);
     field.batch = table.count("batch", batch_requests);
