@@ -10,9 +10,11 @@
 
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
+#include "roofline/excerpt.hpp"
 #include "roofline/gpu_kernels_yaml.hpp"
 #include "roofline/spelling.hpp"
 #include "roofline/text_file.hpp"
+#include "roofline/yaml_file.hpp"
 #include "roofline/yaml_map.hpp"
 
 namespace helix {
@@ -121,7 +123,8 @@ SystemSpec read_system(const YAML::Node& root, const std::string& source) {
     std::string base;
     io.text("based_on", base);
     const EmbeddedFile* file = find_built_in(base);
-    if (!file) throw UsageError(fmt::format("{}: based_on '{}'; valid: {}", source, base, known_systems()));
+    if (!file)
+      throw UsageError(fmt::format("{}: based_on '{}'; valid: {}", source, excerpt(base), known_systems()));
     s = parse_system(file->text, std::string(file->name));
   }
   DescribeSystem{}(io, s);
@@ -146,9 +149,9 @@ std::string_view name(Collective op) {
 
 SystemSpec parse_system(std::string_view text, const std::string& source) {
   try {
-    return read_system(YAML::Load(std::string(text)), source);
+    return read_system(parse_yaml(text, source), source);
   } catch (const YAML::Exception& e) {
-    throw UsageError(fmt::format("{}: not a YAML system file ({})", source, e.what()));
+    throw UsageError(fmt::format("{}: not a YAML system file ({})", source, excerpt(e.what())));
   }
 }
 
@@ -158,8 +161,9 @@ SystemSpec load_system(const std::string& name_or_path) {
   }
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(name_or_path, ignored)) {
-    throw UsageError(fmt::format("unknown system '{}'; valid: a YAML file or one of {}{}", name_or_path,
-                                 known_systems(), did_you_mean(name_or_path, built_in_systems())));
+    throw UsageError(fmt::format("unknown system '{}'; valid: a YAML file or one of {}{}",
+                                 excerpt(name_or_path), known_systems(),
+                                 did_you_mean(name_or_path, built_in_systems())));
   }
   return parse_system(read_text_file(name_or_path, "system file"), name_or_path);
 }

@@ -6,31 +6,23 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <limits>
-#include <sstream>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <variant>
 
+#include "roofline/csv.hpp"
 #include "roofline/error.hpp"
+#include "roofline/excerpt.hpp"
 #include "roofline/gpu_cost.hpp"
+#include "roofline/statistics.hpp"
 #include "roofline/system_spec.hpp"
-#include "roofline/text_file.hpp"
 
 namespace helix {
 namespace {
-
-std::vector<std::string> split(std::string_view line) {
-  if (line.ends_with('\r')) line.remove_suffix(1);
-  std::vector<std::string> cells;
-  for (std::size_t begin = 0;;) {
-    const std::size_t comma = line.find(',', begin);
-    cells.emplace_back(line.substr(begin, comma - begin));
-    if (comma == std::string_view::npos) return cells;
-    begin = comma + 1;
-  }
-}
 
 /// One row by column name.
 class Row {
@@ -50,7 +42,7 @@ class Row {
     double value = 0;
     const auto [end, error] = std::from_chars(t.data(), t.data() + t.size(), value);
     if (error != std::errc{} || end != t.data() + t.size() || !std::isfinite(value) || value < 0) {
-      throw UsageError(fmt::format("{}: {} = '{}' is not a number from 0 on", where_, column, t));
+      throw UsageError(fmt::format("{}: {} = '{}' is not a number from 0 on", where_, column, excerpt(t)));
     }
     return value;
   }
@@ -59,7 +51,7 @@ class Row {
     const double value = number(column);
     if (value < 1 || value > most || value != std::floor(value)) {
       throw UsageError(fmt::format("{}: {} = '{}' is not a whole number from 1 to {}", where_, column,
-                                   text(column), most));
+                                   excerpt(text(column)), most));
     }
     return static_cast<std::int64_t>(value);
   }
@@ -155,7 +147,7 @@ Verdict judge(const Row& row, const SystemSpec& system) {
   throw UsageError(fmt::format(
       "{}: unknown op '{}'; valid: gqa_decode, mla_decode, gemm, moe, nccl_all_reduce, nccl_all_gather, "
       "nccl_reduce_scatter, nccl_alltoall, trtllm_custom_all_reduce",
-      row.where(), op));
+      row.where(), excerpt(op)));
 }
 
 /// The built-in GPU whose name the device starts with, letters and digits only: GB200_NVL72 is a gb200.
@@ -176,42 +168,43 @@ SystemSpec system_of_device(const std::string& device, const std::string& where)
     if (at == std::string::npos || (at > 0 && wanted.substr(0, at) != "nvidia")) continue;
     if (name.size() > best.size()) best = name;
   }
-  if (best.empty()) throw UsageError(fmt::format("{}: unknown device '{}'; valid: {}", where, device, known));
+  if (best.empty())
+    throw UsageError(fmt::format("{}: unknown device '{}'; valid: {}", where, excerpt(device), known));
   return load_system(best);
 }
 
-FamilyError summary(const std::string& family, std::vector<double> errors) {
-  std::sort(errors.begin(), errors.end());
+FamilyError summary(const std::string& family, const std::vector<double>& errors) {
+  const std::vector<double> ordered = sorted(errors);
   double sum = 0;
-  for (const double e : errors) sum += e;
-  const auto percentile = [&](double share) {  // linear between ranks
-    const double at = share * static_cast<double>(errors.size() - 1);
-    const auto low = static_cast<std::size_t>(at);
-    const std::size_t high = std::min(low + 1, errors.size() - 1);
-    return errors[low] + (at - static_cast<double>(low)) * (errors[high] - errors[low]);
-  };
+  for (const double e : ordered) sum += e;
   return {.family = family,
-          .rows = errors.size(),
-          .mdape = percentile(0.5),
-          .mape = sum / static_cast<double>(errors.size()),
-          .p90 = percentile(0.9)};
+          .rows = ordered.size(),
+          .mdape = median_of_sorted(ordered),
+          .mape = sum / static_cast<double>(ordered.size()),
+          .p90 = quantile(ordered, 0.9)};
 }
 
 }  // namespace
 
 Validation validate(std::istream& csv, const std::string& source) {
-  std::string line;
-  if (!std::getline(csv, line)) throw UsageError(source + ": an empty file");
+  CsvReader reader(csv, source, CsvReader::LastLine::may_lack_end);
+  CsvRecord cells;
+  if (!reader.next(cells)) throw UsageError(fmt::format("'{}' is empty", source));
   std::unordered_map<std::string, std::size_t> columns;
-  for (const std::string& column : split(line)) columns.emplace(column, columns.size());
+  for (const std::string& column : cells) columns.emplace(column, columns.size());
+  for (const char* needed : {"op", "device", "latency_us"}) {
+    if (!columns.contains(needed)) {
+      throw UsageError(
+          fmt::format("'{}' has no column '{}': it is no CSV of measured kernels", source, needed));
+    }
+  }
 
   Validation result;
   std::map<std::string, SystemSpec> systems;
   std::map<std::string, std::vector<double>> errors;
-  for (std::size_t number = 2; std::getline(csv, line); ++number) {
-    if (line.empty()) continue;
-    const std::vector<std::string> cells = split(line);
-    const Row row(columns, cells, fmt::format("{}:{}", source, number));
+  while (reader.next(cells)) {
+    if (cells.size() == 1 && cells.front().empty()) continue;  // an empty line
+    const Row row(columns, cells, fmt::format("{}:{}", source, reader.line()));
     const std::string& device = row.text("device");
     auto system = systems.find(device);
     if (system == systems.end()) {
@@ -229,13 +222,20 @@ Validation validate(std::istream& csv, const std::string& source) {
       ++result.left_out[std::get<LeftOut>(verdict).reason];
     }
   }
-  for (auto& [family, list] : errors) result.families.push_back(summary(family, std::move(list)));
+  for (const auto& [family, list] : errors) result.families.push_back(summary(family, list));
+  if (result.families.empty() && result.left_out.empty()) {
+    throw UsageError(fmt::format("'{}' has columns, but no measured kernel", source));
+  }
   return result;
 }
 
 Validation validate(const std::string& path) {
-  std::istringstream in(read_text_file(path, "CSV file of measured kernels", std::size_t{256} << 20));
-  return validate(in, path);
+  std::error_code ignored;
+  std::ifstream file(path, std::ios::binary);
+  if (!file.is_open() || std::filesystem::is_directory(path, ignored)) {
+    throw UsageError(fmt::format("cannot read the CSV file of measured kernels '{}'", path));
+  }
+  return validate(file, path);
 }
 
 }  // namespace helix

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "roofline/error.hpp"
+#include "roofline/excerpt.hpp"
 
 namespace helix {
 namespace {
@@ -29,7 +30,7 @@ T parse_number(const std::string& text) {
   T value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{} || end != text.data() + text.size()) {
-    throw UsageError(fmt::format("'{}' is not a number", text));
+    throw UsageError(fmt::format("'{}' is not a number", excerpt(text)));
   }
   return value;
 }
@@ -136,7 +137,7 @@ Enum parse_name(const std::array<Enum, n>& all, const std::string& text) {
   for (const Enum value : all) {
     if (text == name(value)) return value;
   }
-  throw UsageError(fmt::format("unknown word '{}'", text));
+  throw UsageError(fmt::format("unknown word '{}'", excerpt(text)));
 }
 
 double predicted_comm_us(const Prediction& p) {
@@ -332,7 +333,8 @@ ResultRow from_record(const CsvRecord& record) {
     try {
       columns[i].read(row, record[i]);
     } catch (const UsageError& error) {
-      throw UsageError(fmt::format("row '{}', column {}: {}", record.front(), columns[i].name, error.what()));
+      throw UsageError(
+          fmt::format("row '{}', column {}: {}", excerpt(record.front()), columns[i].name, error.what()));
     }
   }
   row.config.layers = row.layers_measured == row.layers_total ? 0 : row.layers_measured;

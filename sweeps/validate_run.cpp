@@ -4,8 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "roofline/csv.hpp"
 #include "roofline/validate.hpp"
-#include "sweeps/csv.hpp"
 
 namespace helix {
 
@@ -24,6 +24,13 @@ int run_validate(const PredictRequest& request) {
       fmt::print("family,rows,mdape,mape,p90\n");
       for (const FamilyError& f : result.families) {
         fmt::print("{},{},{:.4f},{:.4f},{:.4f}\n", csv_field(f.family), f.rows, f.mdape, f.mape, f.p90);
+      }
+      return 0;
+    case OutputFormat::json_lines:
+      for (const FamilyError& f : result.families) {
+        const nlohmann::ordered_json line = {
+            {"family", f.family}, {"rows", f.rows}, {"mdape", f.mdape}, {"mape", f.mape}, {"p90", f.p90}};
+        fmt::print("{}\n", line.dump());
       }
       return 0;
     case OutputFormat::table:

@@ -20,6 +20,7 @@
 #include "kernels/cuda/nvml.hpp"
 #include "kernels/cuda/small_ops.hpp"
 #include "kernels/mpi_communicator.hpp"
+#include "kernels/out_of_memory.hpp"
 
 namespace helix {
 namespace cuda {
@@ -37,7 +38,7 @@ class CudaBuffer final : public Buffer {
     const cudaError_t status = cudaMalloc(&data_, bytes);
     if (status == cudaErrorMemoryAllocation) {
       (void)cudaGetLastError();  // not to be reported again by the next call
-      throw std::bad_alloc();
+      throw OutOfMemory(bytes);
     }
     HELIX_CUDA(status);
   }
