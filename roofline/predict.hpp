@@ -7,6 +7,7 @@
 #include "roofline/phases.hpp"
 #include "roofline/sharding.hpp"
 #include "roofline/system_spec.hpp"
+#include "roofline/trust.hpp"
 
 namespace helix {
 
@@ -29,6 +30,8 @@ struct Prediction {
   std::int64_t max_batch = 0;           // largest batch of the instance that fits the memory
   std::int64_t kv_tokens_per_rank = 0;  // requests attended x tokens of each
   double kv_duplication = 1;            // copies of the KV cache in the instance
+  Trust trust{};
+  Engine engine = Engine::none;
 };
 
 /// Predicts one decode step. The configuration must be legal (see why_illegal).

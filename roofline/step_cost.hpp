@@ -7,6 +7,7 @@
 #include "roofline/decode_ops.hpp"
 #include "roofline/memory.hpp"
 #include "roofline/predict.hpp"
+#include "roofline/trust.hpp"
 
 namespace helix {
 
@@ -15,6 +16,7 @@ struct StepCost {
   // The same time by what takes it; where terms overlap inside a kernel they add up to more.
   double dram_us = 0, compute_us = 0, latency_us = 0, comm_us = 0;
   double weight_bytes = 0, kv_bytes = 0, wire_bytes = 0;
+  Trust trust{};
 
   void add(const StepCost& other, double times);
 };

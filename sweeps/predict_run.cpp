@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -187,8 +188,22 @@ int predict_sweep(const PredictRequest& request) {
   return 0;
 }
 
+/// DIR/residuals.csv: what a fit minimises (roofline/fit).
+void write_residuals(const std::filesystem::path& directory, const Validation& validation) {
+  std::string text = "family,line,measured_us,model_us\n";
+  for (const Residual& r : validation.residuals) {
+    text += fmt::format("{},{},{},{}\n", csv_field(r.family), r.line, r.measured_us, r.model_us);
+  }
+  std::filesystem::create_directories(directory);
+  write_atomically(directory / "residuals.csv", text);
+}
+
 int validate_file(const PredictRequest& request) {
-  const Validation result = validate(request.validate.string());
+  // The rows' devices name the systems; one that is given stands for all of them.
+  std::optional<SystemSpec> system;
+  if (request.sweep.system != "auto") system = load_system(request.sweep.system);
+  const Validation result = validate(request.validate.string(), system ? &*system : nullptr);
+  if (!request.sweep.out.empty()) write_residuals(request.sweep.out, result);
   switch (request.sweep.output) {
     case OutputFormat::json: {
       nlohmann::ordered_json all = nlohmann::ordered_json::object();
