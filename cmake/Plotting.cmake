@@ -19,6 +19,7 @@ if(NOT EXISTS ${helix_vega_javascript} AND helix_plot_python)
   endif()
 endif()
 if(NOT EXISTS ${helix_vega_javascript})
-  message(WARNING "No Python with vl_convert: `helix-bench report` will refuse to run. scripts/install_deps.sh installs it.")
+  message(STATUS "No Python with vl_convert: `helix-bench report` will refuse to run; after `scripts/install_deps.sh plot` "
+                 "configure again")
   set(helix_vega_javascript "")
 endif()

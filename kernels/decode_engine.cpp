@@ -87,10 +87,11 @@ DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, con
   if (now_.attended.size() == 0 || micro_batches_.back().requests.size() < sharding.dp) {
     throw std::invalid_argument("a DP group without a request");
   }
-  Carver size;
+  Carver size(backend);
   layout(size, a_);
   activation_bytes_ = size.used();
-  Carver carver(ensure(backend, memory.activations, activation_bytes_, &Backend::allocate_exchanged));
+  ensure(backend, memory.activations, activation_bytes_, &Backend::allocate_exchanged);
+  Carver carver(backend, *memory.activations);
   layout(carver, a_);
   for (Communicator* const group : {groups.stage.get(), groups.kvp.get(), groups.pipeline.get()})
     exposures_.push_back(group->expose(memory.activations->data(), activation_bytes_));
@@ -134,10 +135,12 @@ void DecodeEngine::layout(Carver& carver, Arrays& arrays) {
   arrays.positions = carver.take<std::int64_t>(attended_requests(micro_batches_));
   arrays.tokens = carver.take<std::int32_t>(shape_.batch);
   const auto stream = [&] {
-    const std::size_t begin = carver.used();
-    const Stream taken{carver.take<float>(rows * hidden), carver.take<BF16>(rows * hidden)};
-    stream_bytes_ = carver.used() - begin;
-    return taken;
+    // One array: a stage hands both on in one message.
+    const std::size_t delta_at = (static_cast<std::size_t>(rows * hidden) * sizeof(float) + 63) / 64 * 64;
+    stream_bytes_ = delta_at + static_cast<std::size_t>(rows * hidden) * sizeof(BF16);
+    auto* const data = carver.take<std::byte>(static_cast<std::int64_t>(stream_bytes_));
+    if (data == nullptr) return Stream{};
+    return Stream{reinterpret_cast<float*>(data), reinterpret_cast<BF16*>(data + delta_at)};
   };
   arrays.stream = stream();
   if (sharding_.pp > 1) arrays.incoming = stream();
@@ -187,7 +190,7 @@ void DecodeEngine::layout(Carver& carver, Arrays& arrays) {
     arrays.top = carver.take<TopLogit>(rows);
     arrays.gathered_top = carver.take<TopLogit>(rows * ranks);
   }
-  arrays.scratch = carver.take<std::byte>(static_cast<std::int64_t>(scratch));
+  arrays.scratch = {carver.take<std::byte>(static_cast<std::int64_t>(scratch)), scratch};
   arrays.inv_freq = carver.take<float>(std::max(a.qk_head_dim, a.qk_rope_head_dim));
 }
 

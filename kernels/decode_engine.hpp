@@ -149,7 +149,7 @@ class DecodeEngine {
     std::int32_t* routing;
     float* logits;
     TopLogit *top, *gathered_top;
-    std::byte* scratch;
+    std::span<std::byte> scratch;  // of the op that runs
     float* inv_freq;
   };
   void layout(Carver& carver, Arrays& arrays);

@@ -20,7 +20,7 @@ constexpr std::int32_t invalid_page = std::numeric_limits<std::int32_t>::min();
 std::size_t KvCache::bytes_needed(Backend& backend, const KvShape& shape, std::int64_t layers,
                                   std::int64_t batch, std::int64_t tokens) {
   const std::int64_t pages = pages_for(tokens, shape.tokens_per_page);
-  Carver carver;
+  Carver carver(backend);
   carver.take<std::int64_t>(batch);
   carver.take<std::int64_t>(batch);
   carver.take<std::int32_t>(batch * (pages + 1));
@@ -40,8 +40,8 @@ KvCache::KvCache(Backend& backend, const KvShape& shape, std::int64_t layers, st
   const std::int64_t pages = batch * pages_per_request_;
   if (pages > std::numeric_limits<std::int32_t>::max())
     throw std::length_error("more than 2^31 KV pages on one rank");
-  Carver carver(
-      ensure(backend, memory, bytes_needed(backend, shape, layers, batch, history.tokens + growth)));
+  ensure(backend, memory, bytes_needed(backend, shape, layers, batch, history.tokens + growth));
+  Carver carver(backend, *memory);
   lengths_ = carver.take<std::int64_t>(batch);
   slots_ = carver.take<std::int64_t>(batch);
   page_table_ = carver.take<std::int32_t>(batch * (pages_per_request_ + 1));

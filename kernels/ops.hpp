@@ -25,6 +25,9 @@ class Buffer {
   virtual ~Buffer() = default;
   virtual std::byte* data() = 0;
   virtual std::size_t bytes() const = 0;
+  /// No op may touch these bytes until `allow_all`. Without effect where nothing watches over accesses.
+  virtual void forbid(std::size_t /*offset*/, std::size_t /*bytes*/) {}
+  virtual void allow_all() {}
 };
 
 /// A block of a synthetic tensor: rows [row0, row0 + rows) x columns [col0, col0 + cols) of the tensor `key`
@@ -163,6 +166,9 @@ class Backend {
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;
   /// The same where collectives find it fastest.
   virtual std::unique_ptr<Buffer> allocate_exchanged(std::size_t bytes) { return allocate(bytes); }
+  /// Bytes to be left between the arrays of one buffer, and forbidden (memory.hpp does both); 0: nobody would
+  /// notice who touches them.
+  virtual std::size_t guard_bytes() const { return 0; }
   virtual void copy_to_host(void* host, const void* device, std::size_t bytes) = 0;
   virtual void copy_to_device(void* device, const void* host, std::size_t bytes) = 0;
   virtual void set_bytes(void* device, int value, std::size_t bytes) = 0;
@@ -246,15 +252,16 @@ class Backend {
                          std::int64_t ldk, const BF16* v, std::int64_t ldv) = 0;
   /// Writes the synthetic history at local tokens [0, tokens) of requests [0, history.requests) of the view.
   virtual void kv_fill_history(const KvView& cache, const HistorySlice& history) = 0;
-  /// Bytes of scratch memory that `attention` needs at most for this batch.
-  virtual std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t batch,
+  /// Bytes of scratch memory that are enough for `attention` of every batch up to this one: a smaller batch,
+  /// a piece of HOP-B or the last micro-batch, may need more than the whole.
+  virtual std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t most_requests,
                                               std::int64_t q_heads) const = 0;
   /// Flash-decode: q [batch, q_heads, head_dim] against the local tokens of each request. Query heads are
   /// split evenly over the KV heads in order. o [batch, q_heads, v_dim] = softmax(scale q k^T) v, lse [batch,
   /// q_heads] = natural log of sum exp(scale q k). A request with no local token: lse = -inf and o is left
-  /// unwritten.
+  /// unwritten. Throws std::logic_error, as moe_experts does, if `scratch` is too small for it.
   virtual void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale,
-                         const BF16* q, BF16* o, float* lse, std::byte* scratch) = 0;
+                         const BF16* q, BF16* o, float* lse, std::span<std::byte> scratch) = 0;
   /// o [batch, parts * heads, v_dim] and lse -> packed chunks, part p holding heads [p * heads, (p + 1) *
   /// heads).
   virtual void pack_partials(const PartialShape& shape, const BF16* o, const float* lse,
@@ -271,7 +278,8 @@ class Backend {
   /// (sigmoid_grouped: added for the choice only) or null. Ties go to the lower expert.
   virtual void route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,
                      std::int32_t* ids, float* weights) = 0;
-  virtual std::size_t moe_scratch_bytes(std::int64_t batch, std::int64_t top_k, std::int64_t hidden,
+  /// Bytes of scratch memory that are enough for `moe_experts` of every batch up to this one.
+  virtual std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, std::int64_t hidden,
                                         std::int64_t ffn, std::int64_t local_experts) const = 0;
   /// out [batch, hidden] = sum over the chosen experts e in [first_expert, first_expert + gate_up.count) of
   /// weight * down_e(swiglu(gate_up_e(x))); gate_up_e [2 ffn, hidden], down_e [hidden, ffn]. Only experts
@@ -279,7 +287,8 @@ class Backend {
   /// added too.
   virtual void moe_experts(std::int64_t batch, std::int64_t top_k, const BF16* x, const std::int32_t* ids,
                            const float* weights, std::int64_t first_expert, const PackedWeight& gate_up,
-                           const PackedWeight& down, const BF16* shared, BF16* out, std::byte* scratch) = 0;
+                           const PackedWeight& down, const BF16* shared, BF16* out,
+                           std::span<std::byte> scratch) = 0;
 
   // --- head
   // -------------------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ std::uint64_t storage(const DecodeShape& shape) {
               shape.tokens_per_block);
 }
 
+/// The key by value: g++ takes a reference that a function returns for one into its temporary arguments.
 template <class Part, class Table, class Key, class Price>
-const Part& find_or_price(Table& table, const Key& key, Price price) {
+const Part& find_or_price(Table& table, Key key, Price price) {
   const auto found = table.find(key);
   if (found != table.end()) return found->second;
   return table.emplace(key, price()).first->second;

@@ -36,7 +36,7 @@ if command -v g++ >/dev/null; then
     echo "#include <$header>" | g++ -std=c++20 -E -x c++ -o /dev/null - 2>/dev/null || missing+=("<$header>")
   done
 fi
-((${#missing[@]} == 0)) || die "missing on this machine: ${missing[*]} (scripts/install_deps.sh installs what Debian has; \
+((${#missing[@]} == 0)) || die "missing on this machine: ${missing[*]} (scripts/install_deps.sh run test installs what Debian has; \
 nvcc and cuBLASLt come with the CUDA toolkit, NCCL from NVIDIA, too)"
 
 capabilities=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>&1) || die "nvidia-smi: ${capabilities%%$'\n'*}"

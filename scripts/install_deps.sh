@@ -1,63 +1,125 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that building, testing and plotting need, and the plotting library, which Debian does not
-# have, into .venv; with the argument `test` also the browser that tests the report's page. Nothing to do if they are
-# there. Without root it prints what to ask an administrator for and ends with 1.
+# Installs what is missing on this machine for one or more purposes:
+#   scripts/install_deps.sh [run] [microbench] [test] [plot] [style] [debootstrap]      without any: the first five
+# On Debian and its descendants with apt, as root; without root it says what to ask an administrator for. On another
+# system it looks for the commands and headers themselves and names those that are missing.
+# Ends with 0 if all is there in the end, else with 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(
-  g++ cmake ninja-build git                 # build
-  libopenmpi-dev openmpi-bin                # ranks
-  libcli11-dev libfmt-dev libyaml-cpp-dev nlohmann-json3-dev libpugixml-dev
-  libhwy-dev                                # SIMD
-  libboost-context-dev                      # tests: emulated GPU threads
-  libbenchmark-dev libdnnl-dev              # micro-benchmarks and what they compare with
-  catch2 clang-format-14                    # tests
-  python3 python3-venv                      # plots, tests of the command line
-  iproute2                                  # a slow link between two ranks, for a test
-)
-[[ ${1:-} == test ]] && packages+=(chromium-headless-shell)
-plotting=vl-convert-python==1.9.0.post1     # Vega-Lite: drawn as SVG and PNG, and its JavaScript for the page
+# PURPOSE PACKAGE SIGN...: the Debian package (the same in Debian 12 and 13), and the command, <header> or module.py by
+# which it is known to be there. With a `?` the purpose is only smaller without it.
+needs() {
+  cat <<'END'
+run         g++                      g++
+run         cmake                    cmake
+run         ninja-build              ninja
+run         libopenmpi-dev           mpicxx
+run         openmpi-bin              mpirun
+run         libcli11-dev             <CLI/CLI.hpp>
+run         libfmt-dev               <fmt/format.h>
+run         libyaml-cpp-dev          <yaml-cpp/yaml.h>
+run         nlohmann-json3-dev       <nlohmann/json.hpp>
+run         libpugixml-dev           <pugixml.hpp>
+run         libhwy-dev               <hwy/highway.h>
+microbench  libbenchmark-dev         <benchmark/benchmark.h>
+microbench  libdnnl-dev              <oneapi/dnnl/dnnl.hpp>
+test        catch2                   <catch2/catch.hpp> <catch2/catch_all.hpp>
+test        libboost-context-dev     <boost/context/fiber.hpp>
+test        python3                  python3
+test        git                      git
+test        iproute2                 ip
+test?       chromium-headless-shell  chromium-headless-shell
+plot        python3                  python3
+plot        python3-venv             ensurepip.py
+style       git                      git
+debootstrap debootstrap              debootstrap
+style?      clang-format-14          clang-format-14
+END
+}
+# From PyPI into .venv. Vega-Lite: drawn as SVG and PNG, and its JavaScript for the report's page.
+plotting=vl-convert-python==1.9.0.post1
 
-if ! command -v dpkg-query >/dev/null; then
-  echo "install_deps.sh: no Debian packages on this system; needed are the equivalents of: ${packages[*]}" >&2
-  exit 1
-fi
-
-missing=()
-for package in "${packages[@]}"; do
-  status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
-  [[ $status == "install ok installed" ]] || missing+=("$package")
+purposes=("$@")
+(($# > 0)) || purposes=(run microbench test plot style)
+for purpose in "${purposes[@]}"; do
+  [[ $purpose =~ ^(run|microbench|test|plot|style|debootstrap)$ ]] || {
+    echo "install_deps.sh: '$purpose' is no purpose; valid: run, microbench, test, plot, style, debootstrap" >&2
+    exit 2
+  }
 done
 
-install_plotting() {
-  .venv/bin/python -c 'import vl_convert' 2>/dev/null && return
-  echo "Installing $plotting into .venv"
-  if ! { /usr/bin/python3 -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check "$plotting"; }; then
-    echo "install_deps.sh: without $plotting 'helix-bench report' is not built; everything else is" >&2
+compiles() {  # a header, also below the prefixes that CMake searches
+  local flags=() prefix prefixes=${CMAKE_PREFIX_PATH:-}
+  for prefix in ${prefixes//[:;]/ }; do flags+=("-I$prefix/include"); done
+  echo "#include $1" | "${CXX:-g++}" -std=c++20 -E -x c++ "${flags[@]}" -o /dev/null - 2>/dev/null
+}
+present() {  # PACKAGE SIGN...
+  [[ $(dpkg-query -W -f '${Status}' "$1" 2>/dev/null) == "install ok installed" ]] && return
+  local sign
+  for sign in "${@:2}"; do
+    case $sign in
+      "<"*) compiles "$sign" && return ;;
+      *.py) python3 -c "import ${sign%.py}" 2>/dev/null && return ;;
+      *) command -v "$sign" >/dev/null && return ;;
+    esac
+  done
+  return 1
+}
+
+missing=() missing_signs=() unneeded=()
+while read -r purpose package signs; do
+  [[ " ${purposes[*]} " == *" ${purpose%\?} "* ]] || continue
+  read -ra signs <<<"$signs"
+  present "$package" "${signs[@]}" && continue
+  if [[ $purpose == *\? ]]; then
+    unneeded+=("$package")
+  elif [[ " ${missing[*]} " != *" $package "* ]]; then
+    missing+=("$package")
+    missing_signs+=("${signs[0]}")
   fi
-}
-if [[ ${#missing[@]} -eq 0 ]]; then
-  install_plotting
-  exit 0
-fi
+done < <(needs)
 
-if [[ $EUID -ne 0 ]]; then
-  echo "install_deps.sh: missing packages, and only root installs them. Please ask an administrator for:" >&2
-  echo "  apt-get install --no-install-recommends ${missing[*]}" >&2
-  exit 1
-fi
-
-install() {
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
-}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-echo "Installing ${missing[*]}"
+attempt() { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >"$log" 2>&1; }
 # The package lists of a fresh machine are empty or old: fetched only if the first attempt needs them.
-if ! install >"$log" 2>&1 && ! { apt-get update -qq && install; } >"$log" 2>&1; then
-  cat "$log" >&2
-  echo "install_deps.sh: apt-get failed, see above" >&2
-  exit 1
+install() { attempt "$@" || { apt-get update -qq >"$log" 2>&1 && attempt "$@"; }; }
+
+if ((${#missing[@]} > 0)); then
+  if ! command -v apt-get >/dev/null; then
+    system=$(. /etc/os-release 2>/dev/null && echo "${PRETTY_NAME:-}")
+    echo "install_deps.sh: only Debian's packages are known here, and this is ${system:-another system}." \
+      "Please install what brings: ${missing_signs[*]} (Debian's names: ${missing[*]})" >&2
+    exit 1
+  fi
+  if [[ $EUID -ne 0 ]]; then
+    echo "install_deps.sh: missing packages, and only root installs them. Please ask an administrator for:" >&2
+    echo "  apt-get install --no-install-recommends ${missing[*]}" >&2
+    exit 1
+  fi
+  echo "Installing ${missing[*]}"
+  if ! install "${missing[@]}"; then
+    cat "$log" >&2
+    echo "install_deps.sh: apt-get failed, see above" >&2
+    exit 1
+  fi
 fi
-install_plotting
+for package in "${unneeded[@]}"; do
+  if ! command -v apt-get >/dev/null || [[ $EUID -ne 0 ]] || ! install "$package"; then
+    echo "install_deps.sh: no $package to be had here: what needs it is left out" >&2
+  else
+    echo "Installed $package"
+  fi
+done
+
+if [[ " ${purposes[*]} " == *" plot "* ]] && ! .venv/bin/python -c 'import vl_convert' 2>/dev/null; then
+  echo "Installing $plotting into .venv"
+  python=/usr/bin/python3  # the one that Debian's package completes, whatever stands before it on the path
+  [[ -x $python ]] || python=python3
+  if ! { "$python" -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check "$plotting"; } >"$log" 2>&1; then
+    cat "$log" >&2
+    echo "install_deps.sh: $plotting could not be installed, see above: 'helix-bench report' does not work without it" >&2
+    exit 1
+  fi
+fi

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/install_deps.sh
+scripts/install_deps.sh run
 
 mkdir -p build
 log=build/run.log
@@ -26,6 +26,7 @@ if [[ -z $ranks ]]; then
 fi
 
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1  # containers have no other user
-export OMPI_MCA_rmaps_base_oversubscribe=1                        # a single core runs two ranks
+# A single core runs two ranks (Open MPI 4 and 5).
+export OMPI_MCA_rmaps_base_oversubscribe=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
 echo "Measuring on $ranks ranks"
 mpirun -n "$ranks" build/release/bin/helix-bench sweep "$@"

@@ -4,11 +4,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/install_deps.sh test
+scripts/install_deps.sh run microbench test plot style
 jobs=$(nproc)
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe  # the same for Open MPI 5
 mkdir -p build
-git ls-files '*.cpp' '*.hpp' '*.cu' '*.cuh' | xargs clang-format-14 --dry-run --Werror
+if command -v clang-format-14 >/dev/null; then
+  git ls-files '*.cpp' '*.hpp' '*.cu' '*.cuh' | xargs clang-format-14 --dry-run --Werror
+else
+  echo "test.sh: the format of the sources was not checked, since only clang-format-14 (in Debian 12) knows it"
+fi
 
 # build PRESET [TARGET...]
 build() {
@@ -23,8 +28,8 @@ build() {
   fi
 }
 
-build release
-ctest --preset release -j "$jobs"
+build ci
+ctest --preset ci -j "$jobs"
 build asan
 HELIX_TEST_MAX_CONTEXT=4k ctest --preset asan -j "$jobs" -LE cli -E 'mpi: [134] ranks|cuda decode: 2'
 results=$(mktemp -d)
@@ -35,10 +40,8 @@ ASAN_OPTIONS=detect_leaks=0 mpirun -n 2 build/asan/bin/helix-bench --model tiny-
 
 # The CUDA backend: compiled for Hopper and Blackwell (register spills are errors), and started. Nothing here can run it.
 if command -v nvcc >/dev/null; then
-  # The host's code was tested above: here it only has to be built, quickly.
-  cmake --preset cuda -DCMAKE_CUDA_ARCHITECTURES="90a-real;100a-real" -DCMAKE_CXX_FLAGS_RELEASE=-O1 >build/cuda_configure.log
-  build cuda helix-bench helix-gpubench test_gpu
-  ctest --preset cuda -R 'cli_cuda_absent|cuda_kernel_resources'
+  build ci-cuda helix-bench helix-gpubench test_gpu
+  ctest --preset ci-cuda -R 'cli_cuda_absent|cuda_kernel_resources'
 else
   echo "test.sh: no nvcc on this machine: the CUDA backend was not compiled (its kernels ran under emulation)"
 fi

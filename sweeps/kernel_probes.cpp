@@ -105,7 +105,7 @@ Pending<KernelRate> probe_moe(Backend& backend, Prober& prober, const ColdMemory
     return prober.time([=, &backend](std::int64_t call) {
       const auto* turn = reinterpret_cast<const std::int32_t*>(ids->data()) + call % turns * widest * top_k;
       backend.moe_experts(batch, top_k, bf16(x), turn, reinterpret_cast<const float*>(weights->data()),
-                          first_expert, gate_up, down, nullptr, bf16(y), scratch->data());
+                          first_expert, gate_up, down, nullptr, bf16(y), {scratch->data(), scratch->bytes()});
     });
   };
   const Figure& fixed = time(1, experts);  // none of the chosen experts is local
@@ -162,7 +162,7 @@ Pending<KernelRate> probe_attention(Backend& backend, Prober& prober, const Cold
                           .max_pages = pages,
                           .lengths = reinterpret_cast<const std::int64_t*>(length->data())};
         backend.attention(view, 1, h.q_heads, 0.1f, bf16(q), bf16(o), reinterpret_cast<float*>(lse->data()),
-                          scratch->data());
+                          {scratch->data(), scratch->bytes()});
       });
     };
     if (!fixed) fixed = &time(1);

@@ -99,7 +99,7 @@ void attention(Backend& backend, Table& table, const KvShape& shape, std::int64_
             bytes, 2.0 * static_cast<double>(batch * tokens * q_heads * (shape.head_dim + shape.v_dim)),
             [&](std::int64_t i) {
               backend.attention(cache.layer(i % layers), batch, q_heads, 0.1f, bf16(q), bf16(o),
-                                reinterpret_cast<float*>(lse->data()), scratch->data());
+                                reinterpret_cast<float*>(lse->data()), {scratch->data(), scratch->bytes()});
             });
 }
 
@@ -157,7 +157,7 @@ void experts(Backend& backend, Table& table, DType dtype, std::int64_t batch, st
                   batch, top_k, bf16(x),
                   reinterpret_cast<const std::int32_t*>(ids->data()) + i % turns * batch * top_k,
                   reinterpret_cast<const float*>(weights->data()), 0, gate_up.packed, down.packed, nullptr,
-                  bf16(y), scratch->data());
+                  bf16(y), {scratch->data(), scratch->bytes()});
             });
 }
 

@@ -57,7 +57,7 @@ void attention(benchmark::State& state, const Shape& shape) {
   state.SetLabel(cpu::attention_kernel_path());
   sample_against_roofline(state, kv_bytes(shape), flops, shape.threads, [&] {
     cpu::attention(view.from_request(request), 1, shape.q_heads, scale, q.data(), o.data(), lse.data(),
-                   scratch.get(), shape.threads);
+                   {scratch.get(), scratch_bytes}, shape.threads);
     request = (request + 1) % requests;
   });
 }

@@ -2,8 +2,8 @@
 // on the same shapes. Arguments: n, k, tokens, threads.
 #include <omp.h>
 
-#include <dnnl.hpp>
 #include <mutex>
+#include <oneapi/dnnl/dnnl.hpp>
 #include <unordered_map>
 
 #include "bench/micro/cold_samples.hpp"

@@ -38,7 +38,7 @@ void moe_experts(benchmark::State& state) {
   sample_against_roofline(state, bytes, flops, threads, [&] {
     for (std::int32_t& id : ids) id = (next += 11) % experts;
     cpu::moe_experts(batch, top_k, x.data(), ids.data(), weights.data(), 0, gate_up, down, nullptr,
-                     out.data(), scratch.data(), threads);
+                     out.data(), scratch, threads);
   });
 }
 BENCHMARK(moe_experts)

@@ -10,6 +10,7 @@
 #include "kernels/cpu/isa.hpp"
 #include "kernels/cpu/kv_chunks.hpp"
 #include "kernels/cpu/kv_layout.hpp"
+#include "kernels/memory.hpp"
 #include "kernels/simd_clones.hpp"
 
 namespace helix::cpu {
@@ -190,8 +191,9 @@ std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t, std::int
 }
 
 void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale, const BF16* q,
-               BF16* o, float* lse, std::byte* scratch, int threads) {
-  Decode decode(cache, batch, q_heads, scale, q, o, lse, scratch);
+               BF16* o, float* lse, std::span<std::byte> scratch, int threads) {
+  require_scratch("attention", batch, attention_scratch_bytes(cache.shape, batch, q_heads, threads), scratch);
+  Decode decode(cache, batch, q_heads, scale, q, o, lse, scratch.data());
   if (threads == 1) {
     decode.work(0, 1);
     return;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "kernels/bf16.hpp"
@@ -19,11 +20,11 @@ void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slot
 
 void kv_fill_history(const KvView& cache, const HistorySlice& history, int threads);
 
-std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t batch, std::int64_t q_heads,
+std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t most_requests, std::int64_t q_heads,
                                     int threads);
 
 void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale, const BF16* q,
-               BF16* o, float* lse, std::byte* scratch, int threads);
+               BF16* o, float* lse, std::span<std::byte> scratch, int threads);
 
 /// The path that `attention` takes here: "amx-bf16", "avx512", "avx2", "neon" ...
 std::string attention_kernel_path();

@@ -125,12 +125,12 @@ class CpuBackend : public Backend {
   void kv_fill_history(const KvView& cache, const HistorySlice& history) override {
     cpu::kv_fill_history(cache, history, threads_);
   }
-  std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t batch,
+  std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t most_requests,
                                       std::int64_t q_heads) const override {
-    return cpu::attention_scratch_bytes(shape, batch, q_heads, threads_);
+    return cpu::attention_scratch_bytes(shape, most_requests, q_heads, threads_);
   }
   void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale, const BF16* q,
-                 BF16* o, float* lse, std::byte* scratch) override {
+                 BF16* o, float* lse, std::span<std::byte> scratch) override {
     cpu::attention(cache, batch, q_heads, scale, q, o, lse, scratch, threads_);
   }
   void pack_partials(const PartialShape& shape, const BF16* o, const float* lse, std::byte* packed) override {
@@ -147,13 +147,14 @@ class CpuBackend : public Backend {
              std::int32_t* ids, float* weights) override {
     cpu::route(shape, batch, logits, bias, ids, weights, threads_);
   }
-  std::size_t moe_scratch_bytes(std::int64_t batch, std::int64_t top_k, std::int64_t hidden, std::int64_t ffn,
-                                std::int64_t local_experts) const override {
-    return cpu::moe_scratch_bytes(batch, top_k, hidden, ffn, local_experts);
+  std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, std::int64_t hidden,
+                                std::int64_t ffn, std::int64_t local_experts) const override {
+    return cpu::moe_scratch_bytes(most_requests, top_k, hidden, ffn, local_experts);
   }
   void moe_experts(std::int64_t batch, std::int64_t top_k, const BF16* x, const std::int32_t* ids,
                    const float* weights, std::int64_t first_expert, const PackedWeight& gate_up,
-                   const PackedWeight& down, const BF16* shared, BF16* out, std::byte* scratch) override {
+                   const PackedWeight& down, const BF16* shared, BF16* out,
+                   std::span<std::byte> scratch) override {
     cpu::moe_experts(batch, top_k, x, ids, weights, first_expert, gate_up, down, shared, out, scratch,
                      threads_);
   }

@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/linear_rows.hpp"
 #include "kernels/cpu/small_ops.hpp"
+#include "kernels/memory.hpp"
 
 namespace helix::cpu {
 namespace {
@@ -66,16 +67,18 @@ PackedWeight expert(const PackedWeight& w, std::int64_t e) {
 
 }  // namespace
 
-std::size_t moe_scratch_bytes(std::int64_t batch, std::int64_t top_k, std::int64_t hidden, std::int64_t ffn,
-                              std::int64_t local_experts) {
-  return Scratch(nullptr, batch, top_k, hidden, ffn, local_experts).bytes;
+std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, std::int64_t hidden,
+                              std::int64_t ffn, std::int64_t local_experts) {
+  return Scratch(nullptr, most_requests, top_k, hidden, ffn, local_experts).bytes;
 }
 
 void moe_experts(std::int64_t batch, std::int64_t top_k, const BF16* x, const std::int32_t* ids,
                  const float* weights, std::int64_t first_expert, const PackedWeight& gate_up,
-                 const PackedWeight& down, const BF16* shared, BF16* out, std::byte* scratch, int threads) {
+                 const PackedWeight& down, const BF16* shared, BF16* out, std::span<std::byte> scratch,
+                 int threads) {
   const std::int64_t hidden = down.n, ffn = down.k;
-  const Scratch s(scratch, batch, top_k, hidden, ffn, gate_up.count);
+  const Scratch s(scratch.data(), batch, top_k, hidden, ffn, gate_up.count);
+  require_scratch("moe_experts", batch, s.bytes, scratch);
   group_by_expert(batch, top_k, ids, weights, first_expert, gate_up.count, s);
   for (std::int64_t i = 0; i < batch * hidden; ++i) s.sum[i] = shared == nullptr ? 0.0f : to_float(shared[i]);
 

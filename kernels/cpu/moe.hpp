@@ -11,11 +11,12 @@
 
 namespace helix::cpu {
 
-std::size_t moe_scratch_bytes(std::int64_t batch, std::int64_t top_k, std::int64_t hidden, std::int64_t ffn,
-                              std::int64_t local_experts);
+std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, std::int64_t hidden,
+                              std::int64_t ffn, std::int64_t local_experts);
 
 void moe_experts(std::int64_t batch, std::int64_t top_k, const BF16* x, const std::int32_t* ids,
                  const float* weights, std::int64_t first_expert, const PackedWeight& gate_up,
-                 const PackedWeight& down, const BF16* shared, BF16* out, std::byte* scratch, int threads);
+                 const PackedWeight& down, const BF16* shared, BF16* out, std::span<std::byte> scratch,
+                 int threads);
 
 }  // namespace helix::cpu

@@ -2,16 +2,18 @@
 // request.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "kernels/cuda/attention_gqa.cuh"
 #include "kernels/cuda/attention_mla.cuh"
+#include "kernels/memory.hpp"
 
 namespace helix::cuda {
 
 /// One instance of a decode kernel.
 struct DecodeKernel {
-  void (*run)(KvView, DecodeShape, Global<const BF16>, DecodeOutput);
+  void (*run)(KvView, DecodeGrid, Global<const BF16>, DecodeOutput);
   int heads, threads, shared_bytes;
 };
 
@@ -67,36 +69,48 @@ struct DecodePlan {
   int group, chunks;
   std::int64_t blocks;       // without splits
   std::int64_t block_slots;  // that the GPU runs at a time
+  std::int64_t rows;         // query heads of all requests
 
   DecodePlan(const Gpu& gpu, const KvShape& shape, std::int64_t batch, std::int64_t q_heads)
       : kernel(decode_kernel(gpu, shape, static_cast<int>(q_heads / shape.kv_heads))),
         group(static_cast<int>(q_heads / shape.kv_heads)),
         chunks((group + kernel.heads - 1) / kernel.heads),
-        blocks(batch * shape.kv_heads * chunks) {
+        blocks(batch * shape.kv_heads * chunks),
+        rows(batch * q_heads) {
     constexpr int reserved = 1024;  // of shared memory, by CUDA, in every block
     const int resident = gpu.shared_bytes_per_multiprocessor / (kernel.shared_bytes + reserved);
     block_slots = static_cast<std::int64_t>(gpu.multiprocessors) * std::clamp(resident, 1, 2);
   }
+
+  /// Results that so many splits leave to be merged: o in fp32, and the LSE.
+  std::size_t scratch_bytes(const KvShape& shape, int splits) const {
+    if (splits == 1) return 0;
+    return static_cast<std::size_t>(rows * splits * (shape.v_dim + 1)) * sizeof(float);
+  }
 };
 
-inline std::size_t attention_scratch_bytes(const Gpu& gpu, const KvShape& shape, std::int64_t batch,
+/// Fewer requests may be cut into so many more splits that they leave more results.
+inline std::size_t attention_scratch_bytes(const Gpu& gpu, const KvShape& shape, std::int64_t most_requests,
                                            std::int64_t q_heads) {
-  const DecodePlan plan(gpu, shape, batch, q_heads);
-  const std::int64_t splits = most_splits(plan.blocks, plan.block_slots);
-  if (splits == 1) return 0;
-  return static_cast<std::size_t>(batch * q_heads * splits * (shape.v_dim + 1)) * sizeof(float);
+  std::size_t most = 0;
+  for (std::int64_t batch = 1; batch <= most_requests; ++batch) {
+    const DecodePlan plan(gpu, shape, batch, q_heads);
+    most = std::max(most, plan.scratch_bytes(shape, most_splits(plan.blocks, plan.block_slots)));
+  }
+  return most;
 }
 
 inline void attention(const Gpu& gpu, Stream stream, const KvView& cache, std::int64_t batch,
                       std::int64_t q_heads, float scale, const BF16* q, BF16* o, float* lse,
-                      std::byte* scratch) {
+                      std::span<std::byte> scratch) {
   const KvShape& shape = cache.shape;
   const DecodePlan plan(gpu, shape, batch, q_heads);
-  const int splits = choose_splits(plan.blocks, plan.block_slots, cache.max_pages * shape.tokens_per_page);
-  auto* const split_o = reinterpret_cast<float*>(scratch);
-  const DecodeOutput out{o, lse, split_o,
-                         split_o + (splits > 1 ? batch * q_heads * splits * shape.v_dim : 0)};
-  const DecodeShape decode{q_heads, plan.group, plan.chunks, splits, scale * std::numbers::log2e_v<float>};
+  const int splits = choose_splits(plan.blocks, plan.block_slots,
+                                   cache.max_pages * shape.tokens_per_page / gpu.split_tokens);
+  require_scratch("attention", batch, plan.scratch_bytes(shape, splits), scratch);
+  auto* const split_o = reinterpret_cast<float*>(scratch.data());
+  const DecodeOutput out{o, lse, split_o, split_o + (splits > 1 ? plan.rows * splits * shape.v_dim : 0)};
+  const DecodeGrid decode{q_heads, plan.group, plan.chunks, splits, scale * std::numbers::log2e_v<float>};
   launch(plan.kernel.run,
          Dim3(static_cast<unsigned>(splits * plan.chunks), static_cast<unsigned>(shape.kv_heads),
               static_cast<unsigned>(batch)),
@@ -107,7 +121,7 @@ inline void attention(const Gpu& gpu, Stream stream, const KvView& cache, std::i
                      : shape.v_dim == 128 ? merge_splits<128>
                      : shape.v_dim == 256 ? merge_splits<256>
                                           : merge_splits<512>;
-  launch(merge, static_cast<unsigned>(batch * q_heads), kMergeThreads, 0, stream, splits, out);
+  launch(merge, static_cast<unsigned>(plan.rows), kMergeThreads, 0, stream, splits, out);
 }
 
 }  // namespace helix::cuda

@@ -92,7 +92,7 @@ class GqaSource {
 };
 
 template <DType dtype, int HeadDim, int HeadTiles>
-HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeShape shape,
+HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeGrid shape,
                                                           Global<const BF16> q, DecodeOutput out) {
   using Shape = GqaShape<dtype, HeadDim, HeadTiles>;
   using Tile = KvTile<dtype>;

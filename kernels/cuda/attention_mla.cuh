@@ -38,7 +38,7 @@ struct MlaShape {
 };
 
 template <DType dtype, int Heads, int TokenTiles>
-HELIX_KERNEL HELIX_BOUNDS(2 * TokenTiles * kWarp, 1) void mla_decode(KvView cache, DecodeShape shape,
+HELIX_KERNEL HELIX_BOUNDS(2 * TokenTiles * kWarp, 1) void mla_decode(KvView cache, DecodeGrid shape,
                                                                      Global<const BF16> q, DecodeOutput out) {
   using Shape = MlaShape<dtype, Heads, TokenTiles>;
   using Tile = KvTile<dtype>;

@@ -19,13 +19,13 @@ void KernelOps::kv_fill_history(const KvView& cache, const HistorySlice& history
   cuda::kv_fill_history(stream_, cache, history);
 }
 
-std::size_t KernelOps::attention_scratch_bytes(const KvShape& shape, std::int64_t batch,
+std::size_t KernelOps::attention_scratch_bytes(const KvShape& shape, std::int64_t most_requests,
                                                std::int64_t q_heads) const {
-  return cuda::attention_scratch_bytes(limits_, shape, batch, q_heads);
+  return cuda::attention_scratch_bytes(limits_, shape, most_requests, q_heads);
 }
 
 void KernelOps::attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale,
-                          const BF16* q, BF16* o, float* lse, std::byte* scratch) {
+                          const BF16* q, BF16* o, float* lse, std::span<std::byte> scratch) {
   cuda::attention(limits_, stream_, cache, batch, q_heads, scale, q, o, lse, scratch);
 }
 

@@ -20,7 +20,7 @@ namespace helix::cuda {
 inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 /// Of which query heads and tokens a launch is.
-struct DecodeShape {
+struct DecodeGrid {
   std::int64_t q_heads = 0;  // of a request
   int group = 0;             // query heads of a KV head
   int chunks = 0;            // blocks along a group's heads
@@ -116,18 +116,15 @@ HELIX_KERNEL HELIX_BOUNDS(kMergeThreads, 4) void merge_splits(int splits, Decode
   }
 }
 
-/// Splits that leave no block slot of the GPU idle for long: the fewest that are within a tenth of the best
-/// occupancy of the last wave. A split has at least kSplitTokens tokens of the longest request possible.
-inline constexpr int kSplitTokens = 128;
-
-/// At most, whatever the lengths.
+/// Splits of a launch of so many blocks (without splits) at most, however long the requests are.
 inline int most_splits(std::int64_t blocks, std::int64_t block_slots) {
   return static_cast<int>(std::clamp<std::int64_t>(2 * block_slots / blocks, 1, 256));
 }
 
-inline int choose_splits(std::int64_t blocks, std::int64_t block_slots, std::int64_t tokens) {
-  const auto most =
-      static_cast<int>(std::clamp<std::int64_t>(tokens / kSplitTokens, 1, most_splits(blocks, block_slots)));
+/// Splits that leave no block slot of the GPU idle for long: the fewest that are within a tenth of the best
+/// occupancy of the last wave. `parts`: what the longest request possible can be cut into.
+inline int choose_splits(std::int64_t blocks, std::int64_t block_slots, std::int64_t parts) {
+  const auto most = static_cast<int>(std::clamp<std::int64_t>(parts, 1, most_splits(blocks, block_slots)));
   const auto busy = [&](int splits) {
     const double waves = static_cast<double>(blocks * splits) / static_cast<double>(block_slots);
     return waves / std::ceil(waves);

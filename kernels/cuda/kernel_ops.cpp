@@ -83,14 +83,15 @@ void KernelOps::route(const RouterShape& shape, std::int64_t batch, const float*
   cuda::route(stream_, shape, batch, logits, bias, ids, weights);
 }
 
-std::size_t KernelOps::moe_scratch_bytes(std::int64_t batch, std::int64_t top_k, std::int64_t hidden,
+std::size_t KernelOps::moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, std::int64_t hidden,
                                          std::int64_t ffn, std::int64_t local_experts) const {
-  return cuda::moe_scratch_bytes(batch, top_k, hidden, ffn, local_experts);
+  return cuda::moe_scratch_bytes(most_requests, top_k, hidden, ffn, local_experts);
 }
 
 void KernelOps::moe_experts(std::int64_t batch, std::int64_t top_k, const BF16* x, const std::int32_t* ids,
                             const float* weights, std::int64_t first_expert, const PackedWeight& gate_up,
-                            const PackedWeight& down, const BF16* shared, BF16* out, std::byte* scratch) {
+                            const PackedWeight& down, const BF16* shared, BF16* out,
+                            std::span<std::byte> scratch) {
   cuda::moe_experts(stream_, batch, top_k, x, ids, weights, first_expert, gate_up, down, shared, out,
                     scratch);
 }

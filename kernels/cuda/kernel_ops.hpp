@@ -45,21 +45,22 @@ class KernelOps : public Backend {
   void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slots, const BF16* k,
                  std::int64_t ldk, const BF16* v, std::int64_t ldv) override;
   void kv_fill_history(const KvView& cache, const HistorySlice& history) override;
-  std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t batch,
+  std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t most_requests,
                                       std::int64_t q_heads) const override;
   void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale, const BF16* q,
-                 BF16* o, float* lse, std::byte* scratch) override;
+                 BF16* o, float* lse, std::span<std::byte> scratch) override;
   void pack_partials(const PartialShape& shape, const BF16* o, const float* lse, std::byte* packed) override;
   void merge_partials(const PartialShape& shape, const std::byte* packed, BF16* out) override;
 
   void swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) override;
   void route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,
              std::int32_t* ids, float* weights) override;
-  std::size_t moe_scratch_bytes(std::int64_t batch, std::int64_t top_k, std::int64_t hidden, std::int64_t ffn,
-                                std::int64_t local_experts) const override;
+  std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, std::int64_t hidden,
+                                std::int64_t ffn, std::int64_t local_experts) const override;
   void moe_experts(std::int64_t batch, std::int64_t top_k, const BF16* x, const std::int32_t* ids,
                    const float* weights, std::int64_t first_expert, const PackedWeight& gate_up,
-                   const PackedWeight& down, const BF16* shared, BF16* out, std::byte* scratch) override;
+                   const PackedWeight& down, const BF16* shared, BF16* out,
+                   std::span<std::byte> scratch) override;
 
   void argmax(std::int64_t batch, std::int64_t cols, const float* logits, std::int64_t first_index,
               TopLogit* top) override;

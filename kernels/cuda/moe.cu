@@ -141,18 +141,20 @@ void combine_experts(Stream stream, std::int64_t batch, std::int64_t top_k, std:
          stream, top_k, hidden, weights, scratch.rows, scratch.expert_out, shared != nullptr, shared, out);
 }
 
-std::size_t moe_scratch_bytes(std::int64_t batch, std::int64_t top_k, std::int64_t hidden, std::int64_t ffn,
-                              std::int64_t local_experts) {
+std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, std::int64_t hidden,
+                              std::int64_t ffn, std::int64_t local_experts) {
   Carver size;
-  MoeScratch(size, batch * top_k, hidden, ffn, local_experts);
+  MoeScratch(size, most_requests * top_k, hidden, ffn, local_experts);
   return size.used();
 }
 
 void moe_experts(Stream stream, std::int64_t batch, std::int64_t top_k, const BF16* x,
                  const std::int32_t* ids, const float* weights, std::int64_t first_expert,
                  const PackedWeight& gate_up, const PackedWeight& down, const BF16* shared, BF16* out,
-                 std::byte* scratch) {
-  Carver carver(scratch);
+                 std::span<std::byte> scratch) {
+  require_scratch("moe_experts", batch, moe_scratch_bytes(batch, top_k, down.n, down.k, gate_up.count),
+                  scratch);
+  Carver carver(scratch.data());
   const MoeScratch parts(carver, batch * top_k, down.n, down.k, gate_up.count);
   group_by_expert(stream, batch, top_k, ids, first_expert, gate_up.count, parts);
   expert_products(stream, batch, top_k, x, gate_up, down, parts);

@@ -65,7 +65,7 @@ std::string draw_pictures(const std::vector<Plot>& plots, const fs::path& direct
       return "";
     case 3:
       return fmt::format(
-          "{} has no vl_convert; scripts/install_deps.sh installs it, and HELIX_PLOT_PYTHON "
+          "{} has no vl_convert; scripts/install_deps.sh plot installs it, and HELIX_PLOT_PYTHON "
           "names another Python",
           python);
     case 127:

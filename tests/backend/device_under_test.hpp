@@ -58,6 +58,7 @@ class DeviceVector {
   DeviceVector& operator=(const DeviceVector&) = delete;
 
   T* data() const { return reinterpret_cast<T*>(memory_->data()); }
+  std::span<T> span() const { return {data(), count_}; }
   std::vector<T> values() const {
     std::vector<T> host(count_);
     device().copy_to_host(host.data(), data(), bytes());

@@ -73,7 +73,7 @@ struct Problem {
     const DeviceVector<std::byte> scratch(unwritten,
                                           device().moe_scratch_bytes(batch, top_k, hidden, ffn, local));
     device().moe_experts(batch, top_k, in.data(), ids.data(), weights.data(), first, gate_up.packed(),
-                         down.packed(), with_shared ? shared_in.data() : nullptr, out.data(), scratch.data());
+                         down.packed(), with_shared ? shared_in.data() : nullptr, out.data(), scratch.span());
     return out.values();
   }
 

@@ -178,7 +178,7 @@ inline AttentionResult attend(const PagedCache& cache, std::int64_t q_heads, flo
   const DeviceVector<float> lse(rows, nan_value);
   const DeviceVector<std::byte> scratch(unwritten,
                                         backend.attention_scratch_bytes(view.shape, batch, q_heads));
-  backend.attention(view, batch, q_heads, scale, q_in.data(), o.data(), lse.data(), scratch.data());
+  backend.attention(view, batch, q_heads, scale, q_in.data(), o.data(), lse.data(), scratch.span());
   return {o.values(), lse.values()};
 }
 

@@ -36,6 +36,7 @@ class EmulatedBackend : public cuda::KernelOps {
     if (writers_ == Writers::kernels_and_mpi) set_bytes(memory->data(), 0xff, bytes);  // NaN
     return memory;
   }
+  std::size_t guard_bytes() const override { return 256; }
   void copy_to_host(void* host, const void* device, std::size_t bytes) override {
     if (bytes == 0) return;
     simt::check_global_read(device, bytes, 1);
@@ -81,6 +82,11 @@ class EmulatedBackend : public cuda::KernelOps {
     explicit Memory(std::size_t bytes) : allocation_("buffer", bytes) {}
     std::byte* data() override { return allocation_.data(); }
     std::size_t bytes() const override { return allocation_.size(); }
+    void forbid(std::size_t offset, std::size_t count) override { allocation_.forbid(offset, count); }
+    void allow_all() override {
+      allocation_.check_forbidden();
+      allocation_.allow_all();
+    }
 
    private:
     simt::Allocation allocation_;

@@ -8,6 +8,7 @@
 #include "backend/paged_cache.hpp"
 #include "cuda/emulated_backend.hpp"
 #include "gpus.hpp"
+#include "roofline/sharding.hpp"
 
 namespace helix::cuda {
 namespace {
@@ -19,7 +20,8 @@ using testing::PagedCache;
 int splits_of(const Gpu& gpu, const PagedCache& cache, std::int64_t q_heads) {
   const KvView view = cache.view();
   const DecodePlan plan(gpu, view.shape, static_cast<std::int64_t>(cache.lengths().size()), q_heads);
-  return choose_splits(plan.blocks, plan.block_slots, view.max_pages * view.shape.tokens_per_page);
+  return choose_splits(plan.blocks, plan.block_slots,
+                       view.max_pages * view.shape.tokens_per_page / gpu.split_tokens);
 }
 
 TEST_CASE("attention: kernels for every type of cache") {
@@ -59,15 +61,63 @@ TEST_CASE("attention: a request split over blocks, empty and short ones beside i
 TEST_CASE("attention: how many splits") {
   // Batch 1 at 64K tokens fills a GPU of 132 multiprocessors, each running two blocks.
   for (std::int64_t blocks : {1, 2, 3, 8, 16, 100}) {
-    const int splits = choose_splits(blocks, 264, 65536);
+    const int splits = choose_splits(blocks, 264, 65536 / 128);
     const double waves = static_cast<double>(blocks * splits) / 264;
     INFO(blocks << " blocks, " << splits << " splits");
     REQUIRE(waves / std::ceil(waves) >= 0.85);
     REQUIRE(splits <= most_splits(blocks, 264));
   }
-  REQUIRE(choose_splits(8, 264, kSplitTokens * 3) <= 3);
-  REQUIRE(choose_splits(10'000, 264, 65536) == 1);
+  REQUIRE(choose_splits(8, 264, 3) <= 3);
+  REQUIRE(choose_splits(10'000, 264, 65536 / 128) == 1);
   REQUIRE(most_splits(10'000, 264) == 1);
+}
+
+TEST_CASE("attention: scratch memory is enough for all smaller batches, too") {
+  // Settings in which a piece of HOP-B, or the second of two micro-batches, needs more than the whole batch.
+  int of_pieces = 0, of_micro_batches = 0;
+  for (const int multiprocessors : kRealMultiprocessors) {
+    for (const std::int64_t kv_heads : {1, 2, 4, 8}) {
+      const Gpu gpu = wide_gpu(multiprocessors);
+      const KvShape shape = gqa(kv_heads, 128);
+      const std::int64_t q_heads = 8 * kv_heads;
+      const auto needed = [&](std::int64_t batch) {
+        const DecodePlan plan(gpu, shape, batch, q_heads);
+        return plan.scratch_bytes(shape, most_splits(plan.blocks, plan.block_slots));
+      };
+      for (std::int64_t batch = 1; batch <= 96; ++batch) {
+        const std::size_t held = attention_scratch_bytes(gpu, shape, batch, q_heads);
+        for (int pieces = 1; pieces <= 8; ++pieces) {
+          for (int i = 0; i < pieces; ++i) {
+            const std::int64_t piece = even_split(batch, pieces, i).size();
+            if (piece == 0) continue;
+            INFO(multiprocessors << " multiprocessors, " << kv_heads << " KV heads, " << piece << " of "
+                                 << batch << " requests");
+            REQUIRE(needed(piece) <= held);
+            if (needed(piece) > needed(batch)) ++of_pieces;
+          }
+        }
+        if (batch > 1 && needed(batch / 2) > needed((batch + 1) / 2)) ++of_micro_batches;
+      }
+    }
+  }
+  REQUIRE(of_pieces > 0);
+  REQUIRE(of_micro_batches > 0);
+}
+
+TEST_CASE("ops refuse scratch memory that is too small for what they are about to write") {
+  testing::EmulatedBackend backend(wide_gpu(132));
+  const KvShape shape = gqa(1, 64);
+  const std::size_t needed = backend.attention_scratch_bytes(shape, 2, 8);
+  REQUIRE(needed > 0);
+  const auto scratch = backend.allocate(needed);
+  const KvView cache{.shape = shape, .max_pages = 1000};
+  REQUIRE_THROWS_WITH(backend.attention(cache, 2, 8, 1.0f, nullptr, nullptr, nullptr, {}),
+                      Catch::Contains("attention of 2 requests needs") && Catch::Contains("was given 0"));
+  const PackedWeight gate_up{.n = 128, .k = 64, .count = 4}, down{.n = 64, .k = 64, .count = 4};
+  const std::size_t moe_bytes = backend.moe_scratch_bytes(2, 2, 64, 64, 4);
+  REQUIRE_THROWS_WITH(backend.moe_experts(2, 2, nullptr, nullptr, nullptr, 0, gate_up, down, nullptr, nullptr,
+                                          {scratch->data(), moe_bytes - 1}),
+                      Catch::Contains("moe_experts of 2 requests needs"));
 }
 
 TEST_CASE("attention: a GPU whose shared memory is too small, shapes without a kernel") {

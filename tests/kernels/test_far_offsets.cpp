@@ -74,7 +74,8 @@ TEST_CASE("KV pages up to 10 GiB apart are filled, appended to and read as neigh
         std::vector<BF16> o(static_cast<std::size_t>(batch * q_heads * shape.v_dim));
         std::vector<float> lse(static_cast<std::size_t>(batch * q_heads));
         const auto scratch = backend->allocate(backend->attention_scratch_bytes(shape, batch, q_heads));
-        backend->attention(view, batch, q_heads, 0.125f, q.data(), o.data(), lse.data(), scratch->data());
+        backend->attention(view, batch, q_heads, 0.125f, q.data(), o.data(), lse.data(),
+                           {scratch->data(), scratch->bytes()});
         return o;
       };
       testing::on_every_isa([&] {
@@ -130,7 +131,7 @@ TEST_CASE("matrices of one weight further apart than 2^31 bytes are those side b
     const auto run = [&](const PackedWeight& gate_up, const PackedWeight& down) {
       std::vector<BF16> out(static_cast<std::size_t>(batch * k));
       backend->moe_experts(batch, 2, x.data(), ids.data(), weights.data(), 0, gate_up, down, nullptr,
-                           out.data(), scratch->data());
+                           out.data(), {scratch->data(), scratch->bytes()});
       return out;
     };
     testing::on_every_isa([&] {

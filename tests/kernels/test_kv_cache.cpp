@@ -21,7 +21,8 @@ bool all_numbers(Backend& backend, KvView view, std::int64_t tokens) {
   std::vector<BF16> o(static_cast<std::size_t>(batch * q_heads * view.shape.v_dim));
   std::vector<float> lse(static_cast<std::size_t>(batch * q_heads));
   const auto scratch = backend.allocate(backend.attention_scratch_bytes(view.shape, batch, q_heads));
-  backend.attention(view, batch, q_heads, 0.125f, q.data(), o.data(), lse.data(), scratch->data());
+  backend.attention(view, batch, q_heads, 0.125f, q.data(), o.data(), lse.data(),
+                    {scratch->data(), scratch->bytes()});
   return std::ranges::none_of(o, [](BF16 x) { return std::isnan(to_float(x)); });
 }
 

@@ -1,5 +1,6 @@
 #include "simt/global_memory.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -38,7 +39,7 @@ Allocation& allocation_of(const char* what, const void* p, std::size_t size, std
 }  // namespace
 
 Allocation::Allocation(std::string name, std::size_t bytes)
-    : name_(std::move(name)), bytes_(new std::byte[bytes + 1]), written_(bytes, false) {
+    : name_(std::move(name)), bytes_(new std::byte[bytes + 1]), state_(bytes, unwritten) {
   std::memset(bytes_.get(), 0xff, bytes);
   allocations().emplace(bytes_.get(), this);
 }
@@ -47,14 +48,41 @@ Allocation::~Allocation() {
   allocations().erase(bytes_.get());
 }
 
+bool Allocation::any(State state, std::size_t offset, std::size_t bytes) const {
+  return std::memchr(state_.data() + offset, state, bytes) != nullptr;
+}
+
 void Allocation::check_read(std::size_t offset, std::size_t bytes) const {
-  if (std::memchr(written_.data() + offset, 0, bytes) != nullptr)
-    throw Fault("global memory: a kernel reads byte " + std::to_string(offset) + " of '" + name_ +
-                "', which nobody has written");
+  const auto fault = [&](const char* why) {
+    throw Fault("global memory: a kernel reads byte " + std::to_string(offset) + " of '" + name_ + "', " +
+                why);
+  };
+  if (any(forbidden, offset, bytes)) fault("which lies between its arrays");
+  if (any(unwritten, offset, bytes)) fault("which nobody has written");
 }
 
 void Allocation::note_write(std::size_t offset, std::size_t bytes) {
-  std::memset(written_.data() + offset, 1, bytes);
+  if (any(forbidden, offset, bytes))
+    throw Fault("global memory: a kernel writes byte " + std::to_string(offset) + " of '" + name_ +
+                "', which lies between its arrays");
+  std::memset(state_.data() + offset, written, bytes);
+}
+
+void Allocation::forbid(std::size_t offset, std::size_t bytes) {
+  std::memset(bytes_.get() + offset, 0xff, bytes);
+  std::memset(state_.data() + offset, forbidden, bytes);
+}
+
+void Allocation::allow_all() {
+  std::ranges::replace(state_, forbidden, written);
+}
+
+void Allocation::check_forbidden() const {
+  for (std::size_t i = 0; i < state_.size(); ++i) {
+    if (state_[i] == forbidden && bytes_[i] != std::byte{0xff})
+      throw Fault("global memory: somebody wrote byte " + std::to_string(i) + " of '" + name_ +
+                  "', which lies between its arrays");
+  }
 }
 
 void check_global_read(const void* p, std::size_t size, std::size_t alignment) {

@@ -21,18 +21,28 @@ class Allocation {
   Allocation& operator=(const Allocation&) = delete;
 
   std::byte* data() const { return bytes_.get(); }
-  std::size_t size() const { return written_.size(); }
+  std::size_t size() const { return state_.size(); }
   const std::string& name() const { return name_; }
   /// What the host wrote through data().
-  void mark_written() { written_.assign(written_.size(), true); }
+  void mark_written() { state_.assign(state_.size(), written); }
 
   void check_read(std::size_t offset, std::size_t bytes) const;
   void note_write(std::size_t offset, std::size_t bytes);
 
+  /// Kernels and copies that touch these bytes are faults; they hold a pattern for `check_forbidden`.
+  void forbid(std::size_t offset, std::size_t bytes);
+  /// What was forbidden holds NaN.
+  void allow_all();
+  /// That nobody else wrote there either: MPI is not watched.
+  void check_forbidden() const;
+
  private:
+  enum State : unsigned char { unwritten, written, forbidden };
+  bool any(State state, std::size_t offset, std::size_t bytes) const;
+
   std::string name_;
   std::unique_ptr<std::byte[]> bytes_;
-  std::vector<unsigned char> written_;  // one a byte
+  std::vector<State> state_;  // one a byte
 };
 
 /// Throw Fault unless a kernel may do this at `p`.
