@@ -1,5 +1,7 @@
 #include "kernels/decode_engine.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
@@ -12,28 +14,11 @@
 namespace helix {
 namespace {
 
-// Room for whole rounds of the staggered append, and for at least this many steps.
-constexpr int min_growth_steps = 32;
-
-std::int64_t growth_rounds(const DecodeShape& shape, int kvp) {
+// Appended tokens on each rank: whole rounds of the staggered append, one block a round. That holds these
+// many steps whatever rank has the first turn.
+std::int64_t growth_tokens(const DecodeShape& shape, int kvp, std::int64_t steps) {
   const std::int64_t round = std::int64_t{kvp} * shape.tokens_per_block;
-  return (min_growth_steps + round - 1) / round;
-}
-
-// On each rank: one block a round.
-std::int64_t growth_tokens(const DecodeShape& shape, int kvp) {
-  return growth_rounds(shape, kvp) * shape.tokens_per_block;
-}
-
-KvShape kv_shape(const ModelSpec& model, const Range& kv_heads, const DecodeShape& shape) {
-  const AttentionSpec& a = model.attention;
-  const bool mla = a.kind == AttentionKind::mla;
-  return {.kind = a.kind,
-          .kv_heads = kv_heads.size(),
-          .head_dim = mla ? a.kv_lora_rank + a.qk_rope_head_dim : a.qk_head_dim,
-          .v_dim = mla ? a.kv_lora_rank : a.v_head_dim,
-          .tokens_per_page = shape.tokens_per_block,
-          .dtype = shape.kv_dtype};
+  return (steps + round - 1) / round * shape.tokens_per_block;
 }
 
 std::int64_t attended_requests(const std::vector<MicroBatch>& micro_batches) {
@@ -55,8 +40,8 @@ void require_runnable(const ModelSpec& model) {
 }
 
 DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
-                           std::int64_t layers, std::uint64_t seed, Backend& backend, const Groups& groups,
-                           const WeightStore& weights, EngineMemory& memory)
+                           std::int64_t layers, std::int64_t steps, std::uint64_t seed, Backend& backend,
+                           const Groups& groups, const WeightStore& weights, EngineMemory& memory)
     : model_(model),
       sharding_(sharding),
       shape_(shape),
@@ -71,7 +56,7 @@ DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, con
       heads_(query_heads(model, sharding, at_)),
       owned_(owned_heads(model, sharding, at_)),
       kv_heads_(cached_kv_heads(model, sharding, at_)),
-      kv_shape_(kv_shape(model, kv_heads_, shape)),
+      kv_shape_(cached_shape(model, sharding, at_, shape)),
       router_{.kind = model.moe.router,
               .experts = model.moe.experts,
               .top_k = model.moe.top_k,
@@ -81,7 +66,8 @@ DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, con
               .scaling = static_cast<float>(model.moe.routed_scaling)},
       scale_(static_cast<float>(attention_scale(model))),
       kv_(backend, kv_shape_, stage_layers_.size(), attended_requests(micro_batches_),
-          local_history(sharding, shape, at_.kvp), growth_tokens(shape, sharding.kvp), memory.kv),
+          local_history(sharding, shape, at_.kvp), growth_tokens(shape, sharding.kvp, steps), memory.kv),
+      growth_tokens_(growth_tokens(shape, sharding.kvp, steps)),
       now_(micro_batches_.front()) {
   require_runnable(model);
   if (now_.attended.size() == 0 || micro_batches_.back().requests.size() < sharding.dp) {
@@ -114,14 +100,13 @@ DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, con
 }
 
 std::size_t DecodeEngine::kv_bytes_needed(const ModelSpec& model, const Sharding& sharding,
-                                          const DecodeShape& shape, std::int64_t layers, int rank,
-                                          Backend& backend) {
+                                          const DecodeShape& shape, std::int64_t layers, std::int64_t steps,
+                                          int rank, Backend& backend) {
   const RankCoords at = rank_coords(sharding, rank);
   return KvCache::bytes_needed(
-      backend, kv_shape(model, cached_kv_heads(model, sharding, at), shape),
-      stage_layers(layers, sharding, at.pp).size(),
+      backend, cached_shape(model, sharding, at, shape), stage_layers(layers, sharding, at.pp).size(),
       attended_requests(micro_batches(sharding, shape.batch, at.dp)),
-      local_history(sharding, shape, at.kvp).tokens + growth_tokens(shape, sharding.kvp));
+      local_history(sharding, shape, at.kvp).tokens + growth_tokens(shape, sharding.kvp, steps));
 }
 
 // Rows are those of the largest micro-batch: all of its requests, or those that the rank attends.
@@ -195,11 +180,12 @@ void DecodeEngine::layout(Carver& carver, Arrays& arrays) {
 }
 
 std::int64_t DecodeEngine::steps_before_rewind() const {
-  return growth_tokens(shape_, sharding_.kvp) * sharding_.kvp;
+  return growth_tokens_ * sharding_.kvp;
 }
 
-void DecodeEngine::rewind() {
+void DecodeEngine::rewind(std::int64_t first_turn) {
   settle();
+  first_turn_ = first_turn;
   step_ = 0;
   kv_.rewind();
   const std::vector<std::int64_t> before_first(static_cast<std::size_t>(attended_requests(micro_batches_)),
@@ -212,9 +198,13 @@ void DecodeEngine::rewind() {
 }
 
 DecodeEngine::StepKind DecodeEngine::next_kind() const {
-  return {.appends = append_owner(step_, shape_.tokens_per_block, sharding_.kvp) == at_.kvp,
-          .receives_tokens = tokens_on_way_,
-          .residual = a_.stream.residual};
+  if (step_ >= steps_before_rewind()) {
+    throw OutOfRoom(
+        fmt::format("the KV cache has room for {} steps since its rewind, and step {} was asked for",
+                    steps_before_rewind(), step_ + 1));
+  }
+  const int owner = append_owner(first_turn_ + step_, shape_.tokens_per_block, sharding_.kvp);
+  return {.appends = owner == at_.kvp, .receives_tokens = tokens_on_way_, .residual = a_.stream.residual};
 }
 
 void DecodeEngine::skip_step() {
@@ -236,7 +226,7 @@ void DecodeEngine::step(StepObserver& observer, std::optional<std::span<const st
     observer.layers_begin();
     for (std::int64_t layer = stage_layers_.begin; layer < stage_layers_.end; ++layer) {
       if (only && std::ranges::find(*only, layer) == only->end()) continue;
-      attention_block(layer, observer);
+      attention_block(layer, own, observer);
       ffn_block(layer, observer);
       observer.layer_done(layer);
     }

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <vector>
 
 #include "kernels/communicator.hpp"
@@ -32,31 +33,38 @@ class StepObserver {
   virtual void layer_done(std::int64_t) {}
 };
 
+/// A step that the KV cache has no room for. It was not begun; every rank of the instance throws alike.
+struct OutOfRoom : std::logic_error {
+  using std::logic_error::logic_error;
+};
+
 /// Throws UsageError naming the first feature of the model that the engine does not run.
 void require_runnable(const ModelSpec& model);
 
 class DecodeEngine {
  public:
   /// The calling rank's part of one instance; collective over its ranks. `weights` must be loaded with the
-  /// same model, sharding and at least `layers` layers. History is generated here. Throws UsageError for a
-  /// model that the engine does not run.
+  /// same model, sharding and at least `layers` layers. The cache gets room for at least `steps` steps
+  /// between rewinds. History is generated here. Throws UsageError for a model that the engine does not run.
   DecodeEngine(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
-               std::int64_t layers, std::uint64_t seed, Backend& backend, const Groups& groups,
-               const WeightStore& weights, EngineMemory& memory);
+               std::int64_t layers, std::int64_t steps, std::uint64_t seed, Backend& backend,
+               const Groups& groups, const WeightStore& weights, EngineMemory& memory);
 
   /// Bytes that the KV cache of rank `rank` takes in EngineMemory::kv.
   static std::size_t kv_bytes_needed(const ModelSpec& model, const Sharding& sharding,
-                                     const DecodeShape& shape, std::int64_t layers, int rank,
-                                     Backend& backend);
+                                     const DecodeShape& shape, std::int64_t layers, std::int64_t steps,
+                                     int rank, Backend& backend);
 
   /// Decodes one token of every request: this rank's layers, or those of them that `only` lists. Pipeline
-  /// stages do not wait for each other's step: the first goes on as soon as its tokens come back.
+  /// stages do not wait for each other's step: the first goes on as soon as its tokens come back. Throws
+  /// OutOfRoom behind steps_before_rewind().
   void step(StepObserver& observer, std::optional<std::span<const std::int64_t>> only = std::nullopt);
   /// Waits until the last step is done on all stages. Collective.
   void settle();
-  /// Back to the history alone: the next step is decode step 0 again. Collective.
-  void rewind();
-  /// Steps until the appended tokens fill their room; `step` must not be called more often without `rewind`.
+  /// Back to the history alone. The KVP ranks append in turns, beginning with the turn of decode step
+  /// `first_turn`. Collective.
+  void rewind(std::int64_t first_turn = 0);
+  /// Steps until the appended tokens fill their room.
   std::int64_t steps_before_rewind() const;
 
   std::int64_t steps_done() const { return step_; }
@@ -91,6 +99,7 @@ class DecodeEngine {
     const float* residual = nullptr;
     auto operator<=>(const StepKind&) const = default;
   };
+  /// Of the next step. Throws OutOfRoom where there is none.
   StepKind next_kind() const;
   /// What a step changes besides device memory.
   struct HostState {
@@ -109,7 +118,7 @@ class DecodeEngine {
   void skip_step();
 
   void embed(StepObserver& observer);
-  void attention_block(std::int64_t layer, StepObserver& observer);
+  void attention_block(std::int64_t layer, bool own, StepObserver& observer);
   void project_gqa(const LayerWeights& w, const KvView& cache, bool own);
   void project_mla(const LayerWeights& w, const KvView& cache, bool own);
   void attend(const KvView& cache, Range requests);
@@ -175,7 +184,8 @@ class DecodeEngine {
   std::size_t activation_bytes_ = 0;
   std::vector<std::unique_ptr<Exposure>> exposures_;
   std::size_t stream_bytes_ = 0;
-  std::int64_t step_ = 0;
+  std::int64_t growth_tokens_;  // room for them on each rank
+  std::int64_t first_turn_ = 0, step_ = 0;
   MicroBatch now_;              // the one that is worked on
   bool tokens_on_way_ = false;  // to this rank of the first stage, from the last
 };

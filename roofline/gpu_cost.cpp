@@ -20,11 +20,10 @@ double KernelTerms::total_us() const {
 }
 
 OpTime KernelTerms::time() const {
-  const double total = total_us();
   return {.dram_us = memory_us,
           .compute_us = compute_us,
-          .fixed_us = std::max(0.0, total - std::hypot(memory_us, compute_us)),
-          .total_us = total,
+          .fixed_us = fixed_us,
+          .total_us = total_us(),
           .trust = trust};
 }
 
@@ -39,6 +38,12 @@ bool serves(KernelFormat kernel, DType weights) {
     case DType::fp4:
       // Kernels that widen 4-bit weights to the inputs' 16 bits take any scale format.
       return kernel == KernelFormat::nvfp4 || kernel == KernelFormat::w4a16_mxfp4;
+    case DType::mxfp4:  // 4-bit tensor cores where there are some, else widened like integers
+      return kernel == KernelFormat::nvfp4 || kernel == KernelFormat::w4a16_mxfp4 ||
+             kernel == KernelFormat::w4a8_mxfp4_mxfp8 || kernel == KernelFormat::bf16;
+    case DType::int8:
+    case DType::int4:  // widened in front of bf16 tensor cores
+      return kernel == KernelFormat::bf16;
   }
   return false;
 }

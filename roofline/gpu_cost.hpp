@@ -20,7 +20,6 @@ struct KernelTerms {
   Trust trust{};
 
   double total_us() const;
-  /// What is neither DRAM nor arithmetic counts as latency.
   OpTime time() const;
 };
 

@@ -8,6 +8,7 @@
 #include "roofline/error.hpp"
 #include "roofline/predict.hpp"
 #include "roofline/verdict.hpp"
+#include "roofline/weight_request.hpp"
 
 namespace helix {
 namespace {
@@ -36,6 +37,14 @@ DType storage(const MeasuredRow& row, const char* column) {
   if (text.find("fp4") != std::string::npos) return DType::nvfp4;
   throw UsageError(
       fmt::format("{}: {} = '{}'; valid: bf16, fp8, fp8_block, nvfp4", row.where(), column, text));
+}
+
+/// Of MXFP4 checkpoints the experts alone are in 4 bits.
+WeightRequest weights(const MeasuredRow& row) {
+  if (row.text("weight_dtype").find("mxfp4") == std::string::npos) return storage(row, "weight_dtype");
+  WeightRequest request(DType::bf16);
+  request.set(WeightPart::routed_experts, DType::mxfp4);
+  return request;
 }
 
 /// The engine named first: "vllm 0.25.1". TensorRT-LLM where none is.
@@ -69,10 +78,10 @@ Verdict judge_step(const MeasuredRow& row, const SystemSpec& system) {
   s.tpf = static_cast<int>(row.count_or("moe_tp", std::max<std::int64_t>(1, ranks / ep)));
   const double context = row.has("context_tokens") ? row.positive("context_tokens")
                                                    : row.positive("isl") + row.positive("osl") / 2;
-  const DecodeShape shape{.context = static_cast<std::int64_t>(context),
-                          .batch = row.count("batch_per_dp_rank") * dp,
-                          .weight_dtype = storage(row, "weight_dtype"),
-                          .kv_dtype = storage(row, "kv_dtype")};
+  DecodeShape shape{.context = static_cast<std::int64_t>(context),
+                    .batch = row.count("batch_per_dp_rank") * dp,
+                    .kv_dtype = storage(row, "kv_dtype")};
+  weights(row).apply(*model, shape);
   const auto strategy = strategy_of(*model, s, shape);
   if (!strategy) return LeftOut{"a split that no strategy has"};
 

@@ -10,6 +10,10 @@
 
 namespace helix {
 
+/// Steps between rewinds that a measurement needs room for: its longest burst, and then some, so that steps
+/// are rarely interrupted.
+inline constexpr std::int64_t measured_steps_room = 32;
+
 /// Collective over `instance`, the ranks of the engine; every rank returns the same numbers. Times are those
 /// of the slowest rank in each step, scaled from `layers` to the depth of the model. Steps of a pipeline are
 /// timed with all stages busy.

@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/mpi_check.hpp"
+#include "kernels/rank_groups.hpp"
 #include "kernels/reference/reference_model.hpp"
-#include "roofline/memory.hpp"
 #include "sweeps/backend_choice.hpp"
 #include "sweeps/csv.hpp"
 #include "sweeps/mpi_session.hpp"
@@ -79,7 +79,7 @@ void print(const std::vector<VerifyRow>& rows, OutputFormat format) {
 }  // namespace
 
 int run_verify(const SweepRequest& request) {
-  World world = describe_world(MPI_COMM_WORLD);
+  World world = describe_world(MPI_COMM_WORLD, request.memory_fraction);
   const ModelTable models = load_models(request.blocks);
   for (const auto& [name, model] : models) require_runnable(model);
   const std::vector<SweepPoint> points =
@@ -109,21 +109,25 @@ int run_verify(const SweepRequest& request) {
       row.reason =
           fmt::format("--layers {} leaves some of pp={} stages without a layer", held, c.sharding.pp);
     }
+    const OwnerChange change = steps_to_owner_change(c.shape.tokens_per_block);
     if (row.reason.empty()) {
-      const MemoryModel memory_needed = memory_model(truncated(model, held), c.sharding, c.shape);
-      row.reason = why_not_fitting(memory_needed.bytes(c.shape.batch), world);
+      row.reason = why_not_fitting(engine_bytes(c, truncated(model, held), change.steps, *backend), world);
     }
+    if (row.reason.empty()) row.reason = why_not_exchanged(c, model);
     if (row.reason.empty()) {
-      // The last two of these steps are on two ranks: the owner of new tokens changes between them.
-      row.steps = c.shape.tokens_per_block + 1;
+      row.steps = change.steps;
       row.tolerance = verify_tolerance(c.shape.kv_dtype, c.shape.context);
       if (const MPI_Comm instance = groups.first(c.sharding.ranks()); instance != MPI_COMM_NULL) {
         const Groups ranks = make_groups(*backend, instance, c.sharding);
         weights.load(model, request.seed, c.sharding, ranks.rank(), held, c.shape.weight_dtype);
-        DecodeEngine engine(model, c.sharding, c.shape, held, request.seed, *backend, ranks, weights, memory);
-        row.result =
-            verify(engine, model, c.shape, request.seed,
-                   {.steps = row.steps, .layers = layers, .first_compared_step = row.steps - 2}, instance);
+        DecodeEngine engine(model, c.sharding, c.shape, held, row.steps, request.seed, *backend, ranks,
+                            weights, memory);
+        row.result = verify(engine, model, c.shape, request.seed,
+                            {.steps = row.steps,
+                             .first_turn = change.first_turn,
+                             .layers = layers,
+                             .first_compared_step = row.steps - 2},
+                            instance);
       }
       row.status = row.result.ok() ? "ok" : "failed";
       row.reason = row.result.failure;
@@ -136,7 +140,8 @@ int run_verify(const SweepRequest& request) {
 
   int failures = 0;
   for (const VerifyRow& row : rows) failures += row.status == "failed" ? 1 : 0;
-  if (world.rank == 0 && !request.quiet) print(rows, request.output);
+  const bool wanted = !request.quiet || request.output != OutputFormat::table;
+  if (world.rank == 0 && wanted) print(rows, request.output);
   // Rank 0 is in every group, so it knows every row.
   HELIX_MPI(MPI_Bcast(&failures, 1, MPI_INT, 0, world.comm));
   return failures == 0 ? 0 : 1;

@@ -156,6 +156,13 @@ void broadcast(reference::ReferenceStep& step, const ModelSpec& model, std::size
 
 }  // namespace
 
+OwnerChange steps_to_owner_change(int tokens_per_block) {
+  constexpr std::int64_t most_steps = 33;  // the default block's; more would take minutes and show no more
+  const std::int64_t all = std::int64_t{tokens_per_block} + 1;
+  const std::int64_t steps = std::min(all, most_steps);
+  return {.steps = steps, .first_turn = all - steps};
+}
+
 double verify_tolerance(DType kv_dtype, std::int64_t context) {
   if (kv_dtype == DType::nvfp4 && context < 256) return 7e-2;
   return kv_dtype == DType::bf16 ? 1e-2 : 3e-2;
@@ -195,7 +202,7 @@ Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeSh
     if (followers.back().owner == rank) followers.back().reference.emplace(setup, request);
   }
 
-  engine.rewind();
+  engine.rewind(options.first_turn);
   BlockRecorder recorder(engine);
   Verification result;
   std::string failure;

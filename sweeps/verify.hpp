@@ -12,7 +12,8 @@
 namespace helix {
 
 struct VerifyOptions {
-  std::int64_t steps = 1;            // decode steps from step 0 on
+  std::int64_t steps = 1;            // decode steps from `first_turn` on; the engine must have room for them
+  std::int64_t first_turn = 0;       // see DecodeEngine::rewind
   std::vector<std::int64_t> layers;  // to run, of those that the engine has
   std::int64_t max_requests = 2;     // requests do not see each other, so a few of the batch are followed
   /// Steps before this one only advance both sides; from it on their logits are compared.
@@ -33,6 +34,13 @@ struct Verification {
 /// of each kind.
 std::vector<std::int64_t> telling_layers(const ModelSpec& model, const Sharding& sharding,
                                          std::int64_t layers);
+
+/// The last two of these steps are those between which the owner of new tokens changes. Where a block is
+/// long, the first owner's turn has begun before: its tokens are part of the history.
+struct OwnerChange {
+  std::int64_t steps, first_turn;
+};
+OwnerChange steps_to_owner_change(int tokens_per_block);
 
 /// Allowed rel_error: 1e-2 with a bf16 KV cache, 3e-2 with fp8 or NVFP4; 7e-2 with NVFP4 and less than 256
 /// tokens of context. Decoded rows differ from the reference's by rounding, about 3e-3, and where a value is

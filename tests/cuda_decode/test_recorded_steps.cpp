@@ -54,7 +54,7 @@ TEST_CASE("recorded steps decode as issued ones do, and neither allocates, copie
   WeightStore weights(backend);
   EngineMemory memory;
   weights.load(model, 5, sharding, groups.rank(), layers, shape.weight_dtype);
-  DecodeEngine engine(model, sharding, shape, layers, 5, backend, groups, weights, memory);
+  DecodeEngine engine(model, sharding, shape, layers, steps, 5, backend, groups, weights, memory);
 
   PhaseClock phases(depth_weights(model, sharding, layers), backend);
   const auto issue = [&] {

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "kernels/decode_engine.hpp"
-#include "kernels/mpi_communicator.hpp"
+#include "kernels/rank_groups.hpp"
 #include "kernels/reference/reference_model.hpp"
 #include "sweeps/verify.hpp"
 
@@ -31,7 +31,8 @@ class Rank {
                            const VerifyOptions& options, std::uint64_t seed = 5) {
     const Groups groups = make_groups(*backend_, MPI_COMM_WORLD, sharding);
     weights_.load(model, seed, sharding, groups.rank(), model.layers, shape.weight_dtype);
-    DecodeEngine engine(model, sharding, shape, model.layers, seed, *backend_, groups, weights_, memory_);
+    DecodeEngine engine(model, sharding, shape, model.layers, options.steps, seed, *backend_, groups,
+                        weights_, memory_);
     return verify(engine, model, shape, seed, options, MPI_COMM_WORLD);
   }
 

@@ -1,12 +1,14 @@
 #include <catch2/catch.hpp>
 
-#include "kernels/ops.hpp"
+#include "kernels/backend.hpp"
 #include "roofline/memory.hpp"
 #include "sweeps/point_runner.hpp"
 
 using namespace helix;
 
 namespace {
+
+constexpr std::int64_t steps = 33;  // more than a round, in blocks of 32 and less
 
 Configuration configuration(int kvp, int tpa, std::int64_t context, std::int64_t batch,
                             int tokens_per_block) {
@@ -21,7 +23,7 @@ Configuration configuration(int kvp, int tpa, std::int64_t context, std::int64_t
 double weights_and_cache(const Configuration& c, const ModelSpec& model, int rank, Backend& backend) {
   return memory_model(model, c.sharding, c.shape).weights +
          static_cast<double>(
-             DecodeEngine::kv_bytes_needed(model, c.sharding, c.shape, model.layers, rank, backend));
+             DecodeEngine::kv_bytes_needed(model, c.sharding, c.shape, model.layers, steps, rank, backend));
 }
 
 }  // namespace
@@ -39,7 +41,7 @@ TEST_CASE(
           for (int rank = 0; rank < kvp; ++rank) {
             CAPTURE(name, kvp, tokens_per_block, context, rank);
             const double taken = weights_and_cache(c, model, rank, *backend);
-            CHECK(engine_bytes(c, model, *backend) >= taken);
+            CHECK(engine_bytes(c, model, steps, *backend) >= taken);
             if (memory_model(model, c.sharding, c.shape).bytes(c.shape.batch) < taken) growth_mattered = true;
           }
         }
@@ -61,4 +63,16 @@ TEST_CASE("messages that MPI does not count to are a reason, not an abort") {
   narrow.vocab = 128;
   CHECK(why_not_exchanged(configuration(1, 2, 64, 262143, 32), narrow).empty());
   CHECK_FALSE(why_not_exchanged(configuration(1, 2, 64, 262144, 32), narrow).empty());
+}
+
+TEST_CASE("a cache that the backend has no kernels for is a reason, not an abort") {
+  const auto backend = make_cpu_backend(1);
+  ModelSpec model = load_model("tiny-gqa");
+  SweepPoint point{.config = configuration(1, 1, 64, 1, 32), .model = &model, .skip_reason = ""};
+  CHECK(why_not_measured(point, *backend).empty());
+  model.attention.qk_head_dim = model.attention.v_head_dim = 72;
+  CHECK_THAT(why_not_measured(point, *backend), Catch::Contains("predicted, not measured: ") &&
+                                                    Catch::Contains("multiples of 16 wide, not 72 and 72"));
+  model.attention.qk_head_dim = model.attention.v_head_dim = 80;
+  CHECK(why_not_measured(point, *backend).empty());
 }
