@@ -307,6 +307,25 @@ constexpr auto columns = std::to_array<Column>({
      [](ResultRow& row, const std::string& text) {
        engaged(row.prediction).max_context = parse_number<std::int64_t>(text);
      }},
+    {"engine",
+     [](const ResultRow& row) { return row.prediction ? std::string(name(row.prediction->engine)) : ""; },
+     [](ResultRow& row, const std::string& text) { engaged(row.prediction).engine = parse_engine(text); }},
+    // Percent: nine of ten measured kernels of the least known family in the step lie within it.
+    {"confidence",
+     [](const ResultRow& row) -> std::string {
+       if (!row.prediction || row.prediction->trust.error_percent <= 0) return "";
+       return number(row.prediction->trust.error_percent);
+     },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.prediction).trust.error_percent = parse_number<double>(text);
+     }},
+    {"extrapolated",
+     [](const ResultRow& row) -> std::string {
+       return row.prediction ? to_string(row.prediction->trust.extrapolated) : "";
+     },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.prediction).trust.extrapolated = parse_extrapolated(text);
+     }},
 });
 
 }  // namespace

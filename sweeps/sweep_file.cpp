@@ -45,6 +45,11 @@ constexpr auto settings = std::to_array<RunSetting>({
      [](SweepRequest& r, std::string_view text, const std::string& where) {
        r.memory_fraction = parse_real(text, 0.01, 1, where);
      }},
+    {"engine", "none|trtllm|vllm|sglang",
+     "whose steps to predict; none: kernels alone, as for a calibrated machine and for flat fp4, as papers "
+     "count",
+     [](SweepRequest& r, std::string_view text, const std::string&) { r.engine = parse_engine(text); },
+     only_predict},
     {"max-time", "S",
      "stop sampling a configuration after S seconds, or after its least samples, which may take 10 times S",
      [](SweepRequest& r, std::string_view text, const std::string& where) {
