@@ -59,6 +59,7 @@ class WatchedStep final : public StepObserver {
   void phase_done(Phase phase) override;
   void layers_begin() override;
   void layer_done(std::int64_t layer) override;
+  void step_end() override { observer_.step_end(); }
 
  private:
   StepObserver& observer_;

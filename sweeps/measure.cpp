@@ -28,18 +28,16 @@ struct Burst {
 };
 
 /// One burst, begun together by all ranks: calls step() for each step and done() after those that count.
-/// Between start and stop of the clock nothing waits for the device and nothing is allocated.
+/// Within a step nothing waits for the device and nothing is allocated.
 template <class Step, class Done>
-void run_burst(DecodeEngine& engine, Backend& backend, StepClock& clock, const Burst& burst,
-               MPI_Comm instance, Step step, Done done) {
+void run_burst(DecodeEngine& engine, Backend& backend, const Burst& burst, MPI_Comm instance, Step step,
+               Done done) {
   engine.settle();
   if (engine.steps_done() + burst.fill + burst.steps > engine.steps_before_rewind()) engine.rewind();
   backend.synchronize();
   HELIX_MPI(MPI_Barrier(instance));
   for (int i = 0; i < burst.fill + burst.steps; ++i) {
-    clock.start();
     step();
-    clock.stop();
     backend.synchronize();
     note_work();  // a recorded step tells its observer nothing
     if (i >= burst.fill) done();
@@ -59,7 +57,7 @@ class StepSeries {
   template <class Done>
   void run(const Burst& burst, MPI_Comm instance, Done done) {
     run_burst(
-        engine_, backend_, clock_, burst, instance, [&] { recorded_.step(); }, done);
+        engine_, backend_, burst, instance, [&] { recorded_.step(); }, done);
   }
   const LayerClock& clock() const { return clock_; }
 
@@ -112,8 +110,7 @@ class PhaseSeries {
   void add(const Burst& burst, MPI_Comm instance) {
     PhaseTimes times;
     run_burst(
-        engine_, backend_, clock_, burst, instance, [&] { engine_.step(watched_); },
-        [&] { times = clock_.times(); });
+        engine_, backend_, burst, instance, [&] { engine_.step(watched_); }, [&] { times = clock_.times(); });
     struct {
       double total;
       int rank;
