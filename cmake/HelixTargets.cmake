@@ -17,16 +17,27 @@ if(HELIX_FUZZ)
 endif()
 target_include_directories(helix_options INTERFACE ${PROJECT_SOURCE_DIR})
 
-# helix_library(NAME [EXCEPT folder] LINK libs...): a static library of the current folder's *.cpp, its subfolders
-# included, but for one that is a library of its own.
+# helix_precompile(TARGET [headers...]): parses the standard library's and fmt's headers, and those given, once for all
+# sources of a target. For speed alone: every source still includes what it uses.
+function(helix_precompile target)
+  if(HELIX_PRECOMPILE)
+    target_precompile_headers(${target} PRIVATE
+      <algorithm> <array> <cmath> <filesystem> <fstream> <functional> <map> <memory> <optional> <set> <span> <sstream>
+      <string> <string_view> <utility> <vector> <fmt/format.h> ${ARGN})
+  endif()
+endfunction()
+
+# helix_library(NAME [EXCEPT folder] [PRECOMPILE headers...] LINK libs...): a static library of the current folder's
+# *.cpp, its subfolders included, but for one that is a library of its own.
 function(helix_library name)
-  cmake_parse_arguments(ARG "" "EXCEPT" "LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "EXCEPT" "PRECOMPILE;LINK" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
   if(ARG_EXCEPT)
     list(FILTER sources EXCLUDE REGEX "^${CMAKE_CURRENT_SOURCE_DIR}/${ARG_EXCEPT}/")
   endif()
   add_library(${name} STATIC ${sources})
   target_link_libraries(${name} PUBLIC helix_options ${ARG_LINK})
+  helix_precompile(${name} ${ARG_PRECOMPILE})
 endfunction()
 
 # helix_embed(TARGET FUNCTION EXTENSION files...): compiles text files into TARGET as

@@ -1,8 +1,19 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds everything, runs every test: the format of the sources, the release build, and under
-# AddressSanitizer and UndefinedBehaviorSanitizer the unit tests, the MPI tests on two ranks and a tiny sweep.
+# Installs what is missing, builds everything with warnings as errors, and runs the tests: the format of the sources,
+# every test of the release build, and under AddressSanitizer and UndefinedBehaviorSanitizer the unit tests, the MPI tests
+# on two ranks and a tiny sweep. With the argument `long` also what is labelled so: the longest contexts, and under the
+# sanitizers every number of ranks and the emulated GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+case ${1:-} in
+  "") without=(-LE long) ;;
+  long) without=() ;;
+  *)
+    echo "test.sh: '$1' is not known; valid: long" >&2
+    exit 2
+    ;;
+esac
 
 scripts/install_deps.sh run microbench test plot style
 jobs=$(nproc)
@@ -17,31 +28,36 @@ fi
 
 # build PRESET [TARGET...]
 build() {
-  local preset=$1 log=build/$1.log targets=()
+  local preset=$1 log=build/$1.log targets=() begin=$SECONDS
   shift
   (($# == 0)) || targets=(--target "$@")
   echo "Building $preset (log: $log)"
-  if ! { cmake --preset "$preset" && cmake --build --preset "$preset" -j "$jobs" "${targets[@]}"; } >"$log" 2>&1; then
+  if ! { cmake --preset "$preset" -DHELIX_PRECOMPILE=ON &&
+    cmake --build --preset "$preset" -j "$jobs" "${targets[@]}"; } >"$log" 2>&1; then
     tail -n 30 "$log" >&2
     echo "test.sh: the $preset build failed, see above and $log" >&2
     exit 1
   fi
+  echo "Built $preset in $((SECONDS - begin)) s"
 }
 
-build ci
-ctest --preset ci -j "$jobs"
-build asan
-HELIX_TEST_MAX_CONTEXT=4k ctest --preset asan -j "$jobs" -LE cli -E 'mpi: [134] ranks|cuda decode: 2'
+# One build serves all: the CUDA backend is compiled where there is an nvcc. Nothing here can run it, but the program
+# then falls back to the CPU, and says so where it was told not to.
+if command -v nvcc >/dev/null; then
+  preset=ci-cuda
+else
+  preset=ci
+  echo "test.sh: no nvcc on this machine: the CUDA backend was not compiled (its kernels run under emulation)"
+fi
+build "$preset"
+ctest --preset "$preset" -j "$jobs" "${without[@]}"
+
+sanitized=(test_roofline test_kernels test_sweeps test_fuzz_corpus test_mpi helix-bench)
+((${#without[@]} > 0)) || sanitized+=(test_cuda test_cuda_decode)
+build asan "${sanitized[@]}"
+HELIX_TEST_MAX_CONTEXT=4k ctest --preset asan -j "$jobs" -LE "cli${without[1]:+|${without[1]}}"
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 # Without leaks: Open MPI keeps some of what it allocates until the process ends.
 ASAN_OPTIONS=detect_leaks=0 mpirun -n 2 build/asan/bin/helix-bench --model tiny-mla,tiny-qwen3-moe --context 300 \
   --batch 3 --max-time 0.05 --system h100 --quiet --out "$results/sweep"
-
-# The CUDA backend: compiled for Hopper and Blackwell (register spills are errors), and started. Nothing here can run it.
-if command -v nvcc >/dev/null; then
-  build ci-cuda helix-bench helix-gpubench test_gpu
-  ctest --preset ci-cuda -R 'cli_cuda_absent|cuda_kernel_resources'
-else
-  echo "test.sh: no nvcc on this machine: the CUDA backend was not compiled (its kernels ran under emulation)"
-fi

@@ -5,7 +5,7 @@
 #include <exception>
 #include <new>
 
-#include "kernels/mpi_communicator.hpp"
+#include "kernels/rank_groups.hpp"
 #include "sweeps/broadcast.hpp"
 
 namespace helix {

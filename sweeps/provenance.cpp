@@ -6,14 +6,18 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <thread>
 
 #include "helix_version.hpp"
+#include "roofline/model_spec.hpp"
+#include "roofline/text_file.hpp"
 
 namespace helix {
 namespace {
@@ -65,6 +69,19 @@ ordered_json number_or_null(const std::string& text, double unit) {
   return end == text.c_str() ? ordered_json(nullptr) : ordered_json(value * unit);
 }
 
+/// "Debian GNU/Linux 12 (bookworm)", of the system that the program runs on; null where no file says so.
+ordered_json distribution() {
+  constexpr std::string_view key = "PRETTY_NAME=";
+  std::ifstream file("/etc/os-release");
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(key)) continue;
+    std::string name = line.substr(key.size());
+    if (name.size() >= 2 && name.front() == '"' && name.back() == '"') name = name.substr(1, name.size() - 2);
+    return name;
+  }
+  return nullptr;
+}
+
 ordered_json host_provenance() {
   utsname system{};
   uname(&system);
@@ -77,6 +94,7 @@ ordered_json host_provenance() {
            number_or_null(first_line("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"), 1e-3)},
           {"governor", first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")},
           {"memory_bytes", static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE)},
+          {"distribution", distribution()},
           {"kernel", fmt::format("{} {}", system.sysname, system.release)}};
 }
 
@@ -87,12 +105,36 @@ std::string mpi_library() {
   return text.data();
 }
 
+/// What the program was built with, and the MPI that it runs with.
 ordered_json library_provenance() {
-  return {{"compiler", HELIX_COMPILER},
-          {"build_type", HELIX_BUILD_TYPE},
-          {"mpi", mpi_library()},
-          {"highway", HELIX_HIGHWAY},
-          {"fmt", fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)}};
+  ordered_json libraries = {{"compiler", HELIX_COMPILER},
+                            {"build_type", HELIX_BUILD_TYPE},
+                            {"built_on", HELIX_BUILT_ON},
+                            {"mpi", mpi_library()},
+                            {"mpi_standard", fmt::format("{}.{}", MPI_VERSION, MPI_SUBVERSION)}};
+  constexpr std::pair<const char*, const char*> versions[] = {HELIX_LIBRARIES};
+  for (const auto& [library, version] : versions) libraries[library] = version;
+  return libraries;
+}
+
+/// The models, with the configuration of those that are not built in.
+ordered_json models_provenance(const SweepRequest& request) {
+  const std::vector<std::string> built_in = built_in_models();
+  std::set<std::string> seen;
+  ordered_json models = ordered_json::array();
+  for (const SweepSpace& block : request.blocks) {
+    for (const std::string& requested : block.models) {
+      if (!seen.insert(requested).second) continue;
+      const ModelSpec model = load_model(requested);
+      ordered_json entry{{"name", model.name}};
+      if (std::ranges::find(built_in, model.name) == built_in.end()) {
+        entry["file"] = std::filesystem::absolute(requested).lexically_normal().string();
+        entry["config"] = read_text_file(requested, "config.json");
+      }
+      models.push_back(std::move(entry));
+    }
+  }
+  return models;
 }
 
 ordered_json environment() {
@@ -123,34 +165,38 @@ std::string utc_now() {
 }
 
 ordered_json run_provenance(const SweepRequest& request, const EngineProvenance& engine) {
-  return {{"schema_version", 1},
-          {"program", "helix-bench"},
-          {"version", program_version()},
-          {"commit", program_commit()},
-          {"command_line", request.command_line},
-          {"start_time", utc_now()},
-          {"end_time", nullptr},
-          {"seed", request.seed},
-          {"stopping",
-           {{"max_time_s", request.stopping.max_time_s},
-            {"min_samples", request.stopping.min_samples},
-            {"relative_error", request.stopping.relative_error}}},
-          {"backend", engine.backend},
-          {"kernel", engine.kernel},
-          {"device", engine.device.empty() ? ordered_json(nullptr) : ordered_json(engine.device)},
-          {"device_at_start", to_json(engine.device_conditions)},
-          {"device_at_end", nullptr},
-          {"devices_measured", nullptr},  // each rank's, right behind the steps of the points
-          {"mpi",
-           {{"ranks", engine.world_ranks},
-            {"threads_per_rank", engine.threads_per_rank},
-            {"placement", engine.placement}}},
-          {"system", engine.system},
-          {"calibration",
-           engine.calibration_yaml.empty() ? ordered_json(nullptr) : ordered_json(engine.calibration_yaml)},
-          {"host", host_provenance()},
-          {"libraries", library_provenance()},
-          {"environment", environment()}};
+  return {
+      {"schema_version", 1},
+      {"program", "helix-bench"},
+      {"version", program_version()},
+      {"commit", program_commit()},
+      {"command_line", request.command_line},
+      {"start_time", utc_now()},
+      {"end_time", nullptr},
+      {"seed", request.seed},
+      {"models", models_provenance(request)},
+      {"stopping",
+       {{"max_time_s", request.stopping.max_time_s},
+        {"min_samples", request.stopping.min_samples},
+        {"relative_error", request.stopping.relative_error}}},
+      {"ttl_budget_ms", request.ttl_budget_ms ? ordered_json(*request.ttl_budget_ms) : ordered_json(nullptr)},
+      {"memory_fraction", request.memory_fraction},
+      {"backend", engine.backend},
+      {"kernel", engine.kernel},
+      {"device", engine.device.empty() ? ordered_json(nullptr) : ordered_json(engine.device)},
+      {"device_at_start", to_json(engine.device_conditions)},
+      {"device_at_end", nullptr},
+      {"devices_measured", nullptr},  // each rank's, right behind the steps of the points
+      {"mpi",
+       {{"ranks", engine.world_ranks},
+        {"threads_per_rank", engine.threads_per_rank},
+        {"placement", engine.placement}}},
+      {"system", engine.system},
+      {"calibration",
+       engine.calibration_yaml.empty() ? ordered_json(nullptr) : ordered_json(engine.calibration_yaml)},
+      {"host", host_provenance()},
+      {"libraries", library_provenance()},
+      {"environment", environment()}};
 }
 
 }  // namespace helix

@@ -1,6 +1,6 @@
 #include <catch2/catch.hpp>
 
-#include "kernels/ops.hpp"
+#include "kernels/backend.hpp"
 #include "roofline/memory.hpp"
 #include "sweeps/point_runner.hpp"
 
@@ -69,6 +69,7 @@ TEST_CASE("a point is admitted, or one reason says why not, for sweep and verify
   const auto backend = make_cpu_backend(1);
   const ModelSpec model = load_model("tiny-gqa");
   World world;
+  world.memory_fraction = 1;
   world.memory_bytes = std::size_t{1} << 40;
   SweepPoint point{.config = configuration(1, 1, 64, 1, 32), .model = &model, .skip_reason = ""};
   const EngineExtent extent{.layers = 2, .least_layers = 1, .steps = steps};
@@ -93,4 +94,16 @@ TEST_CASE("a point is admitted, or one reason says why not, for sweep and verify
   CHECK_THAT(admit(point, extent, *backend, world).reason, Catch::Contains("kv dtype nvfp4 is predicted"));
   point.skip_reason = "illegal";
   CHECK(admit(point, extent, *backend, world).reason == "illegal");
+}
+
+TEST_CASE("a cache that the backend has no kernels for is a reason, not an abort") {
+  const auto backend = make_cpu_backend(1);
+  ModelSpec model = load_model("tiny-gqa");
+  SweepPoint point{.config = configuration(1, 1, 64, 1, 32), .model = &model, .skip_reason = ""};
+  CHECK(why_not_measured(point, *backend).empty());
+  model.attention.qk_head_dim = model.attention.v_head_dim = 72;
+  CHECK_THAT(why_not_measured(point, *backend), Catch::Contains("predicted, not measured: ") &&
+                                                    Catch::Contains("multiples of 16 wide, not 72 and 72"));
+  model.attention.qk_head_dim = model.attention.v_head_dim = 80;
+  CHECK(why_not_measured(point, *backend).empty());
 }
