@@ -1,5 +1,6 @@
 # What `helix-bench report` draws with: a Python that has vl_convert (scripts/install_deps.sh puts one into .venv) draws
-# SVG and PNG, and gives the JavaScript of Vega-Lite that the program embeds for its interactive page.
+# SVG and PNG, and gives the JavaScript of Vega-Lite for its interactive page. The program looks for the Python when it
+# runs; the JavaScript is compiled in if it is there now.
 find_package(Python3 QUIET COMPONENTS Interpreter)
 set(HELIX_PLOT_PYTHON "" CACHE FILEPATH "Python with vl_convert; empty: that of .venv, else the one found")
 set(helix_plot_python ${HELIX_PLOT_PYTHON})
@@ -19,7 +20,6 @@ if(NOT EXISTS ${helix_vega_javascript} AND helix_plot_python)
   endif()
 endif()
 if(NOT EXISTS ${helix_vega_javascript})
-  message(STATUS "No Python with vl_convert: `helix-bench report` will refuse to run; after `scripts/install_deps.sh plot` "
-                 "configure again")
+  message(STATUS "No Python with vl_convert: `helix-bench report` will look for one when it runs (`scripts/install_deps.sh plot`)")
   set(helix_vega_javascript "")
 endif()

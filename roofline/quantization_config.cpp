@@ -245,7 +245,6 @@ void read_modelopt(const JsonFields& config, ModelSpec& spec) {
     if (kv != "FP8" && kv != "NVFP4") config.refuse("kv_cache_quant_algo", "known: FP8, NVFP4");
     spec.kv_dtype = kv == "FP8" ? DType::fp8 : DType::nvfp4;
   }
-  read_kv_cache_scheme(config, spec);
   if (const auto layers = config.object("quantized_layers")) {
     Listed rules;
     for (const auto& [name, value] : config.find("quantized_layers")->items()) {
@@ -291,8 +290,8 @@ void read_precision(const JsonFields& config, ModelSpec& spec) {
   const auto quantization = config.object("quantization_config");
   if (!quantization) return;
   const std::string method = quantization->text("quant_method");
+  read_kv_cache_scheme(*quantization, spec);  // of any method
   if (method == "compressed-tensors" || method == "compressed_tensors") {
-    read_kv_cache_scheme(*quantization, spec);
     return apply(config_groups(*quantization), spec);
   }
   if (method.starts_with("modelopt")) return read_modelopt(*quantization, spec);

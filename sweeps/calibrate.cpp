@@ -84,7 +84,8 @@ SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const
   for (std::size_t i = 0; i < dtypes.size(); ++i) {
     if (std::ranges::count(request.kv_dtypes, dtypes[i]) == 0) continue;
     for (const AttentionKind kind : {AttentionKind::gqa, AttentionKind::mla}) {
-      const std::vector<HeadShape> shapes = head_shapes(request, kind, ranks);
+      std::vector<HeadShape> shapes = head_shapes(request, kind, ranks);
+      std::erase_if(shapes, [&](const HeadShape& h) { return !backend.why_not(h.cache(dtypes[i])).empty(); });
       if (!shapes.empty()) kernels.push_back(probe_attention(backend, prober, cold[i], dtypes[i], shapes));
     }
   }

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/ops.hpp"
+#include "kernels/backend.hpp"
 #include "roofline/model_spec.hpp"
 #include "roofline/system_spec.hpp"
 #include "sweeps/prober.hpp"

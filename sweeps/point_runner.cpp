@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 #include "kernels/mpi_check.hpp"
+#include "kernels/rank_groups.hpp"
 #include "kernels/weight_plan.hpp"
 #include "roofline/decode_ops.hpp"
 #include "roofline/memory.hpp"
+#include "sweeps/host_load.hpp"
 #include "sweeps/measure.hpp"
 #include "sweeps/step_clock.hpp"
 #include "sweeps/verify.hpp"
@@ -41,6 +44,19 @@ std::string why_dtypes_not_measured(const DecodeShape& shape, const Backend& bac
   return of_weights.empty() ? why_dtype_not_measured("kv", shape.kv_dtype, backend.kv_dtypes()) : of_weights;
 }
 
+KvShape first_ranks_cache(const SweepPoint& point) {
+  const Configuration& c = point.config;
+  return cached_shape(*point.model, c.sharding, rank_coords(c.sharding, 0), c.shape);
+}
+
+/// Why the backend has no kernels for a legal point, so that its calibration cannot predict it either.
+std::string why_no_kernels(const SweepPoint& point, const Backend& backend) {
+  const std::string of_types = why_dtypes_not_measured(point.config.shape, backend);
+  if (!of_types.empty()) return of_types;
+  const std::string of_cache = backend.why_not(first_ranks_cache(point));
+  return of_cache.empty() ? of_cache : "predicted, not measured: " + of_cache;
+}
+
 }  // namespace
 
 RankGroups::~RankGroups() {
@@ -68,7 +84,7 @@ std::string why_not_measured(const SweepPoint& point, const Backend& backend) {
         "predicted, not measured: batch={} in {} micro-batches leaves some of dp={} groups without a request",
         c.shape.batch, c.sharding.pp, c.sharding.dp);
   }
-  const std::string reason = why_dtypes_not_measured(c.shape, backend);
+  const std::string reason = why_no_kernels(point, backend);
   return reason.empty() ? why_not_cut(*point.model, c.sharding, c.shape.weight_dtype) : reason;
 }
 
@@ -163,15 +179,16 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   row.config = c;
   row.system = system.name;
   row.backend = backend_.name();
-  row.kernel = backend_.kernel_path();
   row.layers_total = model.layers;
   row.layers_measured = layers_to_measure(c, model);
   row.status = Status::skipped;
   row.reason = why_not_measured(point, backend_);
   // A calibration knows no kernels of types that are not measured, and is not made where nothing is.
   const bool known = !system.calibrated && !system.name.empty();
-  const bool predictable = known || why_dtypes_not_measured(c.shape, backend_).empty();
-  if (!point.skip_reason.empty() || !predictable) return row;
+  if (!point.skip_reason.empty()) return row;
+  const bool runs = why_no_kernels(point, backend_).empty();
+  if (runs) row.kernel = backend_.kernel_for(first_ranks_cache(point));
+  if (!known && !runs) return row;
   row.prediction = predict(model, c.strategy, c.sharding, c.shape, system);
   row.meets_budget = within(request_.ttl_budget_ms, row.prediction->model_ttl_us);
   if (row.reason.empty()) row.reason = why_not_worth_measuring(request_.ttl_budget_ms, *row.prediction);
@@ -234,8 +251,14 @@ void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, Res
     row.reason = "verification: " + check.failure;
     return;
   }
+  std::optional<HostLoad> load;  // of ranks on this machine
+  if (c.sharding.ranks() <= world_.node_ranks) load.emplace(instance);
   row.measurement =
       measure(engine, backend_, model, c.sharding, row.layers_measured, request_.stopping, instance);
+  const std::string busy = load ? load_caveat(load->others_cpus(), online_cpus()) : std::string{};
+  for (const std::string& caveat : {noise_caveat(*row.measurement), busy}) {
+    if (!caveat.empty()) add_caveat(row.reason, caveat);
+  }
   speed_log_.add(backend_.speed());  // still under the load of the last step
 }
 

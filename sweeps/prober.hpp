@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "kernels/ops.hpp"
+#include "kernels/backend.hpp"
 #include "sweeps/round_figure.hpp"
 
 namespace helix {

@@ -69,6 +69,19 @@ ordered_json number_or_null(const std::string& text, double unit) {
   return end == text.c_str() ? ordered_json(nullptr) : ordered_json(value * unit);
 }
 
+/// "Debian GNU/Linux 12 (bookworm)", of the system that the program runs on; null where no file says so.
+ordered_json distribution() {
+  constexpr std::string_view key = "PRETTY_NAME=";
+  std::ifstream file("/etc/os-release");
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(key)) continue;
+    std::string name = line.substr(key.size());
+    if (name.size() >= 2 && name.front() == '"' && name.back() == '"') name = name.substr(1, name.size() - 2);
+    return name;
+  }
+  return nullptr;
+}
+
 ordered_json host_provenance() {
   utsname system{};
   uname(&system);
@@ -81,6 +94,7 @@ ordered_json host_provenance() {
            number_or_null(first_line("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"), 1e-3)},
           {"governor", first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")},
           {"memory_bytes", static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE)},
+          {"distribution", distribution()},
           {"kernel", fmt::format("{} {}", system.sysname, system.release)}};
 }
 
@@ -91,12 +105,16 @@ std::string mpi_library() {
   return text.data();
 }
 
+/// What the program was built with, and the MPI that it runs with.
 ordered_json library_provenance() {
-  return {{"compiler", HELIX_COMPILER},
-          {"build_type", HELIX_BUILD_TYPE},
-          {"mpi", mpi_library()},
-          {"highway", HELIX_HIGHWAY},
-          {"fmt", fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)}};
+  ordered_json libraries = {{"compiler", HELIX_COMPILER},
+                            {"build_type", HELIX_BUILD_TYPE},
+                            {"built_on", HELIX_BUILT_ON},
+                            {"mpi", mpi_library()},
+                            {"mpi_standard", fmt::format("{}.{}", MPI_VERSION, MPI_SUBVERSION)}};
+  constexpr std::pair<const char*, const char*> versions[] = {HELIX_LIBRARIES};
+  for (const auto& [library, version] : versions) libraries[library] = version;
+  return libraries;
 }
 
 /// The models, with the configuration of those that are not built in.

@@ -8,6 +8,7 @@
 #include "roofline/error.hpp"
 #include "sweeps/report/draw.hpp"
 #include "sweeps/report/page.hpp"
+#include "sweeps/report/plot_python.hpp"
 #include "sweeps/results.hpp"
 #include "sweeps/run_reader.hpp"
 
@@ -42,7 +43,7 @@ fs::path output_directory(const ReportRequest& request) {
 }  // namespace
 
 int run_report(const ReportRequest& request) {
-  check_page_library();
+  vega_javascript();  // before anything is written: without it there is no page
   const std::vector<Run> runs = read_runs(request.runs);
   const std::vector<Plot> plots = report_plots(runs);
   const fs::path directory = output_directory(request);

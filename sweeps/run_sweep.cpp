@@ -4,12 +4,16 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
+#include <span>
+#include <thread>
 #include <tuple>
 
 #include "kernels/mpi_check.hpp"
 #include "roofline/error.hpp"
 #include "sweeps/backend_choice.hpp"
+#include "sweeps/host_load.hpp"
 #include "sweeps/measured_systems.hpp"
 #include "sweeps/mpi_session.hpp"
 #include "sweeps/point_runner.hpp"
@@ -17,6 +21,7 @@
 #include "sweeps/provenance.hpp"
 #include "sweeps/results.hpp"
 #include "sweeps/resumed_request.hpp"
+#include "sweeps/row_line.hpp"
 #include "sweeps/stop_signals.hpp"
 #include "sweeps/table.hpp"
 
@@ -77,6 +82,26 @@ EngineProvenance engine_provenance(const SweepRequest& request, const World& wor
   return engine;
 }
 
+/// What others do while all ranks rest for a moment; empty: nothing to speak of, or ranks of several
+/// machines.
+std::string busy_before(const World& world) {
+  if (world.size > world.node_ranks) return {};
+  const HostLoad load(world.comm);
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  const std::string busy = load_caveat(load.others_cpus(), online_cpus());
+  return busy.empty() ? busy : busy + " just before the run: its times will be theirs, too";
+}
+
+std::string trust_text(std::span<const ResultRow> rows) {
+  const auto ok = std::ranges::count(rows, Status::ok, &ResultRow::status);
+  const auto good = std::ranges::count_if(rows, trusted);
+  if (ok == good) return fmt::format("\n{} rows, none of them noisy.\n", ok);
+  return fmt::format(
+      "\n{} of {} rows can be trusted; the others say why in their note: a quiet machine or more --max-time "
+      "helps.\n",
+      good, ok);
+}
+
 [[noreturn]] void break_off(RunDirectory& directory, const std::string& signal, std::size_t points) {
   directory.break_off({{"end_time", utc_now()}, {"broken_off_by", signal}});
   throw BrokenOff(fmt::format("{} after {} of {} rows, which are on disk; to go on: --resume --out {}",
@@ -109,6 +134,7 @@ int run_sweep(const SweepRequest& request) {
 
   const StopSignals stop;
   Progress progress(points.size(), world.rank == 0 && !request.quiet);
+  if (const std::string busy = busy_before(world); !busy.empty()) progress.say(busy);
   progress.running("calibrating");
   systems.prepare(points);
   points = enumerate(
@@ -143,8 +169,10 @@ int run_sweep(const SweepRequest& request) {
     if (!finished(id)) {
       const ResultRow row = runner.run(point, systems.of(point.config.sharding.ranks()));
       on_root([&] { directory->append(row); });
+      progress.finished(row_line(row));
+    } else {
+      progress.finished();
     }
-    progress.finished();
   }
   progress.clear();
 
@@ -157,6 +185,7 @@ int run_sweep(const SweepRequest& request) {
     fmt::print("{}", format_rows(rows_to_print(directory->rows(), request.output), request.output));
     if (request.quiet || request.output != OutputFormat::table) return;
     if (request.ttl_budget_ms) fmt::print("\n{}", budget_text(directory->rows(), *request.ttl_budget_ms));
+    fmt::print("{}", trust_text(directory->rows()));
     if (world.oversubscribed) {
       fmt::print("\nMore worker threads than CPUs: these times say little about this machine.\n");
     }

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/mpi_check.hpp"
+#include "kernels/rank_groups.hpp"
 #include "kernels/reference/reference_model.hpp"
 #include "sweeps/backend_choice.hpp"
 #include "sweeps/csv.hpp"

@@ -44,7 +44,8 @@ constexpr auto settings = std::to_array<RunSetting>({
      [](SweepRequest& r, std::string_view text, const std::string& where) {
        r.memory_fraction = parse_real(text, 0.01, 1, where);
      }},
-    {"max-time", "S", "stop sampling a configuration after S seconds",
+    {"max-time", "S",
+     "stop sampling a configuration after S seconds, or after its least samples, which may take 10 times S",
      [](SweepRequest& r, std::string_view text, const std::string& where) {
        r.stopping.max_time_s = parse_real(text, 1e-3, 1e6, where);
      },

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <set>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -46,22 +47,28 @@ std::vector<std::string> cells(const ResultRow& row, const std::string& system, 
                         : row.prediction ? row.prediction->model_ttl_us
                                          : 0.0;
   return {
-      row.pareto ? "*" : "",
-      system,
-      row.config.model,
-      token_text(shape.context),
-      fmt::format("{}", shape.batch),
-      std::string(name(row.config.strategy)),
+      row.pareto ? "*" : "", system, row.config.model, token_text(shape.context),
+      fmt::format("{}", shape.batch), std::string(name(row.config.strategy)),
       narrow ? short_sharding_text(row.config) : sharding_text(row.config),
-      precision_text(shape.weight_dtype, shape.kv_dtype),
-      fmt::format("{:.3f}", ttl_us / 1e3),
-      fmt::format("{:.4g}", tokens_per_s_user(row)),
+      // Weights of several types have a line of their own below the rows.
+      (shape.weights ? "mixed " : "") + precision_text(shape.weight_dtype, shape.kv_dtype),
+      fmt::format("{:.3f}", ttl_us / 1e3), fmt::format("{:.4g}", tokens_per_s_user(row)),
       fmt::format("{:.4g}", tokens_per_s_gpu(row)),
       both ? percent(row.prediction->roofline_ttl_us / row.measurement->ttl_us) : "",
       both ? fmt::format("{:+.1f} %", 100.0 * (row.prediction->model_ttl_us / row.measurement->ttl_us - 1.0))
            : "",
-      row.prediction ? std::string(name(row.prediction->bound)) : "",
-      row.reason};
+      row.prediction ? std::string(name(row.prediction->bound)) : "", row.reason};
+}
+
+/// What weights of several types consist of: a line for each model that has them.
+std::string mixed_weights(const std::vector<const ResultRow*>& rows) {
+  std::set<std::string> lines;
+  for (const ResultRow* row : rows) {
+    if (!row->config.shape.weights) continue;
+    lines.insert(fmt::format("mixed {} of {}: {} (from {})\n", name(row->config.shape.weight_dtype),
+                             row->config.model, row->config.precision, row->config.precision_source));
+  }
+  return fmt::format("{}", fmt::join(lines, ""));
 }
 
 /// A reason without its numbers: rows that differ in these alone have one reason.
@@ -108,7 +115,7 @@ std::string format_table(std::span<const ResultRow> rows, std::optional<std::siz
       ok, [&](const ResultRow* row) { return !row->measurement && row->system != ok.front()->system; });
   for (const ResultRow* row : ok) table.add(cells(*row, several ? row->system : "", narrow));
   std::string text = narrow && !ok.empty() ? wrapped(std::string(sharding_legend), width) + "\n" : "";
-  return text + table.text(width) + reasons(rest);
+  return text + table.text(width) + mixed_weights(ok) + reasons(rest);
 }
 
 nlohmann::ordered_json row_to_json(const ResultRow& row) {

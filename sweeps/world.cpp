@@ -11,8 +11,8 @@
 #include <set>
 #include <vector>
 
+#include "kernels/backend.hpp"
 #include "kernels/mpi_check.hpp"
-#include "kernels/ops.hpp"
 
 namespace helix {
 namespace {

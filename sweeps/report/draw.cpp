@@ -8,28 +8,12 @@
 #include <cstdlib>
 
 #include "roofline/embedded.hpp"
+#include "sweeps/report/plot_python.hpp"
 
 namespace helix {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string shell_quoted(std::string_view text) {
-  std::string quoted = "'";
-  for (const char c : text) {
-    if (c == '\'')
-      quoted += "'\\''";
-    else
-      quoted += c;
-  }
-  return quoted + '\'';
-}
-
-std::string plot_python() {
-  if (const char* chosen = std::getenv("HELIX_PLOT_PYTHON")) return chosen;
-  std::error_code error;
-  return fs::exists(HELIX_PLOT_PYTHON, error) ? HELIX_PLOT_PYTHON : "python3";
-}
 
 /// A command that reads standard input; its exit code, 127 if the shell does not find it.
 int run_with_input(const std::string& command, const std::string& input) {

@@ -1,4 +1,4 @@
-// Pictures of plots, drawn by a Python that has vl_convert.
+// Pictures of plots, drawn by plot_python().
 #pragma once
 
 #include <filesystem>
@@ -10,7 +10,6 @@
 namespace helix {
 
 /// Writes NAME.svg and NAME.png of each plot into the directory. Returns why there are none, or nothing.
-/// The Python: $HELIX_PLOT_PYTHON, else the one that the build found, else python3.
 std::string draw_pictures(const std::vector<Plot>& plots, const std::filesystem::path& directory);
 
 }  // namespace helix

@@ -11,6 +11,7 @@
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
 #include "sweeps/provenance.hpp"
+#include "sweeps/report/plot_python.hpp"
 #include "sweeps/result_columns.hpp"
 #include "sweeps/row_text.hpp"
 #include "sweeps/statistics.hpp"
@@ -249,21 +250,11 @@ std::string script_json(const Json& json) {
   return text;
 }
 
-std::string_view script(std::string_view script_name) {
-  for (const EmbeddedFile& file : embedded_report_scripts()) {
-    if (file.name == script_name) return file.text;
-  }
-  throw UsageError(
-      "report: this program was built without Vega-Lite, which draws its plots; valid: "
-      "scripts/install_deps.sh, "
-      "then configure and build again");
+std::string_view page_script() {
+  return std::ranges::find(embedded_report_scripts(), "page", &EmbeddedFile::name)->text;
 }
 
 }  // namespace
-
-void check_page_library() {
-  script("vega");
-}
 
 std::string html_text(std::string_view text) {
   std::string safe;
@@ -295,8 +286,8 @@ std::string report_page(std::span<const Run> runs, const std::vector<Plot>& plot
   for (const Plot& plot : plots) data["plots"].push_back({{"name", plot.name}, {"spec", plot.spec}});
   const std::map<std::string_view, std::string> parts = {{"@BODY@", body(runs, plots, pictures)},
                                                          {"@PLOTS@", script_json(data)},
-                                                         {"@VEGA@", std::string(script("vega"))},
-                                                         {"@SCRIPT@", std::string(script("page"))}};
+                                                         {"@VEGA@", vega_javascript()},
+                                                         {"@SCRIPT@", std::string(page_script())}};
   std::string page;
   std::string_view rest = embedded_report_page().front().text;
   while (true) {

@@ -10,9 +10,6 @@
 
 namespace helix {
 
-/// Throws UsageError if the program was built without the library that the page draws with.
-void check_page_library();
-
 /// `pictures`: where SVGs of the plots lie, which viewers without scripts show; plots without one are left
 /// to the script.
 std::string report_page(std::span<const Run> runs, const std::vector<Plot>& plots,

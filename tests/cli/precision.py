@@ -62,6 +62,10 @@ assert parts["precision"] == "attention=bf16 ffn=fp8 experts=nvfp4 shared=fp8 ro
 two = run("--model", fp8, "--weight-dtype", "fp8,nvfp4,head=bf16")
 assert [r["weight_dtype"] for r in json.loads(two.stdout)] == ["fp8", "nvfp4"], two
 
+table = subprocess.run([program, "predict", "--system", "gb200", "--context", "128k", "--batch", "1", "--strategy", "helix",
+                        "--kvp", "8", "--tpa", "1", "--model", fp8], cwd=scratch, capture_output=True, text=True, timeout=60)
+assert "mixed fp8/bf16" in table.stdout and f"mixed fp8 of fp8: {own['precision']} (from file)" in table.stdout, table
+
 # A KV cache of the checkpoint's type, and NVIDIA's file beside a config.json without quantization_config.
 kv = model("kv", quantization_config={**FP8, "kv_cache_scheme": {"type": "float", "num_bits": 8}})
 assert row("--model", kv)["kv_dtype"] == "fp8" and row("--model", kv, "--kv-dtype", "bf16")["kv_dtype"] == "bf16"

@@ -61,6 +61,11 @@ TEST_CASE("DeepSeek's fp8 has blocks with a scale, and embedding, router and hea
   // 671.03e9 parameters, 2 x 0.9268e9 of embedding and head and 0.106e9 of routers in bf16.
   CHECK(bytes_held(model) == Approx(673.1e9).epsilon(0.002));
   CHECK(model.kv_dtype == DType::bf16);
+  json with_cache = block_fp8;
+  with_cache["kv_cache_scheme"] = {{"num_bits", 8}, {"type", "float"}};
+  CHECK(with("deepseek-r1", with_cache).kv_dtype == DType::fp8);
+  with_cache["kv_cache_scheme"] = {{"num_bits", 4}, {"type", "int"}};
+  CHECK_THAT(complaint("deepseek-r1", {{"quantization_config", with_cache}}), Contains("kv_cache_scheme"));
 }
 
 TEST_CASE("modules that a configuration names stay wide") {

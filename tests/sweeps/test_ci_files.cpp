@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <string>
 
@@ -41,6 +42,15 @@ TEST_CASE("the GitLab pipeline compares merge requests") {
   CHECK(contains(job["script"][1].as<std::string>(),
                  "scripts/ci_compare.sh \"$CI_MERGE_REQUEST_DIFF_BASE_SHA\""));
   CHECK(job["artifacts"]["reports"]["junit"].as<std::string>() == "build/ci-compare/comparison.junit.xml");
+}
+
+TEST_CASE("both README commands are tried on both bare Debians: one by .ci/run, the others at night") {
+  CHECK(contains(text_of(".ci/run"), "scripts/fresh_machine.sh bookworm run"));
+  std::set<std::string> nightly;
+  for (const YAML::Node& machine : YAML::Load(text_of(
+           ".github/workflows/nightly.yml"))["jobs"]["fresh-machine"]["strategy"]["matrix"]["include"])
+    nightly.insert(machine["release"].as<std::string>() + " " + machine["command"].as<std::string>());
+  CHECK(nightly == std::set<std::string>{"bookworm test", "trixie run", "trixie test"});
 }
 
 TEST_CASE("CI files name no host and no image") {

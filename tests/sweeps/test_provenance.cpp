@@ -53,6 +53,20 @@ TEST_CASE("run.json says where a run comes from, in a stable form") {
   CHECK(run["host"]["cores_online"] > 0);
   CHECK_FALSE(run["libraries"]["mpi"].get<std::string>().empty());
   CHECK_FALSE(program_commit().empty());
+  CHECK(run["host"].contains("distribution"));
+}
+
+TEST_CASE("run.json names the compiler, the system and the version of every library of the build") {
+  const nlohmann::ordered_json libraries = run_provenance({}, {})["libraries"];
+  CHECK(std::regex_match(libraries["compiler"].get<std::string>(), std::regex(R"(\w+ \d+\.\d+\.\d+)")));
+  CHECK_FALSE(libraries["built_on"].get<std::string>().empty());
+  CHECK(std::regex_match(libraries["mpi_standard"].get<std::string>(), std::regex(R"([34]\.\d)")));
+  for (const char* library : {"CLI11", "fmt", "highway", "nlohmann_json", "pugixml", "yaml-cpp"}) {
+    CAPTURE(library);
+    REQUIRE(libraries.contains(library));
+    CHECK(std::regex_match(libraries[library].get<std::string>(), std::regex(R"(\d+\.\d+(\.\d+)?)")));
+  }
+  CHECK(std::regex_search(std::string(program_version()), std::regex(R"(^\d+\.\d+\.\d+)")));
 }
 
 TEST_CASE("only the allow-listed environment is kept") {
