@@ -10,7 +10,7 @@
 # killed left in HELIX_OUT is put aside (HELIX_OUT.killed-...), and its worktrees are removed.
 #
 #   HELIX_OUT            directory for the results, new, empty or of a job that was killed (default build/ci-compare)
-#   HELIX_REPEATS        runs of each side (default 5; README, "Comparing runs", says what how many can tell)
+#   HELIX_REPEATS        runs of each side (default 5; docs/compare.md says what how many can tell)
 #   HELIX_RANKS          ranks of each run (default 2); HELIX_LAUNCH replaces `mpirun -n RANKS`, e.g. by `srun -n 8`
 #   HELIX_PRESET         CMake preset to build (default release; on machines with GPUs: cuda)
 #   HELIX_COMPARE_FLAGS  flags of `compare`, e.g. "--threshold 5"

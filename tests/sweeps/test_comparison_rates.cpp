@@ -1,4 +1,4 @@
-// How often `compare` is wrong: simulated comparisons of 16 rows with seeded noise, of which README shows the
+// How often `compare` is wrong: simulated comparisons of 16 rows with seeded noise, of which docs/compare.md shows the
 // table (`test_sweeps "[table]"` prints it). A false alarm is a comparison of one program with itself in
 // which any row is called regressed.
 #include <catch2/catch.hpp>
@@ -148,7 +148,7 @@ TEST_CASE("compare: all rows slower alike", "[rates]") {
   CHECK(share({}, 1, 0.05) <= 0.02);
 }
 
-// README's table, and the bounds with ten times as many comparisons.
+// docs/compare.md's table, and the bounds with ten times as many comparisons.
 TEST_CASE("compare: the table of its rates", "[.][table]") {
   constexpr std::size_t many = 10 * quick;
   std::printf(
