@@ -17,9 +17,13 @@ int calibrate_command(const Arguments& arguments) {
   app.add_option("--rounds", request.rounds, "rounds of measuring at most, about a second each")
       ->type_name("N")
       ->check(CLI::Range(1, 1000));
+  app.add_option("--stall-timeout", request.stall_timeout_s,
+                 "end the run if no rank makes progress for S seconds; 0: wait for ever (default 120)")
+      ->type_name("S")
+      ->check(CLI::Range(0.0, 1e6));
   app.add_flag("--quiet", request.quiet, "no table");
   if (parse_or_help(app, arguments)) return 0;
-  return run_with_mpi([&] { return run_calibrate(request); });
+  return run_with_mpi([&] { return run_calibrate(request); }, request.stall_timeout_s);
 }
 
 }  // namespace helix

@@ -149,7 +149,10 @@ RequestFlags::RequestFlags(CLI::App& app, Command command) : app_(app), command_
   }
   app.add_flag("--quiet", quiet_, "no table and no progress");
   auto* json = app.add_flag("--json", json_, "print rows as JSON");
-  app.add_flag("--csv", csv_, "print rows as CSV")->excludes(json);
+  auto* lines =
+      app.add_flag("--json-lines", json_lines_, "print each row as a line of JSON as soon as it is there")
+          ->excludes(json);
+  app.add_flag("--csv", csv_, "print rows as CSV")->excludes(json)->excludes(lines);
 }
 
 void RequestFlags::apply_trtllm_config(SweepRequest& request) const {
@@ -197,7 +200,10 @@ SweepRequest RequestFlags::request(const std::string& default_sweep, const Argum
   request.out = out_;
   request.resume = resume_;
   request.quiet = quiet_;
-  request.output = json_ ? OutputFormat::json : csv_ ? OutputFormat::csv : OutputFormat::table;
+  request.output = json_         ? OutputFormat::json
+                   : json_lines_ ? OutputFormat::json_lines
+                   : csv_        ? OutputFormat::csv
+                                 : OutputFormat::table;
   request.command_line = {"helix-bench", app_.get_name()};
   request.command_line.insert(request.command_line.end(), arguments.begin(), arguments.end());
   return request;

@@ -33,7 +33,7 @@ class RequestFlags {
   Command command_;
   std::map<std::string, std::string> values_;  // of the flags in space_settings and run_settings
   std::string sweep_, trtllm_config_, out_;
-  bool resume_ = false, quiet_ = false, json_ = false, csv_ = false;
+  bool resume_ = false, quiet_ = false, json_ = false, json_lines_ = false, csv_ = false;
 };
 
 }  // namespace helix

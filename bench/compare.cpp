@@ -2,12 +2,12 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <map>
 
 #include "bench/command_line.hpp"
 #include "roofline/error.hpp"
 #include "sweeps/comparison_formats.hpp"
+#include "sweeps/files.hpp"
 #include "sweeps/list_syntax.hpp"
 #include "sweeps/microbench_run.hpp"
 #include "sweeps/mpi_session.hpp"
@@ -46,11 +46,6 @@ std::vector<StoredRun> read_side(const std::string& first, const std::vector<std
   std::vector<StoredRun> side{read(first)};
   for (const std::string& run : repeats) side.push_back(read(run));
   return side;
-}
-
-void write_file(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  if (!(file << text << std::flush)) throw UsageError(fmt::format("'{}' cannot be written", path));
 }
 
 }  // namespace
@@ -134,7 +129,7 @@ int compare_command(const Arguments& arguments) {
     if (file == standard_output) {
       std::fputs(text.c_str(), stdout);
     } else {
-      write_file(file, text);
+      write_user_file(file, text, fmt::format("--{}", format.flag));
     }
   }
   if (printed.empty() && !quiet) std::fputs(comparison_table(comparison).c_str(), stdout);

@@ -1,11 +1,11 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <fstream>
 
 #include "bench/command_line.hpp"
 #include "roofline/error.hpp"
 #include "sweeps/deployment.hpp"
+#include "sweeps/files.hpp"
 #include "sweeps/mpi_session.hpp"
 #include "sweeps/sglang_command.hpp"
 #include "sweeps/trtllm_config.hpp"
@@ -49,8 +49,7 @@ int export_command(const Arguments& arguments) {
     fmt::print("{}", text);
     return 0;
   }
-  std::ofstream file(out);
-  if (!(file << text << std::flush)) throw UsageError(fmt::format("--out '{}': cannot write the file", out));
+  write_user_file(out, text, "--out");
   return 0;
 }
 

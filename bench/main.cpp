@@ -8,6 +8,7 @@
 
 #include "bench/commands.hpp"
 #include "roofline/error.hpp"
+#include "sweeps/activity.hpp"
 #include "sweeps/mpi_session.hpp"
 #include "sweeps/provenance.hpp"
 
@@ -76,7 +77,7 @@ int main(int argc, char** argv) {
   } catch (const helix::UsageError& error) {
     return helix::leave_with_usage_error(error.what());
   } catch (const std::exception& error) {
-    std::fputs(fmt::format("helix-bench: {}\n", error.what()).c_str(), stderr);
+    std::fputs(fmt::format("helix-bench: {}\n", helix::message_of(error)).c_str(), stderr);
     return 3;
   }
 }

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <initializer_list>
 
 #include "bench/command_line.hpp"
@@ -50,11 +51,14 @@ int predict_command(const Arguments& arguments) {
   if (app.count("--validate") > 0) {
     for (const CLI::Option* option : app.get_options()) {
       const std::string& name = option->get_name();
-      if (option->count() == 0 || name == "--validate" || name == "--json" || name == "--csv") continue;
-      throw UsageError(fmt::format(
-          "predict: {} is of no use beside --validate: the file says what was measured, and on which "
-          "system; valid: --json, --csv",
-          name));
+      constexpr std::array<std::string_view, 6> of_use{"--validate", "--json", "--csv",
+                                                       "--system",   "--out",  "--quiet"};
+      if (option->count() == 0 || std::ranges::find(of_use, name) != of_use.end()) continue;
+      throw UsageError(
+          fmt::format("predict: {} is of no use beside --validate: the file says what was measured; valid: "
+                      "--json, --csv, "
+                      "--system X in place of every device that it names, --out DIR for each row's times",
+                      name));
     }
   }
   if (request.bench) {

@@ -11,7 +11,7 @@ int sweep_command(const Arguments& arguments) {
   const RequestFlags flags(app, Command::sweep);
   if (parse_or_help(app, arguments)) return 0;
   const SweepRequest request = flags.request("default", arguments);
-  return run_with_mpi([&] { return run_sweep(request); });
+  return run_with_mpi([&] { return run_sweep(request); }, request.stall_timeout_s);
 }
 
 }  // namespace helix

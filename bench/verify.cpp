@@ -11,7 +11,7 @@ int verify_command(const Arguments& arguments) {
   const RequestFlags flags(app, Command::verify);
   if (parse_or_help(app, arguments)) return 0;
   const SweepRequest request = flags.request("verify", arguments);
-  return run_with_mpi([&] { return run_verify(request); });
+  return run_with_mpi([&] { return run_verify(request); }, request.stall_timeout_s);
 }
 
 }  // namespace helix

@@ -2,8 +2,8 @@
 # looks for libcuda.so when it is first called, so that the program starts on any machine.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
   # Ampere as the baseline, then code for Hopper (H100, H200), Blackwell (B200, GB200), Blackwell Ultra (B300, GB300)
-  # and RTX PRO 6000.
-  set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real 100a-real 103a-real 120a-real CACHE STRING "GPU architectures")
+  # and RTX PRO 6000; PTX for what comes after them, which the driver compiles when the program starts.
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real 90-virtual 100a-real 103a-real 120a-real CACHE STRING "GPU architectures")
 endif()
 enable_language(CUDA)
 if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # Debian 12's CMake does not know how to ask nvcc for C++20

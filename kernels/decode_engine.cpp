@@ -233,6 +233,7 @@ void DecodeEngine::step(StepObserver& observer, std::optional<std::span<const st
     if (last_stage()) head(observer);
     hand_over(m + 1, observer);
   }
+  observer.step_end();
   tokens_on_way_ = first_stage() && !last_stage();
   ++step_;
 }

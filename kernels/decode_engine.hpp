@@ -31,6 +31,7 @@ class StepObserver {
   virtual void phase_done(Phase) {}
   virtual void layers_begin() {}
   virtual void layer_done(std::int64_t) {}
+  virtual void step_end() {}
 };
 
 /// A step that the KV cache has no room for. It was not begun; every rank of the instance throws alike.

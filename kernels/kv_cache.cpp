@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "kernels/memory.hpp"
+#include "kernels/work_counter.hpp"
 
 namespace helix {
 namespace {
@@ -99,6 +100,7 @@ void KvCache::fill_history(std::uint64_t seed, std::int64_t first_layer, std::sp
                                                            .first_position = history_.first_position,
                                                            .tokens = history_.tokens});
       cached += run.size();
+      note_work();
     }
     poison_last_page(view);
   }

@@ -10,16 +10,18 @@ namespace helix {
 
 class RecordedSteps {
  public:
-  /// Records every kind of step that comes before the engine's next rewind: a step that appends to this
-  /// rank's cache issues other ops than one that does not. How long requests are is in device memory.
+  /// Runs, then records every kind of step that comes before the engine's next rewind: a step that appends to
+  /// this rank's cache issues other ops than one that does not. How long requests are is in device memory.
   /// `observer` is told of the ops while they are recorded, not at each step: it may only set marks of a
-  /// stopwatch. All ops must have run before.
+  /// stopwatch. Rewinds the engine; collective over its ranks.
   RecordedSteps(DecodeEngine& engine, Device& device, StepObserver& observer);
 
   /// As engine.step(observer).
   void step();
 
  private:
+  void rehearse();
+
   DecodeEngine& engine_;
   Device& device_;
   StepObserver& observer_;

@@ -2,6 +2,7 @@
 
 #include "kernels/memory.hpp"
 #include "kernels/weight_plan.hpp"
+#include "kernels/work_counter.hpp"
 
 namespace helix {
 namespace {
@@ -48,6 +49,7 @@ PackedWeight WeightStore::packed(Slot where, const MatrixPlan& plan, DType dtype
   if (!same) {
     for (std::size_t i = 0; i < stored.matrices.size(); ++i) {
       backend_.fill_weight(weight, static_cast<std::int64_t>(i), stored.matrices[i]);
+      note_work();
     }
     held.plan = plan;
     held.dtype = dtype;

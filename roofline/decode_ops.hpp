@@ -35,7 +35,7 @@ struct AttentionShape {
 
 /// Routed experts of one rank: `pairs` of (token, local expert), spread over `active_experts` distinct ones.
 struct MoeShape {
-  std::int64_t tokens = 0, hidden = 0, ffn = 0, local_experts = 0;
+  std::int64_t tokens = 0, hidden = 0, ffn = 0, local_experts = 0, top_k = 0;
   double active_experts = 0, pairs = 0;
 };
 
@@ -47,6 +47,12 @@ struct CollectiveShape {
   Collective op = Collective::all_reduce;
   int group = 1;
   double payload_bytes = 0;  // in the convention of `Collective`
+  /// Tokens on their way to their experts' ranks, or their sums on the way back; 0 tokens: other data.
+  struct Routed {
+    std::int64_t tokens = 0, top_k = 0, hidden = 0;  // of this rank
+    double bytes_per_value = 0;
+    bool combine = false;
+  } routed{};
 };
 
 using OpShape = std::variant<GemmShape, AttentionShape, MoeShape, ElementwiseShape, CollectiveShape>;
@@ -69,6 +75,7 @@ struct Op {
   double wire_bytes = 0;  // sent by this rank
   double count = 1;       // executions in one step
   RunsOn runs_on = RunsOn::every_system;
+  bool beside_routed = false;  // of the shared experts: some engines run it at the time of the routed ones
 };
 
 /// Requests that the ranks of a stage work on at a time: with pp stages, pp such micro-batches are in flight.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "roofline/error.hpp"
+#include "roofline/excerpt.hpp"
 
 namespace helix {
 namespace {
@@ -44,7 +45,7 @@ DType parse(std::string_view text, std::span<const DType> valid) {
     if (text == name(dtype)) return dtype;
     names.push_back(name(dtype));
   }
-  throw UsageError(fmt::format("unknown dtype '{}'; valid: {}", text, fmt::join(names, ", ")));
+  throw UsageError(fmt::format("unknown dtype '{}'; valid: {}", excerpt(text), fmt::join(names, ", ")));
 }
 
 }  // namespace

@@ -21,8 +21,10 @@ std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& shardi
              fp32_bytes);
     ops.elementwise("top-k", Phase::ffn, real(b * m.experts) * fp32_bytes, fused_on_gpu);
     if (m.shared_experts > 0) {
+      ops.beside_routed(true);
       ops.swiglu_ffn({"shared gate and up", "shared swiglu", "shared down"}, b, h,
                      ceil_div(m.shared_ffn, ranks), weight_format(shape, WeightPart::shared_experts));
+      ops.beside_routed(false);
     }
     const std::int64_t local = ceil_div(m.experts, sharding.ep);
     const std::int64_t f = ceil_div(m.expert_ffn, sharding.tpf);
@@ -34,6 +36,7 @@ std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& shardi
                                .hidden = h,
                                .ffn = f,
                                .local_experts = local,
+                               .top_k = m.top_k,
                                .active_experts = active,
                                .pairs = pairs},
              .dtype = experts.dtype,
@@ -64,12 +67,16 @@ std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& s
   if (moe) {
     // A token goes once to each of the ranks that hold some of its experts.
     const double ranks_per_token = expected_active_experts(n, n, 1, model.moe.top_k);
-    const CollectiveShape tokens{
+    const std::int64_t own = attended_batch(sharding, shape);
+    CollectiveShape tokens{
         .op = Collective::all_to_all,
         .group = n,
-        .payload_bytes = real(attended_batch(sharding, shape)) * ranks_per_token * hidden_bytes};
+        .payload_bytes = real(own) * ranks_per_token * hidden_bytes,
+        .routed = {
+            .tokens = own, .top_k = model.moe.top_k, .hidden = model.hidden, .bytes_per_value = bf16_bytes}};
     ops.on(RunsOn::gpu);
     ops.collective("expert dispatch", Phase::ffn_comm, tokens);
+    tokens.routed.combine = true;
     ops.collective("expert combine", Phase::ffn_comm, tokens);
     ops.on(RunsOn::host);
     CollectiveShape chosen = gathered;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -12,6 +13,7 @@ namespace helix {
 namespace {
 
 using nlohmann::json;
+using nlohmann::ordered_json;
 
 /// Short and on one line. Arrays and objects are not printed: they may be long, or nested so deeply that
 /// printing them would exhaust the stack.
@@ -24,21 +26,49 @@ std::string describe(const json& value) {
   return text;
 }
 
+std::string line_and_column(std::string_view text, std::size_t byte) {
+  const std::string_view before = text.substr(0, std::min(text.size(), byte > 0 ? byte - 1 : 0));
+  const auto line = std::count(before.begin(), before.end(), '\n') + 1;
+  const std::size_t line_start = before.rfind('\n') + 1;  // npos + 1 = 0
+  return fmt::format("line {}, column {}", line, before.size() - line_start + 1);
+}
+
+/// `most_keys` of one object.
+template <class Json>
+Json parse(std::string_view text, const std::string& origin, int most_keys) {
+  constexpr int deepest = 64, most_values = 1'000'000;
+  int values = 0;
+  std::array<int, deepest + 2> keys{};  // of the object that is open at each depth
+  const auto refuse = [&](const std::string& what) {
+    throw UsageError(fmt::format("{}: the JSON {}", origin, what));
+  };
+  const auto bounded = [&](int depth, typename Json::parse_event_t event, const Json&) {
+    if (depth > deepest) refuse(fmt::format("is nested more than {} deep", deepest));
+    if (++values > most_values) refuse(fmt::format("has more than {} values", most_values));
+    int& of_object = keys[static_cast<std::size_t>(depth)];
+    if (event == Json::parse_event_t::object_start) keys[static_cast<std::size_t>(depth) + 1] = 0;
+    if (event == Json::parse_event_t::key && ++of_object > most_keys) {
+      refuse(fmt::format("has an object of more than {} keys", most_keys));
+    }
+    return true;
+  };
+  try {
+    return Json::parse(text, bounded);
+  } catch (const typename Json::parse_error& error) {
+    throw UsageError(fmt::format("{}: malformed JSON at {}", origin, line_and_column(text, error.byte)));
+  } catch (const typename Json::out_of_range&) {
+    throw UsageError(fmt::format("{}: a number in the JSON is too large for any field", origin));
+  }
+}
+
 }  // namespace
 
 json parse_json(std::string_view text, const std::string& origin) {
-  try {
-    return json::parse(text);
-  } catch (const json::parse_error& error) {
-    const std::string_view before =
-        text.substr(0, std::min(text.size(), error.byte > 0 ? error.byte - 1 : 0));
-    const auto line = std::count(before.begin(), before.end(), '\n') + 1;
-    const std::size_t line_start = before.rfind('\n') + 1;  // npos + 1 = 0
-    throw UsageError(fmt::format("{}: malformed JSON at line {}, column {}", origin, line,
-                                 before.size() - line_start + 1));
-  } catch (const json::out_of_range&) {
-    throw UsageError(fmt::format("{}: a number in the JSON is too large for any field", origin));
-  }
+  return parse<json>(text, origin, 1'000'000);
+}
+
+ordered_json parse_ordered_json(std::string_view text, const std::string& origin) {
+  return parse<ordered_json>(text, origin, 2'000);  // it looks for each key among all of them
 }
 
 JsonFields::JsonFields(const json& value, const std::string& origin) : JsonFields(value, origin, "") {

@@ -25,8 +25,11 @@ struct RealLimits {
   double max = 0.0;
 };
 
-/// Throws UsageError with line and column if the text is malformed.
+/// Throws UsageError, with line and column, if the text is malformed; nested more than 64 deep, which could
+/// exhaust the stack of whoever walks through it; or of more than a million values.
 nlohmann::json parse_json(std::string_view text, const std::string& origin);
+/// The same, with the keys of objects in the order of the text, at most 2000 in one object.
+nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& origin);
 
 /// The fields of one JSON object, which must outlive this view. A field that is null counts as absent.
 class JsonFields {

@@ -3,6 +3,7 @@
 
 #include "roofline/decode_ops.hpp"
 #include "roofline/system_spec.hpp"
+#include "roofline/trust.hpp"
 
 namespace helix {
 
@@ -12,6 +13,7 @@ namespace helix {
 struct OpTime {
   double dram_us = 0, compute_us = 0, fixed_us = 0, comm_us = 0;
   double total_us = 0;
+  Trust trust{};
 };
 
 /// Throws UsageError if the system has no figures for the op.

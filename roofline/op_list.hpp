@@ -24,10 +24,13 @@ class OpList {
   void repeat(double times) { repeat_ = times; }
   /// Where they run.
   void on(RunsOn system) { runs_on_ = system; }
+  /// Whether they may run at the time of the routed experts.
+  void beside_routed(bool beside) { beside_routed_ = beside; }
 
   void add(Op op) {
     op.count = repeat_;
     op.runs_on = runs_on_;
+    op.beside_routed = beside_routed_;
     ops_.push_back(op);
   }
 
@@ -73,6 +76,7 @@ class OpList {
   WeightFormat weights_;
   double repeat_ = 1;
   RunsOn runs_on_ = RunsOn::every_system;
+  bool beside_routed_ = false;
   std::vector<Op> ops_;
 };
 

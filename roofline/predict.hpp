@@ -7,6 +7,7 @@
 #include "roofline/phases.hpp"
 #include "roofline/sharding.hpp"
 #include "roofline/system_spec.hpp"
+#include "roofline/trust.hpp"
 
 namespace helix {
 
@@ -34,6 +35,8 @@ struct Prediction {
   std::int64_t max_context = 0;         // longest context that fits at this batch, 0: none
   std::int64_t kv_tokens_per_rank = 0;  // requests attended x tokens of each
   double kv_duplication = 1;            // copies of the KV cache in the instance
+  Trust trust{};
+  Engine engine = Engine::none;
 
   bool fits() const { return memory_bytes_per_rank <= memory_capacity_bytes * memory_fraction; }
 };

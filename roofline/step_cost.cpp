@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "roofline/gpu_units.hpp"
 #include "roofline/op_cost.hpp"
 
 namespace helix {
@@ -18,10 +19,38 @@ void StepCost::add(const StepCost& other, double times) {
   weight_bytes += times * other.weight_bytes;
   kv_bytes += times * other.kv_bytes;
   wire_bytes += times * other.wire_bytes;
+  trust.add(other.trust);
 }
+
+namespace {
+
+/// Shared experts on a second stream end when the routed ones do, or later; both share the DRAM.
+class SharedExperts {
+ public:
+  void add(const Op& op, const OpTime& t) {
+    if (op.beside_routed) {
+      shared_us_ += op.count * t.total_us;
+    } else if (std::holds_alternative<MoeShape>(op.shape)) {
+      routed_us_ += op.count * t.total_us;
+    } else {
+      return;
+    }
+    dram_us_ += op.count * t.dram_us;
+  }
+  double hidden_us() const {
+    return shared_us_ + routed_us_ -
+           std::max({shared_us_, routed_us_, std::min(dram_us_, shared_us_ + routed_us_)});
+  }
+
+ private:
+  double shared_us_ = 0, routed_us_ = 0, dram_us_ = 0;
+};
+
+}  // namespace
 
 StepCost cost_of(std::span<const Op> ops, const SystemSpec& system) {
   StepCost cost;
+  SharedExperts shared;
   double micro_batches = 1;
   const RunsOn elsewhere = system.gpu ? RunsOn::host : RunsOn::gpu;
   for (const Op& op : ops) {
@@ -39,7 +68,13 @@ StepCost cost_of(std::span<const Op> ops, const SystemSpec& system) {
     cost.weight_bytes += op.count * op.bytes.weights;
     cost.kv_bytes += op.count * op.bytes.kv;
     cost.wire_bytes += op.count * op.wire_bytes;
+    cost.trust.add(t.trust);
+    shared.add(op, t);
     if (op.phase == Phase::a2a) micro_batches = op.count;
+  }
+  if (system.gpu && engine_overhead(system).overlaps_shared_experts) {
+    cost.phases[Phase::ffn] -= shared.hidden_us();
+    cost.latency_us -= std::min(cost.latency_us, shared.hidden_us());
   }
   if (micro_batches > 1) {
     const double compute = cost.phases[Phase::attn] + cost.phases[Phase::merge];
@@ -55,6 +90,11 @@ StepCost cost_of(std::span<const Op> ops, const SystemSpec& system) {
 StepCost common_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
                      const SystemSpec& system) {
   StepCost sum = cost_of(head_ops(model, sharding, shape), system);
+  if (system.gpu) {
+    const double step_us = engine_overhead(system).step_us;
+    sum.phases[Phase::head] += step_us;
+    sum.latency_us += step_us;
+  }
   const double repeats = layer_repeats(model, sharding);
   for (const LayerGroup& group : model.layer_groups()) {
     sum.add(cost_of(exchange_ops(model, group.kind.moe, sharding, shape), system),
@@ -111,7 +151,9 @@ Prediction assemble(const StepCost& common, const StepCost& attention, const Ste
           .max_batch = max_batch,
           .max_context = memory.max_context(shape.batch, system.dram.usable_bytes()),
           .kv_tokens_per_rank = memory.tokens_per_request * attended,
-          .kv_duplication = memory.kv_duplication};
+          .kv_duplication = memory.kv_duplication,
+          .trust = step.trust,
+          .engine = system.engine};
 }
 
 }  // namespace helix

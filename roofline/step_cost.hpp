@@ -7,6 +7,7 @@
 #include "roofline/decode_ops.hpp"
 #include "roofline/memory.hpp"
 #include "roofline/predict.hpp"
+#include "roofline/trust.hpp"
 
 namespace helix {
 
@@ -17,6 +18,7 @@ struct StepCost {
   double kernel_us = 0;                // of kernels, beyond the larger of these and the fixed cost
   double latency_us = 0, comm_us = 0;
   double weight_bytes = 0, kv_bytes = 0, wire_bytes = 0;
+  Trust trust{};
 
   void add(const StepCost& other, double times);
 };

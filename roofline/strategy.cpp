@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "roofline/error.hpp"
+#include "roofline/excerpt.hpp"
 #include "roofline/sharding.hpp"
 
 namespace helix {
@@ -66,7 +67,7 @@ Strategy parse_strategy(std::string_view text) {
   for (const StrategyTraits& row : table) {
     if (text == row.name) return row.strategy;
   }
-  throw UsageError(fmt::format("unknown strategy '{}'; valid: {}", text, strategy_names()));
+  throw UsageError(fmt::format("unknown strategy '{}'; valid: {}", excerpt(text), strategy_names()));
 }
 
 std::optional<std::string> broken_rule(const StrategyTraits& row, const Sharding& s) {

@@ -10,9 +10,12 @@
 
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
+#include "roofline/excerpt.hpp"
+#include "roofline/gpu_kernels.hpp"
 #include "roofline/gpu_kernels_yaml.hpp"
 #include "roofline/spelling.hpp"
 #include "roofline/text_file.hpp"
+#include "roofline/yaml_file.hpp"
 #include "roofline/yaml_map.hpp"
 
 namespace helix {
@@ -24,14 +27,6 @@ constexpr std::array families = {
     std::pair{KernelFamily::mla_attention, std::string_view("mla_attention")},
     std::pair{KernelFamily::moe, std::string_view("moe")},
     std::pair{KernelFamily::elementwise, std::string_view("elementwise")},
-};
-
-constexpr std::array collectives = {
-    std::pair{Collective::all_reduce, std::string_view("all_reduce")},
-    std::pair{Collective::all_gather, std::string_view("all_gather")},
-    std::pair{Collective::reduce_scatter, std::string_view("reduce_scatter")},
-    std::pair{Collective::all_to_all, std::string_view("all_to_all")},
-    std::pair{Collective::send, std::string_view("send")},
 };
 
 constexpr std::array dtypes = {
@@ -82,7 +77,7 @@ struct DescribeSystem {
       in.number("spread", r.spread, relative, yaml::Presence::optional);
     });
     io.list("collectives", s.collectives, [](auto& in, auto& r) {
-      in.choice("op", r.op, collectives);
+      in.choice("op", r.op, collective_ops);
       in.integer("group", r.group, {2, 1e6});
       in.number("alpha_us", r.alpha_us, time_us);
       in.number("bytes_per_s", r.bytes_per_s, measured_rate);
@@ -121,14 +116,17 @@ SystemSpec read_system(const YAML::Node& root, const std::string& source) {
     std::string base;
     io.text("based_on", base);
     const EmbeddedFile* file = find_built_in(base);
-    if (!file) throw UsageError(fmt::format("{}: based_on '{}'; valid: {}", source, base, known_systems()));
+    if (!file)
+      throw UsageError(fmt::format("{}: based_on '{}'; valid: {}", source, excerpt(base), known_systems()));
     s = parse_system(file->text, std::string(file->name));
   }
   DescribeSystem{}(io, s);
   if (io.has("gpu") || s.gpu) {
-    if (!s.gpu) s.gpu.emplace();
-    io.section("gpu", *s.gpu, DescribeGpu{});
-    if (s.gpu->mla.tiles.empty()) throw UsageError(source + ": gpu: mla: 'tiles' is missing");
+    GpuKernels gpu = s.gpu ? *s.gpu : GpuKernels{};
+    io.section("gpu", gpu, DescribeGpu{});
+    if (gpu.mla.tiles.empty()) throw UsageError(source + ": gpu: mla: 'tiles' is missing");
+    if (gpu.gqa.empty()) throw UsageError(source + ": gpu: 'gqa' is missing");
+    s.gpu = std::make_shared<const GpuKernels>(std::move(gpu));
   }
   io.refuse_unknown();
   return s;
@@ -141,14 +139,22 @@ std::string_view name(KernelFamily family) {
 }
 
 std::string_view name(Collective op) {
-  return collectives[static_cast<std::size_t>(op)].second;
+  return collective_ops[static_cast<std::size_t>(op)].second;
+}
+
+std::string_view name(KernelFormat format) {
+  return kernel_formats[static_cast<std::size_t>(format)].second;
+}
+
+std::string_view name(MoeKernel kernel) {
+  return moe_kernels[static_cast<std::size_t>(kernel)].second;
 }
 
 SystemSpec parse_system(std::string_view text, const std::string& source) {
   try {
-    return read_system(YAML::Load(std::string(text)), source);
+    return read_system(parse_yaml(text, source), source);
   } catch (const YAML::Exception& e) {
-    throw UsageError(fmt::format("{}: not a YAML system file ({})", source, e.what()));
+    throw UsageError(fmt::format("{}: not a YAML system file ({})", source, excerpt(e.what())));
   }
 }
 
@@ -158,8 +164,9 @@ SystemSpec load_system(const std::string& name_or_path) {
   }
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(name_or_path, ignored)) {
-    throw UsageError(fmt::format("unknown system '{}'; valid: a YAML file or one of {}{}", name_or_path,
-                                 known_systems(), did_you_mean(name_or_path, built_in_systems())));
+    throw UsageError(fmt::format("unknown system '{}'; valid: a YAML file or one of {}{}",
+                                 excerpt(name_or_path), known_systems(),
+                                 did_you_mean(name_or_path, built_in_systems())));
   }
   return parse_system(read_text_file(name_or_path, "system file"), name_or_path);
 }

@@ -4,15 +4,18 @@
 
 #include <cstdint>
 #include <map>
-#include <optional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "roofline/collective.hpp"
 #include "roofline/dtype.hpp"
-#include "roofline/gpu_kernels.hpp"
+#include "roofline/engine.hpp"
 
 namespace helix {
+
+struct GpuKernels;  // roofline/gpu_kernels.hpp
 
 /// Kernels that share a cost curve.
 enum class KernelFamily { gemm, gqa_attention, mla_attention, moe, elementwise };
@@ -31,11 +34,6 @@ struct KernelRate {
   double norm = 4;
   double spread = 0;
 };
-
-/// Payload S of a collective in the nccl-tests convention: all_reduce the reduced buffer, all_gather and
-/// reduce_scatter the large buffer (ranks x part), all_to_all the whole send buffer, send the message.
-enum class Collective { all_reduce, all_gather, reduce_scatter, all_to_all, send };
-std::string_view name(Collective op);
 
 /// Time of a collective of payload S in a group of this size: alpha + S / bytes_per_s.
 struct CollectiveRate {
@@ -81,7 +79,8 @@ struct SystemSpec {
   // A measured host is priced by these rates, a GPU by its physical parameters.
   std::vector<KernelRate> kernels;
   std::vector<CollectiveRate> collectives;
-  std::optional<GpuKernels> gpu;
+  std::shared_ptr<const GpuKernels> gpu;
+  Engine engine = Engine::none;  // whose steps to predict; a system file has no say in it
 
   /// Where the numbers of a section come from: {"dram": "NVIDIA data sheet ..."}.
   std::map<std::string, std::string> origin;

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "roofline/error.hpp"
+#include "roofline/excerpt.hpp"
 
 namespace helix::yaml {
 
@@ -84,7 +85,7 @@ class MapReader {
       }
       valid += (valid.empty() ? "" : ", ") + std::string(candidate_name);
     }
-    fail(fmt::format("unknown {} '{}'; valid: {}", key, chosen, valid));
+    fail(fmt::format("unknown {} '{}'; valid: {}", key, excerpt(chosen), valid));
   }
 
   template <class T, class Describe>
@@ -124,7 +125,7 @@ class MapReader {
       if (asked_.contains(key)) continue;
       std::string valid;
       for (const std::string& k : asked_) valid += (valid.empty() ? "" : ", ") + k;
-      fail(fmt::format("unknown key '{}'; valid: {}", key, valid));
+      fail(fmt::format("unknown key '{}'; valid: {}", excerpt(key), valid));
     }
   }
 

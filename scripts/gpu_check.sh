@@ -105,6 +105,9 @@ step "build sm_$architecture" bash -c build || { tail -n 30 "$log" >&2; exit 1; 
 step "ops against fp64" build/cuda/bin/test_gpu || true
 step "verify" "${launch[@]}" verify --backend cuda --model tiny-gqa,tiny-mla,tiny-qwen3-moe --context 300 --batch 3,40 \
   --weight-dtype bf16,fp8,nvfp4 --kv-dtype bf16,fp8,nvfp4 || true
+# A single GPU has nobody to exchange with: NCCL all the same, in issued and in recorded steps.
+step "NCCL of one rank" env HELIX_NCCL_SINGLE_RANK=1 mpirun -n 1 "$bench" --backend cuda --model tiny-gqa --context 300 \
+  --batch 3 --ranks 1 --max-time 0.2 --out "$sweep-nccl" || true
 step "kernels" build/cuda/bin/helix-gpubench || true
 # On all ranks, and on few layers: 8 GPUs have some 25 such points, and 70 on any number of ranks.
 step "sweep" "${launch[@]}" --backend cuda --model llama-3.2-1b,deepseek-v2-lite --context 4k,64k --batch 1,8 \

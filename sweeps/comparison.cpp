@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "roofline/statistics.hpp"
 #include "sweeps/matched_rows.hpp"
 #include "sweeps/repeated_runs.hpp"
 #include "sweeps/run_pair.hpp"
-#include "sweeps/statistics.hpp"
 
 namespace helix {
 namespace {

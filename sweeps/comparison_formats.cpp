@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "sweeps/csv.hpp"
+#include "roofline/csv.hpp"
 
 namespace helix {
 namespace {

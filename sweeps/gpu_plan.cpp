@@ -323,6 +323,9 @@ int run_gpu_plan(const PredictRequest& request) {
     case OutputFormat::json:
       fmt::print("{}\n", to_json(plans, *request.gpus).dump(2));
       return 0;
+    case OutputFormat::json_lines:
+      for (const auto& answer : to_json(plans, *request.gpus)) fmt::print("{}\n", answer.dump());
+      return 0;
     case OutputFormat::csv:
       fmt::print("{}", format_csv(rows));
       return 0;

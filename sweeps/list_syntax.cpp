@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "roofline/error.hpp"
+#include "roofline/excerpt.hpp"
 
 namespace helix {
 namespace {
@@ -48,8 +49,8 @@ std::vector<std::string> split_list(std::string_view text, const std::string& wh
     const auto comma = rest.find(',');
     const std::string_view entry = trimmed(rest.substr(0, comma));
     if (entry.empty()) {
-      throw UsageError(
-          fmt::format("{} '{}': empty entry; valid: entries separated by single commas", where, text));
+      throw UsageError(fmt::format("{} '{}': empty entry; valid: entries separated by single commas", where,
+                                   excerpt(text)));
     }
     entries.emplace_back(entry);
     if (comma == std::string_view::npos) return entries;
@@ -83,7 +84,8 @@ std::vector<std::string> split_paths(std::string_view text, const std::string& w
 
 std::int64_t parse_count(std::string_view text, const Quantity& quantity, const std::string& where) {
   const auto value = read_count(trimmed(text), quantity);
-  if (!value) throw UsageError(fmt::format("{} '{}': valid are {}", where, text, valid_counts(quantity)));
+  if (!value)
+    throw UsageError(fmt::format("{} '{}': valid are {}", where, excerpt(text), valid_counts(quantity)));
   return *value;
 }
 
@@ -94,7 +96,7 @@ Choice parse_choice(std::string_view text, const Quantity& quantity, const std::
     return UsageError(fmt::format(
         "{} '{}': '{}' is not valid; valid are {}, lists 1,2,4, ranges 1:64 (powers of two) and 4:64:4 (in "
         "steps), auto{}",
-        where, text, entry, valid_counts(quantity), quantity.may_be_max ? ", max" : ""));
+        where, excerpt(text), excerpt(entry), valid_counts(quantity), quantity.may_be_max ? ", max" : ""));
   };
   Choice choice{Choice::Kind::listed, {}};
   const auto add = [&](std::int64_t value) {
@@ -125,7 +127,8 @@ Choice parse_choice(std::string_view text, const Quantity& quantity, const std::
       if (power >= *first) add(power);
     }
     if (choice.values.size() == before) {
-      throw UsageError(fmt::format("{} '{}': no new power of two in the range '{}'", where, text, entry));
+      throw UsageError(fmt::format("{} '{}': no new power of two in the range '{}'", where, excerpt(text),
+                                   excerpt(entry)));
     }
   }
   return choice;
@@ -137,7 +140,8 @@ double parse_real(std::string_view text, double smallest, double largest, const 
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   if (error != std::errc{} || end != digits.data() + digits.size() || !std::isfinite(value) ||
       value < smallest || value > largest) {
-    throw UsageError(fmt::format("{} '{}': valid are numbers from {} to {}", where, text, smallest, largest));
+    throw UsageError(
+        fmt::format("{} '{}': valid are numbers from {} to {}", where, excerpt(text), smallest, largest));
   }
   return value;
 }

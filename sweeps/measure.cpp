@@ -4,8 +4,10 @@
 
 #include "kernels/mpi_check.hpp"
 #include "kernels/recorded_steps.hpp"
+#include "kernels/work_counter.hpp"
+#include "roofline/statistics.hpp"
+#include "sweeps/activity.hpp"
 #include "sweeps/settling.hpp"
-#include "sweeps/statistics.hpp"
 #include "sweeps/step_clock.hpp"
 
 namespace helix {
@@ -26,19 +28,18 @@ struct Burst {
 };
 
 /// One burst, begun together by all ranks: calls step() for each step and done() after those that count.
-/// Between start and stop of the clock nothing waits for the device and nothing is allocated.
+/// Within a step nothing waits for the device and nothing is allocated.
 template <class Step, class Done>
-void run_burst(DecodeEngine& engine, Backend& backend, StepClock& clock, const Burst& burst,
-               MPI_Comm instance, Step step, Done done) {
+void run_burst(DecodeEngine& engine, Backend& backend, const Burst& burst, MPI_Comm instance, Step step,
+               Done done) {
   engine.settle();
   if (engine.steps_done() + burst.fill + burst.steps > engine.steps_before_rewind()) engine.rewind();
   backend.synchronize();
   HELIX_MPI(MPI_Barrier(instance));
   for (int i = 0; i < burst.fill + burst.steps; ++i) {
-    clock.start();
     step();
-    clock.stop();
     backend.synchronize();
+    note_work();  // a recorded step tells its observer nothing
     if (i >= burst.fill) done();
   }
 }
@@ -47,12 +48,16 @@ void run_burst(DecodeEngine& engine, Backend& backend, StepClock& clock, const B
 class StepSeries {
  public:
   StepSeries(DecodeEngine& engine, Backend& backend, const std::vector<double>& weights)
-      : engine_(engine), backend_(backend), clock_(weights, backend), recorded_(engine, backend, clock_) {}
+      : engine_(engine),
+        backend_(backend),
+        clock_(weights, backend),
+        watched_(clock_),
+        recorded_(engine, backend, watched_) {}
 
   template <class Done>
   void run(const Burst& burst, MPI_Comm instance, Done done) {
     run_burst(
-        engine_, backend_, clock_, burst, instance, [&] { recorded_.step(); }, done);
+        engine_, backend_, burst, instance, [&] { recorded_.step(); }, done);
   }
   const LayerClock& clock() const { return clock_; }
 
@@ -60,6 +65,7 @@ class StepSeries {
   DecodeEngine& engine_;
   Backend& backend_;
   LayerClock clock_;
+  WatchedStep watched_;
   RecordedSteps recorded_;
 };
 
@@ -98,14 +104,13 @@ void warm_up(const Backend& backend, StepSeries& steps, const Burst& burst, MPI_
 class PhaseSeries {
  public:
   PhaseSeries(DecodeEngine& engine, Backend& backend, const std::vector<double>& weights)
-      : engine_(engine), backend_(backend), clock_(weights, backend) {}
+      : engine_(engine), backend_(backend), clock_(weights, backend), watched_(clock_) {}
 
   /// Those of the rank that took longest: phases of one rank add up to its step.
   void add(const Burst& burst, MPI_Comm instance) {
     PhaseTimes times;
     run_burst(
-        engine_, backend_, clock_, burst, instance, [&] { engine_.step(clock_); },
-        [&] { times = clock_.times(); });
+        engine_, backend_, burst, instance, [&] { engine_.step(watched_); }, [&] { times = clock_.times(); });
     struct {
       double total;
       int rank;
@@ -122,6 +127,7 @@ class PhaseSeries {
   DecodeEngine& engine_;
   Backend& backend_;
   PhaseClock clock_;
+  WatchedStep watched_;
   std::vector<PhaseTimes> steps_;
 };
 
@@ -162,9 +168,11 @@ Measurement measure(DecodeEngine& engine, Backend& backend, const ModelSpec& mod
   engine.rewind();
   StepSeries steps(engine, backend, weights);
   PhaseSeries phases(engine, backend, weights);
+  working_on("warming up");
   warm_up(backend, steps, burst, instance);
 
   Measurement result;
+  working_on("sampling");
   result.samples_us = sample_steps(steps, phases, burst, limits, instance, result.stop);
   result.samples = result.samples_us.size();
   const std::vector<double> ordered = sorted(result.samples_us);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "sweeps/activity.hpp"
 #include "sweeps/broadcast.hpp"
 
 namespace helix {
@@ -36,6 +37,7 @@ void MeasuredSystems::prepare(const std::vector<SweepPoint>& points) {
     const MPI_Comm group = groups_.first(ranks);
     std::string yaml;
     if (group != MPI_COMM_NULL) yaml = to_yaml(calibrate(backend_, group, world_, request, memory));
+    const ActivityFlag idle(&Activity::bystander, group == MPI_COMM_NULL);
     wait_idle(world_.comm);
     systems_[ranks] = parse_system(broadcast_text(yaml, 0, world_.comm), "calibration");
     systems_[ranks].dram.memory_fraction = world_.memory_fraction;

@@ -12,15 +12,24 @@
 #include <thread>
 
 #include "roofline/error.hpp"
+#include "sweeps/activity.hpp"
 #include "sweeps/broadcast.hpp"
+#include "sweeps/watchdog.hpp"
 
 namespace helix {
 namespace {
 
 using namespace std::chrono_literals;
 
+/// Whatever a message quotes: both of its ends are telling.
+std::string shortened(const std::string& message) {
+  constexpr std::size_t longest = 1000, end = 300;
+  if (message.size() <= longest) return message;
+  return message.substr(0, longest - end) + " ... " + message.substr(message.size() - end);
+}
+
 void print_error(const std::string& message) {
-  std::fputs(fmt::format("helix-bench: {}\n", message).c_str(), stderr);
+  std::fputs(fmt::format("helix-bench: {}\n", shortened(message)).c_str(), stderr);
   std::fflush(stderr);
 }
 
@@ -120,7 +129,7 @@ int leave_with_usage_error(const std::string& message) {
   return 2;
 }
 
-int run_with_mpi(const std::function<int()>& body) {
+int run_with_mpi(const std::function<int()>& body, double stall_timeout_s) {
   const LaunchedRanks launched = launched_ranks();  // MPI_Init sets some of the variables itself
   int provided = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
@@ -135,7 +144,9 @@ int run_with_mpi(const std::function<int()>& body) {
     print_error(why);
     return 2;
   }
+  std::optional<Watchdog> watchdog;
   try {
+    watchdog.emplace(MPI_COMM_WORLD, stall_timeout_s);
     const int code = body();
     MPI_Finalize();
     return code;
@@ -144,7 +155,7 @@ int run_with_mpi(const std::function<int()>& body) {
   } catch (const BrokenOff& error) {
     return leave_together(error.what(), 3);
   } catch (const std::exception& error) {
-    take_job_down(error.what());
+    take_job_down(message_of(error).c_str());
   } catch (...) {
     take_job_down("unknown error");
   }
@@ -162,7 +173,7 @@ void on_root(const std::function<void()>& action) {
       message = error.what();
     } catch (const std::exception& error) {
       outcome = failure;
-      message = error.what();
+      message = message_of(error);
     }
   }
   MPI_Bcast(&outcome, 1, MPI_INT, 0, MPI_COMM_WORLD);

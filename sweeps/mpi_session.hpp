@@ -37,7 +37,9 @@ int leave_with_usage_error(const std::string& message);
 /// aborted instead of waiting for ever. Any other exception takes the job down with exit code 3, naming
 /// host, rank and message. A write past the limit on the size of files is an error like a full disk, not a
 /// signal that kills.
-int run_with_mpi(const std::function<int()>& body);
+/// `stall_timeout_s`: a job in which no rank does anything for so long is ended with exit code 3 (see
+/// Watchdog); 0: never.
+int run_with_mpi(const std::function<int()>& body, double stall_timeout_s = 0);
 
 /// Runs `action` on rank 0 of the world; if it throws, all ranks throw the same (UsageError or else
 /// BrokenOff). Collective over the world.

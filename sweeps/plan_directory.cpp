@@ -2,31 +2,29 @@
 
 #include <fmt/format.h>
 
-#include <stdexcept>
-
-#include "sweeps/csv.hpp"
-#include "sweeps/files.hpp"
+#include "roofline/csv.hpp"
 #include "sweeps/provenance.hpp"
 #include "sweeps/result_columns.hpp"
 #include "sweeps/results.hpp"
 
 namespace helix {
 
-RowFile::RowFile(const std::filesystem::path& path) : path_(path), out_(path, std::ios::binary) {
-  out_ << csv_line(result_header());
-}
+RowFile::RowFile(const std::filesystem::path& path) : file_(path), pending_(csv_line(result_header())) {}
 
 void RowFile::append(const ResultRow& row) {
-  if (!(out_ << csv_line(to_record(row)))) fail();
+  pending_ += csv_line(to_record(row));
+  constexpr std::size_t piece = std::size_t{1} << 20;
+  if (pending_.size() >= piece) write_pending();
 }
 
-void RowFile::close() {
-  out_.close();
-  if (!out_) fail();
+void RowFile::commit() {
+  write_pending();
+  file_.commit();
 }
 
-void RowFile::fail() const {
-  throw std::runtime_error(fmt::format("cannot write '{}': disk full?", path_.string()));
+void RowFile::write_pending() {
+  file_.append(pending_);
+  pending_.clear();
 }
 
 PlanDirectory::PlanDirectory(const PredictRequest& request, const std::vector<SystemSpec>& systems)
@@ -48,8 +46,8 @@ void PlanDirectory::append(const ResultRow& row) {
 }
 
 void PlanDirectory::finish(std::size_t configurations, const std::string& crossover_csv) {
-  results_.close();
-  pareto_.close();
+  results_.commit();
+  pareto_.commit();
   if (!crossover_csv.empty()) write_atomically(path_ / "crossover.csv", crossover_csv);
   run_["configurations"] = configurations;
   run_["end_time"] = utc_now();

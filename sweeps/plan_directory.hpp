@@ -4,29 +4,28 @@
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "roofline/system_spec.hpp"
+#include "sweeps/files.hpp"
 #include "sweeps/result_row.hpp"
 #include "sweeps/sweep_request.hpp"
 
 namespace helix {
 
-/// A results.csv that grows row by row; errors are std::runtime_error naming the file.
+/// A results.csv that grows row by row, and stands when it is complete.
 class RowFile {
  public:
   explicit RowFile(const std::filesystem::path& path);
   void append(const ResultRow& row);
-  /// Everything has been written, or it throws.
-  void close();
+  void commit();
 
  private:
-  [[noreturn]] void fail() const;
+  void write_pending();
 
-  std::filesystem::path path_;
-  std::ofstream out_;
+  ReplacedFile file_;
+  std::string pending_;
 };
 
 /// results.csv and its companions in the request's --out.

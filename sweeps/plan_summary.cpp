@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "roofline/baseline.hpp"
-#include "sweeps/csv.hpp"
+#include "roofline/csv.hpp"
 
 namespace helix {
 

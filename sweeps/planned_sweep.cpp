@@ -10,6 +10,17 @@
 namespace helix {
 namespace {
 
+/// TensorRT-LLM wrote the kernels that GPUs are priced with. A calibrated machine runs none of the engines,
+/// and papers that count flat fp4 simulate kernels alone.
+Engine engine_of(const SweepRequest& request, const SystemSpec& system) {
+  if (request.engine) return *request.engine;
+  const bool papers = std::ranges::any_of(request.blocks, [](const SweepSpace& block) {
+    return std::ranges::count(block.weight_dtypes, WeightRequest(DType::fp4)) > 0 ||
+           std::ranges::count(block.kv_dtypes, std::optional(DType::fp4)) > 0;
+  });
+  return system.gpu && !system.calibrated && !papers ? Engine::trtllm : Engine::none;
+}
+
 std::vector<SystemSpec> systems_of(const SweepRequest& request) {
   const std::vector<std::string> names =
       request.systems.empty() ? std::vector<std::string>{"gb200"} : request.systems;
@@ -23,6 +34,11 @@ std::vector<SystemSpec> systems_of(const SweepRequest& request) {
     }
     SystemSpec& system = systems.emplace_back(load_system(name));
     system.dram.memory_fraction = request.memory_fraction;
+    system.engine = engine_of(request, system);
+    if (system.engine != Engine::none && !system.gpu) {
+      throw UsageError(fmt::format("--engine {}: {} is no GPU system; valid: none",
+                                   helix::name(system.engine), system.name));
+    }
     const auto same = std::ranges::count(systems, system.name, &SystemSpec::name);
     if (same > 1) throw UsageError(fmt::format("--system: '{}' is the name of two systems", system.name));
   }

@@ -11,6 +11,7 @@
 #include "kernels/weight_plan.hpp"
 #include "roofline/decode_ops.hpp"
 #include "roofline/memory.hpp"
+#include "sweeps/activity.hpp"
 #include "sweeps/host_load.hpp"
 #include "sweeps/measure.hpp"
 #include "sweeps/step_clock.hpp"
@@ -221,6 +222,8 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   const MPI_Comm instance = groups_.first(c.sharding.ranks());
   if (instance != MPI_COMM_NULL) run_in_group(point, memory_bytes, row, instance);
   row.meets_budget = row.measurement ? within(request_.ttl_budget_ms, row.measurement->ttl_us) : std::nullopt;
+  working_on("end of the row");
+  const ActivityFlag idle(&Activity::bystander, instance == MPI_COMM_NULL);
   wait_idle(world_.comm);
   return row;
 }
@@ -238,7 +241,9 @@ void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, Res
   }
 
   const Groups groups = make_groups(backend_, instance, c.sharding);
+  working_on("loading weights");
   weights_.load(model, request_.seed, c.sharding, groups.rank(), row.layers_measured, c.shape.weight_dtype);
+  working_on("filling the KV cache");
   DecodeEngine engine(model, c.sharding, c.shape, row.layers_measured, measured_steps_room, request_.seed,
                       backend_, groups, weights_, memory_);
 

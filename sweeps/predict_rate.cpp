@@ -68,12 +68,14 @@ int run_predict_rate(const PredictRequest& request) {
 
   switch (request.sweep.output) {
     case OutputFormat::json:
-      fmt::print("{}\n", nlohmann::ordered_json{{"configurations", configurations},
-                                                {"configurations_per_second", first_rate},
-                                                {"repriced_configurations_per_second", again_rate},
-                                                {"fastest_tokens_per_s_user", fastest}}
-                             .dump(2));
+    case OutputFormat::json_lines: {
+      const nlohmann::ordered_json rates = {{"configurations", configurations},
+                                            {"configurations_per_second", first_rate},
+                                            {"repriced_configurations_per_second", again_rate},
+                                            {"fastest_tokens_per_s_user", fastest}};
+      fmt::print("{}\n", rates.dump(request.sweep.output == OutputFormat::json ? 2 : -1));
       break;
+    }
     case OutputFormat::csv:
       fmt::print("configurations,configurations_per_second,repriced_configurations_per_second\n");
       fmt::print("{},{:.6g},{:.6g}\n", configurations, first_rate, again_rate);

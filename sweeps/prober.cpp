@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/mpi_check.hpp"
+#include "kernels/work_counter.hpp"
 
 namespace helix {
 
@@ -34,6 +35,7 @@ double TimedOps::run_us() {
 const Figure& Prober::time(std::function<void(std::int64_t)> call) {
   call(0);
   backend_.synchronize();
+  note_work();
   auto next = std::make_shared<std::int64_t>(1);
   const auto calls = [next, call = std::move(call)](int n) {
     return [=] {
@@ -99,6 +101,7 @@ void Prober::measure(const std::vector<Series*>& series) {
       HELIX_MPI(MPI_Barrier(group_));
       std::vector<double>& samples = s->rounds.emplace_back();
       for (int i = 0; i < s->samples; ++i) samples.push_back(s->sample_us());
+      note_work();
     }
     if (round < std::min(effort_.least_rounds, effort_.most_rounds)) continue;
     agree_on_figures(series);

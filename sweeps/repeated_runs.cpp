@@ -5,8 +5,8 @@
 #include <random>
 #include <span>
 
+#include "roofline/statistics.hpp"
 #include "sweeps/shared_variance.hpp"
-#include "sweeps/statistics.hpp"
 #include "sweeps/student_t.hpp"
 
 namespace helix {

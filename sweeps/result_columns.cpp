@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "roofline/error.hpp"
+#include "roofline/excerpt.hpp"
 
 namespace helix {
 namespace {
@@ -29,7 +30,7 @@ T parse_number(const std::string& text) {
   T value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{} || end != text.data() + text.size()) {
-    throw UsageError(fmt::format("'{}' is not a number", text));
+    throw UsageError(fmt::format("'{}' is not a number", excerpt(text)));
   }
   return value;
 }
@@ -136,7 +137,7 @@ Enum parse_name(const std::array<Enum, n>& all, const std::string& text) {
   for (const Enum value : all) {
     if (text == name(value)) return value;
   }
-  throw UsageError(fmt::format("unknown word '{}'", text));
+  throw UsageError(fmt::format("unknown word '{}'", excerpt(text)));
 }
 
 double predicted_comm_us(const Prediction& p) {
@@ -306,6 +307,25 @@ constexpr auto columns = std::to_array<Column>({
      [](ResultRow& row, const std::string& text) {
        engaged(row.prediction).max_context = parse_number<std::int64_t>(text);
      }},
+    {"engine",
+     [](const ResultRow& row) { return row.prediction ? std::string(name(row.prediction->engine)) : ""; },
+     [](ResultRow& row, const std::string& text) { engaged(row.prediction).engine = parse_engine(text); }},
+    // Percent: nine of ten measured kernels of the least known family in the step lie within it.
+    {"confidence",
+     [](const ResultRow& row) -> std::string {
+       if (!row.prediction || row.prediction->trust.error_percent <= 0) return "";
+       return number(row.prediction->trust.error_percent);
+     },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.prediction).trust.error_percent = parse_number<double>(text);
+     }},
+    {"extrapolated",
+     [](const ResultRow& row) -> std::string {
+       return row.prediction ? to_string(row.prediction->trust.extrapolated) : "";
+     },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.prediction).trust.extrapolated = parse_extrapolated(text);
+     }},
 });
 
 }  // namespace
@@ -332,7 +352,8 @@ ResultRow from_record(const CsvRecord& record) {
     try {
       columns[i].read(row, record[i]);
     } catch (const UsageError& error) {
-      throw UsageError(fmt::format("row '{}', column {}: {}", record.front(), columns[i].name, error.what()));
+      throw UsageError(
+          fmt::format("row '{}', column {}: {}", excerpt(record.front()), columns[i].name, error.what()));
     }
   }
   row.config.layers = row.layers_measured == row.layers_total ? 0 : row.layers_measured;

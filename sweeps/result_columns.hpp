@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "sweeps/csv.hpp"
+#include "roofline/csv.hpp"
 #include "sweeps/result_row.hpp"
 
 namespace helix {

@@ -9,15 +9,18 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <fstream>
 #include <map>
-#include <sstream>
 #include <system_error>
 #include <tuple>
+#include <utility>
 
 #include "roofline/error.hpp"
+#include "roofline/excerpt.hpp"
+#include "roofline/json_fields.hpp"
 #include "roofline/pareto.hpp"
+#include "roofline/text_file.hpp"
 #include "sweeps/result_columns.hpp"
+#include "sweeps/run_reader.hpp"
 
 namespace helix {
 namespace {
@@ -55,31 +58,20 @@ bool create_or_enter(const fs::path& path, bool may_hold_run) {
   return !empty;
 }
 
-std::vector<CsvRecord> read_table(const fs::path& path, const CsvRecord& header) {
-  std::ifstream file(path);
-  if (!file) throw UsageError(fmt::format("--resume: cannot read '{}'", path.string()));
-  std::vector<CsvRecord> records = read_csv(file);
-  if (records.empty() || records.front() != header) {
-    throw UsageError(fmt::format("--resume: '{}' has not the columns of this version", path.string()));
-  }
-  records.erase(records.begin());
-  return records;
-}
-
-ResultRow read_row(const CsvRecord& record, const fs::path& path) {
-  try {
-    return from_record(record);
-  } catch (const UsageError& error) {
-    throw UsageError(fmt::format("--resume: '{}': {}", path.string(), error.what()));
-  }
-}
-
 /// A run that was killed before its first file stood leaves nothing but pieces of it.
 bool holds_run(const fs::path& path) {
   if (fs::exists(path / "results.csv")) return true;
   return !std::ranges::all_of(fs::directory_iterator(path), [](const fs::directory_entry& entry) {
     return entry.path().filename() == "samples.csv" || entry.path().extension() == ".partial";
   });
+}
+
+/// What a run left that was killed while it wrote a whole file.
+void remove_partial_files(const fs::path& directory) {
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
+    if (entry.path().extension() == ".partial") fs::remove(entry.path(), error);
+  }
 }
 
 std::string table_text(const CsvRecord& header, const std::vector<CsvRecord>& records) {
@@ -150,6 +142,7 @@ RunDirectory::RunDirectory(const fs::path& requested, bool resume)
     : path_(requested.empty() ? new_default_directory() : requested) {
   const bool holds_something = create_or_enter(path_, resume);
   lock_.emplace(path_);
+  remove_partial_files(path_);
   try {
     if (holds_something && holds_run(path_)) {
       read_back();
@@ -158,6 +151,7 @@ RunDirectory::RunDirectory(const fs::path& requested, bool resume)
       write_atomically(path_ / "samples.csv", table_text(samples_header, {}));
       write_atomically(path_ / "results.csv", table_text(result_header(), {}));
     }
+    identity_ = identity_of(path_);
     results_.emplace(path_ / "results.csv");
     samples_.emplace(path_ / "samples.csv");
     if (requested.empty()) point_latest_at(path_);
@@ -167,23 +161,69 @@ RunDirectory::RunDirectory(const fs::path& requested, bool resume)
 }
 
 void RunDirectory::read_back() {
-  records_ = read_table(path_ / "results.csv", result_header());
-  for (const CsvRecord& record : records_) {
-    rows_.push_back(read_row(record, path_ / "results.csv"));
-    ids_.insert(rows_.back().id);
+  const fs::path results_path = path_ / "results.csv", samples_path = path_ / "samples.csv";
+  const auto require_columns = [](const CsvTable& table, const CsvRecord& header, const fs::path& path) {
+    if (table.header() == header) return;
+    throw UsageError(fmt::format("--resume: '{}' has not the columns of this version", path.string()));
+  };
+  CsvTable results(results_path);
+  require_columns(results, result_header(), results_path);
+  CsvTable samples(samples_path);
+  require_columns(samples, samples_header, samples_path);
+  for_each_row(results, [&](ResultRow&& row) {
+    ids_.insert(row.id);
+    records_.push_back(results.row());
+    rows_.push_back(std::move(row));
+  });
+  if (results.torn()) {
+    mended_.push_back(fmt::format("'{}', line {}: the row in flight when the run was killed is dropped",
+                                  results_path.string(), results.line()));
   }
-  // A row is written after its samples, so samples without a row belong to the one that was lost.
-  std::vector<CsvRecord> samples = read_table(path_ / "samples.csv", samples_header);
-  std::erase_if(samples, [&](const CsvRecord& sample) { return !ids_.contains(sample.front()); });
+  const std::string kept_samples = whole_rows(samples);
 
   // A run that ended before it began (calibration failed, or was killed) has no run.json.
-  if (std::ifstream file(path_ / "run.json"); file) {
-    std::ostringstream text;
-    text << file.rdbuf();
-    run_ = parse_run_json(text.str(), (path_ / "run.json").string());
+  if (fs::exists(path_ / "run.json") || !rows_.empty()) {
+    require_readable(path_ / "run.json");
+    run_ = parse_run_json(read_text_file((path_ / "run.json").string(), "run.json"),
+                          (path_ / "run.json").string());
   }
-  write_atomically(path_ / "results.csv", table_text(result_header(), records_));
-  write_atomically(path_ / "samples.csv", table_text(samples_header, samples));
+  write_atomically(results_path, table_text(result_header(), records_));
+  write_atomically(samples_path, kept_samples);
+}
+
+std::string RunDirectory::whole_rows(CsvTable& samples) {
+  std::map<std::string, std::size_t> expected, found;
+  for (const ResultRow& row : rows_) expected[row.id] = row.measurement ? row.measurement->samples : 0;
+  std::string text = csv_line(samples_header);
+  std::size_t first_dropped = 0, dropped = 0;
+  while (samples.next()) {
+    const std::string& id = samples.text("id");
+    samples.positive("ttl_us");
+    if (!ids_.contains(id)) {
+      // A row is written after its samples, so samples without a row belong to the one that was lost.
+      if (dropped++ == 0) first_dropped = samples.line();
+      continue;
+    }
+    if (dropped > 0) samples.fail("a sample of a finished row behind samples of an unfinished one");
+    if (samples.text("sample") != std::to_string(found[id]++)) {
+      samples.fail(fmt::format("sample '{}' of the row '{}' is not its {}th", excerpt(samples.text("sample")),
+                               excerpt(id), found[id] - 1));
+    }
+    text += csv_line(samples.row());
+  }
+  for (const auto& [id, count] : expected) {
+    if (found[id] == count) continue;
+    throw UsageError(fmt::format("--resume: '{}' has {} samples of the row '{}', results.csv says {}",
+                                 (path_ / "samples.csv").string(), found[id], excerpt(id), count));
+  }
+  if (samples.torn()) {
+    if (dropped++ == 0) first_dropped = samples.line();
+  }
+  if (dropped > 0) {
+    mended_.push_back(fmt::format("'{}', line {}: {} samples of the row in flight are dropped",
+                                  (path_ / "samples.csv").string(), first_dropped, dropped));
+  }
+  return text;
 }
 
 void RunDirectory::append(const ResultRow& row) {
@@ -205,6 +245,24 @@ void RunDirectory::append(const ResultRow& row) {
   records_.push_back(record);
   rows_.push_back(row);
   ids_.insert(row.id);
+  require_in_place();
+}
+
+const ResultRow& RunDirectory::row(const std::string& id) const {
+  return *std::ranges::find(rows_, id, &ResultRow::id);
+}
+
+void RunDirectory::require_in_place() const {
+  const auto refuse = [&](const fs::path& path, std::string_view what) {
+    throw LostRun(
+        fmt::format("'{}' {}; its {} rows stand on standard output", path.string(), what, rows_.size()),
+        table_text(result_header(), records_));
+  };
+  if (identity_of(path_) != identity_) refuse(path_, "was removed or replaced while the sweep ran");
+  for (const auto& [file, name] :
+       {std::pair(&results_, "results.csv"), std::pair(&samples_, "samples.csv")}) {
+    if (!(*file)->in_place()) refuse(path_ / name, "was removed, replaced or changed while the sweep ran");
+  }
 }
 
 void RunDirectory::begin(const nlohmann::ordered_json& run) {
@@ -258,7 +316,7 @@ void RunDirectory::save_run() const {
 }
 
 nlohmann::ordered_json parse_run_json(const std::string& text, const std::string& source) {
-  nlohmann::ordered_json run = nlohmann::ordered_json::parse(text, nullptr, false);
+  nlohmann::ordered_json run = parse_ordered_json(text, source);
   constexpr int most_resumes = 1'000'000;
   if (run.is_object() && run.contains("resumed") && run["resumed"].is_number_integer() &&
       run["resumed"] >= 0 && run["resumed"] <= most_resumes) {

@@ -6,10 +6,13 @@
 #include <filesystem>
 #include <optional>
 #include <set>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "sweeps/csv.hpp"
+#include "roofline/csv.hpp"
+#include "sweeps/csv_table.hpp"
 #include "sweeps/files.hpp"
 #include "sweeps/result_row.hpp"
 
@@ -31,20 +34,36 @@ class DirectoryLock {
 /// not writable.
 std::filesystem::path new_run_directory(const std::filesystem::path& requested);
 
+/// The directory of a run is no longer where it was while the run goes on, or somebody else has changed its
+/// files.
+struct LostRun : std::runtime_error {
+  LostRun(const std::string& message, std::string results)
+      : std::runtime_error(message), results_csv(std::move(results)) {}
+  std::string results_csv;  // of all rows so far, which would be lost otherwise
+};
+
 class RunDirectory {
  public:
   /// Creates the directory; an empty path means a new results/<UTC time>-<host>-<pid>, to which the link
   /// results/latest then points. A directory that holds anything is refused unless `resume`, which then reads
-  /// its finished rows back (a row torn by a kill is dropped). Throws UsageError: not empty, not writable,
-  /// disk full, in use by another process, not a run directory of this version.
+  /// its finished rows back and drops what a kill left of the row in flight. Throws UsageError: not empty,
+  /// not writable, disk full, in use by another process, not a run directory of this version, damaged
+  /// otherwise.
   RunDirectory(const std::filesystem::path& requested, bool resume);
 
   const std::filesystem::path& path() const { return path_; }
   /// Rows that earlier runs finished, in the order of the file, and those appended since.
   const std::vector<ResultRow>& rows() const { return rows_; }
   bool holds(const std::string& id) const { return ids_.contains(id); }
+  /// The row of this id, which it holds.
+  const ResultRow& row(const std::string& id) const;
+  /// What resuming dropped, a line each: file, line and what.
+  const std::vector<std::string>& mended() const { return mended_; }
 
-  /// Appends a row and its samples: on disk when it returns. If it throws, the files are as they were.
+  /// Throws LostRun if the directory or a file in it was removed, replaced or changed by somebody else.
+  void require_in_place() const;
+  /// Appends a row and its samples: on disk when it returns. If writing fails, the files are as they were.
+  /// Throws LostRun, too.
   void append(const ResultRow& row);
 
   /// The run.json of the run that is continued, null if there is none.
@@ -61,6 +80,8 @@ class RunDirectory {
 
  private:
   void read_back();
+  /// The text of a samples.csv without those of a row that was not finished.
+  std::string whole_rows(CsvTable& samples);
   void end_part(const nlohmann::ordered_json& end);
   void save_run() const;
 
@@ -69,6 +90,8 @@ class RunDirectory {
   std::vector<ResultRow> rows_;
   std::vector<CsvRecord> records_;
   std::set<std::string> ids_;
+  std::vector<std::string> mended_;
+  FileIdentity identity_;
   std::optional<AppendedFile> results_, samples_;
   nlohmann::ordered_json run_;  // of the earlier run until begin()
 };

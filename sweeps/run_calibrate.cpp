@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <mpi.h>
 
+#include "sweeps/activity.hpp"
 #include "sweeps/backend_choice.hpp"
 #include "sweeps/calibrate.hpp"
 #include "sweeps/files.hpp"
@@ -27,9 +28,11 @@ int run_calibrate(const CalibrateRequest& request) {
                                   .weight_dtypes = all(backend->weight_dtypes()),
                                   .kv_dtypes = all(backend->kv_dtypes()),
                                   .effort = thorough};
+  working_on("calibrating");
   const SystemSpec system = calibrate(*backend, world.comm, world, common, memory);
   on_root([&] {
     const std::string yaml = to_yaml(system);
+    const ActivityFlag printing(&Activity::unwatched);
     if (const std::string noisy = noisy_figures(system); !noisy.empty()) {
       fmt::print(stderr, "helix-bench: noisy, though measured anew: {}; the machine was busy\n", noisy);
     }

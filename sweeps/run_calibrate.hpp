@@ -10,6 +10,7 @@ struct CalibrateRequest {
   std::string backend = "auto";  // cpu, cuda, auto
   std::filesystem::path out;     // empty: standard output
   int rounds = 60;               // of measuring at most; 30 do if the figures are known by then
+  double stall_timeout_s = 120;  // see run_with_mpi
   bool quiet = false;
 };
 

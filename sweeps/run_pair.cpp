@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "sweeps/statistics.hpp"
+#include "roofline/statistics.hpp"
 #include "sweeps/student_t.hpp"
 
 namespace helix {

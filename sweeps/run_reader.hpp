@@ -1,12 +1,16 @@
-// A finished or interrupted run read back from its directory, for the commands that look at runs.
+// Run directories read back: what the commands that look at runs, and sweep --resume, know of their files.
+// Damage is a UsageError that names the file and the line, never rows that are missing without a word.
 #pragma once
 
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "sweeps/csv_table.hpp"
 #include "sweeps/result_row.hpp"
 
 namespace helix {
@@ -38,7 +42,17 @@ struct Run {
 
 /// Columns are found by their names, so files of other versions are read as far as they have what is needed.
 /// Frontier marks are made anew, since an interrupted run has none. Throws UsageError: no run directory, a
-/// column is missing or malformed, an ok row without a time, no row at all.
+/// column is missing or malformed, an ok row without a time, a torn row, a row measured twice, no row at all.
 Run read_run(const std::filesystem::path& directory);
+
+/// The steps of each row of a run's samples.csv, in us, by the row's id. Throws UsageError: damaged.
+std::map<std::string, std::vector<double>> read_samples(const std::filesystem::path& path);
+
+/// The run.json of a run. Throws UsageError: unreadable, malformed, or no object.
+nlohmann::ordered_json read_run_json(const std::filesystem::path& path);
+
+/// Calls visit(row) for each row of a results.csv; one that is torn ends it, and is left to the caller.
+/// Throws UsageError: a column is missing or malformed, a row that was measured twice.
+void for_each_row(CsvTable& table, const std::function<void(ResultRow&&)>& visit);
 
 }  // namespace helix

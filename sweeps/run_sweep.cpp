@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
+#include <functional>
 #include <optional>
 #include <span>
 #include <thread>
@@ -12,7 +14,9 @@
 
 #include "kernels/mpi_check.hpp"
 #include "roofline/error.hpp"
+#include "sweeps/activity.hpp"
 #include "sweeps/backend_choice.hpp"
+#include "sweeps/broadcast.hpp"
 #include "sweeps/host_load.hpp"
 #include "sweeps/measured_systems.hpp"
 #include "sweeps/mpi_session.hpp"
@@ -24,6 +28,7 @@
 #include "sweeps/row_line.hpp"
 #include "sweeps/stop_signals.hpp"
 #include "sweeps/table.hpp"
+#include "sweeps/watchdog.hpp"
 
 namespace helix {
 namespace {
@@ -108,6 +113,21 @@ std::string trust_text(std::span<const ResultRow> rows) {
                               signal, directory.rows().size(), points, directory.path().string()));
 }
 
+/// Writes what the rows of a lost run say where they still can be found.
+[[noreturn]] void break_off_lost(const LostRun& lost) {
+  const ActivityFlag printing(&Activity::unwatched);
+  fmt::print("{}", lost.results_csv);
+  std::fflush(stdout);
+  throw BrokenOff(lost.what());
+}
+
+/// As soon as a row is on disk, for programs that follow the run.
+void print_line(const ResultRow& row) {
+  const ActivityFlag printing(&Activity::unwatched);
+  fmt::print("{}", format_json_line(row));
+  std::fflush(stdout);
+}
+
 }  // namespace
 
 int run_sweep(const SweepRequest& request) {
@@ -125,8 +145,22 @@ int run_sweep(const SweepRequest& request) {
   on_root([&] {
     directory.emplace(request.out, request.resume);
     refuse_other_request(directory->earlier_run(), lasting, directory->path().string());
+    for (const std::string& mended : directory->mended()) fmt::print(stderr, "helix-bench: {}\n", mended);
   });
+  advise_on_stall(fmt::format("; its rows are on disk, to go on: --resume --out {}",
+                              broadcast_text(directory ? directory->path().string() : "", 0, world.comm)));
+  // On rank 0, and known to all.
+  const auto with_directory = [&](const std::function<void()>& action) {
+    on_root([&] {
+      try {
+        action();
+      } catch (const LostRun& lost) {
+        break_off_lost(lost);
+      }
+    });
+  };
   const auto finished = [&](const std::string& id) {
+    with_directory([&] { directory->require_in_place(); });
     int held = directory && directory->holds(id) ? 1 : 0;
     HELIX_MPI(MPI_Bcast(&held, 1, MPI_INT, 0, world.comm));
     return held != 0;
@@ -136,6 +170,7 @@ int run_sweep(const SweepRequest& request) {
   Progress progress(points.size(), world.rank == 0 && !request.quiet);
   if (const std::string busy = busy_before(world); !busy.empty()) progress.say(busy);
   progress.running("calibrating");
+  working_on("calibrating");
   systems.prepare(points);
   points = enumerate(
       request.blocks, models,
@@ -166,22 +201,30 @@ int run_sweep(const SweepRequest& request) {
     }
     const std::string id = configuration_id(point.config);
     progress.running(id);
+    working_on_row(id);
     if (!finished(id)) {
       const ResultRow row = runner.run(point, systems.of(point.config.sharding.ranks()));
-      on_root([&] { directory->append(row); });
+      working_on("writing the row");
+      with_directory([&] { directory->append(row); });
       progress.finished(row_line(row));
     } else {
       progress.finished();
     }
+    if (directory && request.output == OutputFormat::json_lines) print_line(directory->row(id));
   }
   progress.clear();
 
+  working_on_row("");
+  working_on("finishing the run");
   const nlohmann::ordered_json speeds = runner.speed_log().gather(world.comm);
-  on_root([&] {
+  with_directory([&] {
+    directory->require_in_place();
     directory->finish({{"end_time", utc_now()},
                        {"device_at_end", to_json(backend->conditions())},
                        {"devices_measured", speeds}});
+    if (request.output == OutputFormat::json_lines) return;
     if (request.quiet && request.output == OutputFormat::table) return;
+    const ActivityFlag printing(&Activity::unwatched);
     fmt::print("{}", format_rows(rows_to_print(directory->rows(), request.output), request.output));
     if (request.quiet || request.output != OutputFormat::table) return;
     if (request.ttl_budget_ms) fmt::print("\n{}", budget_text(directory->rows(), *request.ttl_budget_ms));

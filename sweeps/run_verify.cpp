@@ -3,13 +3,15 @@
 #include <fmt/format.h>
 #include <mpi.h>
 
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "kernels/mpi_check.hpp"
 #include "kernels/rank_groups.hpp"
 #include "kernels/reference/reference_model.hpp"
+#include "roofline/csv.hpp"
+#include "sweeps/activity.hpp"
 #include "sweeps/backend_choice.hpp"
-#include "sweeps/csv.hpp"
 #include "sweeps/mpi_session.hpp"
 #include "sweeps/point_runner.hpp"
 #include "sweeps/progress.hpp"
@@ -45,7 +47,21 @@ CsvRecord record(const VerifyRow& row) {
           number(row.tolerance)};
 }
 
+nlohmann::ordered_json to_json(const VerifyRow& row) {
+  nlohmann::ordered_json object{{"id", row.id}, {"status", row.status}, {"reason", row.reason}};
+  if (row.steps > 0) {
+    object.update({{"layers", row.layers},
+                   {"steps", row.steps},
+                   {"rel_error", row.result.rel_error},
+                   {"max_error", row.result.max_error},
+                   {"tolerance", row.tolerance}});
+  }
+  return object;
+}
+
 void print(const std::vector<VerifyRow>& rows, OutputFormat format) {
+  if (format == OutputFormat::json_lines) return;  // already printed, one by one
+  const ActivityFlag printing(&Activity::unwatched);
   if (format == OutputFormat::csv) {
     fmt::print("{}", csv_line(header()));
     for (const VerifyRow& row : rows) fmt::print("{}", csv_line(record(row)));
@@ -53,17 +69,7 @@ void print(const std::vector<VerifyRow>& rows, OutputFormat format) {
   }
   if (format == OutputFormat::json) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
-    for (const VerifyRow& row : rows) {
-      nlohmann::ordered_json object{{"id", row.id}, {"status", row.status}, {"reason", row.reason}};
-      if (row.steps > 0) {
-        object.update({{"layers", row.layers},
-                       {"steps", row.steps},
-                       {"rel_error", row.result.rel_error},
-                       {"max_error", row.result.max_error},
-                       {"tolerance", row.tolerance}});
-      }
-      list.push_back(object);
-    }
+    for (const VerifyRow& row : rows) list.push_back(to_json(row));
     fmt::print("{}\n", list.dump(2));
     return;
   }
@@ -98,6 +104,7 @@ int run_verify(const SweepRequest& request) {
     row.status = "skipped";
     row.reason = why_not_measured(point, *backend);
     progress.running(row.id);
+    working_on_row(row.id);
     const ModelSpec& model = *point.model;
     // As few layers as show every kind of layer on every stage, unless --layers says otherwise.
     const std::int64_t held =
@@ -119,7 +126,9 @@ int run_verify(const SweepRequest& request) {
       row.tolerance = verify_tolerance(c.shape.kv_dtype, c.shape.context);
       if (const MPI_Comm instance = groups.first(c.sharding.ranks()); instance != MPI_COMM_NULL) {
         const Groups ranks = make_groups(*backend, instance, c.sharding);
+        working_on("loading weights");
         weights.load(model, request.seed, c.sharding, ranks.rank(), held, c.shape.weight_dtype);
+        working_on("filling the KV cache");
         DecodeEngine engine(model, c.sharding, c.shape, held, row.steps, request.seed, *backend, ranks,
                             weights, memory);
         row.result = verify(engine, model, c.shape, request.seed,
@@ -131,9 +140,16 @@ int run_verify(const SweepRequest& request) {
       }
       row.status = row.result.ok() ? "ok" : "failed";
       row.reason = row.result.failure;
+      working_on("end of the row");
+      const ActivityFlag idle(&Activity::bystander, groups.first(c.sharding.ranks()) == MPI_COMM_NULL);
       wait_idle(world.comm);
     }
     rows.push_back(row);
+    if (world.rank == 0 && !request.quiet && request.output == OutputFormat::json_lines) {
+      const ActivityFlag printing(&Activity::unwatched);
+      fmt::print("{}\n", to_json(row).dump());
+      std::fflush(stdout);
+    }
     progress.finished();
   }
   progress.clear();

@@ -22,20 +22,22 @@ std::int64_t least_layers(const ModelSpec& model, const Sharding& sharding);
 /// the median step: what one phase is late by, a wait for another rank saves in the next.)
 PhaseTimes typical_phases(std::vector<PhaseTimes> steps);
 
-/// A step cut into intervals by marks of the backend's stopwatch: `start` and `stop` are called around the
-/// step, the marks between are set by what the step tells its observer. A recorded step tells it while it is
-/// recorded, and sets the same marks whenever it is replayed.
+/// A step cut into intervals by marks of the device's stopwatch, set by what the step tells its observer. A
+/// recorded step tells it while it is recorded, and sets the same marks whenever it is replayed: what it
+/// takes to launch the recording is no part of the step.
 class StepClock : public StepObserver {
  public:
   StepClock(std::vector<double> weights, Device& device)
       : weights_(std::move(weights)), stopwatch_(device.make_stopwatch()) {}
 
-  void start() { stopwatch_->mark(first_mark); }
-  void stop() { stopwatch_->mark(last_mark); }
   /// What the step really took.
   double elapsed_us() const { return stopwatch_->us_between(first_mark, last_mark); }
 
-  void step_begin() override { inner_ = 0; }
+  void step_begin() override {
+    inner_ = 0;
+    stopwatch_->mark(first_mark);
+  }
+  void step_end() override { stopwatch_->mark(last_mark); }
 
  protected:
   double weight(std::int64_t layer) const { return weights_[static_cast<std::size_t>(layer)]; }

@@ -31,6 +31,10 @@ StopSignals::~StopSignals() {
   for (std::size_t i = 0; i < signals.size(); ++i) sigaction(signals[i].first, &before_[i], nullptr);
 }
 
+bool stop_requested() {
+  return received != 0;
+}
+
 std::string StopSignals::agreed(MPI_Comm comm) const {
   int signal = received;
   HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &signal, 1, MPI_INT, MPI_MAX, comm));

@@ -27,4 +27,7 @@ class StopSignals {
   std::array<struct sigaction, 3> before_{};
 };
 
+/// Has this rank got a signal that a StopSignals noted?
+bool stop_requested();
+
 }  // namespace helix

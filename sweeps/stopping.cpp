@@ -4,7 +4,7 @@
 #include <cmath>
 #include <span>
 
-#include "sweeps/statistics.hpp"
+#include "roofline/statistics.hpp"
 
 namespace helix {
 namespace {

@@ -9,8 +9,9 @@
 
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
+#include "roofline/excerpt.hpp"
 #include "roofline/text_file.hpp"
-#include "sweeps/yaml_file.hpp"
+#include "roofline/yaml_file.hpp"
 
 namespace helix {
 namespace {
@@ -20,7 +21,7 @@ constexpr Quantity sample_count{1, 1 << 20};
 
 void apply_backend(SweepRequest& request, std::string_view text, const std::string& where) {
   if (text != "cpu" && text != "cuda" && text != "auto") {
-    throw UsageError(fmt::format("{} '{}': valid are cpu, cuda, auto", where, text));
+    throw UsageError(fmt::format("{} '{}': valid are cpu, cuda, auto", where, excerpt(text)));
   }
   request.backend = text;
 }
@@ -44,6 +45,11 @@ constexpr auto settings = std::to_array<RunSetting>({
      [](SweepRequest& r, std::string_view text, const std::string& where) {
        r.memory_fraction = parse_real(text, 0.01, 1, where);
      }},
+    {"engine", "none|trtllm|vllm|sglang",
+     "whose steps to predict; none: kernels alone, as for a calibrated machine and for flat fp4, as papers "
+     "count",
+     [](SweepRequest& r, std::string_view text, const std::string&) { r.engine = parse_engine(text); },
+     only_predict},
     {"max-time", "S",
      "stop sampling a configuration after S seconds, or after its least samples, which may take 10 times S",
      [](SweepRequest& r, std::string_view text, const std::string& where) {
@@ -60,6 +66,12 @@ constexpr auto settings = std::to_array<RunSetting>({
        r.stopping.relative_error = parse_real(text, 1e-6, 1.0, where);
      },
      only_sweep},
+    {"stall-timeout", "S",
+     "end the run if no rank makes progress for S seconds; 0: wait for ever; default 120",
+     [](SweepRequest& r, std::string_view text, const std::string& where) {
+       r.stall_timeout_s = parse_real(text, 0, 1e6, where);
+     },
+     only_measuring},
     {"seed", "N", "of weights and KV history; default 1",
      [](SweepRequest& r, std::string_view text, const std::string& where) {
        r.seed = static_cast<std::uint64_t>(parse_count(text, any_seed, where));
@@ -108,7 +120,7 @@ UsageError unknown_key(const std::string& key, const std::string& origin, bool i
     valid += "sweeps, ";
   }
   valid.resize(valid.size() - 2);
-  return UsageError(fmt::format("{}: unknown key '{}'; valid: {}", origin, key, valid));
+  return UsageError(fmt::format("{}: unknown key '{}'; valid: {}", origin, excerpt(key), valid));
 }
 
 void apply_block(const YAML::Node& node, const std::string& origin, SweepSpace& block) {

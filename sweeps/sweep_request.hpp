@@ -14,7 +14,8 @@
 
 namespace helix {
 
-enum class OutputFormat { table, json, csv };
+/// json_lines: an object a line, each as soon as its row is known.
+enum class OutputFormat { table, json, csv, json_lines };
 
 struct SweepRequest {
   std::vector<SweepSpace> blocks;
@@ -22,9 +23,11 @@ struct SweepRequest {
   std::vector<std::string> systems;
   std::string backend = "auto";  // cpu, cuda, auto
   std::optional<double> ttl_budget_ms;
+  std::optional<Engine> engine;  // whose steps to predict; nothing: what suits the system
   double memory_fraction = default_memory_fraction;  // of a device, for weights, KV cache and buffers
   StoppingLimits stopping;
   std::uint64_t seed = 1;
+  double stall_timeout_s = 120;  // see run_with_mpi
 
   std::filesystem::path out;  // empty: a new directory under results/
   bool resume = false;

@@ -136,6 +136,18 @@ std::string format_json(std::span<const ResultRow> rows) {
   return all.dump(2) + "\n";
 }
 
+std::string format_json_line(const ResultRow& row) {
+  nlohmann::ordered_json object = row_to_json(row);
+  object["pareto"] = nullptr;
+  return object.dump() + "\n";
+}
+
+std::string format_json_lines(std::span<const ResultRow> rows) {
+  std::string text;
+  for (const ResultRow& row : rows) text += row_to_json(row).dump() + "\n";
+  return text;
+}
+
 std::string format_csv(std::span<const ResultRow> rows) {
   std::string text = csv_line(result_header());
   for (const ResultRow& row : rows) text += csv_line(to_record(row));
@@ -169,6 +181,8 @@ std::string format_rows(std::span<const ResultRow> rows, OutputFormat format) {
       return format_json(rows);
     case OutputFormat::csv:
       return format_csv(rows);
+    case OutputFormat::json_lines:
+      return format_json_lines(rows);
   }
   return "";
 }

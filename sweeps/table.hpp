@@ -21,6 +21,8 @@ std::string format_table(std::span<const ResultRow> rows, std::optional<std::siz
 std::string format_json(std::span<const ResultRow> rows);
 /// One such object.
 nlohmann::ordered_json row_to_json(const ResultRow& row);
+/// One row as JSON on a line of its own; which rows are on the frontier is not known yet: null.
+std::string format_json_line(const ResultRow& row);
 /// The text of a results.csv.
 std::string format_csv(std::span<const ResultRow> rows);
 

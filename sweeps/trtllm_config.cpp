@@ -11,8 +11,9 @@
 #include <set>
 
 #include "roofline/error.hpp"
+#include "roofline/excerpt.hpp"
 #include "roofline/text_file.hpp"
-#include "sweeps/yaml_file.hpp"
+#include "roofline/yaml_file.hpp"
 
 namespace helix {
 namespace {
@@ -50,7 +51,7 @@ bool is_given(const YAML::Node& node) {
 }
 
 std::string quoted_scalar(const YAML::Node& node) {
-  return is_given(node) && node.IsScalar() ? fmt::format("'{}'", node.Scalar()) : "missing";
+  return is_given(node) && node.IsScalar() ? fmt::format("'{}'", excerpt(node.Scalar())) : "missing";
 }
 
 std::string upper(std::string text) {
@@ -93,7 +94,7 @@ class Section {
     bool value = false;
     if (node.IsScalar() && YAML::convert<bool>::decode(node, value)) return value;
     fail(fmt::format("{}{} is {}, valid are true and false", name_, key,
-                     node.IsScalar() ? fmt::format("'{}'", node.Scalar()) : "no scalar"));
+                     node.IsScalar() ? fmt::format("'{}'", excerpt(node.Scalar())) : "no scalar"));
   }
 
   std::vector<std::string> keys() const {

@@ -11,6 +11,7 @@
 
 #include "kernels/reference/reference_model.hpp"
 #include "kernels/weight_plan.hpp"
+#include "sweeps/activity.hpp"
 #include "sweeps/broadcast.hpp"
 
 namespace helix {
@@ -204,6 +205,7 @@ Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeSh
 
   engine.rewind(options.first_turn);
   BlockRecorder recorder(engine);
+  WatchedStep watched(recorder);
   Verification result;
   std::string failure;
   const auto fail = [&](const std::string& what) {
@@ -212,7 +214,8 @@ Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeSh
   std::vector<std::int32_t> input = tokens_of_all(engine, instance);
   for (std::int64_t step = 0; step < options.steps; ++step) {
     recorder.clear();
-    engine.step(recorder, options.layers);
+    working_on("verifying");
+    engine.step(watched, options.layers);
     engine.settle();
     const std::vector<std::int32_t> output = tokens_of_all(engine, instance);
     std::vector<std::vector<std::int32_t>> routing;
@@ -226,6 +229,7 @@ Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeSh
       const std::string where = fmt::format("request {}, step {}: ", f.request, step);
       reference::ReferenceStep expected;
       if (f.reference) {
+        working_on("the reference of verification");
         std::vector<std::vector<std::int32_t>> chosen;
         for (const std::vector<std::int32_t>& layer : routing) {
           const auto k = static_cast<std::ptrdiff_t>(layer.size()) / shape.batch;
@@ -235,7 +239,10 @@ Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeSh
         if (!expected.routing_problem.empty()) fail(where + expected.routing_problem);
       }
       if (!compared) continue;
-      broadcast(expected, model, options.layers.size(), f.owner, instance);
+      {
+        const ActivityFlag waiting(&Activity::bystander, f.owner != rank);
+        broadcast(expected, model, options.layers.size(), f.owner, instance);
+      }
       const double allowed = verify_tolerance(shape.kv_dtype, shape.context);
       const auto hold = [&](const Difference& difference, const std::string& what) {
         result.rel_error = std::max(result.rel_error, difference.rel_error);

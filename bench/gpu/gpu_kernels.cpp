@@ -9,8 +9,8 @@
 #include "kernels/cuda/cuda_backend.hpp"
 #include "kernels/kv_cache.hpp"
 #include "kernels/synthetic.hpp"
+#include "roofline/statistics.hpp"
 #include "sweeps/prober.hpp"
-#include "sweeps/statistics.hpp"
 
 namespace helix {
 namespace {

@@ -13,6 +13,8 @@
 #include "kernels/cpu/small_ops.hpp"
 #include "kernels/cpu/stream.hpp"
 #include "kernels/mpi_communicator.hpp"
+#include "kernels/ops.hpp"
+#include "kernels/out_of_memory.hpp"
 
 namespace helix {
 namespace {
@@ -24,7 +26,7 @@ class CpuBuffer : public Buffer {
   explicit CpuBuffer(std::size_t bytes) : bytes_(bytes) {
     if (bytes == 0) return;
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) throw std::bad_alloc();
+    if (memory == MAP_FAILED) throw OutOfMemory(bytes);
     madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: the kernel may have them switched off
     data_ = static_cast<std::byte*>(memory);
   }

@@ -9,6 +9,7 @@
 #include "kernels/cpu/linear_kernels.hpp"
 #include "kernels/cpu/linear_rows.hpp"
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/out_of_memory.hpp"
 #include "roofline/error.hpp"
 
 namespace helix::cpu {
@@ -21,7 +22,7 @@ class PackingBuffer {
     if (bytes > capacity_) {
       const std::size_t rounded = (bytes + 4095) / 4096 * 4096;
       memory_.reset(std::aligned_alloc(4096, rounded));
-      if (!memory_) throw std::bad_alloc();
+      if (!memory_) throw OutOfMemory(rounded);
       capacity_ = rounded;
     }
     return memory_.get();

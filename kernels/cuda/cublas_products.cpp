@@ -153,9 +153,13 @@ CublasProducts::Plan& CublasProducts::plan(const Key& key, const MatrixOperands&
   return *held;
 }
 
+bool CublasProducts::knows(DType dtype) const {
+  const int needed = dtype == DType::fp8 ? 89 : dtype == DType::nvfp4 ? 100 : 0;
+  return compute_capability_ >= needed;
+}
+
 bool CublasProducts::run(const MatrixProduct& product, const MatrixOperands& operands) {
-  const int needed = product.dtype == DType::fp8 ? 89 : product.dtype == DType::nvfp4 ? 100 : 0;
-  if (compute_capability_ < needed) return false;
+  if (!knows(product.dtype)) return false;
   Plan& p = plan({product, alignment(operands.w), alignment(operands.x), alignment(operands.y)}, operands);
   if (!p.possible) return false;
   if (product.dtype == DType::nvfp4) p.operation.set_scales(operands.w_scales, operands.x_scales);

@@ -21,6 +21,8 @@ class CublasProducts {
   CublasProducts(const CublasProducts&) = delete;
   CublasProducts& operator=(const CublasProducts&) = delete;
 
+  /// Does the GPU have products of this type?
+  bool knows(DType dtype) const;
   /// False: the GPU has no such product, or cuBLASLt no algorithm for it (of bf16 an error).
   bool run(const MatrixProduct& product, const MatrixOperands& operands);
 

@@ -18,8 +18,10 @@
 #include "kernels/cuda/kernel_ops.hpp"
 #include "kernels/cuda/nccl_communicator.hpp"
 #include "kernels/cuda/nvml.hpp"
+#include "kernels/cuda/packed_weight.hpp"
 #include "kernels/cuda/small_ops.hpp"
 #include "kernels/mpi_communicator.hpp"
+#include "kernels/out_of_memory.hpp"
 
 namespace helix {
 namespace cuda {
@@ -37,7 +39,7 @@ class CudaBuffer final : public Buffer {
     const cudaError_t status = cudaMalloc(&data_, bytes);
     if (status == cudaErrorMemoryAllocation) {
       (void)cudaGetLastError();  // not to be reported again by the next call
-      throw std::bad_alloc();
+      throw OutOfMemory(bytes);
     }
     HELIX_CUDA(status);
   }
@@ -95,8 +97,12 @@ class CudaBackend final : public KernelOps {
     HELIX_CUDA(cudaMemGetInfo(&available, &total));
     return available;
   }
-  std::unique_ptr<Buffer> allocate(std::size_t bytes) override { return std::make_unique<CudaBuffer>(bytes); }
+  std::unique_ptr<Buffer> allocate(std::size_t bytes) override {
+    refuse_in_capture(stream(), "memory is allocated");
+    return std::make_unique<CudaBuffer>(bytes);
+  }
   std::unique_ptr<Buffer> allocate_exchanged(std::size_t bytes) override {
+    refuse_in_capture(stream(), "memory is allocated");
     return std::make_unique<CudaBuffer>(bytes, true);
   }
   void copy_to_host(void* host, const void* device, std::size_t bytes) override {
@@ -145,21 +151,38 @@ class CudaBackend final : public KernelOps {
     return static_cast<double>(memory.size()) / us * 1e6;
   }
 
+  // Both operands of the type. A GPU without such products widens to bf16, whose peak it then is.
   double matrix_peak_flops_per_s(DType dtype, double seconds) override {
+    if (!multiplies(dtype)) return matrix_peak_flops_per_s(DType::bf16, seconds);
     constexpr std::int64_t n = 8192;
-    const std::size_t bytes = packed_bytes(n, n, DType::bf16);
-    CudaBuffer x(bytes), w(packed_bytes(n, n, dtype)), y(bytes);
+    const PackedLayout layout(n, n, dtype);
+    CudaBuffer x(packed_bytes(n, n, dtype)), w(x.bytes()), y(n * n * sizeof(float));
     const WeightSlice ordinary_numbers{.key = 1, .rows = n, .cols = n};
-    const PackedWeight weight{.data = w.data(), .n = n, .k = n, .stride_bytes = w.bytes(), .dtype = dtype};
-    fill_matrix(reinterpret_cast<BF16*>(x.data()), ordinary_numbers);
-    fill_weight(weight, 0, {&ordinary_numbers, 1});
+    for (CudaBuffer* const operand : {&x, &w})
+      fill_weight({.data = operand->data(), .n = n, .k = n, .stride_bytes = operand->bytes(), .dtype = dtype},
+                  0, {&ordinary_numbers, 1});
+    const MatrixProduct product{.dtype = dtype,
+                                .m = n,
+                                .n = n,
+                                .k = layout.ld,
+                                .ldw = layout.ld,
+                                .ldx = layout.ld,
+                                .ldy = n,
+                                .fp32_out = dtype != DType::bf16};
+    const MatrixOperands operands{.w = w.data(),
+                                  .x = x.data(),
+                                  .y = y.data(),
+                                  .w_scales = w.data() + layout.scale_offset,
+                                  .x_scales = x.data() + layout.scale_offset};
     const double us = median_call_us(seconds, [&] {
-      linear(n, reinterpret_cast<const BF16*>(x.data()), n, weight, reinterpret_cast<BF16*>(y.data()), n);
+      if (!multiply(product, operands))
+        throw std::runtime_error(fmt::format("cuBLASLt has no product of {} matrices", helix::name(dtype)));
     });
     return 2.0 * n * n * n / us * 1e6;
   }
 
  protected:
+  bool multiplies(DType dtype) const override { return matrices_.knows(dtype); }
   bool multiply(const MatrixProduct& product, const MatrixOperands& operands) override {
     return matrices_.run(product, operands);
   }

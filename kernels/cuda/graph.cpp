@@ -2,12 +2,20 @@
 
 #include <cuda_runtime_api.h>
 
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "kernels/cuda/cuda_check.hpp"
 
 namespace helix::cuda {
 namespace {
+
+bool captures(Stream stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  HELIX_CUDA(cudaStreamIsCapturing(stream, &status));
+  return status != cudaStreamCaptureStatusNone;
+}
 
 class EventStopwatch final : public Stopwatch {
  public:
@@ -20,11 +28,8 @@ class EventStopwatch final : public Stopwatch {
 
   void mark(std::size_t i) override {
     while (events_.size() <= i) HELIX_CUDA(cudaEventCreate(&events_.emplace_back()));
-    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    HELIX_CUDA(cudaStreamIsCapturing(stream_, &status));
     // In a graph the event must be recorded at each launch, not only order the graph's own nodes.
-    const unsigned flags =
-        status == cudaStreamCaptureStatusNone ? cudaEventRecordDefault : cudaEventRecordExternal;
+    const unsigned flags = captures(stream_) ? cudaEventRecordExternal : cudaEventRecordDefault;
     HELIX_CUDA(cudaEventRecordWithFlags(events_[i], stream_, flags));
   }
   double us_between(std::size_t first, std::size_t second) override {
@@ -61,6 +66,10 @@ class Graph final : public Recording {
 
 std::unique_ptr<Stopwatch> make_event_stopwatch(Stream stream) {
   return std::make_unique<EventStopwatch>(stream);
+}
+
+void refuse_in_capture(Stream stream, const char* what) {
+  if (captures(stream)) throw std::logic_error(std::string(what) + " while a step is being recorded");
 }
 
 std::unique_ptr<Recording> capture_graph(Stream stream, const std::function<void()>& ops) {

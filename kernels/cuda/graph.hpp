@@ -11,6 +11,9 @@ namespace helix::cuda {
 
 std::unique_ptr<Stopwatch> make_event_stopwatch(Stream stream);
 
+/// Throws std::logic_error, saying `what` must not be done, if the stream's ops are being captured.
+void refuse_in_capture(Stream stream, const char* what);
+
 /// What `ops` sends to the stream, as a graph that is ready to be launched there.
 std::unique_ptr<Recording> capture_graph(Stream stream, const std::function<void()>& ops);
 

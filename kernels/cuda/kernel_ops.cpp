@@ -7,6 +7,7 @@
 #include "kernels/cuda/moe.hpp"
 #include "kernels/cuda/packed_weight.hpp"
 #include "kernels/cuda/small_ops.hpp"
+#include "kernels/memory.hpp"
 #include "roofline/error.hpp"
 
 namespace helix::cuda {
@@ -34,7 +35,10 @@ void KernelOps::fill_weight(const PackedWeight& weight, std::int64_t index,
                             std::span<const WeightSlice> slices) {
   const PackedLayout layout(weight.n, weight.k, weight.dtype);
   std::byte* const matrix = weight.data + static_cast<std::size_t>(index) * weight.stride_bytes;
-  if (weight.dtype != DType::bf16) set_bytes(matrix, 0, static_cast<std::size_t>(layout.bytes));  // padding
+  if (weight.dtype != DType::bf16) {
+    set_bytes(matrix, 0, static_cast<std::size_t>(layout.bytes));  // padding
+    if (multiplies(weight.dtype)) ensure(*this, terms_, terms_bytes_);
+  }
   std::int64_t row = 0;
   for (const WeightSlice& slice : slices) {
     if (weight.dtype == DType::bf16) {

@@ -69,13 +69,15 @@ class KernelOps : public Backend {
                std::int64_t* lengths) override;
 
  protected:
-  /// terms_bytes: memory of products with quantised weights and many rows (linear.cpp), taken when the first
-  /// one runs.
+  /// terms_bytes: memory of products with quantised weights and many rows (linear.cpp), taken with the first
+  /// such weights.
   KernelOps(const Gpu& gpu, Stream stream, std::size_t terms_bytes = std::size_t{64} << 20)
       : limits_(gpu), stream_(stream), terms_bytes_(terms_bytes) {}
   Stream stream() const { return stream_; }
 
-  /// False: the matrix library has no such product on this GPU. It has all of bf16.
+  /// Has the matrix library any product of this type on this GPU? It has all of bf16.
+  virtual bool multiplies(DType dtype) const = 0;
+  /// False: it has none of this shape.
   virtual bool multiply(const MatrixProduct& product, const MatrixOperands& operands) = 0;
 
  private:

@@ -49,13 +49,14 @@ void KernelOps::product(std::int64_t m, const BF16* x, std::int64_t ldx, const P
   }
 }
 
-/// False: the matrix library has no such product.
+/// False: the matrix library has no such product; nothing has been launched then but for rare shapes.
 template <typename Y>
 bool KernelOps::product_of_terms(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, Y* y,
                                  std::int64_t ldy) {
   const std::int64_t padded = round_up(m, 16), stacked = SplitRows::terms(w.dtype) * padded;
   const PackedLayout weights(w.n, w.k, w.dtype), terms(stacked, w.k, w.dtype);
-  Carver carver(ensure(*this, terms_, terms_bytes_));
+  if (!multiplies(w.dtype) || terms_ == nullptr) return false;
+  Carver carver(terms_->data());
   const auto values = carver.take<std::byte>(terms.bytes);
   const SplitRows split{values, values + terms.scale_offset, carver.take<float>(padded), padded};
   const auto left = static_cast<std::int64_t>(terms_bytes_) - static_cast<std::int64_t>(carver.used());

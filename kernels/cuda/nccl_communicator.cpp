@@ -57,7 +57,7 @@ class NcclCommunicator final : public Communicator {
   }
 
   void all_gather(const std::byte* send, std::byte* recv, std::size_t bytes) override {
-    if (size_ == 1) return copy(recv, send, bytes, stream_);
+    if (nccl_ == nullptr) return copy(recv, send, bytes, stream_);
     HELIX_NCCL(ncclAllGather(send, recv, bytes, ncclInt8, nccl_, stream_));
   }
 
@@ -65,11 +65,11 @@ class NcclCommunicator final : public Communicator {
   // every hop. Small messages: gather all and add (one latency). Large ones: every rank adds its part and the
   // parts are gathered (twice the latency, 2 (n - 1) / n of the bytes instead of n - 1).
   void all_reduce_sum(BF16* data, std::int64_t count) override {
-    if (size_ == 1) return;
+    if (nccl_ == nullptr) return;
     const auto n = static_cast<std::size_t>(count);
     const auto ranks = static_cast<std::size_t>(size_);
     if (size_ == 2 || n * ranks * sizeof(BF16) <= one_shot_bytes) {
-      BF16* all = link_->scratch().at_least(ranks * n);
+      BF16* all = link_->scratch().at_least(ranks * n, stream_);
       HELIX_NCCL(ncclAllGather(data, all, n, ncclBfloat16, nccl_, stream_));
       sum_ranks(stream_, size_, count, count, all, data);
       return;
@@ -77,7 +77,7 @@ class NcclCommunicator final : public Communicator {
     // The last parts may be short or empty; what lies behind the data is sent but never used.
     constexpr std::size_t vector = 8;  // parts of whole 16 bytes
     const std::size_t part = ((n + ranks - 1) / ranks + vector - 1) / vector * vector;
-    BF16* send = link_->scratch().at_least((2 * ranks + 1) * part);
+    BF16* send = link_->scratch().at_least((2 * ranks + 1) * part, stream_);
     BF16* recv = send + ranks * part;
     BF16* sum = recv + ranks * part;
     copy(send, data, n * sizeof(BF16), stream_);
@@ -113,11 +113,11 @@ class NcclCommunicator final : public Communicator {
   }
 
   void reduce_scatter_rows(BF16* data, std::int64_t rows, std::int64_t width) override {
-    if (size_ == 1) return;
+    if (nccl_ == nullptr) return;
     const auto row_bytes = static_cast<std::size_t>(width) * sizeof(BF16);
     const Range mine = even_split(rows, size_, rank_);
     const std::int64_t own = mine.size() * width;
-    BF16* all = link_->scratch().at_least(static_cast<std::size_t>(size_ * own));
+    BF16* all = link_->scratch().at_least(static_cast<std::size_t>(size_ * own), stream_);
     BF16* own_part = data + mine.begin * width;
     HELIX_NCCL(ncclGroupStart());
     for (int peer = 0; peer < size_; ++peer) {
@@ -132,7 +132,7 @@ class NcclCommunicator final : public Communicator {
   }
 
   std::unique_ptr<Exposure> expose(std::byte* data, std::size_t bytes) override {
-    if (size_ == 1 || bytes == 0) return nullptr;
+    if (nccl_ == nullptr || bytes == 0) return nullptr;
     return std::make_unique<Registration>(nccl_, data, bytes);
   }
 
@@ -164,7 +164,7 @@ class NcclCommunicator final : public Communicator {
   static constexpr std::size_t one_shot_bytes = std::size_t{2} << 20;
 
   void exchange_chunks(const void* send, void* recv, std::size_t bytes_per_peer, cudaStream_t stream) {
-    if (size_ == 1) return copy(recv, send, bytes_per_peer, stream);
+    if (nccl_ == nullptr) return copy(recv, send, bytes_per_peer, stream);
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 28, 0)
     HELIX_NCCL(ncclAlltoAll(send, recv, bytes_per_peer, ncclInt8, nccl_, stream));
 #else

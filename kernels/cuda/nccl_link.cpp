@@ -1,8 +1,10 @@
 #include "kernels/cuda/nccl_link.hpp"
 
+#include <cstdlib>
 #include <exception>
 
 #include "kernels/cuda/cuda_check.hpp"
+#include "kernels/cuda/graph.hpp"
 #include "kernels/cuda/nccl_check.hpp"
 #include "kernels/mpi_check.hpp"
 
@@ -13,7 +15,8 @@ ncclComm_t introduce(MPI_Comm group) {
   int rank = 0, size = 1;
   HELIX_MPI(MPI_Comm_rank(group, &rank));
   HELIX_MPI(MPI_Comm_size(group, &size));
-  if (size == 1) return nullptr;
+  // A rank on its own exchanges nothing, but for a try of NCCL on a single GPU.
+  if (size == 1 && std::getenv("HELIX_NCCL_SINGLE_RANK") == nullptr) return nullptr;
   ncclUniqueId id{};
   if (rank == 0) HELIX_NCCL(ncclGetUniqueId(&id));
   HELIX_MPI(MPI_Bcast(&id, sizeof(id), MPI_BYTE, 0, group));
@@ -42,9 +45,10 @@ void NcclWatch::abort_all() {
   comms_.clear();
 }
 
-BF16* RegisteredMemory::at_least(std::size_t values) {
+BF16* RegisteredMemory::at_least(std::size_t values, cudaStream_t stream) {
   const std::size_t bytes = values * sizeof(BF16);
   if (bytes > bytes_) {
+    refuse_in_capture(stream, "a collective's memory grows");
     if (data_ != nullptr) HELIX_CUDA(cudaDeviceSynchronize());  // an exchange may still use it
     release();
     HELIX_NCCL(ncclMemAlloc(&data_, bytes));

@@ -39,8 +39,9 @@ class RegisteredMemory {
   RegisteredMemory(const RegisteredMemory&) = delete;
   RegisteredMemory& operator=(const RegisteredMemory&) = delete;
 
-  /// Grows to the largest message in the first, unrecorded steps, where it waits for the device.
-  BF16* at_least(std::size_t values);
+  /// Grows to the largest message of the stream in the first, unrecorded steps, where it waits for the
+  /// device.
+  BF16* at_least(std::size_t values, cudaStream_t stream);
   /// Before the communicator is destroyed.
   void release();
   /// With a communicator that has been aborted: the program is about to end.
@@ -61,7 +62,7 @@ class NcclLink {
   NcclLink(const NcclLink&) = delete;
   NcclLink& operator=(const NcclLink&) = delete;
 
-  /// Null for a rank on its own.
+  /// Null for a rank on its own, unless HELIX_NCCL_SINGLE_RANK is set.
   ncclComm_t comm() const { return comm_; }
   RegisteredMemory& scratch() { return scratch_; }
 

@@ -7,6 +7,7 @@
 #include "kernels/simd_clones.hpp"
 #include "kernels/synthetic.hpp"
 #include "kernels/tensor_ids.hpp"
+#include "kernels/work_counter.hpp"
 
 namespace helix::reference {
 namespace {
@@ -128,6 +129,7 @@ Vector RequestCache::attend(std::span<const double> q, double scale) const {
       load_rows(static_cast<std::int64_t>(kv_head), false, first, count, k.data());
       if (!mla) load_rows(static_cast<std::int64_t>(kv_head), true, first, count, v.data());
       scores.resize(static_cast<std::size_t>(count));
+      note_work();
       for (std::size_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
         for (std::size_t t = 0; t < scores.size(); ++t) {
           scores[t] = scale * dot(q.subspan(h * head_dim, head_dim), {k.data() + t * head_dim, head_dim});

@@ -10,11 +10,11 @@
 
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
+#include "roofline/statistics.hpp"
 #include "sweeps/provenance.hpp"
 #include "sweeps/report/plot_python.hpp"
 #include "sweeps/result_columns.hpp"
 #include "sweeps/row_text.hpp"
-#include "sweeps/statistics.hpp"
 
 namespace helix {
 namespace {

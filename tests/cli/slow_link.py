@@ -4,14 +4,14 @@ tc. Of what the pipeline model says can be hidden, the sweep must show at least 
 slow_link.py HELIX_BENCH MPIRUN; needs root, and ends with 77 (skipped) where namespaces or tc are not to be had."""
 import csv
 import json
-import os
 import pathlib
 import shutil
 import subprocess
 import sys
 import tempfile
 
-SKIPPED = 77
+from two_nodes import TwoNodes
+
 LEAST_HIDDEN = 0.6
 PIECES = 8
 ATTEMPTS = 3  # a busy neighbour delays steps, but does not hide what they send
@@ -25,56 +25,25 @@ MODEL = {"model_type": "llama", "num_hidden_layers": 4, "hidden_size": 256, "int
 
 program, mpirun = sys.argv[1:3]
 scratch = pathlib.Path(tempfile.mkdtemp())
-SPACES = [f"helix-{os.getpid()}-a", f"helix-{os.getpid()}-b"]
-LINKS = [f"hx{os.getpid()}a", f"hx{os.getpid()}b"]
-ADDRESSES = ["10.77.0.1", "10.77.0.2"]
 
 
-def skip(why):
-    print("skipped:", why)
-    sys.exit(SKIPPED)
-
-
-def network(*command):
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        skip(f"{' '.join(command)}: {done.stderr.strip()}")
-
-
-def slow_link():
-    for space in SPACES:
-        network("ip", "netns", "add", space)
-    network("ip", "link", "add", LINKS[0], "netns", SPACES[0], "type", "veth", "peer", "name", LINKS[1], "netns",
-            SPACES[1])
-    for space, link, address in zip(SPACES, LINKS, ADDRESSES):
-        network("ip", "-n", space, "addr", "add", f"{address}/24", "dev", link)
-        network("ip", "-n", space, "link", "set", link, "up")
-        network("ip", "-n", space, "link", "set", "lo", "up")
+def slow_down(nodes):
+    for space, link in zip(nodes.spaces, nodes.links):
         # A burst of one packet: what an idle link may save up would carry pieces that are far enough apart for nothing,
         # overlapped or not. Bytes wait in the queue, however many: none is dropped.
-        network("tc", "-n", space, "qdisc", "add", "dev", link, "root", "tbf", "rate", RATE, "burst", "2kb", "latency",
-                "2s")
+        nodes.network("tc", "-n", space, "qdisc", "add", "dev", link, "root", "tbf", "rate", RATE, "burst", "2kb",
+                      "latency", "2s")
 
 
-def sweep(cpus):
+def sweep(nodes):
     """The rows of a sweep without and with overlap, each rank in its namespace and on a core of its own."""
-    agent = scratch / "agent.sh"  # what mpirun takes for ssh; called with the host and a command
-    agent.write_text("#!/bin/sh\nshift\n"
-                     f"exec taskset -c {cpus[1]} ip netns exec {SPACES[1]} unshare --uts "
-                     "sh -c 'hostname node-b; exec sh -c \"$*\"' sh \"$@\"\n")
-    agent.chmod(0o755)
     (scratch / "wide.json").write_text(json.dumps(MODEL))
     shutil.rmtree(scratch / "run", ignore_errors=True)
     done = subprocess.run(
-        ["taskset", "-c", str(cpus[0]), "ip", "netns", "exec", SPACES[0], mpirun, "--host",
-         ",".join(f"{address}:1" for address in ADDRESSES), "-n", "2", "--bind-to", "none",
-         "--mca", "plm_rsh_agent", str(agent), "--mca", "btl", "tcp,self", "--mca", "pml", "ob1",
-         "--mca", "btl_tcp_if_include", "10.77.0.0/24", "--mca", "oob_tcp_if_include", "10.77.0.0/24",
-         program, "sweep", "--model", str(scratch / "wide.json"), "--system", "h100", "--strategy", "helix", "--kvp", "2",
-         "--context", CONTEXT, "--batch", BATCH, "--hop-b", f"1,{PIECES}", "--max-time", "1.5", "--quiet",
-         "--out", str(scratch / "run")],
-        env={**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        **nodes.launch(program, "sweep", "--model", str(scratch / "wide.json"), "--system", "h100", "--strategy", "helix",
+                       "--kvp", "2", "--context", CONTEXT, "--batch", BATCH, "--hop-b", f"1,{PIECES}", "--max-time", "1.5",
+                       "--quiet", "--out", str(scratch / "run")),
+        capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
     with open(scratch / "run" / "results.csv", newline="") as file:
         rows = {int(row["hop_b"]): row for row in csv.DictReader(file)}
@@ -100,21 +69,12 @@ def hidden_share(off, on):
     return hidden / hideable
 
 
-cpus = sorted(os.sched_getaffinity(0))
-if os.geteuid() != 0:
-    skip("network namespaces need root")
-if len(cpus) < 2:
-    skip("each rank needs a core of its own")
-for tool in ("ip", "tc", "taskset", "unshare"):
-    if shutil.which(tool) is None:
-        skip(f"no {tool}; scripts/install_deps.sh installs it")
 try:
-    slow_link()
-    shares = []
-    while len(shares) < ATTEMPTS and max(shares, default=0) < LEAST_HIDDEN:
-        shares.append(hidden_share(*sweep(cpus)))
-    assert max(shares) >= LEAST_HIDDEN, f"HOP-B hides {max(shares):.0%}, at least {LEAST_HIDDEN:.0%} are expected"
+    with TwoNodes(mpirun, scratch, ["tc"]) as nodes:
+        slow_down(nodes)
+        shares = []
+        while len(shares) < ATTEMPTS and max(shares, default=0) < LEAST_HIDDEN:
+            shares.append(hidden_share(*sweep(nodes)))
+        assert max(shares) >= LEAST_HIDDEN, f"HOP-B hides {max(shares):.0%}, at least {LEAST_HIDDEN:.0%} are expected"
 finally:
-    for space in SPACES:
-        subprocess.run(["ip", "netns", "del", space], capture_output=True)
     shutil.rmtree(scratch)

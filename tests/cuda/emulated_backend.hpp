@@ -62,6 +62,7 @@ class EmulatedBackend : public cuda::KernelOps {
   double matrix_peak_flops_per_s(DType, double) override { return 1; }
 
  protected:
+  bool multiplies(DType) const override { return true; }
   bool multiply(const cuda::MatrixProduct& p, const cuda::MatrixOperands& o) override {
     const Matrix w{p.dtype, p.ldw, o.w, o.w_scales}, x{p.dtype, p.ldx, o.x, o.x_scales};
     for (std::int64_t h = 0; h < p.count; ++h) {

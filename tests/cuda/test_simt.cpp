@@ -39,6 +39,28 @@ TEST_CASE("simt: a kernel with its barriers, in every order") {
   });
 }
 
+/// Not launched anywhere else.
+HELIX_KERNEL void new_kernel(Global<int> out) {
+  out[0] = 1;
+}
+
+TEST_CASE("simt: the first use of a kernel in a capture") {
+  const DeviceArray<int> out(1);
+  const auto use = [&] { launch(new_kernel, 1, 32, 0, Stream{}, out.data()); };
+  simt::Operations captured;
+  const auto capture = [&] {
+    const struct End {
+      ~End() { simt::capture = nullptr; }
+    } end;
+    simt::capture = &captured;
+    use();
+  };
+  REQUIRE_THROWS_WITH(capture(), Contains("never run before"));
+  use();
+  REQUIRE_NOTHROW(capture());
+  REQUIRE(captured.size() == 1);
+}
+
 TEST_CASE("simt: a missing barrier, whatever the order") {
   simt::in_every_order([] {
     const DeviceArray<int> in(counted(96)), out(96);

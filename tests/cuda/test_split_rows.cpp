@@ -3,6 +3,7 @@
 #include <cmath>
 #include <set>
 
+#include "cuda/emulated_backend.hpp"
 #include "kernels/cuda/packed_weight.hpp"
 #include "kernels/cuda/quantized_linear.hpp"
 #include "simt/global_memory.hpp"
@@ -119,6 +120,47 @@ TEST_CASE("split rows: the terms add up to the row") {
       REQUIRE(std::fabs(sums[static_cast<std::size_t>(i * k + j)] - exact) <= bound);
     }
   }
+}
+
+/// A GPU whose matrix library has no products of NVFP4: sm_90.
+class WithoutNvfp4Products final : public testing::EmulatedBackend {
+ public:
+  WithoutNvfp4Products() : EmulatedBackend(kDatacentreGpu) {}
+  std::unique_ptr<Buffer> allocate(std::size_t bytes) override {
+    ++allocations;
+    return EmulatedBackend::allocate(bytes);
+  }
+  int allocations = 0, products = 0;
+
+ protected:
+  bool multiplies(DType dtype) const override { return dtype != DType::nvfp4; }
+  bool multiply(const MatrixProduct& product, const MatrixOperands& operands) override {
+    ++products;
+    return EmulatedBackend::multiply(product, operands);
+  }
+};
+
+TEST_CASE("products of terms: none are prepared where there are none") {
+  WithoutNvfp4Products backend;
+  const std::int64_t m = 40, n = 48, k = 64;
+  const DeviceArray<BF16> x(random_bf16(static_cast<std::size_t>(m * k), 4));
+  const DeviceArray<float> at_once(static_cast<std::size_t>(m * n)), in_halves(at_once.size());
+  const DType dtype = GENERATE(DType::nvfp4, DType::fp8);
+  const std::size_t bytes = backend.packed_bytes(n, k, dtype);
+  const auto memory = backend.allocate(bytes);
+  const PackedWeight w{.data = memory->data(), .n = n, .k = k, .stride_bytes = bytes, .dtype = dtype};
+  const WeightSlice slice{.key = 7, .rows = n, .cols = k};
+  backend.fill_weight(w, 0, {&slice, 1});
+  const int before = backend.allocations;
+  backend.linear(m, x.data(), k, w, at_once.data(), n);
+  CHECK(backend.allocations == before);  // an op allocates nothing: it may be recorded
+  CHECK(before == (dtype == DType::nvfp4 ? 1 : 2));
+  CHECK((backend.products > 0) == (dtype == DType::fp8));
+  for (const std::int64_t first : {0, 20})
+    backend.linear(20, x.data() + first * k, k, w, in_halves.data() + first * n, n);
+  for (std::int64_t i = 0; i < m * n; ++i)
+    REQUIRE(at_once.span()[static_cast<std::size_t>(i)] ==
+            Approx(in_halves.span()[static_cast<std::size_t>(i)]).margin(1e-3));
 }
 
 }  // namespace

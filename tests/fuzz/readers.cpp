@@ -1,21 +1,28 @@
 #include "fuzz/readers.hpp"
 
+#include <fmt/format.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <filesystem>
+#include <fstream>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "roofline/csv.hpp"
 #include "roofline/error.hpp"
 #include "roofline/model_spec.hpp"
 #include "roofline/predict.hpp"
 #include "roofline/system_spec.hpp"
 #include "roofline/validate.hpp"
-#include "sweeps/csv.hpp"
 #include "sweeps/list_syntax.hpp"
 #include "sweeps/result_columns.hpp"
 #include "sweeps/results.hpp"
+#include "sweeps/run_reader.hpp"
+#include "sweeps/stored_run.hpp"
 #include "sweeps/sweep_file.hpp"
 #include "sweeps/trtllm_config.hpp"
 
@@ -64,11 +71,12 @@ void read_list(std::string_view text) {
   each(run_settings(), SweepRequest{});
 }
 
-/// results.csv; samples.csv has the same syntax and no more to understand.
+/// The rows of a results.csv, one by one: a damaged one does not hide the others from the fuzzer.
 void read_results(std::string_view text) {
   std::istringstream file{std::string(text)};
   std::vector<ResultRow> rows;
-  for (const CsvRecord& record : read_csv(file)) {
+  CsvReader reader(file, source, CsvReader::LastLine::is_torn);
+  for (CsvRecord record; reader.next(record);) {
     try {
       rows.push_back(from_record(record));
     } catch (const UsageError&) {  // the header is no row, either
@@ -83,6 +91,39 @@ void read_run_json(std::string_view text) {
   parse_run_json(std::string(text), source);
 }
 
+/// A whole run directory, its files one behind the other: read as report, compare and sweep --resume do. What
+/// is mended by resuming must be sound then.
+void read_run_directory(std::string_view text) {
+  namespace fs = std::filesystem;
+  static const fs::path scratch = fs::temp_directory_path() / fmt::format("helix-fuzz-{}", getpid());
+  fs::remove_all(scratch);
+  fs::create_directories(scratch);
+  constexpr std::string_view separator = "%%\n";
+  for (const char* name : {"run.json", "results.csv", "samples.csv"}) {
+    const std::size_t end = text.find(separator);
+    std::ofstream(scratch / name, std::ios::binary) << text.substr(0, end);
+    text = end == std::string_view::npos ? "" : text.substr(end + separator.size());
+  }
+  const auto accepted = [](const auto& read) {
+    try {
+      read();
+      return true;
+    } catch (const UsageError&) {
+      return false;
+    }
+  };
+  accepted([&] { read_run(scratch); });
+  accepted([&] { read_stored_run(scratch); });
+  const bool resumed = accepted([&] { const RunDirectory run(scratch, true); });
+  if (resumed && !accepted([&] {
+        const RunDirectory run(scratch, true);
+        if (!run.mended().empty()) throw std::logic_error("mended twice: " + run.mended().front());
+      })) {
+    throw std::logic_error("resumed once, but not twice");
+  }
+  fs::remove_all(scratch);
+}
+
 void read_measured_kernels(std::string_view text) {
   std::istringstream file{std::string(text)};
   validate(file, source);
@@ -95,6 +136,7 @@ constexpr auto all = std::to_array<Reader>({{"model", read_model},
                                             {"list", read_list},
                                             {"results", read_results},
                                             {"run_json", read_run_json},
+                                            {"run", read_run_directory},
                                             {"validate", read_measured_kernels}});
 
 }  // namespace

@@ -309,6 +309,7 @@ inline float exp2_fast(float x) {
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), Dim3 grid, Dim3 block, std::size_t shared_bytes, Stream,
             const Arguments&... arguments) {
+  simt::note_use(reinterpret_cast<const void*>(kernel));
   simt::issue([=, values = std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)] {
     simt::grid().run(grid, block, shared_bytes, [&] { std::apply(kernel, values); });
   });

@@ -220,6 +220,9 @@ TEST_CASE("a killed run is continued: the torn row is dropped, finished rows sta
   }
   CHECK_THROWS_AS(RunDirectory(scratch.path, false), UsageError);
   RunDirectory run(scratch.path, true);
+  REQUIRE(run.mended().size() == 2);
+  CHECK_THAT(run.mended()[0], Catch::Contains("results.csv', line 3"));
+  CHECK_THAT(run.mended()[1], Catch::Contains("samples.csv', line ") && Catch::Contains("2 samples"));
   run.begin({{"start_time", "second"}, {"command_line", {"b"}}});
   CHECK(run.holds(measured_row(4, 1000).id));
   CHECK_FALSE(run.holds(measured_row(8, 1500).id));
@@ -238,6 +241,70 @@ TEST_CASE("a killed run is continued: the torn row is dropped, finished rows sta
   whole.finish(nlohmann::ordered_json::object());
   CHECK(read(scratch.path / "results.csv") == results);
   CHECK(read(scratch.path / "samples.csv") == samples);
+}
+
+TEST_CASE("a run that is damaged beyond its row in flight is not continued") {
+  ScratchDirectory scratch;
+  {
+    RunDirectory run(scratch.path, false);
+    run.begin(nlohmann::ordered_json::object());
+    run.append(measured_row(4, 1000));
+    run.append(measured_row(8, 1500));
+  }
+  const auto refusal = [&] { return usage_error([&] { RunDirectory run(scratch.path, true); }); };
+  REQUIRE(refusal().empty());
+  const fs::path results = scratch.path / "results.csv", samples = scratch.path / "samples.csv";
+  const std::string rows = read(results), steps = read(samples);
+  const std::string last_row = rows.substr(rows.rfind('\n', rows.size() - 2) + 1);
+
+  std::ofstream(results, std::ios::app) << last_row;
+  CHECK_THAT(refusal(), Catch::Contains("line 4: a second row"));
+  CHECK(read(results) == rows + last_row);
+  // A row that is gone leaves samples in the middle only if it was not the last.
+  const std::size_t first_row = rows.find('\n') + 1;
+  std::ofstream(results) << rows.substr(0, first_row) << last_row;
+  CHECK_THAT(refusal(), Catch::Contains("samples.csv', line ") && Catch::Contains("unfinished"));
+  std::ofstream(results) << rows;
+  std::ofstream(samples) << steps.substr(0, steps.rfind('\n', steps.size() - 2) + 1);
+  CHECK_THAT(refusal(), Catch::Contains("samples of the row") && Catch::Contains("results.csv says"));
+  std::ofstream(samples) << steps;
+  fs::rename(scratch.path / "run.json", scratch.path / "elsewhere");
+  CHECK_THAT(refusal(), Catch::Contains("run.json"));
+  fs::rename(scratch.path / "elsewhere", scratch.path / "run.json");
+  CHECK(refusal().empty());
+}
+
+TEST_CASE(
+    "a run whose directory is removed, replaced or changed under it is lost, and its rows are at hand") {
+  for (const char* what : {"removed", "replaced", "file removed", "file replaced"}) {
+    CAPTURE(what);
+    ScratchDirectory scratch;
+    RunDirectory run(scratch.path, false);
+    run.begin(nlohmann::ordered_json::object());
+    run.append(measured_row(4, 1000));
+    CHECK_NOTHROW(run.require_in_place());
+    const std::string rows = read(scratch.path / "results.csv"), change = what;
+    if (change == "removed") fs::remove_all(scratch.path);
+    if (change == "replaced") {
+      fs::rename(scratch.path, scratch.path.string() + ".old");
+      fs::copy(scratch.path.string() + ".old", scratch.path);
+      fs::remove_all(scratch.path.string() + ".old");
+    }
+    if (change.starts_with("file ")) fs::remove(scratch.path / "samples.csv");
+    if (change == "file replaced") std::ofstream(scratch.path / "samples.csv") << "id,sample,ttl_us\n";
+    CHECK_THROWS_AS(run.require_in_place(), LostRun);
+    try {
+      run.append(measured_row(8, 1500));
+      FAIL("nobody noticed");
+    } catch (const LostRun& lost) {
+      CHECK(lost.results_csv == rows + csv_line(to_record(measured_row(8, 1500))));
+    }
+  }
+  ScratchDirectory scratch;
+  RunDirectory run(scratch.path, false);
+  run.append(measured_row(4, 1000));
+  std::ofstream(scratch.path / "results.csv", std::ios::app) << "mine\n";
+  CHECK_THROWS_WITH(run.require_in_place(), Catch::Contains("results.csv") && Catch::Contains("changed"));
 }
 
 TEST_CASE("a row that does not fit the disk leaves the files as they were, and finds its place later") {

@@ -3,8 +3,8 @@
 #include <numbers>
 #include <random>
 
+#include "roofline/statistics.hpp"
 #include "sweeps/round_figure.hpp"
-#include "sweeps/statistics.hpp"
 
 using namespace helix;
 

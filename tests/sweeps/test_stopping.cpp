@@ -3,7 +3,7 @@
 #include <cmath>
 #include <random>
 
-#include "sweeps/statistics.hpp"
+#include "roofline/statistics.hpp"
 #include "sweeps/stopping.hpp"
 
 using namespace helix;
