@@ -79,8 +79,8 @@ class DecodeEngine {
   std::vector<BF16> block_output() const;
   /// The requests that block_output speaks of.
   Range block_requests() const;
-  /// Experts chosen in `layer` by the last step, [batch, top_k]; empty for a dense layer and where this
-  /// rank has no part in it.
+  /// Experts chosen in `layer` by the last step, [batch, top_k]; empty for a dense layer and where this rank
+  /// has no part in it.
   std::vector<std::int32_t> routing(std::int64_t layer) const;
   /// Bytes of activations and communication buffers on this rank.
   std::size_t activation_bytes() const { return activation_bytes_; }

@@ -29,8 +29,8 @@ class DeviceProbe {
   virtual double core_clock_hz() const { return 0; }
   /// Bytes of the device's last-level cache; 0: the host's.
   virtual std::size_t cache_bytes() const { return 0; }
-  /// What the device's speed depends on, as (name, value): clocks, power, throttling. Empty: the host's
-  /// alone.
+  /// What the device's speed depends on, as (name, value): clocks, power, throttling. Empty:
+  /// the host's alone.
   virtual std::vector<std::pair<std::string, std::string>> conditions() const { return {}; }
   /// The part of it that changes from moment to moment.
   virtual DeviceSpeed speed() const { return {}; }

@@ -107,8 +107,8 @@ void KvCache::fill_history(std::uint64_t seed, std::int64_t first_layer, std::sp
   rewind();
 }
 
-// Pages are filled whole: behind the history's end the last one holds what the next rank's first tokens look
-// like.
+// Pages are filled whole: behind the history's end the last one holds what the next rank's first
+// tokens look like.
 void KvCache::poison_last_page(const KvView& view) {
   const std::int64_t page = shape_.tokens_per_page;
   const std::int64_t row = shape_.kv_heads * std::max(shape_.head_dim, shape_.v_dim);

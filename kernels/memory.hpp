@@ -12,8 +12,8 @@
 
 namespace helix {
 
-/// Hands out consecutive 64-byte aligned arrays. Run a layout once without memory to learn its size, then on
-/// memory.
+/// Hands out consecutive 64-byte aligned arrays. Run a layout once without memory to learn its size,
+/// then on memory.
 class Carver {
  public:
   explicit Carver(std::byte* base = nullptr) : base_(base) {}

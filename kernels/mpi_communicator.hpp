@@ -17,8 +17,8 @@ struct MpiGroup {
   MPI_Comm comm;
 };
 
-/// Waits for every rank of `comm` without burning the core: for ranks that have no part in what the others
-/// measure.
+/// Waits for every rank of `comm` without burning the core: for ranks that have no part in what
+/// the others measure.
 void wait_idle(MPI_Comm comm);
 
 }  // namespace helix

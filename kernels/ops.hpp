@@ -1,6 +1,6 @@
 // The operations of a decode step on one rank: what every backend (CPU, CUDA) implements and what the
-// orchestration of a step is written in. Shapes in brackets are row-major; activations are bf16
-// with fp32 accumulation, the residual stream is fp32. All pointers are device memory of the backend. Ops are
+// orchestration of a step is written in. Shapes in brackets are row-major; activations are bf16 with fp32
+// accumulation, the residual stream is fp32. All pointers are device memory of the backend. Ops are
 // asynchronous where the backend has a stream; `synchronize` waits. No op allocates or creates a thread.
 #pragma once
 
@@ -25,8 +25,8 @@ struct WeightSlice {
   bool operator==(const WeightSlice&) const = default;
 };
 
-/// `count` matrices [n, k] (y = W x: n outputs, k inputs) in the backend's packed layout, matrix i at
-/// data + i * stride_bytes. count > 1: experts, or per-head products. W is `scale` times what is stored.
+/// `count` matrices [n, k] (y = W x: n outputs, k inputs) in the backend's packed layout, matrix i at data +
+/// i * stride_bytes. count > 1: experts, or per-head products. W is `scale` times what is stored.
 struct PackedWeight {
   std::byte* data = nullptr;
   std::int64_t n = 0, k = 0, count = 1;
@@ -35,8 +35,8 @@ struct PackedWeight {
   float scale = 1.0f;
 };
 
-/// Vectors of the heads of each row of a batch: that of row b and head h is at data + b * row_stride + h *
-/// head_stride.
+/// Vectors of the heads of each row of a batch: that of row b and head h is at data + b * row_stride +
+/// h * head_stride.
 template <class T>
 struct HeadRows {
   T* data = nullptr;
@@ -75,10 +75,10 @@ struct KvView {
   }
 };
 
-/// Which synthetic history a shard holds: local token i of request b is global position first_position + i.
-/// GQA K rows are tensor_key(seed, history_k, layer, request * global_kv_heads + head), V rows history_v; MLA
-/// rows are history_k with head 0. Row = global position. Values are unit_value, rounded to the cache's
-/// dtype.
+/// Which synthetic history a shard holds: local token i of request b is global position first_position +
+/// i. GQA K rows are tensor_key(seed, history_k, layer, request * global_kv_heads + head), V rows
+/// history_v; MLA rows are history_k with head 0. Row = global position. Values are unit_value, rounded to
+/// the cache's dtype.
 struct HistorySlice {
   std::uint64_t seed = 0;
   std::int64_t layer = 0;
@@ -88,8 +88,8 @@ struct HistorySlice {
 };
 
 /// Partial attention results packed for the all-to-all, for each of `parts` KVP peers one chunk of
-/// chunk_bytes(): O as bf16 [batch, heads, v_dim], then LSE as fp32 [batch, heads] at the next multiple of 16
-/// bytes.
+/// chunk_bytes(): O as bf16 [batch, heads, v_dim], then LSE as fp32 [batch, heads] at the next multiple
+/// of 16 bytes.
 struct PartialShape {
   std::int64_t parts = 1, batch = 0, heads = 0, v_dim = 0;  // heads: of one part
   std::size_t lse_offset() const {
@@ -145,8 +145,8 @@ class DecodeOps {
   virtual std::span<const DType> weight_dtypes() const = 0;
   /// Bytes of one packed matrix [n, k], a multiple of 64.
   virtual std::size_t packed_bytes(std::int64_t n, std::int64_t k, DType dtype) const = 0;
-  /// Fills matrix `index` of `weight` with the slices stacked along n (their rows add up to n, each has k
-  /// columns).
+  /// Fills matrix `index` of `weight` with the slices stacked along n (their rows add up to n, each
+  /// has k columns).
   virtual void fill_weight(const PackedWeight& weight, std::int64_t index,
                            std::span<const WeightSlice> slices) = 0;
   /// Fills row-major bf16 [slice.rows, slice.cols] (the embedding table).
@@ -156,8 +156,8 @@ class DecodeOps {
   /// out[b,:] = table[tokens[b] - first,:] where first <= tokens[b] < first + rows, else 0.
   virtual void embed(std::int64_t batch, std::int64_t hidden, const std::int32_t* tokens, const BF16* table,
                      std::int64_t first, std::int64_t rows, BF16* out) = 0;
-  /// residual += delta (null: nothing to add; `replace`: residual = delta); out = residual / rms(residual) *
-  /// gain.
+  /// residual += delta (null: nothing to add; `replace`: residual = delta); out = residual /
+  /// rms(residual) * gain.
   virtual void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace,
                             float* residual, const BF16* gain, float eps, BF16* out) = 0;
   /// Each of the `heads` vectors of `cols` values of each row: /= its rms, *= gain [cols].
@@ -200,8 +200,8 @@ class DecodeOps {
   /// unwritten. Throws std::logic_error, as moe_experts does, if `scratch` is too small for it.
   virtual void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale,
                          const BF16* q, BF16* o, float* lse, std::span<std::byte> scratch) = 0;
-  /// o [batch, parts * heads, v_dim] and lse -> packed chunks, part p holding heads [p * heads, (p + 1) *
-  /// heads).
+  /// o [batch, parts * heads, v_dim] and lse -> packed chunks, part p holding heads [p * heads, (p +
+  /// 1) * heads).
   virtual void pack_partials(const PartialShape& shape, const BF16* o, const float* lse,
                              std::byte* packed) = 0;
   /// The exact merge of `parts` partials of the same heads: out [batch, heads * v_dim]. Parts with lse = -inf
@@ -226,8 +226,8 @@ class DecodeOps {
                            std::span<std::byte> scratch) = 0;
 
   // --- head
-  /// top[b] = largest of logits[b, 0:cols] and its index + first_index; ties to the lower index; cols = 0:
-  /// none.
+  /// top[b] = largest of logits[b, 0:cols] and its index + first_index; ties to the lower index; cols
+  /// = 0: none.
   virtual void argmax(std::int64_t batch, std::int64_t cols, const float* logits, std::int64_t first_index,
                       TopLogit* top) = 0;
   /// tokens[b] = index of the largest of gathered[part * batch + b] over the parts; ties to the lower index.

@@ -9,8 +9,8 @@
 
 namespace helix {
 
-/// The groups of the calling rank, connected by its device; collective over `instance`, whose size must be
-/// sharding.ranks().
+/// The groups of the calling rank, connected by its device; collective over `instance`, whose size
+/// must be sharding.ranks().
 Groups make_groups(Device& device, MPI_Comm instance, const Sharding& sharding);
 
 }  // namespace helix

@@ -26,8 +26,8 @@ double yarn_pair(const RopeSpec& rope, std::int64_t rope_dim, double turns) {
          (2.0 * std::log(rope.theta));
 }
 
-/// YaRN: pairs below `low` keep their frequency, those above `high` are stretched, with a linear ramp
-/// between.
+/// YaRN: pairs below `low` keep their frequency, those above `high` are stretched, with a
+/// linear ramp between.
 double yarn_frequency(const RopeSpec& rope, std::int64_t rope_dim, std::int64_t pair, double frequency) {
   const double low = std::max(std::floor(yarn_pair(rope, rope_dim, rope.beta_fast)), 0.0);
   const double high =

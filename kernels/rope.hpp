@@ -1,6 +1,6 @@
-// Rotary embedding parameters of a model: frequencies, amplitude and the attention scale that belongs to
-// them. Semantics of Hugging Face transformers (modeling_rope_utils.py, and modeling_deepseek.py for YaRN's
-// scales).
+// Rotary embedding parameters of a model: frequencies, amplitude and the attention scale that belongs
+// to them. Semantics of Hugging Face transformers (modeling_rope_utils.py, and modeling_deepseek.py
+// for YaRN's scales).
 #pragma once
 
 #include <cstdint>

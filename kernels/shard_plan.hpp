@@ -15,8 +15,8 @@ namespace helix {
 enum class Weight : std::uint8_t {
   // Attention, GQA: Q, K and V heads of the rank, one product.
   qkv,
-  // Attention, MLA: Q in one product (q) or two (q_a replicated, q_b); the latent (replicated); per-head
-  // products.
+  // Attention, MLA: Q in one product (q) or two (q_a replicated, q_b); the latent
+  // (replicated); per-head products.
   q,
   q_a,
   q_b,

@@ -91,9 +91,8 @@ std::uint64_t key_of(std::uint64_t seed, Tensor tensor, std::int64_t layer, std:
 /// and not rounding that grew on its way:
 ///  - the embedding is the residual stream itself, which blocks add to without dominating it;
 ///  - attention scores have a standard deviation below 1 (a softmax turns an absolute error of its scores
-///  into a
-///    relative error of the output), hence smaller queries and keys, and decoded values weigh no more than
-///    those of the history;
+///    into a relative error of the output), hence smaller queries and keys, and decoded values weigh no more
+///    than those of the history;
 ///  - the router's is rounded up to 1 to 2, that its probabilities differ as in a trained model.
 float scale_of(Tensor tensor, Dims dims) {
   // w_uk is used transposed in effect: k_nope = w_uk^T c sums over the latent.

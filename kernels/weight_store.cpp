@@ -28,6 +28,7 @@ constexpr int lm_head = first + 9;
 
 void WeightStore::release() {
   held_.clear();
+  previous_.clear();  // of a load that did not end
   layers_.clear();
 }
 

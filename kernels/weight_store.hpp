@@ -28,9 +28,9 @@ class WeightStore {
  public:
   explicit WeightStore(Backend& backend) : backend_(backend) {}
 
-  /// Makes resident what one rank of the sharding holds of the first `layers` layers and of embedding and
-  /// head. The embedding, the gains and the router, which is small and decides, are bf16 whatever the others
-  /// are.
+  /// Makes resident what one rank of the sharding holds of the first `layers` layers and of embedding
+  /// and head. The embedding, the gains and the router, which is small and decides, are bf16 whatever
+  /// the others are.
   void load(const ModelSpec& model, std::uint64_t seed, const Sharding& sharding, int rank,
             std::int64_t layers, DType dtype);
   void release();

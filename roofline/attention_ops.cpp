@@ -103,8 +103,8 @@ std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const
                      .activations = real(mb * shard.q_heads * (key_dim + out_dim)) * bf16_bytes},
            .flops = 2 * tokens * real(shard.q_heads * (key_dim + out_dim))});
   if (sharding.kvp > 1) {
-    // Every peer gets its heads' partial outputs and log-sum-exps in one chunk: PartialShape of
-    // kernels/ops.hpp.
+    // Every peer gets its heads' partial outputs and log-sum-exps in one chunk:
+    // PartialShape of kernels/ops.hpp.
     const double outputs = real(mb * shard.owned_heads * out_dim) * bf16_bytes;
     const double chunk = align16(align16(outputs) + real(mb * shard.owned_heads) * fp32_bytes);
     const double packed = chunk * sharding.kvp;

@@ -2,8 +2,8 @@
 // what it sends. This is the one place where bytes are stated: prediction prices these ops and the engine
 // runs them.
 //
-// Per layer, with B requests of a pipeline micro-batch, b = ceil(B / dp) of them attended here, N ranks a
-// stage:
+// Per layer, with B requests of a pipeline micro-batch, b = ceil(B / dp) of them attended here, N
+// ranks a stage:
 //   norm, Q/K/V projections of the TPA shard (the same on all KVP peers), RoPE, append, attention over the
 //   local tokens, for KVP > 1 pack + all-to-all + merge, MLA's W_UV and the output projection on the owned
 //   heads, all-reduce over N; norm, dense SwiGLU or router + local experts + shared experts, all-reduce over

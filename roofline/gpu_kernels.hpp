@@ -75,10 +75,9 @@ struct GpuGqa {
   double efficiency = 0;                                         // of DRAM bandwidth
   double narrow_row_efficiency = 0;  // of that, with rows of 64 bytes and less: short bursts
   double dram_latency_us = 0;
-  double sm_rows_per_s =
-      0;                  // per SM: a token's keys and values of 128 dimensions, for 8 heads of a group
-                          // (tensor cores) or one (CUDA cores), whose work is in proportion to the dimension
-  double split_rate = 1;  // of that rate, where the context is split: fewer blocks hide latency
+  double sm_rows_per_s = 0;  // per SM: a token's keys and values of 128 dimensions, for 8 heads of a group
+      // (tensor cores) or one (CUDA cores), whose work is in proportion to the dimension
+  double split_rate = 1;    // of that rate, where the context is split: fewer blocks hide latency
   double split_tokens = 0;  // shortest context of a split
   double split_us = 0;      // one more split: reduction
   double error_percent = 0;
@@ -187,10 +186,10 @@ struct GpuExpertExchange {
 /// What a decode step has besides its isolated kernels.
 struct GpuEngine {
   Engine engine = Engine::none;
-  double kernel_us = 0;                  // more for every kernel: gaps in the graph, fixed cost that stays
-  double collective_us = 0;              // more for every collective: ranks that arrive at different times
-  double step_us = 0;                    // once: sampling, and the host's work between steps
-  bool overlaps_shared_experts = false;  // on a second stream beside the routed ones
+  double kernel_us = 0;                    // more for every kernel: gaps in the graph, fixed cost that stays
+  double collective_us = 0;                // more for every collective: ranks that arrive at different times
+  double step_us = 0;                      // once: sampling, and the host's work between steps
+  bool overlaps_shared_experts = false;    // on a second stream beside the routed ones
   double quantised_cache_bytes_per_s = 0;  // its attention kernels widen no more of it; 0: not known to limit
 };
 

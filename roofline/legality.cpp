@@ -10,8 +10,8 @@
 namespace helix {
 namespace {
 
-// Far above any machine and any request, and low enough that no product of widths or tokens overflows 64
-// bits.
+// Far above any machine and any request, and low enough that no product of widths or tokens
+// overflows 64 bits.
 constexpr std::int64_t max_ranks = std::int64_t{1} << 20;
 constexpr std::int64_t max_context = std::int64_t{1} << 40;
 constexpr std::int64_t max_batch = std::int64_t{1} << 22;
@@ -75,8 +75,8 @@ Reason illegal_heads(const ModelSpec& model, Strategy strategy, const Sharding& 
   } else if (k % s.tpa != 0 && s.tpa % k != 0) {
     return fmt::format("TPA and K must divide one another: tpa={}, {} {}", s.tpa, k, kv);
   }
-  // After the all-to-all each rank of a KVP group owns an equal part of the heads that the group attends
-  // with.
+  // After the all-to-all each rank of a KVP group owns an equal part of the heads that the
+  // group attends with.
   if (q % (std::int64_t{s.tpa} * s.kvp) != 0) {
     return fmt::format("TPA x KVP must divide Q: tpa={}, kvp={}, {} query heads", s.tpa, s.kvp, q);
   }

@@ -1,5 +1,5 @@
-// What a model is: the dimensions of its layers, read from a Hugging Face config.json or the built-in
-// catalogue.
+// What a model is: the dimensions of its layers, read from a Hugging Face config.json or
+// the built-in catalogue.
 #pragma once
 
 #include <cstdint>

@@ -60,8 +60,8 @@ const Planner::Capacity& Planner::capacity(const Sharding& s, const DecodeShape&
 Prediction Planner::predict(const Sharding& s, const DecodeShape& shape) {
   const std::uint64_t types = storage(shape);
   const std::int64_t requests = stage_batch(s, shape);
-  // A single rank has no all-reduce to take the norms along; ranks with requests of their own exchange
-  // tokens.
+  // A single rank has no all-reduce to take the norms along; ranks with requests of their
+  // own exchange tokens.
   const int kind = s.stage_ranks() == 1 ? 1 : attends_whole_requests(s) ? 2 : 0;
   const auto skew = std::bit_cast<std::uint64_t>(shape.expert_skew);
 

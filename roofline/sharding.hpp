@@ -90,8 +90,8 @@ Range cached_kv_heads(const ModelSpec& model, const Sharding& sharding, const Ra
 /// Global positions of the history of `context` tokens cached by KVP rank `kvp_index`: contiguous runs of
 /// whole blocks (the last block of all may be short), low ranks hold the extra block. May be empty.
 Range history_tokens(std::int64_t context, int tokens_per_block, int kvp, int kvp_index);
-/// The KVP rank that appends the token of decode step `step` (0-based): round robin every tokens_per_block
-/// steps.
+/// The KVP rank that appends the token of decode step `step` (0-based): round robin
+/// every tokens_per_block steps.
 int append_owner(std::int64_t step, int tokens_per_block, int kvp);
 /// Tokens appended on KVP rank `kvp_index` by the first `steps` decode steps.
 std::int64_t appended_tokens(std::int64_t steps, int tokens_per_block, int kvp, int kvp_index);

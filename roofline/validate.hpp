@@ -1,6 +1,6 @@
-// The model held against measurements: CSV files with one row a measurement, whose `device` column says on
-// which system: kernels in benchmark loops (column `op`), whole decode steps (`step_ms`), served models
-// (`tpot_ms`).
+// The model held against measurements: CSV files with one row a measurement, whose `device` column
+// says on which system: kernels in benchmark loops (column `op`), whole decode steps (`step_ms`),
+// served models (`tpot_ms`).
 #pragma once
 
 #include <cstddef>

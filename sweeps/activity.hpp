@@ -12,8 +12,8 @@
 
 namespace helix {
 
-/// Plain memory, so that other processes of a node can read it where it is shared. Only its own process
-/// writes.
+/// Plain memory, so that other processes of a node can read it where it is shared. Only its
+/// own process writes.
 struct Activity {
   std::array<char, 256> row{};          // id of the row that is worked on; empty: none
   std::array<char, 128> phase{};        // "loading weights"

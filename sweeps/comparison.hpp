@@ -5,8 +5,8 @@
 // so, and its median moved by more than the threshold and the floor. alpha counts both directions, so
 // comparisons of one program with itself raise a false alarm in at most alpha / 2 of all cases.
 //
-// A comparison passes only what it could judge: rows that are missing, failed or have too few samples fail
-// it.
+// A comparison passes only what it could judge: rows that are missing, failed or have too few
+// samples fail it.
 #pragma once
 
 #include <array>

@@ -1,5 +1,5 @@
-// From a row of a run to what deploys it: what the formats share. See trtllm_config, vllm_command and
-// sglang_command.
+// From a row of a run to what deploys it: what the formats share. See trtllm_config,
+// vllm_command and sglang_command.
 #pragma once
 
 #include <optional>

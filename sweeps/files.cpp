@@ -36,8 +36,8 @@ int write_all(int descriptor, std::string_view text) {
   return 0;
 }
 
-/// 0 or the error: some file systems find out only now that the disk is full, and some files cannot be
-/// synchronised.
+/// 0 or the error: some file systems find out only now that the disk is full, and some files
+/// cannot be synchronised.
 int synchronise(int descriptor) {
   return fdatasync(descriptor) == 0 || errno == EINVAL || errno == EROFS ? 0 : errno;
 }

@@ -14,8 +14,8 @@ namespace helix {
 /// ("steal"): the first line of Linux's /proc/stat. Nothing: not known here.
 std::optional<double> machine_cpu_seconds(const std::string& proc_stat);
 
-/// Others' share of a machine from its construction on. Collective over `ranks`, all of which are on this
-/// machine.
+/// Others' share of a machine from its construction on. Collective over `ranks`, all of which are
+/// on this machine.
 class HostLoad {
  public:
   explicit HostLoad(MPI_Comm ranks);

@@ -155,9 +155,29 @@ ModelSpec truncated(const ModelSpec& model, std::int64_t layers) {
   return shallow;
 }
 
+Admission admit(const SweepPoint& point, const EngineExtent& extent, Backend& backend, const World& world) {
+  const Configuration& c = point.config;
+  if (std::string reason = why_not_measured(point, backend); !reason.empty()) return {std::move(reason), 0};
+  if (extent.layers < extent.least_layers) {
+    return {
+        fmt::format("--layers {} leaves {} without a kind of layer that it has in the model; at least {} are "
+                    "needed",
+                    extent.layers, c.sharding.pp > 1 ? "a pipeline stage" : "the measurement",
+                    extent.least_layers),
+        0};
+  }
+  const double bytes = engine_bytes(c, truncated(*point.model, extent.layers), extent.steps, backend);
+  if (std::string reason = why_not_fitting(bytes, world); !reason.empty()) return {std::move(reason), 0};
+  return {why_not_exchanged(c, *point.model), bytes};
+}
+
 PointRunner::PointRunner(const World& world, Backend& backend, RankGroups& groups,
                          const SweepRequest& request)
-    : world_(world), backend_(backend), groups_(groups), request_(request), weights_(backend) {}
+    : world_(world),
+      backend_(backend),
+      groups_(groups),
+      request_(request),
+      host_(backend, world.memory_bytes) {}
 
 void PointRunner::reserve(const std::vector<SweepPoint>& points) {
   std::size_t largest = 0;
@@ -169,7 +189,7 @@ void PointRunner::reserve(const std::vector<SweepPoint>& points) {
                                       measured_steps_room, world_.rank, backend_);
     if (bytes <= world_.memory_bytes) largest = std::max(largest, bytes);
   }
-  if (largest > 0) ensure(backend_, memory_.kv, largest);
+  if (largest > 0) host_.reserve(largest);
 }
 
 ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
@@ -183,7 +203,12 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   row.layers_total = model.layers;
   row.layers_measured = layers_to_measure(c, model);
   row.status = Status::skipped;
-  row.reason = why_not_measured(point, backend_);
+  const Admission admission = admit(point,
+                                    {.layers = row.layers_measured,
+                                     .least_layers = least_layers(model, c.sharding),
+                                     .steps = measured_steps_room},
+                                    backend_, world_);
+  row.reason = admission.reason;
   // A calibration knows no kernels of types that are not measured, and is not made where nothing is.
   const bool known = !system.calibrated && !system.name.empty();
   if (!point.skip_reason.empty()) return row;
@@ -194,20 +219,8 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   row.meets_budget = within(request_.ttl_budget_ms, row.prediction->model_ttl_us);
   if (row.reason.empty()) row.reason = why_not_worth_measuring(request_.ttl_budget_ms, *row.prediction);
   if (!row.reason.empty()) return row;
-  if (const std::int64_t least = least_layers(model, c.sharding); row.layers_measured < least) {
-    row.reason = fmt::format(
-        "--layers {} leaves {} without a kind of layer that it has in the model; at least {} are needed",
-        row.layers_measured, c.sharding.pp > 1 ? "a pipeline stage" : "the measurement", least);
-    return row;
-  }
-
   const Prediction run =
       predict(truncated(model, row.layers_measured), c.strategy, c.sharding, c.shape, system);
-  const double memory_bytes =
-      engine_bytes(c, truncated(model, row.layers_measured), measured_steps_room, backend_);
-  row.reason = why_not_fitting(memory_bytes, world_);
-  if (row.reason.empty()) row.reason = why_not_exchanged(c, model);
-  if (!row.reason.empty()) return row;
   const double node_ranks = std::min(c.sharding.ranks(), world_.node_ranks);
   const double working_set = node_ranks * (run.kv_bytes_per_rank + run.weight_bytes_per_rank);
   constexpr double cold_multiple = 4;
@@ -220,7 +233,7 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
 
   row.status = Status::ok;
   const MPI_Comm instance = groups_.first(c.sharding.ranks());
-  if (instance != MPI_COMM_NULL) run_in_group(point, memory_bytes, row, instance);
+  if (instance != MPI_COMM_NULL) run_in_group(point, admission.memory_bytes, row, instance);
   row.meets_budget = row.measurement ? within(request_.ttl_budget_ms, row.measurement->ttl_us) : std::nullopt;
   working_on("end of the row");
   const ActivityFlag idle(&Activity::bystander, instance == MPI_COMM_NULL);
@@ -232,39 +245,37 @@ void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, Res
                                MPI_Comm instance) {
   const Configuration& c = point.config;
   const ModelSpec& model = *point.model;
-  // What earlier points left must not push this one past its share of the node.
-  const double held = memory_.kv ? static_cast<double>(memory_.kv->bytes()) : 0;
-  const std::size_t kv_bytes = DecodeEngine::kv_bytes_needed(model, c.sharding, c.shape, row.layers_measured,
-                                                             measured_steps_room, world_.rank, backend_);
-  if (memory_bytes + held - static_cast<double>(kv_bytes) > static_cast<double>(world_.memory_bytes)) {
-    memory_.kv.reset();
-  }
-
-  const Groups groups = make_groups(backend_, instance, c.sharding);
-  working_on("loading weights");
-  weights_.load(model, request_.seed, c.sharding, groups.rank(), row.layers_measured, c.shape.weight_dtype);
-  working_on("filling the KV cache");
-  DecodeEngine engine(model, c.sharding, c.shape, row.layers_measured, measured_steps_room, request_.seed,
-                      backend_, groups, weights_, memory_);
-
-  const Verification check =
-      verify(engine, model, c.shape, request_.seed,
-             {.layers = telling_layers(model, c.sharding, row.layers_measured)}, instance);
-  row.verify_rel_error = check.rel_error;
-  if (!check.ok()) {
+  const EngineRequest engine_request{.model = model,
+                                     .sharding = c.sharding,
+                                     .shape = c.shape,
+                                     .layers = row.layers_measured,
+                                     .steps = measured_steps_room,
+                                     .seed = request_.seed,
+                                     .memory_bytes = memory_bytes};
+  const std::string problem = host_.run(engine_request, instance, [&](DecodeEngine& engine) {
+    const Verification check =
+        verify(engine, model, c.shape, request_.seed,
+               {.layers = telling_layers(model, c.sharding, row.layers_measured)}, instance);
+    row.verify_rel_error = check.rel_error;
+    if (!check.ok()) {
+      row.status = Status::failed;
+      row.reason = "verification: " + check.failure;
+      return;
+    }
+    std::optional<HostLoad> load;  // of ranks on this machine
+    if (c.sharding.ranks() <= world_.node_ranks) load.emplace(instance);
+    row.measurement =
+        measure(engine, backend_, model, c.sharding, row.layers_measured, request_.stopping, instance);
+    const std::string busy = load ? load_caveat(load->others_cpus(), online_cpus()) : std::string{};
+    for (const std::string& caveat : {noise_caveat(*row.measurement), busy}) {
+      if (!caveat.empty()) add_caveat(row.reason, caveat);
+    }
+    speed_log_.add(backend_.speed());  // still under the load of the last step
+  });
+  if (!problem.empty()) {
     row.status = Status::failed;
-    row.reason = "verification: " + check.failure;
-    return;
+    row.reason = problem;
   }
-  std::optional<HostLoad> load;  // of ranks on this machine
-  if (c.sharding.ranks() <= world_.node_ranks) load.emplace(instance);
-  row.measurement =
-      measure(engine, backend_, model, c.sharding, row.layers_measured, request_.stopping, instance);
-  const std::string busy = load ? load_caveat(load->others_cpus(), online_cpus()) : std::string{};
-  for (const std::string& caveat : {noise_caveat(*row.measurement), busy}) {
-    if (!caveat.empty()) add_caveat(row.reason, caveat);
-  }
-  speed_log_.add(backend_.speed());  // still under the load of the last step
 }
 
 }  // namespace helix

@@ -7,6 +7,7 @@
 #include "kernels/decode_engine.hpp"
 #include "kernels/mpi_communicator.hpp"
 #include "roofline/system_spec.hpp"
+#include "sweeps/engine_host.hpp"
 #include "sweeps/enumerate.hpp"
 #include "sweeps/result_row.hpp"
 #include "sweeps/speed_log.hpp"
@@ -46,17 +47,29 @@ class PointRunner {
   const SpeedLog& speed_log() const { return speed_log_; }
 
  private:
-  /// `memory_bytes`: what the point needs on this rank.
+  /// `memory_bytes`: what the point needs on the busiest rank.
   void run_in_group(const SweepPoint& point, double memory_bytes, ResultRow& row, MPI_Comm instance);
 
   const World& world_;
   Backend& backend_;
   RankGroups& groups_;
   const SweepRequest& request_;
-  EngineMemory memory_;
-  WeightStore weights_;
+  EngineHost host_;
   SpeedLog speed_log_;
 };
+
+/// How much of a point an engine runs.
+struct EngineExtent {
+  std::int64_t layers = 0;        // of the model's, from the first on
+  std::int64_t least_layers = 0;  // with less a stage would lack a layer, or a kind of layer, that counts
+  std::int64_t steps = 0;         // between rewinds
+};
+struct Admission {
+  std::string reason;       // why the point does not run; empty: it runs
+  double memory_bytes = 0;  // then what the engine takes on the busiest rank
+};
+/// Whether a point runs on this backend and in this world: the one statement of it. Its parts are below.
+Admission admit(const SweepPoint& point, const EngineExtent& extent, Backend& backend, const World& world);
 
 /// Why the backend does not run a point: illegal, or of a kind that is only predicted; empty if it runs.
 std::string why_not_measured(const SweepPoint& point, const Backend& backend);

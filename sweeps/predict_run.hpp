@@ -1,5 +1,5 @@
-// The command `predict`: every configuration of the request from the model alone, no MPI launch and no GPU
-// needed.
+// The command `predict`: every configuration of the request from the model alone, no MPI launch and
+// no GPU needed.
 #pragma once
 
 #include "sweeps/sweep_request.hpp"

@@ -34,8 +34,8 @@ class DirectoryLock {
 /// not writable.
 std::filesystem::path new_run_directory(const std::filesystem::path& requested);
 
-/// The directory of a run is no longer where it was while the run goes on, or somebody else has changed its
-/// files.
+/// The directory of a run is no longer where it was while the run goes on, or somebody else has
+/// changed its files.
 struct LostRun : std::runtime_error {
   LostRun(const std::string& message, std::string results)
       : std::runtime_error(message), results_csv(std::move(results)) {}
@@ -44,11 +44,11 @@ struct LostRun : std::runtime_error {
 
 class RunDirectory {
  public:
-  /// Creates the directory; an empty path means a new results/<UTC time>-<host>-<pid>, to which the link
-  /// results/latest then points. A directory that holds anything is refused unless `resume`, which then reads
-  /// its finished rows back and drops what a kill left of the row in flight. Throws UsageError: not empty,
-  /// not writable, disk full, in use by another process, not a run directory of this version, damaged
-  /// otherwise.
+  /// Creates the directory; an empty path means a new results/<UTC time>-<host>-<pid>, to which the
+  /// link results/latest then points. A directory that holds anything is refused unless `resume`, which
+  /// then reads its finished rows back and drops what a kill left of the row in flight. Throws
+  /// UsageError: not empty, not writable, disk full, in use by another process, not a run directory of
+  /// this version, damaged otherwise.
   RunDirectory(const std::filesystem::path& requested, bool resume);
 
   const std::filesystem::path& path() const { return path_; }

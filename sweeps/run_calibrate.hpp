@@ -14,8 +14,8 @@ struct CalibrateRequest {
   bool quiet = false;
 };
 
-/// Runs between MPI_Init and MPI_Finalize on every rank of the world (see run_with_mpi). Returns the exit
-/// code.
+/// Runs between MPI_Init and MPI_Finalize on every rank of the world (see run_with_mpi). Returns
+/// the exit code.
 int run_calibrate(const CalibrateRequest& request);
 
 }  // namespace helix

@@ -87,8 +87,8 @@ EngineProvenance engine_provenance(const SweepRequest& request, const World& wor
   return engine;
 }
 
-/// What others do while all ranks rest for a moment; empty: nothing to speak of, or ranks of several
-/// machines.
+/// What others do while all ranks rest for a moment; empty: nothing to speak of, or ranks
+/// of several machines.
 std::string busy_before(const World& world) {
   if (world.size > world.node_ranks) return {};
   const HostLoad load(world.comm);

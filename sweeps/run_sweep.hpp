@@ -5,8 +5,8 @@
 
 namespace helix {
 
-/// Runs between MPI_Init and MPI_Finalize on every rank of the world (see run_with_mpi). Returns the exit
-/// code.
+/// Runs between MPI_Init and MPI_Finalize on every rank of the world (see run_with_mpi). Returns
+/// the exit code.
 int run_sweep(const SweepRequest& request);
 
 }  // namespace helix

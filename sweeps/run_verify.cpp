@@ -12,6 +12,7 @@
 #include "roofline/csv.hpp"
 #include "sweeps/activity.hpp"
 #include "sweeps/backend_choice.hpp"
+#include "sweeps/engine_host.hpp"
 #include "sweeps/mpi_session.hpp"
 #include "sweeps/point_runner.hpp"
 #include "sweeps/progress.hpp"
@@ -93,8 +94,7 @@ int run_verify(const SweepRequest& request) {
   const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
   RankGroups groups(world.comm);
   Progress progress(points.size(), world.rank == 0 && !request.quiet);
-  EngineMemory memory;
-  WeightStore weights(*backend);
+  EngineHost host(*backend, world.memory_bytes);
 
   std::vector<VerifyRow> rows;
   for (const SweepPoint& point : points) {
@@ -102,7 +102,6 @@ int run_verify(const SweepRequest& request) {
     VerifyRow row;
     row.id = configuration_id(c);
     row.status = "skipped";
-    row.reason = why_not_measured(point, *backend);
     progress.running(row.id);
     working_on_row(row.id);
     const ModelSpec& model = *point.model;
@@ -112,34 +111,33 @@ int run_verify(const SweepRequest& request) {
     const std::vector<std::int64_t> layers =
         c.layers > 0 ? reference::first_layers(held) : telling_layers(model, c.sharding, held);
     row.layers = std::ssize(layers);
-    if (row.reason.empty() && held < c.sharding.pp) {
-      row.reason =
-          fmt::format("--layers {} leaves some of pp={} stages without a layer", held, c.sharding.pp);
-    }
     const OwnerChange change = steps_to_owner_change(c.shape.tokens_per_block);
-    if (row.reason.empty()) {
-      row.reason = why_not_fitting(engine_bytes(c, truncated(model, held), change.steps, *backend), world);
-    }
-    if (row.reason.empty()) row.reason = why_not_exchanged(c, model);
+    const Admission admission =
+        admit(point, {.layers = held, .least_layers = c.sharding.pp, .steps = change.steps}, *backend, world);
+    row.reason = admission.reason;
     if (row.reason.empty()) {
       row.steps = change.steps;
       row.tolerance = verify_tolerance(c.shape.kv_dtype, c.shape.context);
       if (const MPI_Comm instance = groups.first(c.sharding.ranks()); instance != MPI_COMM_NULL) {
-        const Groups ranks = make_groups(*backend, instance, c.sharding);
-        working_on("loading weights");
-        weights.load(model, request.seed, c.sharding, ranks.rank(), held, c.shape.weight_dtype);
-        working_on("filling the KV cache");
-        DecodeEngine engine(model, c.sharding, c.shape, held, row.steps, request.seed, *backend, ranks,
-                            weights, memory);
-        row.result = verify(engine, model, c.shape, request.seed,
-                            {.steps = row.steps,
-                             .first_turn = change.first_turn,
-                             .layers = layers,
-                             .first_compared_step = row.steps - 2},
-                            instance);
+        const EngineRequest engine_request{.model = model,
+                                           .sharding = c.sharding,
+                                           .shape = c.shape,
+                                           .layers = held,
+                                           .steps = row.steps,
+                                           .seed = request.seed,
+                                           .memory_bytes = admission.memory_bytes};
+        row.reason = host.run(engine_request, instance, [&](DecodeEngine& engine) {
+          row.result = verify(engine, model, c.shape, request.seed,
+                              {.steps = row.steps,
+                               .first_turn = change.first_turn,
+                               .layers = layers,
+                               .first_compared_step = row.steps - 2},
+                              instance);
+        });
+        if (!row.reason.empty()) row.steps = 0;  // nothing has run
       }
-      row.status = row.result.ok() ? "ok" : "failed";
-      row.reason = row.result.failure;
+      if (row.reason.empty()) row.reason = row.result.failure;
+      row.status = row.reason.empty() ? "ok" : "failed";
       working_on("end of the row");
       const ActivityFlag idle(&Activity::bystander, groups.first(c.sharding.ranks()) == MPI_COMM_NULL);
       wait_idle(world.comm);

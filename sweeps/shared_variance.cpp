@@ -9,8 +9,8 @@
 namespace helix {
 namespace {
 
-/// The x with trigamma(x) = y, by Newton's method on 1 / trigamma, which is nearly straight (Smyth,
-/// appendix).
+/// The x with trigamma(x) = y, by Newton's method on 1 / trigamma, which is nearly
+/// straight (Smyth, appendix).
 double inverse_trigamma(double y) {
   double x = 0.5 + 1 / y;
   for (int i = 0; i < 50; ++i) {
@@ -44,9 +44,9 @@ SharedVariance shared_variance(std::span<const double> variances, double freedom
     const double e = std::log(s2) - digamma(freedom / 2) + std::log(freedom / 2) - mean;
     squares += e * e / (rows - 1);
   }
-  // Rows have variances of their own if these scatter by two standard errors more than by chance. (Smyth
-  // takes any excess, which half of all equal rows have; that costs them some power and saves others
-  // nothing.)
+  // Rows have variances of their own if these scatter by two standard errors more than by chance.
+  // (Smyth takes any excess, which half of all equal rows have; that costs them some power and
+  // saves others nothing.)
   const double excess = squares - of_chance;
   if (excess <= 2 * of_chance * std::sqrt(2 / (rows - 1))) {
     return {std::accumulate(variances.begin(), variances.end(), 0.0) / rows,

@@ -9,9 +9,9 @@
 
 namespace helix {
 
-/// The prior: a typical variance, and how many degrees of freedom it is worth beside a row's own. Infinite:
-/// the rows' variances do not differ by more than chance explains. 0: they have nothing to do with each
-/// other.
+/// The prior: a typical variance, and how many degrees of freedom it is worth beside a row's own.
+/// Infinite: the rows' variances do not differ by more than chance explains. 0: they have nothing to do
+/// with each other.
 struct SharedVariance {
   double variance = 0, freedom = 0;
 

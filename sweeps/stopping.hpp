@@ -10,8 +10,8 @@
 namespace helix {
 
 struct StoppingLimits {
-  double max_time_s = 2.0;  // of sampled time, per configuration
-  std::size_t min_samples = 10;  // these may take up to ten times max_time_s
+  double max_time_s = 2.0;        // of sampled time, per configuration
+  std::size_t min_samples = 10;   // these may take up to ten times max_time_s
   double relative_error = 0.005;  // standard error of the median / median
 };
 

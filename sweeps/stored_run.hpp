@@ -27,8 +27,8 @@ struct StoredRun {
   std::vector<StoredRow> rows;
 };
 
-/// Throws UsageError in one line: not a run directory, another schema, damaged, or a run without measured
-/// rows.
+/// Throws UsageError in one line: not a run directory, another schema, damaged, or a run
+/// without measured rows.
 StoredRun read_stored_run(const std::filesystem::path& directory);
 
 }  // namespace helix

@@ -23,7 +23,7 @@ struct SweepRequest {
   std::vector<std::string> systems;
   std::string backend = "auto";  // cpu, cuda, auto
   std::optional<double> ttl_budget_ms;
-  std::optional<Engine> engine;  // whose steps to predict; nothing: what suits the system
+  std::optional<Engine> engine;                      // whose steps to predict; nothing: what suits the system
   double memory_fraction = default_memory_fraction;  // of a device, for weights, KV cache and buffers
   StoppingLimits stopping;
   std::uint64_t seed = 1;

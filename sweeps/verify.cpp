@@ -102,17 +102,6 @@ std::string check_token(std::int32_t token, std::span<const float> logits,
   return {};
 }
 
-/// One failure for all ranks: that of the lowest rank that has one.
-std::string agree_on_failure(const std::string& mine, MPI_Comm comm) {
-  int rank = 0, size = 1;
-  HELIX_MPI(MPI_Comm_rank(comm, &rank));
-  HELIX_MPI(MPI_Comm_size(comm, &size));
-  int first = mine.empty() ? size : rank;
-  HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, comm));
-  if (first == size) return {};
-  return broadcast_text(mine, first, comm);
-}
-
 /// The tokens of a settled engine on every rank: rank 0 is one of the first stage, which has them.
 std::vector<std::int32_t> tokens_of_all(const DecodeEngine& engine, MPI_Comm instance) {
   std::vector<std::int32_t> tokens = engine.tokens();

@@ -1,5 +1,5 @@
-// Comparisons that a NaN cannot pass. `diff > tolerance` is false for NaN, so none of these is written that
-// way.
+// Comparisons that a NaN cannot pass. `diff > tolerance` is false for NaN, so none of these is
+// written that way.
 #pragma once
 
 #include <fmt/format.h>

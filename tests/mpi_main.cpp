@@ -1,6 +1,6 @@
-// Catch2 on every rank of an MPI launch. Rank 0 prints; a failure on any rank fails the launch. Tests use
-// CHECK where ranks could disagree, since a rank that leaves a test early would leave the others in a
-// collective.
+// Catch2 on every rank of an MPI launch. Rank 0 prints; a failure on any rank fails the launch. Tests
+// use CHECK where ranks could disagree, since a rank that leaves a test early would leave the others
+// in a collective.
 #define CATCH_CONFIG_RUNNER
 #include <mpi.h>
 #include <unistd.h>

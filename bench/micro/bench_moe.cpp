@@ -24,8 +24,8 @@ void moe_experts(benchmark::State& state) {
     cpu::fill_weight(down, e, {&down_slice, 1}, threads);
   }
 
-  // Token b of step s takes the experts from (s * batch + b) * 6 on, in strides of 11, which visits all 64 in
-  // turn.
+  // Token b of step s takes the experts from (s * batch + b) * 6 on, in strides of 11, which visits all
+  // 64 in turn.
   std::vector<std::int32_t> ids(static_cast<std::size_t>(batch * top_k));
   std::int32_t next = 0;
   const std::vector<float> weights(ids.size(), 1.0f / top_k);

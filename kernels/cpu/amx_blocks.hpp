@@ -51,9 +51,9 @@ inline void configure_blocks(Shape shape, std::int64_t rows, std::int64_t summed
   configure(config);
 }
 
-/// Tiles 0 to 3 += A B, one step along the summed dimension. load_a(i, r) loads row i's tile into register r,
-/// load_b(j, r) column j's; before(i) comes just before the product that is added to sum i. All arguments are
-/// constants.
+/// Tiles 0 to 3 += A B, one step along the summed dimension. load_a(i, r) loads row i's tile into register
+/// r, load_b(j, r) column j's; before(i) comes just before the product that is added to sum i. All
+/// arguments are constants.
 template <Shape kShape, int kRows, int kColumns, typename LoadA, typename LoadB, typename Before>
 HELIX_ALWAYS_INLINE void multiply_step(const LoadA& load_a, const LoadB& load_b, const Before& before) {
   static_assert(kShape == Shape::square ? kRows <= 2 && kColumns <= 2 : kRows == 1 && kColumns <= 4);

@@ -278,8 +278,8 @@ class AmxChunkKernel final : public ChunkKernel {
       const float sum = sum_of_lanes(_mm512_load_ps(ws.sum + 16 * h));
       const float rounded_sum = sum_of_lanes(_mm512_load_ps(ws.rounded_sum + 16 * h));
       lse2[h] = ws.reference[h] * shape.scale_log2 + std::log2(sum);
-      // Dividing by the rounded sum cancels the rounding of probabilities that are alike. Zero: all scores
-      // -inf.
+      // Dividing by the rounded sum cancels the rounding of probabilities that are alike. Zero:
+      // all scores -inf.
       const float factor = rounded_sum == 0.0f ? 0.0f : 1.0f / rounded_sum;
       for (std::int64_t d = 0; d < v_dim; ++d) o[h * v_dim + d] = ws.o[h * v_dim + d] * factor;
     }

@@ -1,5 +1,5 @@
-// Flash-decode of absorbed MLA on AMX tiles. The cache holds one row a token that is both K and, in its head,
-// V:
+// Flash-decode of absorbed MLA on AMX tiles. The cache holds one row a token that is both K and, in
+// its head, V:
 //   S^T [tokens, heads] = K Q^T   with rows of the cache as A tiles, as they are, and Q packed once;
 //   O [heads, v_dim] += P V       with P transposed, and V interleaved to B tiles.
 // A chunk of tokens goes through two stages, in which the vector units work beside the tile unit:
@@ -262,8 +262,8 @@ class AmxMlaChunkKernel final : public ChunkKernel {
     for (std::int64_t h = 0; h < shape.heads; ++h) {
       const std::int64_t tile = h / ws.tile_heads, lane = h % ws.tile_heads, at = 16 * tile + lane;
       lse2[h] = ws.reference[at] * shape.scale_log2 + std::log2(ws.sum[at]);
-      // Dividing by the rounded sum cancels the rounding of probabilities that are alike. Zero: all scores
-      // -inf.
+      // Dividing by the rounded sum cancels the rounding of probabilities that are alike. Zero:
+      // all scores -inf.
       const __m512 factor = _mm512_set1_ps(ws.rounded_sum[at] == 0.0f ? 0.0f : 1.0f / ws.rounded_sum[at]);
       for (std::int64_t v_tile = 0; v_tile < ws.v_tiles; v_tile += 2) {
         const float* const row = ws.o_of(tile, v_tile) + 16 * lane;

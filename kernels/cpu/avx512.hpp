@@ -15,8 +15,8 @@
 
 namespace helix::cpu {
 
-/// Upper and lower bytes of the bf16 of the codes 0xf0 + i (kv_fp8.hpp), for look-ups by a code's last six
-/// bits.
+/// Upper and lower bytes of the bf16 of the codes 0xf0 + i (kv_fp8.hpp), for look-ups by a code's
+/// last six bits.
 struct Fp8Bytes {
   alignas(64) std::uint8_t upper[64] = {};
   alignas(64) std::uint8_t lower[64] = {};

@@ -19,8 +19,8 @@
 namespace helix {
 namespace {
 
-/// Anonymous pages: nothing is touched before use, and 2 MiB pages save the page walks of the long weight
-/// reads.
+/// Anonymous pages: nothing is touched before use, and 2 MiB pages save the page walks of the
+/// long weight reads.
 class CpuBuffer : public Buffer {
  public:
   explicit CpuBuffer(std::size_t bytes) : bytes_(bytes) {

@@ -1,9 +1,9 @@
 // Which instruction set the CPU kernels run on, decided at run time.
 //
-// A kernel with hand-written paths switches on best_isa(): `amx` and `avx512` are code of its own (function
-// target attributes), `avx2` and `portable` go through Google Highway's HWY_DYNAMIC_DISPATCH, which follows
-// the same cap. On other architectures than x86-64 everything is `portable`: Highway's best target (NEON, SVE
-// ...).
+// A kernel with hand-written paths switches on best_isa(): `amx` and `avx512` are code of its own
+// (function target attributes), `avx2` and `portable` go through Google Highway's HWY_DYNAMIC_DISPATCH,
+// which follows the same cap. On other architectures than x86-64 everything is `portable`: Highway's best
+// target (NEON, SVE ...).
 #pragma once
 
 #include <string>
@@ -17,10 +17,10 @@ enum class Isa { portable, avx2, avx512, amx };
 
 std::string_view name(Isa isa);
 
-/// The best that the CPU, the operating system and the cap allow. The cap starts as the environment variable
-/// HELIX_ISA=portable|avx2|avx512|amx (throws UsageError if it holds anything else) or, unset, `amx`. Finding
-/// `amx` asks the kernel for the tile state, once per process; a thread still loads its own tile
-/// configuration.
+/// The best that the CPU, the operating system and the cap allow. The cap starts as the environment
+/// variable HELIX_ISA=portable|avx2|avx512|amx (throws UsageError if it holds anything else) or, unset,
+/// `amx`. Finding `amx` asks the kernel for the tile state, once per process; a thread still loads its
+/// own tile configuration.
 Isa best_isa();
 
 /// Replaces the cap, so that tests can run every path in one process. Not while kernels run.

@@ -1,5 +1,5 @@
-// How a worker walks through its part of the paged cache: chunk by chunk of tokens of one unit (a KV head
-// of a request), with the next chunk prefetched while one is computed.
+// How a worker walks through its part of the paged cache: chunk by chunk of tokens of one unit (a KV head of
+// a request), with the next chunk prefetched while one is computed.
 #pragma once
 
 #include <algorithm>

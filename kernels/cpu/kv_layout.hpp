@@ -1,10 +1,10 @@
 // Where a value of the KV cache lies in its page.
 //
-// Everything is stored as the tiles that the two matrix products S = Q K^T and O = P V load: 16 rows of 64
-// bytes, 1 KiB of consecutive memory (rows further apart set off the hardware's stride prefetcher, which then
-// fetches what nobody needs). GQA: for each KV head its K part, then its V part, as B operands, in which a
-// 32-bit word holds neighbours along the summed dimension. This needs no horizontal sums in vector code
-// either:
+// Everything is stored as the tiles that the two matrix products S = Q K^T and O = P V load: 16 rows of
+// 64 bytes, 1 KiB of consecutive memory (rows further apart set off the hardware's stride prefetcher,
+// which then fetches what nobody needs). GQA: for each KV head its K part, then its V part, as B
+// operands, in which a 32-bit word holds neighbours along the summed dimension. This needs no horizontal
+// sums in vector code either:
 //   bf16: K [tokens / 16][head_dim / 2][16 tokens][2]   V [tokens / G][v_dim / 16][G / 2][16 columns][2]
 //   fp8:  K [tokens / 16][head_dim / 4][16 tokens][4]   V [tokens / G][v_dim / 16][G / 4][16 columns][4]
 // `tokens` is the page's tokens rounded up to 16; G is 32 where that divides them, else 16. The four fp8

@@ -2,9 +2,9 @@
 // read exactly once, as one linear stream with software prefetch, for any number of tokens up to 32, and from
 // memory once for more. Semantics as the like-named members of DecodeOps (ops.hpp).
 //
-// Threads share the outputs, never the inputs, so results do not depend on their number. The activations are
-// repacked into a buffer that belongs to the calling thread and only ever grows: it is allocated by the first
-// step.
+// Threads share the outputs, never the inputs, so results do not depend on their number. The activations
+// are repacked into a buffer that belongs to the calling thread and only ever grows: it is allocated by
+// the first step.
 #pragma once
 
 #include <cstddef>

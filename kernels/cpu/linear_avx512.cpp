@@ -1,6 +1,6 @@
-// Matrix products with AVX-512 bf16 dot products: a cache line of weights holds two inputs of 16 outputs, and
-// vdpbf16ps multiplies it with the broadcast pair of inputs of one token. Up to 8 tokens keep 2 x 8
-// accumulators.
+// Matrix products with AVX-512 bf16 dot products: a cache line of weights holds two inputs of 16
+// outputs, and vdpbf16ps multiplies it with the broadcast pair of inputs of one token. Up to 8 tokens
+// keep 2 x 8 accumulators.
 #if defined(__x86_64__)
 #include <algorithm>
 #include <cstring>

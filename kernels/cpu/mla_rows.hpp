@@ -1,7 +1,7 @@
-// Rows of the MLA cache: where the tiles of a chunk's rows lie, fp8 widened to bf16, and V's tiles made of
-// them. V is the second operand of P V and needs pairs of tokens interleaved, which is one shuffle a vector.
-// The shuffle works within 128-bit lanes, so that the columns of O come in another order
-// (restore_column_order).
+// Rows of the MLA cache: where the tiles of a chunk's rows lie, fp8 widened to bf16, and V's tiles
+// made of them. V is the second operand of P V and needs pairs of tokens interleaved, which is one
+// shuffle a vector. The shuffle works within 128-bit lanes, so that the columns of O come in
+// another order (restore_column_order).
 #pragma once
 
 #include "kernels/cpu/amx_blocks.hpp"

@@ -1,5 +1,5 @@
-// What a worker keeps of one request's absorbed MLA between chunks and, of one chunk, between its stages
-// (attention_amx_mla.cpp).
+// What a worker keeps of one request's absorbed MLA between chunks and, of one chunk, between
+// its stages (attention_amx_mla.cpp).
 #pragma once
 
 #include "kernels/cpu/chunk_kernel.hpp"
@@ -11,8 +11,8 @@ constexpr std::int64_t tile_floats = 256;
 constexpr std::int64_t block_tokens = 32;  // summed by one tile product of P V
 constexpr std::int64_t most_blocks = 8;    // of a chunk
 
-/// One tile of heads needs four tiles of V side by side to keep the tile unit busy; those of half a chunk fit
-/// L1.
+/// One tile of heads needs four tiles of V side by side to keep the tile unit busy; those of half a
+/// chunk fit L1.
 inline std::int64_t longest_chunk(const UnitShape& shape) {
   return (shape.heads <= 16 ? most_blocks / 2 : most_blocks) * block_tokens;
 }

@@ -24,9 +24,9 @@ HWY_BEFORE_NAMESPACE();
 namespace helix::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// Sum of the 32-bit words of `streams` consecutive stretches of `stride` bytes, read side by side, a cache
-/// line of each in turn; lines are requested into L2 `ahead` lines before they are summed (0: left to the
-/// hardware).
+/// Sum of the 32-bit words of `streams` consecutive stretches of `stride` bytes, read side by side, a
+/// cache line of each in turn; lines are requested into L2 `ahead` lines before they are summed (0: left
+/// to the hardware).
 std::uint32_t SumStreams(const std::byte* from, std::size_t stride, int streams, std::size_t ahead) {
   constexpr hn::CappedTag<std::uint32_t, 16> d;
   const std::size_t n = hn::Lanes(d);

@@ -1,5 +1,5 @@
-// DecodeOps::attention (kernels/ops.hpp) on a GPU: picks the kernel for a shape and how many blocks share a
-// request.
+// DecodeOps::attention (kernels/ops.hpp) on a GPU: picks the kernel for a shape and how many blocks
+// share a request.
 #pragma once
 
 #include <span>

@@ -10,10 +10,10 @@
 //   [512 / warps dims, Heads] += V^T P^T: a warp has its dims of all tokens
 // Q stays in shared memory, in the order of the operands.
 //
-// Bytes from memory: each block reads its tokens' rows once, 1152 (bf16) a token; the chunks of one request
-// share them in L2. In flight: all stages but one, 74 KB with 64 tokens a step. 64 heads a block are 128 FLOP
-// a byte, 128 heads of a request 242: near what mma.sync reaches, so that there the tensor cores are the
-// bound.
+// Bytes from memory: each block reads its tokens' rows once, 1152 (bf16) a token; the chunks of one
+// request share them in L2. In flight: all stages but one, 74 KB with 64 tokens a step. 64 heads a block
+// are 128 FLOP a byte, 128 heads of a request 242: near what mma.sync reaches, so that there the tensor
+// cores are the bound.
 #pragma once
 
 #include "kernels/cuda/attention_split.cuh"

@@ -1,5 +1,5 @@
-// Where a value of the KV cache lies in its page: in the order in which the tensor cores' operands are
-// loaded.
+// Where a value of the KV cache lies in its page: in the order in which the tensor cores'
+// operands are loaded.
 //
 // The unit is the tile of 16 tokens by 64 dims, consecutive in memory, 2048 bytes in bf16, 1024 in fp8 and
 // 576 in NVFP4. A tile is rows of 16 bytes, one token each, [64 / chunk][16 tokens][16 bytes], a chunk being

@@ -1,7 +1,7 @@
 // A tile of the KV cache (kv_layout.cuh) from shared memory as operands of the tensor cores. With tokens
-// along the 16 rows of an operand, S^T = K Q^T and O^T = V^T P^T have the query heads along the 8 columns, so
-// that a group of up to 8 heads fills the tensor core's narrow side. fp8 and NVFP4 become bf16 on the way,
-// exactly.
+// along the 16 rows of an operand, S^T = K Q^T and O^T = V^T P^T have the query heads along the 8
+// columns, so that a group of up to 8 heads fills the tensor core's narrow side. fp8 and NVFP4 become
+// bf16 on the way, exactly.
 #pragma once
 
 #include "kernels/cuda/device.cuh"
@@ -93,8 +93,8 @@ struct KvTile {
   }
 };
 
-/// Starts copying one 16-byte piece of a tile; the values of tokens past `valid` become zero and are not
-/// read.
+/// Starts copying one 16-byte piece of a tile; the values of tokens past `valid` become zero and
+/// are not read.
 template <DType dtype>
 HELIX_DEVICE void copy_piece(Shared<std::byte> tile, Global<const std::byte> from, int piece, int valid) {
   const bool row = piece < tile_value_bytes(dtype) / 16;

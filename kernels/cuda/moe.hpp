@@ -34,8 +34,8 @@ void group_by_expert(Stream stream, std::int64_t batch, std::int64_t top_k, cons
 void expert_products(Stream stream, std::int64_t batch, std::int64_t top_k, const BF16* x,
                      const PackedWeight& gate_up, const PackedWeight& down, const MoeScratch& scratch);
 
-/// out[b] = shared[b] (or 0) + sum over the local choices i of weights[b, i] * their row, in the order of
-/// choice.
+/// out[b] = shared[b] (or 0) + sum over the local choices i of weights[b, i] * their row, in the
+/// order of choice.
 void combine_experts(Stream stream, std::int64_t batch, std::int64_t top_k, std::int64_t hidden,
                      const float* weights, const BF16* shared, BF16* out, const MoeScratch& scratch);
 

@@ -12,8 +12,8 @@
 
 namespace helix::cuda {
 
-/// Frees `comm`. Takes the group's link out of `pool` as long as it lives; `pool` and `watch` must outlive
-/// it.
+/// Frees `comm`. Takes the group's link out of `pool` as long as it lives; `pool` and `watch`
+/// must outlive it.
 std::unique_ptr<Communicator> make_nccl_communicator(MPI_Comm comm, cudaStream_t stream, NcclPool& pool,
                                                      NcclWatch& watch);
 

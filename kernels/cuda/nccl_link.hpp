@@ -39,8 +39,8 @@ class RegisteredMemory {
   RegisteredMemory(const RegisteredMemory&) = delete;
   RegisteredMemory& operator=(const RegisteredMemory&) = delete;
 
-  /// Grows to the largest message of the stream in the first, unrecorded steps, where it waits for the
-  /// device.
+  /// Grows to the largest message of the stream in the first, unrecorded steps, where it waits
+  /// for the device.
   BF16* at_least(std::size_t values, cudaStream_t stream);
   /// Before the communicator is destroyed.
   void release();

@@ -1,5 +1,5 @@
-// Clocks, power and throttling of a GPU from NVML, the driver's management library, loaded only if it is
-// there.
+// Clocks, power and throttling of a GPU from NVML, the driver's management library, loaded only if
+// it is there.
 #pragma once
 
 #include <string>

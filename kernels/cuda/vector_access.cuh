@@ -22,8 +22,8 @@ HELIX_DEVICE void store(Global<BF16> p, std::int64_t i, const Vec<BF16, V>& x) {
   (p + i).template as<Vec<BF16, V>>()[0] = x;
 }
 
-/// On the host: may rows of these pointers, all multiples of `widths` values apart, be read 16 bytes at a
-/// time?
+/// On the host: may rows of these pointers, all multiples of `widths` values apart, be read 16 bytes
+/// at a time?
 inline bool vectorizable(std::initializer_list<const void*> pointers,
                          std::initializer_list<std::int64_t> widths) {
   for (const void* p : pointers) {

@@ -12,9 +12,9 @@ constexpr unsigned power_of_two_pair(int exponent) {
   return static_cast<unsigned>(127 + exponent) << 7 | static_cast<unsigned>(127 + exponent) << 23;
 }
 
-/// e4m3 (an eighth of each half's bits, `byte` of 0 or 1) as bf16. With the fields in place the number is too
-/// small by the difference of the exponents' biases, 2^(127 - 7); subnormals come right too, a NaN reads as
-/// 480.
+/// e4m3 (an eighth of each half's bits, `byte` of 0 or 1) as bf16. With the fields in place the number is
+/// too small by the difference of the exponents' biases, 2^(127 - 7); subnormals come right too, a NaN
+/// reads as 480.
 HELIX_DEVICE unsigned widen_e4m3(unsigned x, int byte) {
   const unsigned fields = byte == 0 ? (x << 4 & 0x07f007f0u) | (x << 8 & 0x80008000u)
                                     : (x >> 4 & 0x07f007f0u) | (x & 0x80008000u);

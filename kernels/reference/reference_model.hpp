@@ -24,9 +24,9 @@ struct ReferenceSetup {
   std::vector<std::int64_t> layers;  // that are run, of the model's
   std::int64_t context = 0;          // history of each request
   DType weight_dtype = DType::bf16, kv_dtype = DType::bf16;
-  /// How far, in router logits, an expert chosen elsewhere may lie below this model's own choice. bf16
-  /// activations carry about 1 % of error and logits have a standard deviation of 1 to 2, so a few times
-  /// 0.02.
+  /// How far, in router logits, an expert chosen elsewhere may lie below this model's own choice.
+  /// bf16 activations carry about 1 % of error and logits have a standard deviation of 1 to 2, so a
+  /// few times 0.02.
   double routing_tolerance = 0.1;
 };
 

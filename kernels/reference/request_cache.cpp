@@ -14,8 +14,8 @@ namespace {
 
 constexpr std::int64_t kBlock = 64;  // tokens whose rows are held at a time
 
-/// unit_value takes 256 values, (2 h + 1) / 256 with h in [-128, 127]: what the cache holds of each, in
-/// order.
+/// unit_value takes 256 values, (2 h + 1) / 256 with h in [-128, 127]: what the cache holds of
+/// each, in order.
 Vector stored_values(DType dtype) {
   Vector stored;
   for (int h = -128; h < 128; ++h) {

@@ -13,8 +13,8 @@ namespace helix::reference {
 
 class RequestCache {
  public:
-  /// `shape` as for a rank that caches every KV head; its tokens_per_page plays no part. Rows as HistorySlice
-  /// says.
+  /// `shape` as for a rank that caches every KV head; its tokens_per_page plays no part. Rows
+  /// as HistorySlice says.
   RequestCache(const KvShape& shape, std::uint64_t seed, std::int64_t layer, std::int64_t request,
                std::int64_t context);
 
@@ -24,8 +24,8 @@ class RequestCache {
   /// is empty.
   void append(std::span<const double> k, std::span<const double> v);
 
-  /// softmax(scale q k^T) v over all tokens: q [q_heads * head_dim] -> [q_heads * v_dim]. Zero if there is no
-  /// token.
+  /// softmax(scale q k^T) v over all tokens: q [q_heads * head_dim] -> [q_heads * v_dim]. Zero if there
+  /// is no token.
   Vector attend(std::span<const double> q, double scale) const;
 
  private:

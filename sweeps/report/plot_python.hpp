@@ -11,8 +11,8 @@ namespace helix {
 /// installation prefix's), else the one that the build was told of, else python3.
 std::string plot_python();
 
-/// The JavaScript of Vega-Lite for the report's page: compiled in if the build found it, else asked of
-/// plot_python().
+/// The JavaScript of Vega-Lite for the report's page: compiled in if the build found it, else
+/// asked of plot_python().
 /// @throws UsageError if neither has it
 const std::string& vega_javascript();
 

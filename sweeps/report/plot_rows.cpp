@@ -69,8 +69,8 @@ Json fraction_values(const std::vector<const ResultRow*>& rows, double& largest)
 
 // --- Phases ------------------------------------------------------------------------------------------------
 
-/// What measured and predicted rows of a results.csv both tell apart: its model columns have one sum for both
-/// all-reduces.
+/// What measured and predicted rows of a results.csv both tell apart: its model columns have one sum
+/// for both all-reduces.
 struct PhaseGroup {
   const char *label, *color;
   std::array<std::optional<Phase>, 2> phases;

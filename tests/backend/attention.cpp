@@ -113,8 +113,8 @@ TEST_CASE("backend: history: what attention reads is unit_value, in every layout
           REQUIRE(same_bytes);
           return;
         }
-        // On the CPU the slots behind a request's last token may differ, but equal slots give equal
-        // attention.
+        // On the CPU the slots behind a request's last token may differ, but equal slots
+        // give equal attention.
         const AttentionResult a = attend(appended, q_heads, 1.0f, q), b = attend(filled, q_heads, 1.0f, q);
         REQUIRE(std::memcmp(a.o.data(), b.o.data(), a.o.size() * sizeof(BF16)) == 0);
         REQUIRE(bits_of(a.lse) == bits_of(b.lse));

@@ -26,8 +26,8 @@ TEST_CASE("links of a group are made once, and two of them where two are in use"
 }
 
 TEST_CASE("ranks that take and give back in the same order meet the same links") {
-  // Rank 0 belongs to more groups than rank 1; the links of the group of both must be those of the same
-  // number.
+  // Rank 0 belongs to more groups than rank 1; the links of the group of both must be those of
+  // the same number.
   GroupPool<Link> of_rank0, of_rank1;
   int made0 = 0, made1 = 0, others = 100;
   for (int point = 0; point < 3; ++point) {

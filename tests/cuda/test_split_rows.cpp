@@ -107,9 +107,9 @@ TEST_CASE("split rows: the terms add up to the row") {
         of_block =
             std::max(of_block, std::fabs(testing::as_double(x[static_cast<std::size_t>(i * ldx + b)])));
       // fp8: exact where the first term is normal, from 2^-6 units on, of which the largest is at least 224;
-      // else half of the last subnormal of the second term. NVFP4: (1 + 2^-4) / 6 left by each of four terms;
-      // scales that e4m3 has no digits for leave 6 * 2^-10 units of the last term, the largest being at least
-      // 1344.
+      // else half of the last subnormal of the second term. NVFP4: (1 + 2^-4) / 6 left by each of four
+      // terms; scales that e4m3 has no digits for leave 6 * 2^-10 units of the last term, the largest being
+      // at least 1344.
       double bound = 0.0;
       if (dtype == DType::nvfp4) {
         bound = std::pow(17.0 / 96.0, 4) * of_block + largest * 6 * 0x1p-16 / 1344;

@@ -126,8 +126,8 @@ TEST_CASE("gains lie around 1, biases around 0, first tokens in the vocabulary")
     CHECK((to_float(g) >= 0.75f && to_float(g) <= 1.25f));
     sum += static_cast<double>(to_float(g));
   }
-  // Deviation of the mean of 256 values that are uniform on 1 +- 1/4: 0.25 / sqrt(3 * 256) = 0.009; five of
-  // it.
+  // Deviation of the mean of 256 values that are uniform on 1 +- 1/4: 0.25 / sqrt(3 * 256) = 0.009;
+  // five of it.
   CHECK(sum / 256 == Approx(1.0).margin(0.045));
   for (const float b : router_bias_values(model, 1, 2)) CHECK(std::fabs(b) <= 0.05f);
   std::set<std::int32_t> tokens;

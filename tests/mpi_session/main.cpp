@@ -1,5 +1,5 @@
-// Ends in the way that its argument says, for test_mpi_session.py: how a rank's error becomes that of the
-// job.
+// Ends in the way that its argument says, for test_mpi_session.py: how a rank's error becomes that
+// of the job.
 #include <mpi.h>
 
 #include <iostream>

@@ -124,9 +124,9 @@ TEST_CASE("every truncation of a configuration is refused") {
 TEST_CASE("deep nesting does not exhaust the stack") {
   const std::size_t depth = 200'000;
   const std::string nested = std::string(depth, '[') + std::string(depth, ']');
-  CHECK_THAT(complaint(nested), Contains("expected a JSON object"));
-  CHECK_THAT(complaint(R"({"model_type": )" + nested + "}"), Contains("model_type = an array"));
-  CHECK_THAT(complaint(std::string(depth, '[')), Contains("malformed"));
-  CHECK_THAT(complaint(R"({"mlp_only_layers":)" + nested + "," + built_in("tiny-qwen3-moe").dump().substr(1)),
-             Contains("mlp_only_layers"));
+  const std::string moe = built_in("tiny-qwen3-moe").dump().substr(1);
+  for (const std::string& text : {nested, R"({"model_type": )" + nested + "}", std::string(depth, '['),
+                                  R"({"mlp_only_layers":)" + nested + "," + moe}) {
+    CHECK_THAT(complaint(text), Contains("nested more than 64 deep"));
+  }
 }

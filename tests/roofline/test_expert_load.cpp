@@ -40,8 +40,8 @@ TEST_CASE("The busiest rank's uniform load is that of simulated draws") {
     }
     const double load = routed_load(experts / ranks, experts, top_k, tokens, 0).active_experts;
     CAPTURE(ranks, experts, top_k, tokens, sum / trials, load);
-    // Normal values for small counts: right within a tenth, at the sparse end (less than one expert a rank) a
-    // third.
+    // Normal values for small counts: right within a tenth, at the sparse end (less than one expert a
+    // rank) a third.
     CHECK(load == Approx(sum / trials).epsilon(top_k * tokens < 2 * ranks ? 0.33 : 0.1));
   }
 }

@@ -83,8 +83,8 @@ TEST_CASE("Headline ratios of the Helix paper, each within 15 %") {
   CHECK(largest_gain(llama.helix, llama.base, &Outcome::requests) == Approx(4).epsilon(0.15));
 }
 
-// TensorRT-LLM refused an FP4 cache for MLA decoding when [B] was measured, so its FP4 is that of the
-// weights.
+// TensorRT-LLM refused an FP4 cache for MLA decoding when [B] was measured, so its FP4 is that
+// of the weights.
 TEST_CASE("Headline ratios measured with TensorRT-LLM on GB300, each within 15 %") {
   const Comparison r1 = compare("deepseek-r1", "gb300", DType::fp8);
   CHECK(r1.user_gain() == Approx(1.8).epsilon(0.15));

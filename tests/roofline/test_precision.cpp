@@ -135,8 +135,8 @@ TEST_CASE("ModelOpt's NVFP4 and FP8, with wide modules by wildcards and a KV cac
   CHECK(parts(wide) ==
         "attention=bf16 ffn=nvfp4 experts=nvfp4 shared=nvfp4 router=bf16 embedding=bf16 head=bf16");
   CHECK(wide.kv_dtype == DType::fp8);
-  // NVIDIA's DeepSeek-V3.1 has its output projections in NVFP4: 28.0 GB for a token, 20.8 were it all in
-  // NVFP4.
+  // NVIDIA's DeepSeek-V3.1 has its output projections in NVFP4: 28.0 GB for a token, 20.8 were it
+  // all in NVFP4.
   nvfp4["exclude_modules"] = {"lm_head", "model.layers.*.self_attn.q_*", "model.layers.*.self_attn.kv_*"};
   const ModelSpec model = with("deepseek-r1", nvfp4);
   CHECK(parts(model) ==

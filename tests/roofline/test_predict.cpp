@@ -174,8 +174,9 @@ TEST_CASE("The memory fraction bounds what fits") {
   CHECK(at(1).fits());
   CHECK(at(1).max_context > 4096);
   CHECK(at(1).memory_fraction == 1);
-  CHECK_THAT(shortage_text(141e9, 150754820096, 0.92), Catch::StartsWith("does not fit memory: needs 131.32") &&
-                                                           Catch::Contains("--memory-fraction 0.936"));
+  CHECK_THAT(
+      shortage_text(141e9, 150754820096, 0.92),
+      Catch::StartsWith("does not fit memory: needs 131.32") && Catch::Contains("--memory-fraction 0.936"));
   CHECK(shortage_text(3e11, 150754820096, 0.92).find("--memory-fraction") == std::string::npos);
 }
 
@@ -186,8 +187,9 @@ TEST_CASE("What bounds a step follows its physical terms") {
   host.calibrated = true;
   host.dram = {.datasheet_bytes_per_s = 2e10, .achieved_bytes_per_s = 2e10, .capacity_bytes = 1e12};
   host.peak_flops = {.bf16 = 1e12, .fp8 = 1e12, .fp4 = 1e12};
-  for (const KernelFamily family : {KernelFamily::gemm, KernelFamily::gqa_attention, KernelFamily::mla_attention,
-                                    KernelFamily::moe, KernelFamily::elementwise}) {
+  for (const KernelFamily family :
+       {KernelFamily::gemm, KernelFamily::gqa_attention, KernelFamily::mla_attention, KernelFamily::moe,
+        KernelFamily::elementwise}) {
     host.kernels.push_back({.family = family, .fixed_us = 1, .bytes_per_s = 2e10, .flops_per_s = 1e12});
   }
   const ModelSpec m = load_model("deepseek-v2-lite");

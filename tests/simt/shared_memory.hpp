@@ -27,8 +27,8 @@ class SharedMemory {
   const std::byte* read(std::int64_t offset, std::size_t bytes, const Moment& now);
   std::byte* write(std::int64_t offset, std::size_t bytes, const Moment& now);
 
-  /// Copies arrive as late as they may: in copy_wait. Until then the destination is NaN and nobody may touch
-  /// it.
+  /// Copies arrive as late as they may: in copy_wait. Until then the destination is NaN and nobody
+  /// may touch it.
   void copy_issue(std::int64_t to, const std::byte* from, std::size_t bytes, const Moment& now);
   void copy_commit(int thread);
   void copy_wait(int thread, std::size_t groups_in_flight, const Moment& now);

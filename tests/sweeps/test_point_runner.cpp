@@ -65,6 +65,37 @@ TEST_CASE("messages that MPI does not count to are a reason, not an abort") {
   CHECK_FALSE(why_not_exchanged(configuration(1, 2, 64, 262144, 32), narrow).empty());
 }
 
+TEST_CASE("a point is admitted, or one reason says why not, for sweep and verify alike") {
+  const auto backend = make_cpu_backend(1);
+  const ModelSpec model = load_model("tiny-gqa");
+  World world;
+  world.memory_fraction = 1;
+  world.memory_bytes = std::size_t{1} << 40;
+  SweepPoint point{.config = configuration(1, 1, 64, 1, 32), .model = &model, .skip_reason = ""};
+  const EngineExtent extent{.layers = 2, .least_layers = 1, .steps = steps};
+  const Admission admitted = admit(point, extent, *backend, world);
+  CHECK(admitted.reason.empty());
+  CHECK(admitted.memory_bytes == engine_bytes(point.config, truncated(model, 2), steps, *backend));
+
+  CHECK_THAT(admit(point, {.layers = 2, .least_layers = 3, .steps = steps}, *backend, world).reason,
+             Catch::Contains("--layers 2") && Catch::Contains("at least 3"));
+  // The last page of a request is taken whole.
+  world.memory_bytes = static_cast<std::size_t>(2 * admitted.memory_bytes);
+  CHECK(admit(point, extent, *backend, world).reason.empty());
+  point.config.shape.tokens_per_block = 1 << 20;
+  CHECK_THAT(admit(point, extent, *backend, world).reason, Catch::Contains("does not fit memory"));
+  world.memory_bytes = std::size_t{1} << 50;
+  CHECK(admit(point, extent, *backend, world).reason.empty());
+  // So many requests that their logits pass what one message can hold.
+  point.config = configuration(2, 1, 64, 1 << 22, 32);
+  CHECK_THAT(admit(point, extent, *backend, world).reason, Catch::Contains("MPI counts to"));
+  point.config = configuration(1, 1, 64, 1, 32);
+  point.config.shape.kv_dtype = DType::nvfp4;
+  CHECK_THAT(admit(point, extent, *backend, world).reason, Catch::Contains("kv dtype nvfp4 is predicted"));
+  point.skip_reason = "illegal";
+  CHECK(admit(point, extent, *backend, world).reason == "illegal");
+}
+
 TEST_CASE("a cache that the backend has no kernels for is a reason, not an abort") {
   const auto backend = make_cpu_backend(1);
   ModelSpec model = load_model("tiny-gqa");

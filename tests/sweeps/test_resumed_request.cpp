@@ -8,7 +8,8 @@ using namespace helix;
 namespace {
 
 /// What is said when a run that began with `before` is resumed with `now`; empty if it goes on.
-std::string refusal(const SweepRequest& before, const SweepRequest& now, int ranks_before = 2, int ranks_now = 2) {
+std::string refusal(const SweepRequest& before, const SweepRequest& now, int ranks_before = 2,
+                    int ranks_now = 2) {
   const auto lasting = [](const SweepRequest& request, int ranks) {
     return lasting_request(request, load_models(request.blocks), ranks);
   };

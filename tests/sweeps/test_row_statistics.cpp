@@ -43,7 +43,7 @@ TEST_CASE("shared variance: equal rows are pooled, unequal ones keep to themselv
     return deviation * deviation * std::chi_squared_distribution(freedom)(random) / freedom;
   };
   std::vector<double> equal, unequal;
-  for (int i = 0; i < 200; ++i) {
+  for (int i = 0; i < 2000; ++i) {
     equal.push_back(variance(2, 8));
     // Variances drawn from a scaled inverse chi squared distribution of 6 degrees of freedom around 4.
     unequal.push_back(variance(std::sqrt(4 * 6 / std::chi_squared_distribution(6.0)(random)), 8));

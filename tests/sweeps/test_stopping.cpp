@@ -38,8 +38,8 @@ TEST_CASE("quantiles are linear between neighbours") {
 }
 
 TEST_CASE("the standard error of the median is that of the theory for Gaussian samples") {
-  // sigma sqrt(pi / 2) / sqrt(n). The mean over 400 series: McKean-Schrader is biased by some percent at n =
-  // 101.
+  // sigma sqrt(pi / 2) / sqrt(n). The mean over 400 series: McKean-Schrader is biased by some percent at
+  // n = 101.
   std::mt19937 random(1);
   std::normal_distribution<double> gauss(100.0, 2.0);
   double sum = 0;
