@@ -84,7 +84,7 @@ void read_experts(const JsonFields& config, MoeSpec& moe, const char* experts_ke
 
 void read_dense(const JsonFields& config, ModelSpec& spec) {
   spec.ffn = config.whole("intermediate_size", ffn_limits);
-  if (config.flag_or("mlp_bias", false)) spec.not_runnable.push_back(config.show("mlp_bias"));
+  if (config.flag_or("mlp_bias", false)) spec.not_runnable.emplace_back(config.show("mlp_bias"));
 }
 
 void read_mixtral_moe(const JsonFields& config, ModelSpec& spec) {
@@ -104,9 +104,9 @@ void read_qwen3_moe(const JsonFields& config, ModelSpec& spec) {
 void read_gpt_oss_moe(const JsonFields& config, ModelSpec& spec) {
   read_mixtral_moe(config,
                    spec);  // softmax over the chosen experts = softmax over all, normalised over the chosen
-  spec.not_runnable.push_back("attention sinks");
-  spec.not_runnable.push_back("router and expert biases");
-  spec.not_runnable.push_back(config.has("swiglu_limit") ? config.show("swiglu_limit") : "clamped SwiGLU");
+  spec.not_runnable.emplace_back("attention sinks");
+  spec.not_runnable.emplace_back("router and expert biases");
+  spec.not_runnable.emplace_back(config.has("swiglu_limit") ? config.show("swiglu_limit") : "clamped SwiGLU");
 }
 
 void read_expert_groups(const JsonFields& config, MoeSpec& moe) {
@@ -152,7 +152,7 @@ void read_deepseek_moe(const JsonFields& config, ModelSpec& spec, const DeepSeek
   } else if (scoring != "softmax" || method != "greedy") {
     // The planner counts the router's product and its experts, whichever of them it chooses.
     for (const char* key : {"scoring_func", "topk_method"}) {
-      if (config.has(key)) spec.not_runnable.push_back(config.show(key));
+      if (config.has(key)) spec.not_runnable.emplace_back(config.show(key));
     }
   }
 }
@@ -246,7 +246,7 @@ void read_windows(const JsonFields& config, const Family& family, ModelSpec& spe
   }
   if (!any) return;
   spec.layer_windows = std::move(windows);
-  spec.not_runnable.push_back(config.show("sliding_window"));
+  spec.not_runnable.emplace_back(config.show("sliding_window"));
 }
 
 /// NaN and Infinity, which Hugging Face writes and JSON does not have, as null.
@@ -303,10 +303,10 @@ ModelSpec read_model(const JsonFields& config, const std::string& origin) {
   read_windows(config, family, spec);
   read_precision(config, spec);
 
-  if (family.qkv_bias) spec.not_runnable.push_back("QKV bias");
-  if (config.flag_or("attention_bias", false)) spec.not_runnable.push_back(config.show("attention_bias"));
+  if (family.qkv_bias) spec.not_runnable.emplace_back("QKV bias");
+  if (config.flag_or("attention_bias", false)) spec.not_runnable.emplace_back(config.show("attention_bias"));
   spec.attention.qkv_bias = family.qkv_bias || config.flag_or("attention_bias", false);
-  if (config.text_or("hidden_act", "silu") != "silu") spec.not_runnable.push_back(config.show("hidden_act"));
+  if (config.text_or("hidden_act", "silu") != "silu") spec.not_runnable.emplace_back(config.show("hidden_act"));
   judge_unread(config, spec);
   return spec;
 }

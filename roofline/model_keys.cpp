@@ -224,7 +224,7 @@ void judge_unread(const JsonFields& config, ModelSpec& spec) {
     if (contains(of_other_parts, key)) {
       spec.left_out.push_back(config.show(key.c_str()));
     } else {
-      spec.not_runnable.push_back(config.show(key.c_str()));
+      spec.not_runnable.emplace_back(config.show(key.c_str()));
     }
   }
 }

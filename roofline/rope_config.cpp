@@ -19,7 +19,7 @@ void read_rope_scaling(const JsonFields& config, const JsonFields& scaling, Mode
       scaling.has("factor") ? scaling.text(type_key) : scaling.text_or(type_key, "default");
   if (type == "default") return;
   if (type != "linear" && type != "llama3" && type != "yarn") {
-    spec.not_runnable.push_back(scaling.show(type_key));
+    spec.not_runnable.emplace_back(scaling.show(type_key));
     for (const std::string& key : scaling.unread()) scaling.find(key.c_str());  // they are its own
     return;
   }
@@ -47,13 +47,13 @@ void read_rope_scaling(const JsonFields& config, const JsonFields& scaling, Mode
   rope.beta_slow = scaling.real_or("beta_slow", factor_limits, rope.beta_slow);
   rope.mscale = scaling.real_or("mscale", {0.0, factor_limits.max}, rope.mscale);
   rope.mscale_all_dim = scaling.real_or("mscale_all_dim", {0.0, factor_limits.max}, rope.mscale_all_dim);
-  if (scaling.has("attention_factor")) spec.not_runnable.push_back(scaling.show("attention_factor"));
-  if (!scaling.flag_or("truncate", true)) spec.not_runnable.push_back(scaling.show("truncate"));
+  if (scaling.has("attention_factor")) spec.not_runnable.emplace_back(scaling.show("attention_factor"));
+  if (!scaling.flag_or("truncate", true)) spec.not_runnable.emplace_back(scaling.show("truncate"));
 }
 
 void read_partial_rotation(const JsonFields& fields, ModelSpec& spec) {
   const char* key = "partial_rotary_factor";
-  if (fields.real_or(key, {0.0, 1.0}, 1.0) != 1.0) spec.not_runnable.push_back(fields.show(key));
+  if (fields.real_or(key, {0.0, 1.0}, 1.0) != 1.0) spec.not_runnable.emplace_back(fields.show(key));
 }
 
 }  // namespace
