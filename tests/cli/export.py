@@ -122,7 +122,8 @@ assert commands["vllm"] >= 3 and commands["sglang"] >= 3, commands
     "model_type": "llama", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 4, "vocab_size": 1000,
     "num_attention_heads": 16, "num_key_value_heads": 4, "max_position_embeddings": 4096}))
 printed("predict", "--model", "My-Model/config.json", "--system", "gb200", "--context", "8k", "--batch", "4", "--ranks",
-        "8", "--strategy", "helix", "--kvp", "2,4", "--tpa", "2,4", "--out", "mine", "--quiet")
+        "8", "--strategy", "helix", "--kvp", "2,4", "--tpa", "2,4", "--dp", "1", "--pp", "1", "--hop-b", "off", "--out", "mine",
+        "--quiet")
 with open(scratch / "mine/results.csv", newline="") as file:
     mine = {int(row["tpa"]): row["id"] for row in csv.DictReader(file)}
 assert set(mine) == {2, 4}, mine
@@ -133,13 +134,13 @@ assert words[:2] == ["serve", str(scratch / "My-Model")], words
 assert "max_position_embeddings = 4096" in command and words[words.index("--block-size") + 1] == "32", command
 assert "moe_expert_parallel_size" not in printed("export", "mine", "--point", mine[4], "--format", "trtllm")
 
-point = rows[0]["id"]
+point = next(row["id"] for row in rows if row["strategy"] == "tp" and "1" in (row["tpf"], row["ep"]))  # any engine has it
 refused(["no-such-point", "pareto.csv", "/"], "export", "run", "--point", "no-such-point", "--format", "trtllm")
 refused(["none", "run directory"], "export", "none", "--point", point, "--format", "trtllm")
 refused(["--point"], "export", "run", "--format", "trtllm")
 refused(["--format"], "export", "run", "--point", point)
 refused(["tgi", "vllm", "sglang"], "export", "run", "--point", point, "--format", "tgi")
-refused(["cannot write"], "export", "run", "--point", point, "--format", "vllm", "--out", scratch / "none/below")
+refused(["none/below"], "export", "run", "--point", point, "--format", "vllm", "--out", scratch / "none/below")
 printed("predict", *SCENE, "--batch", "8192", "--ranks", "2", "--kvp", "2", "--strategy", "helix", "--out", "full",
         "--quiet")
 with open(scratch / "full/results.csv", newline="") as file:

@@ -106,7 +106,7 @@ assert "--memory-fraction 0.9" in refused["reason"], refused
 (fitting,) = rows(*ONE, "--memory-fraction", "1")
 assert fitting["status"] == "ok" and fitting["max_context"] >= 4096, fitting
 # DeepSeek-R1 on 8 H200, all of the device's memory: 109 requests of 128K tokens, and not one more.
-EIGHT = ["--model", "deepseek-r1", "--system", "h200", "--ranks", "8", "--kvp", "8", "--strategy", "helix", "--context", "128k",
+EIGHT = ["--model", "deepseek-r1", "--system", "h200", "--kvp", "8", "--tpa", "1", "--strategy", "helix", "--context", "128k",
          "--weight-dtype", "fp8", "--kv-dtype", "fp8", "--memory-fraction", "1", "--batch"]
 (most,) = rows(*EIGHT, "109")
 assert most["status"] == "ok" and most["max_batch"] == 109, most
@@ -116,10 +116,10 @@ for row in rows(*at_batch(64), "--system", "gb200"):
     if row["status"] == "ok":
         assert row["memory_bytes_per_rank"] <= 0.92 * row["memory_capacity_bytes"], row
         assert row["max_batch"] >= row["batch"] and row["max_context"] >= row["context"], row
-BASE = ["--model", "deepseek-r1", "--weight-dtype", "nvfp4", "--kv-dtype", "fp8", "--system", "gb200", "--strategy",
-        row["strategy"], "--batch", str(row["batch"])]
-USED = {"helix": ("kvp", "tpa", "tpf", "ep", "dp"), "tp": ("tpa", "tpf", "ep"), "dp+ep": ("dp",)}[row["strategy"]]
-WIDTHS = [word for width in USED for word in (f"--{width}", str(row[width]))]
+row = next(row for row in rows(*at_batch(64), "--system", "gb200") if row["strategy"] == "helix" and row["kvp"] > 1)
+BASE = ["--model", "deepseek-r1", "--weight-dtype", "nvfp4", "--kv-dtype", "fp8", "--system", "gb200", "--strategy", "helix",
+        "--batch", str(row["batch"]), "--hop-b", str(row["hop_b"])]
+WIDTHS = [word for width in ("kvp", "tpa", "tpf", "ep", "dp", "pp") for word in (f"--{width}", str(row[width]))]
 (at_limit,) = rows(*BASE, *WIDTHS, "--context", str(row["max_context"]))
 assert at_limit["status"] == "ok" and at_limit["max_context"] == row["max_context"], at_limit
 (beyond,) = rows(*BASE, *WIDTHS, "--context", str(row["max_context"] + 32 * row["kvp"]))
@@ -157,10 +157,13 @@ for context in (262144, 1048576):
     for row in of_context:
         assert row["meets_budget"] == 1 and row["model_ttl_us"] <= 15e3 and row["instances"] * row["ranks"] <= 64, row
         assert row["memory_bytes_per_rank"] <= 0.92 * row["memory_capacity_bytes"], row
-        # No grid finds a better one of the same strategy.
+        # No grid finds a better one of the same strategy; Helix without KV parallelism counts for its baseline.
+        if row["strategy"] == "helix" and row["kvp"] == 1:
+            continue
         grid = rows(*ASK, "--context", str(context), "--batch", "1:1024", "--ranks", "1:64", "--strategy", row["strategy"],
                     "--ttl-budget", "15")
-        assert row["plan_tokens_per_s_gpu"] >= max((r["tokens_per_s_gpu"] for r in grid), default=0) * 0.9999, (row, grid)
+        best_of_grid = max((r["tokens_per_s_gpu"] for r in grid if r["strategy"] != "helix" or r["kvp"] > 1), default=0)
+        assert row["plan_tokens_per_s_gpu"] >= best_of_grid * 0.9999, (row, grid)
 (fastest, *more) = rows(*ASK, "--gpus", "64", "--ttl-budget", "0.5", "--context", "1m")
 assert not more and fastest["meets_budget"] == 0, fastest
 assert "the fastest there is" in predict(*ASK, "--gpus", "64", "--ttl-budget", "0.5", "--context", "1m")
