@@ -9,7 +9,6 @@
 #include <sstream>
 
 #include "roofline/embedded.hpp"
-#include "roofline/error.hpp"
 #include "sweeps/provenance.hpp"
 #include "sweeps/report/plot_python.hpp"
 #include "sweeps/result_columns.hpp"
@@ -251,7 +250,7 @@ std::string script_json(const Json& json) {
 }
 
 std::string_view page_script() {
-  return std::ranges::find(embedded_report_scripts(), "page", &EmbeddedFile::name)->text;
+  return std::ranges::find(embedded_report_scripts(), std::string_view("page"), &EmbeddedFile::name)->text;
 }
 
 }  // namespace
