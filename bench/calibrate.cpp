@@ -6,6 +6,9 @@ namespace helix {
 
 int calibrate_command(const Arguments& arguments) {
   CLI::App app("Measures this machine and writes a system file", "calibrate");
+  app.footer(
+      "Example: mpirun -n 2 helix-bench calibrate --out here.yaml, then helix-bench predict --system "
+      "here.yaml");
   CalibrateRequest request;
   app.add_option("--backend", request.backend, "what computes")
       ->type_name("cpu|cuda|auto")

@@ -11,14 +11,14 @@
 
 namespace helix {
 
-/// Parses the arguments; true if only help was asked for (and printed, by rank 0). Throws UsageError in one
-/// line.
+/// Parses the arguments; true if only help was asked for (and printed, by rank 0). Throws UsageError
+/// in one line.
 bool parse_or_help(CLI::App& app, const Arguments& arguments);
 
-/// The flags that sweep, verify and predict share.
+/// The flags of sweep, verify or predict that say what to run; each command has those that it uses.
 class RequestFlags {
  public:
-  explicit RequestFlags(CLI::App& app);
+  RequestFlags(CLI::App& app, Command command);
 
   /// The request: a sweep file (--sweep, or `default_sweep` if neither it nor --model is given), then the
   /// TensorRT-LLM file, then the flags, each overriding the ones before. Every model of it has been loaded
@@ -26,7 +26,11 @@ class RequestFlags {
   SweepRequest request(const std::string& default_sweep, const Arguments& arguments) const;
 
  private:
+  /// Names on standard error what of the file is not used.
+  void apply_trtllm_config(SweepRequest& request) const;
+
   const CLI::App& app_;
+  Command command_;
   std::map<std::string, std::string> values_;  // of the flags in space_settings and run_settings
   std::string sweep_, trtllm_config_, out_;
   bool resume_ = false, quiet_ = false, json_ = false, csv_ = false;

@@ -54,6 +54,7 @@ constexpr Catalogue catalogues[] = {{"models", built_in_models, describe_model},
 
 int list_command(const Arguments& arguments) {
   CLI::App app("Lists what is built in", "list");
+  app.footer("Example: helix-bench list models");
   std::string what;
   bool json = false;
   app.add_option("WHAT", what, "models, systems or sweeps");

@@ -6,6 +6,7 @@ namespace helix {
 
 int report_command(const Arguments& arguments) {
   CLI::App app("Writes one page with the plots of one or more runs, and the plots as SVG and PNG", "report");
+  app.footer("Example: helix-bench report results/latest");
   ReportRequest request;
   app.add_option("RUN", request.runs, "run directories")->required();
   app.add_option("--out", request.out,

@@ -7,7 +7,8 @@ namespace helix {
 int verify_command(const Arguments& arguments) {
   CLI::App app("Holds every sharding of the request against a single-rank high-precision reference",
                "verify");
-  const RequestFlags flags(app);
+  app.footer("Example: mpirun -n 4 helix-bench verify --model tiny-gqa --context 1k --batch 2");
+  const RequestFlags flags(app, Command::verify);
   if (parse_or_help(app, arguments)) return 0;
   const SweepRequest request = flags.request("verify", arguments);
   return run_with_mpi([&] { return run_verify(request); });

@@ -31,8 +31,8 @@ void DecodeEngine::attention_block(std::int64_t layer, bool own, StepObserver& o
   // 6, 7: MLA's W_UV on the owned heads; output projection in TP = N / DP.
   if (model_.attention.kind == AttentionKind::mla) {
     const std::int64_t v_dim = model_.attention.v_head_dim;
-    backend_.linear_per_head(batch, merged, owned_.size() * kv_shape_.v_dim, kv_shape_.v_dim, w[Weight::w_uv],
-                             a_.values, owned_.size() * v_dim, v_dim);
+    backend_.linear_per_head(batch, {merged, owned_.size() * kv_shape_.v_dim, kv_shape_.v_dim},
+                             w[Weight::w_uv], {a_.values, owned_.size() * v_dim, v_dim});
     merged = a_.values;
   }
   const bool others_rows = !whole_requests_ && sharding_.dp > 1;
@@ -56,12 +56,12 @@ void DecodeEngine::project_gqa(const LayerWeights& w, const KvView& cache, bool 
   backend_.linear(batch, normed, model_.hidden, w[Weight::qkv], a_.qkv, row);
   if (w.q_norm != nullptr) {
     const auto eps = static_cast<float>(model_.rms_eps);
-    backend_.rms_norm_heads(batch, heads_.size(), dim, row, dim, w.q_norm, eps, a_.qkv);
-    backend_.rms_norm_heads(batch, kv_heads_.size(), dim, row, dim, w.k_norm, eps, k);
+    backend_.rms_norm_heads(batch, heads_.size(), dim, w.q_norm, eps, {a_.qkv, row, dim});
+    backend_.rms_norm_heads(batch, kv_heads_.size(), dim, w.k_norm, eps, {k, row, dim});
   }
-  backend_.rope(rope_, batch, heads_.size(), positions, a_.qkv, row, dim, a_.q, heads_.size() * dim, dim);
+  backend_.rope(rope_, batch, heads_.size(), positions, {a_.qkv, row, dim}, {a_.q, heads_.size() * dim, dim});
   if (own) {
-    backend_.rope(rope_, batch, kv_heads_.size(), positions, k, row, dim, k, row, dim);
+    backend_.rope(rope_, batch, kv_heads_.size(), positions, {k, row, dim}, {k, row, dim});
     backend_.kv_append(cache, batch, kv_.slots() + now_.cached, k, row, v, row);
   }
 }
@@ -78,24 +78,25 @@ void DecodeEngine::project_mla(const LayerWeights& w, const KvView& cache, bool 
 
   if (a.q_lora_rank > 0) {
     backend_.linear(batch, normed, model_.hidden, w[Weight::q_a], a_.q_a, a.q_lora_rank);
-    backend_.rms_norm_heads(batch, 1, a.q_lora_rank, a.q_lora_rank, a.q_lora_rank, w.q_a_norm, eps, a_.q_a);
+    backend_.rms_norm_heads(batch, 1, a.q_lora_rank, w.q_a_norm, eps, {a_.q_a, a.q_lora_rank, a.q_lora_rank});
     backend_.linear(batch, a_.q_a, a.q_lora_rank, w[Weight::q_b], a_.q_heads, q_row);
   } else {
     backend_.linear(batch, normed, model_.hidden, w[Weight::q], a_.q_heads, q_row);
   }
   // Absorbed form: the queries go to the latent space, so that the cache is read as it is.
-  backend_.linear_per_head(batch, a_.q_heads, q_row, a.qk_head_dim, w[Weight::w_uk], a_.q, absorbed_row,
-                           kv_shape_.head_dim);
-  backend_.rope(rope_, batch, heads_.size(), positions, a_.q_heads + a.qk_nope_head_dim, q_row, a.qk_head_dim,
-                a_.q + latent, absorbed_row, kv_shape_.head_dim);
+  backend_.linear_per_head(batch, {a_.q_heads, q_row, a.qk_head_dim}, w[Weight::w_uk],
+                           {a_.q, absorbed_row, kv_shape_.head_dim});
+  backend_.rope(rope_, batch, heads_.size(), positions,
+                {a_.q_heads + a.qk_nope_head_dim, q_row, a.qk_head_dim},
+                {a_.q + latent, absorbed_row, kv_shape_.head_dim});
 
   // Every rank computes the new latent row (the weights are replicated anyway); the owner keeps it.
   const std::int64_t kv_row = kv_shape_.head_dim;
   backend_.linear(batch, normed, model_.hidden, w[Weight::kv_a], a_.kv_row, kv_row);
   if (own) {
-    backend_.rms_norm_heads(batch, 1, latent, kv_row, latent, w.kv_a_norm, eps, a_.kv_row);
-    backend_.rope(rope_, batch, 1, positions, a_.kv_row + latent, kv_row, a.qk_rope_head_dim,
-                  a_.kv_row + latent, kv_row, a.qk_rope_head_dim);
+    backend_.rms_norm_heads(batch, 1, latent, w.kv_a_norm, eps, {a_.kv_row, kv_row, latent});
+    const HeadRows<BF16> rotated{a_.kv_row + latent, kv_row, a.qk_rope_head_dim};
+    backend_.rope(rope_, batch, 1, positions, rotated, rotated);
     backend_.kv_append(cache, batch, kv_.slots() + now_.cached, a_.kv_row, kv_row, nullptr, 0);
   }
 }

@@ -21,17 +21,6 @@ std::int64_t growth_tokens(const DecodeShape& shape, int kvp, std::int64_t steps
   return (steps + round - 1) / round * shape.tokens_per_block;
 }
 
-KvShape kv_shape(const ModelSpec& model, const Range& kv_heads, const DecodeShape& shape) {
-  const AttentionSpec& a = model.attention;
-  const bool mla = a.kind == AttentionKind::mla;
-  return {.kind = a.kind,
-          .kv_heads = kv_heads.size(),
-          .head_dim = mla ? a.kv_lora_rank + a.qk_rope_head_dim : a.qk_head_dim,
-          .v_dim = mla ? a.kv_lora_rank : a.v_head_dim,
-          .tokens_per_page = shape.tokens_per_block,
-          .dtype = shape.kv_dtype};
-}
-
 std::int64_t attended_requests(const std::vector<MicroBatch>& micro_batches) {
   return micro_batches.back().cached + micro_batches.back().attended.size();
 }
@@ -67,7 +56,7 @@ DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, con
       heads_(query_heads(model, sharding, at_)),
       owned_(owned_heads(model, sharding, at_)),
       kv_heads_(cached_kv_heads(model, sharding, at_)),
-      kv_shape_(kv_shape(model, kv_heads_, shape)),
+      kv_shape_(cached_shape(model, sharding, at_, shape)),
       router_{.kind = model.moe.router,
               .experts = model.moe.experts,
               .top_k = model.moe.top_k,
@@ -115,8 +104,7 @@ std::size_t DecodeEngine::kv_bytes_needed(const ModelSpec& model, const Sharding
                                           int rank, Backend& backend) {
   const RankCoords at = rank_coords(sharding, rank);
   return KvCache::bytes_needed(
-      backend, kv_shape(model, cached_kv_heads(model, sharding, at), shape),
-      stage_layers(layers, sharding, at.pp).size(),
+      backend, cached_shape(model, sharding, at, shape), stage_layers(layers, sharding, at.pp).size(),
       attended_requests(micro_batches(sharding, shape.batch, at.dp)),
       local_history(sharding, shape, at.kvp).tokens + growth_tokens(shape, sharding.kvp, steps));
 }

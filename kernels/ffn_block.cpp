@@ -63,9 +63,11 @@ void DecodeEngine::moe_ffn(std::int64_t layer, StepObserver& observer) {
     gather_rows(a_.normed, static_cast<std::size_t>(hidden) * sizeof(BF16));
     observer.phase_done(Phase::ffn_comm);
   }
-  backend_.moe_experts(rows(), moe.top_k, a_.normed, ids, a_.router_weights,
-                       local_experts(model_, sharding_, at_).begin, w[Weight::expert_gate_up],
-                       w[Weight::expert_down], shared ? a_.shared : nullptr, a_.stream.delta, a_.scratch);
+  const ExpertShard experts{.first = local_experts(model_, sharding_, at_).begin,
+                            .gate_up = w[Weight::expert_gate_up],
+                            .down = w[Weight::expert_down]};
+  backend_.moe_experts(rows(), a_.normed, {ids, a_.router_weights, moe.top_k}, experts,
+                       shared ? a_.shared : nullptr, a_.stream.delta, a_.scratch);
 }
 
 void DecodeEngine::gated(const PackedWeight& gate_up, const PackedWeight& down, Range rows, BF16* out) {

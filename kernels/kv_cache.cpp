@@ -17,6 +17,18 @@ constexpr std::int32_t invalid_page = std::numeric_limits<std::int32_t>::min();
 
 }  // namespace
 
+KvShape cached_shape(const ModelSpec& model, const Sharding& sharding, const RankCoords& at,
+                     const DecodeShape& shape) {
+  const AttentionSpec& a = model.attention;
+  const bool mla = a.kind == AttentionKind::mla;
+  return {.kind = a.kind,
+          .kv_heads = cached_kv_heads(model, sharding, at).size(),
+          .head_dim = mla ? a.kv_lora_rank + a.qk_rope_head_dim : a.qk_head_dim,
+          .v_dim = mla ? a.kv_lora_rank : a.v_head_dim,
+          .tokens_per_page = shape.tokens_per_block,
+          .dtype = shape.kv_dtype};
+}
+
 std::size_t KvCache::bytes_needed(Backend& backend, const KvShape& shape, std::int64_t layers,
                                   std::int64_t batch, std::int64_t tokens) {
   const std::int64_t pages = pages_for(tokens, shape.tokens_per_page);

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "kernels/ops.hpp"
+#include "kernels/backend.hpp"
 #include "roofline/sharding.hpp"
 
 namespace helix {
@@ -16,6 +16,10 @@ struct LocalHistory {
   std::int64_t first_position = 0;
   std::int64_t tokens = 0;
 };
+
+/// The cache of the rank at these places.
+KvShape cached_shape(const ModelSpec& model, const Sharding& sharding, const RankCoords& at,
+                     const DecodeShape& shape);
 
 class KvCache {
  public:

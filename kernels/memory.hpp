@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "kernels/ops.hpp"
+#include "kernels/device.hpp"
 
 namespace helix {
 
@@ -17,10 +17,10 @@ namespace helix {
 class Carver {
  public:
   explicit Carver(std::byte* base = nullptr) : base_(base) {}
-  /// With what the backend wants between arrays to notice who leaves one.
-  explicit Carver(const Backend& backend) : guard_bytes_(backend.guard_bytes()) {}
-  Carver(const Backend& backend, Buffer& buffer)
-      : base_(buffer.data()), guarded_(&buffer), guard_bytes_(backend.guard_bytes()) {
+  /// With what the device wants between arrays to notice who leaves one.
+  explicit Carver(const Device& device) : guard_bytes_(device.guard_bytes()) {}
+  Carver(const Device& device, Buffer& buffer)
+      : base_(buffer.data()), guarded_(&buffer), guard_bytes_(device.guard_bytes()) {
     buffer.allow_all();
   }
 
@@ -49,11 +49,11 @@ inline void require_scratch(const char* op, std::int64_t batch, std::size_t byte
 }
 
 /// Makes `buffer` hold at least `bytes`; keeps the memory it has where that is enough.
-inline std::byte* ensure(Backend& backend, std::unique_ptr<Buffer>& buffer, std::size_t bytes,
-                         std::unique_ptr<Buffer> (Backend::*allocate)(std::size_t) = &Backend::allocate) {
+inline std::byte* ensure(Device& device, std::unique_ptr<Buffer>& buffer, std::size_t bytes,
+                         std::unique_ptr<Buffer> (Device::*allocate)(std::size_t) = &Device::allocate) {
   if (buffer == nullptr || buffer->bytes() < bytes) {
     buffer.reset();  // first give back, then take: the two need not fit together
-    buffer = (backend.*allocate)(bytes);
+    buffer = (device.*allocate)(bytes);
   }
   return buffer->data();
 }

@@ -9,6 +9,7 @@
 
 #include "kernels/mpi_check.hpp"
 #include "kernels/simd_clones.hpp"
+#include "roofline/sharding.hpp"
 
 namespace helix {
 namespace {
@@ -195,28 +196,10 @@ class MpiCommunicator final : public Communicator {
   std::vector<std::vector<MPI_Request>> slots_;  // in flight, by slot
 };
 
-MPI_Comm split(MPI_Comm parent, int color, int key) {
-  MPI_Comm group = MPI_COMM_NULL;
-  HELIX_MPI(MPI_Comm_split(parent, color, key, &group));
-  return group;
-}
-
 }  // namespace
 
 std::unique_ptr<Communicator> make_mpi_communicator(MPI_Comm comm) {
   return std::make_unique<MpiCommunicator>(comm);
-}
-
-Groups make_groups(Backend& backend, MPI_Comm instance, const Sharding& sharding) {
-  int rank = 0;
-  HELIX_MPI(MPI_Comm_rank(instance, &rank));
-  const RankCoords at = rank_coords(sharding, rank);
-  Groups groups;
-  groups.stage = backend.connect({split(instance, at.pp, rank)});
-  const int head_shard = at.tpa + sharding.tpa * (at.dp + sharding.dp * at.pp);
-  groups.kvp = backend.connect({split(instance, head_shard, at.kvp)});
-  groups.pipeline = backend.connect({split(instance, rank % sharding.stage_ranks(), at.pp)});
-  return groups;
 }
 
 void wait_idle(MPI_Comm comm) {

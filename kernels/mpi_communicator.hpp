@@ -1,4 +1,4 @@
-// The Communicator over MPI, for memory that the host can address, and the groups of ranks for any backend.
+// The Communicator over MPI, for memory that the host can address.
 #pragma once
 
 #include <mpi.h>
@@ -6,8 +6,6 @@
 #include <memory>
 
 #include "kernels/communicator.hpp"
-#include "kernels/ops.hpp"
-#include "roofline/sharding.hpp"
 
 namespace helix {
 
@@ -18,10 +16,6 @@ std::unique_ptr<Communicator> make_mpi_communicator(MPI_Comm comm);
 struct MpiGroup {
   MPI_Comm comm;
 };
-
-/// The groups of the calling rank, connected by the backend; collective over `instance`, whose size must be
-/// sharding.ranks().
-Groups make_groups(Backend& backend, MPI_Comm instance, const Sharding& sharding);
 
 /// Waits for every rank of `comm` without burning the core: for ranks that have no part in what the others
 /// measure.

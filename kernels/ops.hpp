@@ -1,34 +1,20 @@
 // The operations of a decode step on one rank: what every backend (CPU, CUDA) implements and what the
-// orchestration in decode_engine.cpp is written in. Shapes in brackets are row-major; activations are bf16
+// orchestration of a step is written in. Shapes in brackets are row-major; activations are bf16
 // with fp32 accumulation, the residual stream is fp32. All pointers are device memory of the backend. Ops are
 // asynchronous where the backend has a stream; `synchronize` waits. No op allocates or creates a thread.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <memory>
 #include <span>
 #include <string>
-#include <utility>
-#include <vector>
+#include <type_traits>
 
 #include "kernels/bf16.hpp"
 #include "roofline/dtype.hpp"
 #include "roofline/model_spec.hpp"
 
 namespace helix {
-
-/// Owned device memory.
-class Buffer {
- public:
-  virtual ~Buffer() = default;
-  virtual std::byte* data() = 0;
-  virtual std::size_t bytes() const = 0;
-  /// No op may touch these bytes until `allow_all`. Without effect where nothing watches over accesses.
-  virtual void forbid(std::size_t /*offset*/, std::size_t /*bytes*/) {}
-  virtual void allow_all() {}
-};
 
 /// A block of a synthetic tensor: rows [row0, row0 + rows) x columns [col0, col0 + cols) of the tensor `key`
 /// (see synthetic.hpp), times `scale`.
@@ -47,6 +33,16 @@ struct PackedWeight {
   std::size_t stride_bytes = 0;
   DType dtype = DType::bf16;
   float scale = 1.0f;
+};
+
+/// Vectors of the heads of each row of a batch: that of row b and head h is at data + b * row_stride + h *
+/// head_stride.
+template <class T>
+struct HeadRows {
+  T* data = nullptr;
+  std::int64_t row_stride = 0, head_stride = 0;  // in values
+  T* at(std::int64_t b, std::int64_t h) const { return data + b * row_stride + h * head_stride; }
+  operator HeadRows<const T>() const requires(!std::is_const_v<T>) { return {data, row_stride, head_stride}; }
 };
 
 /// Shape of one rank's KV cache in one layer.
@@ -118,88 +114,33 @@ struct RouterShape {
   float scaling = 1.0f;
 };
 
+/// What a router chose: ids and weights [batch, top_k], the experts of a token distinct.
+struct ExpertChoice {
+  const std::int32_t* ids = nullptr;
+  const float* weights = nullptr;
+  std::int64_t top_k = 0;
+};
+
+/// A rank's experts [first, first + gate_up.count): gate_up_e [2 ffn, hidden], down_e [hidden, ffn].
+struct ExpertShard {
+  std::int64_t first = 0;
+  PackedWeight gate_up, down;
+};
+
 /// A (value, index) pair of a row's largest logit; index < 0: none.
 struct TopLogit {
   float value;
   std::int32_t index;
 };
 
-class Communicator;
-struct MpiGroup;
-
-/// How fast a device runs at the moment.
-struct DeviceSpeed {
-  double clock_mhz = 0;                // 0: the device does not say
-  std::vector<std::string> throttles;  // what holds it back
-};
-
-/// Takes the time at points in the sequence of ops; read when they are done.
-class Stopwatch {
+class DecodeOps {
  public:
-  virtual ~Stopwatch() = default;
-  /// Mark `i` is now, behind the ops issued so far.
-  virtual void mark(std::size_t i) = 0;
-  virtual double us_between(std::size_t first, std::size_t second) = 0;
-};
+  virtual ~DecodeOps() = default;
 
-/// Ops to be run again and again.
-class Recording {
- public:
-  virtual ~Recording() = default;
-  virtual void replay() = 0;
-};
-
-class Backend {
- public:
-  virtual ~Backend() = default;
-
-  // --- device
-  // -----------------------------------------------------------------------------------------------
-  virtual std::string name() const = 0;  // "cpu", "cuda"
-  virtual std::string kernel_path()
-      const = 0;  // what really runs: "amx-bf16", "avx512-bf16", "avx2", "neon" ...
-  virtual std::string device_name() const = 0;
-  virtual int threads() const = 0;  // worker threads of this rank (1 on a GPU)
-  /// Bytes this rank may still allocate.
-  virtual std::size_t memory_available() const = 0;
-  /// Uninitialised, 4 KiB aligned, huge pages where allowed. Throws std::bad_alloc.
-  virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;
-  /// The same where collectives find it fastest.
-  virtual std::unique_ptr<Buffer> allocate_exchanged(std::size_t bytes) { return allocate(bytes); }
-  /// Bytes to be left between the arrays of one buffer, and forbidden (memory.hpp does both); 0: nobody would
-  /// notice who touches them.
-  virtual std::size_t guard_bytes() const { return 0; }
-  virtual void copy_to_host(void* host, const void* device, std::size_t bytes) = 0;
-  virtual void copy_to_device(void* device, const void* host, std::size_t bytes) = 0;
-  virtual void set_bytes(void* device, int value, std::size_t bytes) = 0;
-  virtual void synchronize() = 0;
-  /// The best that this rank's share of the device does now, measured for about `seconds`: reading `memory`,
-  /// which should be several times the caches, and multiplying matrices of this type.
-  virtual double read_bandwidth_bytes_per_s(std::span<const std::byte> memory, double seconds) = 0;
-  virtual double matrix_peak_flops_per_s(DType dtype, double seconds) = 0;
-  /// The clock that the calling core runs at now; 0 where that cannot be measured.
-  virtual double core_clock_hz() const { return 0; }
-  /// Bytes of the device's last-level cache; 0: the host's.
-  virtual std::size_t cache_bytes() const { return 0; }
-  /// What the device's speed depends on, as (name, value): clocks, power, throttling. Empty: the host's
-  /// alone.
-  virtual std::vector<std::pair<std::string, std::string>> conditions() const { return {}; }
-  /// The part of it that changes from moment to moment.
-  virtual DeviceSpeed speed() const { return {}; }
-
-  // --- time, and other ranks. As they are here: for backends whose ops are done when they return, on memory
-  // that the host can address.
-  /// Ops return before they are done, and issuing them takes time that a recording saves.
-  virtual bool asynchronous() const { return false; }
-  virtual std::unique_ptr<Stopwatch> make_stopwatch();
-  /// Runs `ops` to see which ops it calls, collectives and a stopwatch's marks among them, but not the ops.
-  /// Only for asynchronous backends; each op must have run before, with the same arguments.
-  virtual std::unique_ptr<Recording> record(const std::function<void()>& ops);
-  /// A communicator for the ranks of the group, over this backend's memory and in the order of its ops.
-  virtual std::unique_ptr<Communicator> connect(const MpiGroup& group);
+  /// The best kernels that there are here, whatever the shape: "amx-bf16", "cuda-mma-bf16" ...
+  virtual std::string kernel_path() const = 0;
 
   // --- weights
-  // ----------------------------------------------------------------------------------------------
   /// The types that packed weights may have.
   virtual std::span<const DType> weight_dtypes() const = 0;
   /// Bytes of one packed matrix [n, k], a multiple of 64.
@@ -212,7 +153,6 @@ class Backend {
   virtual void fill_matrix(BF16* out, const WeightSlice& slice) = 0;
 
   // --- projections and norms
-  // --------------------------------------------------------------------------------
   /// out[b,:] = table[tokens[b] - first,:] where first <= tokens[b] < first + rows, else 0.
   virtual void embed(std::int64_t batch, std::int64_t hidden, const std::int32_t* tokens, const BF16* table,
                      std::int64_t first, std::int64_t rows, BF16* out) = 0;
@@ -220,31 +160,29 @@ class Backend {
   /// gain.
   virtual void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace,
                             float* residual, const BF16* gain, float eps, BF16* out) = 0;
-  /// Each of the `heads` vectors of `cols` values at x + b * row_stride + h * head_stride: /= its rms, *=
-  /// gain [cols].
-  virtual void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols,
-                              std::int64_t row_stride, std::int64_t head_stride, const BF16* gain, float eps,
-                              BF16* x) = 0;
+  /// Each of the `heads` vectors of `cols` values of each row: /= its rms, *= gain [cols].
+  virtual void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain,
+                              float eps, HeadRows<BF16> x) = 0;
   /// y[m, 0:n] = x[m, 0:k] W^T, rows ldx and ldy apart. m >= 1.
   virtual void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, BF16* y,
                       std::int64_t ldy) = 0;
   virtual void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, float* y,
                       std::int64_t ldy) = 0;
-  /// For h in [0, w.count): y[b, h * y_head_stride + 0:n] = x[b, h * x_head_stride + 0:k] W_h^T.
-  virtual void linear_per_head(std::int64_t batch, const BF16* x, std::int64_t ldx,
-                               std::int64_t x_head_stride, const PackedWeight& w, BF16* y, std::int64_t ldy,
-                               std::int64_t y_head_stride) = 0;
+  /// For h in [0, w.count): y of head h, 0:n = x of head h, 0:k times W_h^T, in each row.
+  virtual void linear_per_head(std::int64_t batch, HeadRows<const BF16> x, const PackedWeight& w,
+                               HeadRows<BF16> y) = 0;
 
   // --- attention
-  // --------------------------------------------------------------------------------------------
-  /// Rotates the rope_dim values at x + b * row_stride + h * head_stride by positions[b], writing to out with
-  /// its own strides (may be x itself).
+  /// Rotates the rope_dim values of each head by positions[b], writing to `out`, which may be `x`.
   virtual void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads,
-                    const std::int64_t* positions, const BF16* x, std::int64_t row_stride,
-                    std::int64_t head_stride, BF16* out, std::int64_t out_row_stride,
-                    std::int64_t out_head_stride) = 0;
+                    const std::int64_t* positions, HeadRows<const BF16> x, HeadRows<BF16> out) = 0;
   /// The types that a cache may have.
   virtual std::span<const DType> kv_dtypes() const = 0;
+  /// Why this cache has no kernel here; empty if it has.
+  virtual std::string why_not(const KvShape& shape) const = 0;
+  /// The kernels that a step over this cache takes: "amx-bf16", "attention avx512, linear amx-bf16" ...
+  virtual std::string kernel_for(const KvShape& shape) const = 0;
+  /// Throws UsageError, as every op on such a cache does, where `why_not` has a reason.
   virtual std::size_t kv_page_bytes(const KvShape& shape) const = 0;
   /// Writes k[b, 0:kv_heads*head_dim] and v[b, 0:kv_heads*v_dim] (rows ld apart) at local token slots[b] of
   /// request b. The page table must cover the slot. MLA: `k` is the latent + rope row and `v` is not read.
@@ -271,7 +209,6 @@ class Backend {
   virtual void merge_partials(const PartialShape& shape, const std::byte* packed, BF16* out) = 0;
 
   // --- FFN
-  // --------------------------------------------------------------------------------------------------
   /// out[m, j] = silu(gate_up[m, j]) * gate_up[m, f + j].
   virtual void swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) = 0;
   /// ids [batch, top_k] and weights [batch, top_k] from logits [batch, experts]; bias [experts]
@@ -281,17 +218,14 @@ class Backend {
   /// Bytes of scratch memory that are enough for `moe_experts` of every batch up to this one.
   virtual std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, std::int64_t hidden,
                                         std::int64_t ffn, std::int64_t local_experts) const = 0;
-  /// out [batch, hidden] = sum over the chosen experts e in [first_expert, first_expert + gate_up.count) of
-  /// weight * down_e(swiglu(gate_up_e(x))); gate_up_e [2 ffn, hidden], down_e [hidden, ffn]. Only experts
-  /// that some token chose are read. Accumulates over experts in fp32. With `shared` [batch, hidden] that is
-  /// added too.
-  virtual void moe_experts(std::int64_t batch, std::int64_t top_k, const BF16* x, const std::int32_t* ids,
-                           const float* weights, std::int64_t first_expert, const PackedWeight& gate_up,
-                           const PackedWeight& down, const BF16* shared, BF16* out,
+  /// out [batch, hidden] = sum over each token's choices of experts of this shard of weight *
+  /// down_e(swiglu(gate_up_e(x))). Only experts that some token chose are read. Accumulates over experts in
+  /// fp32. With `shared` [batch, hidden] that is added too.
+  virtual void moe_experts(std::int64_t batch, const BF16* x, const ExpertChoice& choice,
+                           const ExpertShard& experts, const BF16* shared, BF16* out,
                            std::span<std::byte> scratch) = 0;
 
   // --- head
-  // -------------------------------------------------------------------------------------------------
   /// top[b] = largest of logits[b, 0:cols] and its index + first_index; ties to the lower index; cols = 0:
   /// none.
   virtual void argmax(std::int64_t batch, std::int64_t cols, const float* logits, std::int64_t first_index,
@@ -304,8 +238,5 @@ class Backend {
   virtual void advance(std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* slots,
                        std::int64_t* lengths) = 0;
 };
-
-/// CPU backend with `threads` worker threads (the calling thread is one of them).
-std::unique_ptr<Backend> make_cpu_backend(int threads);
 
 }  // namespace helix

@@ -2,9 +2,9 @@
 
 namespace helix {
 
-RecordedSteps::RecordedSteps(DecodeEngine& engine, Backend& backend, StepObserver& observer)
-    : engine_(engine), backend_(backend), observer_(observer) {
-  if (!backend.asynchronous()) return;
+RecordedSteps::RecordedSteps(DecodeEngine& engine, Device& device, StepObserver& observer)
+    : engine_(engine), device_(device), observer_(observer) {
+  if (!device.asynchronous()) return;
   // All kinds now: a rank that recorded one in the middle of a measurement would let the others wait.
   const DecodeEngine::HostState now = engine.host_state();
   for (std::int64_t steps = engine.steps_before_rewind() - engine.steps_done(); steps > 0; --steps) {
@@ -12,14 +12,14 @@ RecordedSteps::RecordedSteps(DecodeEngine& engine, Backend& backend, StepObserve
     if (recording) {
       engine.skip_step();
     } else {
-      recording = backend.record([&] { engine.step(observer); });
+      recording = device.record([&] { engine.step(observer); });
     }
   }
   engine.restore(now);
 }
 
 void RecordedSteps::step() {
-  if (!backend_.asynchronous()) {
+  if (!device_.asynchronous()) {
     engine_.step(observer_);
     return;
   }

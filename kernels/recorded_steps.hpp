@@ -14,14 +14,14 @@ class RecordedSteps {
   /// rank's cache issues other ops than one that does not. How long requests are is in device memory.
   /// `observer` is told of the ops while they are recorded, not at each step: it may only set marks of a
   /// stopwatch. All ops must have run before.
-  RecordedSteps(DecodeEngine& engine, Backend& backend, StepObserver& observer);
+  RecordedSteps(DecodeEngine& engine, Device& device, StepObserver& observer);
 
   /// As engine.step(observer).
   void step();
 
  private:
   DecodeEngine& engine_;
-  Backend& backend_;
+  Device& device_;
   StepObserver& observer_;
   std::map<DecodeEngine::StepKind, std::unique_ptr<Recording>> recordings_;
 };

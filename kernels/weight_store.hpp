@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "kernels/backend.hpp"
 #include "kernels/shard_plan.hpp"
 
 namespace helix {

@@ -71,7 +71,7 @@ std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const
   const bool mla = a.kind == AttentionKind::mla;
   const AttentionShard shard = attention_shard(model, window, sharding, shape);
   const bool follows_all_reduce = all_reduces(sharding);  // whose kernel does it on a GPU
-  OpList ops(shape.weight_dtype);
+  OpList ops(weight_format(shape, WeightPart::attention));
   ops.elementwise("attention norm", Phase::attn_proj, add_norm_bytes(shard.batch, model.hidden),
                   follows_all_reduce);
   if (mla) {
@@ -120,7 +120,8 @@ std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const
              {.m = shard.batch, .n = a.v_head_dim, .k = a.kv_lora_rank, .matrices = shard.owned_heads});
   }
   ops.gemm("output projection", Phase::attn_proj,
-           {.m = shard.batch, .n = model.hidden, .k = shard.owned_heads * a.v_head_dim});
+           {.m = shard.batch, .n = model.hidden, .k = shard.owned_heads * a.v_head_dim},
+           weight_format(shape, WeightPart::output_projection));
   return ops.take();
 }
 

@@ -18,7 +18,7 @@ std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const
   const int n = sharding.stage_ranks();
   const std::int64_t vocab = ceil_div(model.vocab, n);
   constexpr double top_logit_bytes = 8;
-  OpList ops(shape.weight_dtype);
+  OpList ops;
   ops.repeat(head_repeats(model, sharding));
   ops.elementwise("embedding", Phase::head, real(b * h) * 2 * bf16_bytes);
   ops.collective("embedding all-reduce", Phase::head,
@@ -28,7 +28,8 @@ std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const
     ops.collective("final all-gather", Phase::head,
                    {.op = Collective::all_gather, .group = n, .payload_bytes = real(b * h) * bf16_bytes});
   }
-  ops.gemm("LM head", Phase::head, {.m = b, .n = vocab, .k = h}, shape.weight_dtype, fp32_bytes);
+  ops.gemm("LM head", Phase::head, {.m = b, .n = vocab, .k = h}, weight_format(shape, WeightPart::lm_head),
+           fp32_bytes);
   ops.elementwise("argmax", Phase::head, real(b * vocab) * fp32_bytes);
   ops.collective("argmax all-gather", Phase::head,
                  {.op = Collective::all_gather, .group = n, .payload_bytes = real(b) * top_logit_bytes * n});

@@ -13,18 +13,20 @@ std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& shardi
   // That share a dense FFN or the shared experts.
   const std::int64_t ranks = own_requests ? 1 : std::int64_t{sharding.tpf} * sharding.ep;
   const bool follows_all_reduce = all_reduces(sharding);
-  OpList ops(shape.weight_dtype);
+  OpList ops;
   ops.elementwise("ffn norm", Phase::ffn, add_norm_bytes(b, h), follows_all_reduce);
   if (moe) {
     const MoeSpec& m = model.moe;
-    ops.gemm("router", Phase::ffn, {.m = b, .n = m.experts, .k = h}, DType::bf16, fp32_bytes);
+    ops.gemm("router", Phase::ffn, {.m = b, .n = m.experts, .k = h}, weight_format(shape, WeightPart::router),
+             fp32_bytes);
     ops.elementwise("top-k", Phase::ffn, real(b * m.experts) * fp32_bytes, fused_on_gpu);
     if (m.shared_experts > 0) {
       ops.swiglu_ffn({"shared gate and up", "shared swiglu", "shared down"}, b, h,
-                     ceil_div(m.shared_ffn, ranks));
+                     ceil_div(m.shared_ffn, ranks), weight_format(shape, WeightPart::shared_experts));
     }
     const std::int64_t local = ceil_div(m.experts, sharding.ep);
     const std::int64_t f = ceil_div(m.expert_ffn, sharding.tpf);
+    const WeightFormat experts = weight_format(shape, WeightPart::routed_experts);
     const auto [active, pairs] = routed_load(local, m.experts, m.top_k, all, shape.expert_skew);
     ops.add({.name = "routed experts",
              .phase = Phase::ffn,
@@ -34,12 +36,13 @@ std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& shardi
                                .local_experts = local,
                                .active_experts = active,
                                .pairs = pairs},
-             .dtype = shape.weight_dtype,
-             .bytes = {.weights = active * 3 * real(h * f) * bytes_per_value(shape.weight_dtype),
+             .dtype = experts.dtype,
+             .bytes = {.weights = active * 3 * real(h * f) * experts.bytes,
                        .activations = pairs * real(2 * h + 3 * f) * bf16_bytes},
              .flops = 2 * pairs * 3 * real(h * f)});
   } else {
-    ops.swiglu_ffn({"gate and up", "swiglu", "down"}, b, h, ceil_div(model.ffn, ranks));
+    ops.swiglu_ffn({"gate and up", "swiglu", "down"}, b, h, ceil_div(model.ffn, ranks),
+                   weight_format(shape, WeightPart::dense_ffn));
   }
   return ops.take();
 }
@@ -49,7 +52,7 @@ std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& s
   const int n = sharding.stage_ranks();
   const double hidden_bytes = real(model.hidden) * bf16_bytes;
   const double all_bytes = real(stage_batch(sharding, shape)) * hidden_bytes;
-  OpList ops(shape.weight_dtype);
+  OpList ops;
   if (!attends_whole_requests(sharding)) {
     const CollectiveShape sum{.op = Collective::all_reduce, .group = n, .payload_bytes = all_bytes};
     ops.collective("attention all-reduce", Phase::attn_allreduce, sum);

@@ -25,12 +25,8 @@ double miss_share(double bytes, double middle, double width, Setting setting) {
   return 1 / (1 + std::exp((middle - bytes) / width));
 }
 
-/// What is neither DRAM nor arithmetic counts as latency.
-OpTime op_time_of(double total_us, double dram_us, double compute_us) {
-  return {.dram_us = dram_us,
-          .compute_us = compute_us,
-          .fixed_us = std::max(0.0, total_us - std::hypot(dram_us, compute_us)),
-          .total_us = total_us};
+OpTime op_time_of(double total_us, double dram_us, double compute_us, double fixed_us) {
+  return {.dram_us = dram_us, .compute_us = compute_us, .fixed_us = fixed_us, .total_us = total_us};
 }
 
 double peak_flops(const SystemSpec& system, std::string_view dtype) {
@@ -68,13 +64,13 @@ OpTime gemm_time(const SystemSpec& system, const GpuGemm& g, const GemmShape& s,
   // The tensor cores work on 16 rows at a time.
   const double t_c = 2 * 16 * ceil_div(m, 16) * n * k * matrices / peak_flops(system, g.dtype) * us;
 
-  if (s.fused_on_gpu) return op_time_of(std::hypot(t_mem, t_c), t_mem, t_c);
+  if (s.fused_on_gpu) return op_time_of(std::hypot(t_mem, t_c), t_mem, t_c, 0);
   const double fixed = setting == Setting::benchmark_loop ? g.isolated_us : common.kernel_us;
   const double total = fixed + std::hypot(t_mem, t_k, t_c) +
                        g.split_us * std::log2(splits) * std::log2(2 * tiles) +
                        g.input_us * matrices * m * k * 1e-6 +
                        g.dram_latency_us * std::min(1.0, bytes / common.dram_fill_bytes);
-  return op_time_of(total, t_mem, t_c);
+  return op_time_of(total, t_mem, t_c, fixed);
 }
 
 OpTime gqa_time(const SystemSpec& system, const AttentionShape& s, double kv_bytes, Setting setting) {
@@ -94,7 +90,7 @@ OpTime gqa_time(const SystemSpec& system, const AttentionShape& s, double kv_byt
       setting == Setting::benchmark_loop ? g.isolated_us : g.kernels * system.gpu->common.kernel_us;
   // Loads run ahead of the products and softmax by many tiles: a closer overlap than in the other kernels.
   const double overlapped = std::pow(std::pow(t_mem, 4) + std::pow(t_c, 4), 0.25);
-  return op_time_of(fixed + overlapped + g.split_us * (splits - 1), t_mem, t_c);
+  return op_time_of(fixed + overlapped + g.split_us * (splits - 1), t_mem, t_c, fixed);
 }
 
 OpTime mla_time(const SystemSpec& system, const AttentionShape& s, double kv_bytes, bool fp8,
@@ -132,7 +128,7 @@ OpTime mla_time(const SystemSpec& system, const AttentionShape& s, double kv_byt
   // Absorbed attention multiplies every cached value with every head twice: 4 FLOP per value read and head,
   // short one factor for the values that are keys only.
   const double flops = 2 * batch * tokens * heads * real(s.head_dim + s.v_dim);
-  return op_time_of(total, t_mem, flops / peak_flops(system, fp8 ? "fp8" : "bfloat16") * us);
+  return op_time_of(total, t_mem, flops / peak_flops(system, fp8 ? "fp8" : "bfloat16") * us, fixed);
 }
 
 OpTime moe_time(const SystemSpec& system, const GpuMoe& g, const MoeShape& s, double weight_bytes,
@@ -152,7 +148,7 @@ OpTime moe_time(const SystemSpec& system, const GpuMoe& g, const MoeShape& s, do
       setting == Setting::benchmark_loop ? g.isolated_us : g.kernels * system.gpu->common.kernel_us;
   const double total = fixed + std::hypot(t_mem, t_k, t_c) + g.local_expert_us * real(s.local_experts) +
                        g.active_expert_us * active + permuted / g.permute_bytes_per_s * us;
-  return op_time_of(total, t_mem, t_c);
+  return op_time_of(total, t_mem, t_c, fixed);
 }
 
 double library_collective_us(const SystemSpec& system, const CollectiveShape& s) {
@@ -222,6 +218,12 @@ bool serves(std::string_view kernel_dtype, DType dtype) {
     case DType::nvfp4:
     case DType::fp4:
       return kernel_dtype == "nvfp4";
+    case DType::mxfp4:  // 4-bit tensor cores where there are some, else widened like integers
+      return kernel_dtype == "nvfp4" || kernel_dtype == "bfloat16" ||
+             kernel_dtype.find("mxfp4") != kernel_dtype.npos;
+    case DType::int8:
+    case DType::int4:  // widened in front of bf16 tensor cores
+      return kernel_dtype == "bfloat16";
   }
   return false;
 }

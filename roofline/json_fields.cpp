@@ -51,8 +51,13 @@ JsonFields::JsonFields(const json& value, const std::string& origin, std::string
     : value_(&value), origin_(origin), prefix_(std::move(prefix)) {}
 
 const json* JsonFields::find(const char* key) const {
+  asked_->insert(key);
   const auto it = value_->find(key);
   return it == value_->end() || it->is_null() ? nullptr : &*it;
+}
+
+bool JsonFields::names(const char* key) const {
+  return value_->contains(key);
 }
 
 std::string JsonFields::show(const char* key) const {
@@ -120,6 +125,14 @@ std::optional<JsonFields> JsonFields::object(const char* key) const {
   if (!value) return std::nullopt;
   if (!value->is_object()) refuse(key, "expected an object");
   return JsonFields(*value, origin_, prefix_ + key + ".");
+}
+
+std::vector<std::string> JsonFields::unread() const {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : value_->items()) {
+    if (!asked_->contains(key)) keys.push_back(key);
+  }
+  return keys;
 }
 
 }  // namespace helix

@@ -3,10 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace helix {
 
@@ -33,6 +36,8 @@ class JsonFields {
 
   bool has(const char* key) const { return find(key) != nullptr; }
   const nlohmann::json* find(const char* key) const;
+  /// Whether the key is there, be it with null.
+  bool names(const char* key) const;
 
   std::int64_t whole(const char* key, WholeLimits limits) const;
   std::int64_t whole_or(const char* key, WholeLimits limits, std::int64_t absent) const;
@@ -45,6 +50,9 @@ class JsonFields {
   const nlohmann::json* array(const char* key) const;
   std::optional<JsonFields> object(const char* key) const;
 
+  /// The keys of this object that none of the functions above was asked for.
+  std::vector<std::string> unread() const;
+
   /// "hidden_size = 4096", with the names of the enclosing fields.
   std::string show(const char* key) const;
   /// Throws UsageError: "<origin>: <show(key)>: <complaint>".
@@ -56,6 +64,7 @@ class JsonFields {
   const nlohmann::json* value_;
   std::string origin_;
   std::string prefix_;  // "rope_scaling." in a nested object
+  std::shared_ptr<std::set<std::string>> asked_ = std::make_shared<std::set<std::string>>();
 };
 
 }  // namespace helix

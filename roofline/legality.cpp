@@ -56,31 +56,10 @@ Reason illegal_shape(const Sharding& s, const DecodeShape& shape) {
 
 /// Widths that a strategy does not use, and whether both phases fill the same ranks.
 Reason illegal_grid(Strategy strategy, const Sharding& s) {
-  const auto needs = [&](bool holds, std::string_view rule) -> Reason {
-    if (holds) return std::nullopt;
-    return fmt::format("{} needs {}: kvp={}, tpa={}, tpf={}, ep={}, dp={}, pp={}", name(strategy), rule,
-                       s.kvp, s.tpa, s.tpf, s.ep, s.dp, s.pp);
-  };
-  const std::int64_t ffn_ranks = std::int64_t{s.tpf} * s.ep;
-  const bool same_ranks = ffn_ranks == s.stage_ranks();
-  Reason reason;
-  switch (strategy) {
-    case Strategy::helix:
-      return needs(same_ranks, "DP x KVP x TPA = TPF x EP");
-    case Strategy::tp:
-      reason = needs(s.kvp == 1 && s.dp == 1 && s.pp == 1, "KVP = DP = PP = 1");
-      return reason ? reason : needs(same_ranks, "TPA = TPF x EP");
-    case Strategy::tp_pp:
-      reason = needs(s.kvp == 1 && s.dp == 1 && s.pp >= 2, "KVP = DP = 1 and PP >= 2");
-      return reason ? reason : needs(same_ranks, "TPA = TPF x EP");
-    case Strategy::medha:
-      reason = needs(s.kvp >= 2 && s.dp == 1 && s.pp == 1, "KVP >= 2 (else it is tp) and DP = PP = 1");
-      return reason ? reason : needs(ffn_ranks == s.tpa, "TPF x EP = TPA");
-    case Strategy::dp_ep:
-      reason = needs(s.kvp == 1 && s.tpa == 1 && s.tpf == 1 && s.pp == 1, "KVP = TPA = TPF = PP = 1");
-      return reason ? reason : needs(s.ep == s.dp, "EP = DP");
-  }
-  return std::nullopt;
+  const auto rule = broken_rule(traits(strategy), s);
+  if (!rule) return std::nullopt;
+  return fmt::format("{} needs {}: kvp={}, tpa={}, tpf={}, ep={}, dp={}, pp={}", name(strategy), *rule, s.kvp,
+                     s.tpa, s.tpf, s.ep, s.dp, s.pp);
 }
 
 /// MLA caches one latent for all heads, so K = 1: KV-parallel strategies cannot split it over TPA, while
@@ -89,7 +68,7 @@ Reason illegal_heads(const ModelSpec& model, Strategy strategy, const Sharding& 
   const std::int64_t q = model.attention.q_heads, k = model.attention.kv_heads;
   const std::string_view kv =
       model.attention.kind == AttentionKind::mla ? "KV head (the MLA latent)" : "KV heads";
-  if (strategy == Strategy::helix || strategy == Strategy::medha) {
+  if (traits(strategy).divides_kv_heads) {
     if (s.tpa > k) return fmt::format("{} needs TPA <= K: tpa={}, {} {}", name(strategy), s.tpa, k, kv);
     if (k % s.tpa != 0)
       return fmt::format("{} needs TPA to divide K: tpa={}, {} {}", name(strategy), s.tpa, k, kv);
@@ -106,8 +85,8 @@ Reason illegal_heads(const ModelSpec& model, Strategy strategy, const Sharding& 
 
 Reason illegal_ffn(const ModelSpec& model, Strategy strategy, const Sharding& s) {
   const MoeSpec& moe = model.moe;
-  if (moe.experts == 0 && strategy == Strategy::dp_ep)
-    return "dp+ep needs a MoE model: " + model.name + " is dense";
+  if (moe.experts == 0 && traits(strategy).ffn == FfnGrid::whole_experts)
+    return fmt::format("{} needs a MoE model: {} is dense", name(strategy), model.name);
   if (moe.experts == 0 && s.ep > 1)
     return fmt::format("EP > 1 needs a MoE model: ep={}, {} is dense", s.ep, model.name);
 

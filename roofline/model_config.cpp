@@ -2,8 +2,7 @@
 //
 // A feature that changes what a step reads or computes in a way the planner cannot count is refused by its
 // field's name; one that it can count but the engine does not run is listed in not_runnable. Fields that
-// describe training, storage or generation (quantization_config included: flags decide the data types) are
-// not read.
+// describe training or generation are not read.
 #include <fmt/format.h>
 
 #include <array>
@@ -12,7 +11,9 @@
 #include <utility>
 
 #include "roofline/json_fields.hpp"
+#include "roofline/model_keys.hpp"
 #include "roofline/model_spec.hpp"
+#include "roofline/quantization_config.hpp"
 #include "roofline/rope_config.hpp"
 
 namespace helix {
@@ -41,7 +42,9 @@ void require_pairs(const JsonFields& config, const char* key, std::int64_t width
 void read_gqa(const JsonFields& config, ModelSpec& spec) {
   AttentionSpec& a = spec.attention;
   a.kind = AttentionKind::gqa;
-  a.kv_heads = config.whole_or("num_key_value_heads", head_limits, a.q_heads);
+  // The family's default is in kv_heads; a null stands for as many as query heads.
+  const bool by_class = !config.names("num_key_value_heads") && a.kv_heads > 0;
+  a.kv_heads = config.whole_or("num_key_value_heads", head_limits, by_class ? a.kv_heads : a.q_heads);
   if (a.q_heads % a.kv_heads != 0) {
     config.refuse("num_key_value_heads",
                   fmt::format("expected a divisor of num_attention_heads = {}", a.q_heads));
@@ -163,7 +166,7 @@ void read_deepseek_v3_moe(const JsonFields& config, ModelSpec& spec) {
 }
 
 /// Which layers attend over a window where the configuration states its length but not layer_types.
-enum class WindowedLayers { all, odd_numbered, from_max_window_layers };
+enum class WindowedLayers { none, all, odd_numbered, from_max_window_layers };
 
 struct Family {
   std::string_view model_type;
@@ -171,21 +174,23 @@ struct Family {
   void (*read_ffn)(const JsonFields&, ModelSpec&);
   bool qk_norm = false;
   bool qkv_bias = false;  // in the architecture itself
-  WindowedLayers windowed = WindowedLayers::all;
+  WindowedLayers windowed = WindowedLayers::none;
+  std::int64_t kv_heads = 0;  // where the file leaves num_key_value_heads out; 0: as many as query heads
 };
 
-constexpr std::array<Family, 10> families = {{
+// What is missing in a file has the default of its class in Hugging Face's transformers.
+constexpr auto families = std::to_array<Family>({
     {"llama", read_gqa, read_dense},
-    {"mistral", read_gqa, read_dense},
-    {"qwen2", read_gqa, read_dense, false, true, WindowedLayers::from_max_window_layers},
-    {"qwen3", read_gqa, read_dense, true, false, WindowedLayers::from_max_window_layers},
-    {"qwen3_moe", read_gqa, read_qwen3_moe, true, false, WindowedLayers::from_max_window_layers},
-    {"mixtral", read_gqa, read_mixtral_moe},
-    {"gpt_oss", read_gqa, read_gpt_oss_moe, false, false, WindowedLayers::odd_numbered},
+    {"mistral", read_gqa, read_dense, false, false, WindowedLayers::all, 8},
+    {"qwen2", read_gqa, read_dense, false, true, WindowedLayers::from_max_window_layers, 32},
+    {"qwen3", read_gqa, read_dense, true, false, WindowedLayers::from_max_window_layers, 32},
+    {"qwen3_moe", read_gqa, read_qwen3_moe, true, false, WindowedLayers::from_max_window_layers, 4},
+    {"mixtral", read_gqa, read_mixtral_moe, false, false, WindowedLayers::all, 8},
+    {"gpt_oss", read_gqa, read_gpt_oss_moe, false, false, WindowedLayers::odd_numbered, 8},
     {"deepseek_v2", read_mla, read_deepseek_v2_moe},
     {"deepseek_v3", read_mla, read_deepseek_v3_moe},
     {"kimi_k2", read_mla, read_deepseek_v3_moe},
-}};
+});
 
 const Family& family_of(const JsonFields& config) {
   const std::string type = config.text("model_type");
@@ -217,6 +222,8 @@ void read_windows(const JsonFields& config, const Family& family, ModelSpec& spe
   const bool by_default = family.windowed != WindowedLayers::from_max_window_layers;
   const bool used = config.flag_or("use_sliding_window", by_default);
   const std::int64_t window = config.whole_or("sliding_window", token_limits, 0);
+  if (family.windowed == WindowedLayers::none && !config.has("layer_types"))
+    return;  // the architecture has none
   const std::int64_t first_windowed =
       family.windowed == WindowedLayers::from_max_window_layers
           ? config.whole_or("max_window_layers", {0, layer_limits.max}, spec.layers)
@@ -242,11 +249,39 @@ void read_windows(const JsonFields& config, const Family& family, ModelSpec& spe
   spec.not_runnable.push_back(config.show("sliding_window"));
 }
 
-}  // namespace
+/// NaN and Infinity, which Hugging Face writes and JSON does not have, as null.
+std::string without_non_finite(std::string_view text) {
+  std::string json;
+  bool quoted = false;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    if (quoted && text[at] == '\\' && at + 1 < text.size()) {
+      json += text[at++];
+    } else if (text[at] == '"') {
+      quoted = !quoted;
+    } else if (!quoted) {
+      const auto word = [&](std::string_view expected) { return text.substr(at).starts_with(expected); };
+      const std::size_t length = word("NaN") ? 3 : word("Infinity") ? 8 : word("-Infinity") ? 9 : 0;
+      if (length > 0) {
+        json += "null";
+        at += length - 1;
+        continue;
+      }
+    }
+    json += text[at];
+  }
+  return json;
+}
 
-ModelSpec parse_model(std::string_view json_text, const std::string& origin) {
-  const nlohmann::json root = parse_json(json_text, origin);
-  const JsonFields config(root, origin);
+/// The language model inside a multimodal one.
+std::optional<JsonFields> language_part(const JsonFields& config) {
+  if (config.has("hidden_size")) return std::nullopt;
+  for (const char* key : {"text_config", "llm_config", "language_config"}) {
+    if (config.has(key)) return config.object(key);
+  }
+  return std::nullopt;
+}
+
+ModelSpec read_model(const JsonFields& config, const std::string& origin) {
   refuse_sparse_attention(config);
   const Family& family = family_of(config);
 
@@ -256,19 +291,39 @@ ModelSpec parse_model(std::string_view json_text, const std::string& origin) {
   spec.layers = config.whole("num_hidden_layers", layer_limits);
   spec.vocab = config.whole("vocab_size", vocab_limits);
   spec.tied_embeddings = config.flag_or("tie_word_embeddings", false);
+  spec.max_position = config.whole_or("max_position_embeddings", token_limits, 0);
   spec.rms_eps = config.real_or("rms_norm_eps", eps_limits, default_rms_eps);
 
   spec.attention.q_heads = config.whole("num_attention_heads", head_limits);
   spec.attention.qk_norm = family.qk_norm;
+  spec.attention.kv_heads = family.kv_heads;
   family.read_attention(config, spec);
   family.read_ffn(config, spec);
   read_rope(config, spec);
   read_windows(config, family, spec);
+  read_precision(config, spec);
 
   if (family.qkv_bias) spec.not_runnable.push_back("QKV bias");
   if (config.flag_or("attention_bias", false)) spec.not_runnable.push_back(config.show("attention_bias"));
   spec.attention.qkv_bias = family.qkv_bias || config.flag_or("attention_bias", false);
   if (config.text_or("hidden_act", "silu") != "silu") spec.not_runnable.push_back(config.show("hidden_act"));
+  judge_unread(config, spec);
+  return spec;
+}
+
+}  // namespace
+
+ModelSpec parse_model(std::string_view json_text, const std::string& origin) {
+  const nlohmann::json root = parse_json(without_non_finite(json_text), origin);
+  const JsonFields config(root, origin);
+  require_language_model(config);
+  const auto inner = language_part(config);
+  if (!inner) return read_model(config, origin);
+  ModelSpec spec = read_model(*inner, origin);
+  if (!inner->has("tie_word_embeddings")) spec.tied_embeddings = config.flag_or("tie_word_embeddings", false);
+  if (!inner->has("quantization_config")) read_precision(config, spec);
+  config.find("model_type");  // of the whole
+  judge_unread(config, spec);
   return spec;
 }
 

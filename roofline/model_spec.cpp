@@ -5,10 +5,13 @@
 
 #include <algorithm>
 #include <cctype>
+#include <nlohmann/json.hpp>
 #include <system_error>
 
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
+#include "roofline/quantization_config.hpp"
+#include "roofline/spelling.hpp"
 #include "roofline/text_file.hpp"
 
 namespace helix {
@@ -27,6 +30,39 @@ std::string model_name(const fs::path& path) {
   std::error_code ignored;
   const std::string folder = fs::absolute(path, ignored).lexically_normal().parent_path().filename().string();
   return folder.empty() ? "config" : folder;
+}
+
+/// NVIDIA's checkpoints have their precision in a file of its own beside the config.json.
+void read_precision_beside(const fs::path& config, ModelSpec& spec) {
+  const fs::path file = config.parent_path() / "hf_quant_config.json";
+  std::error_code ignored;
+  if (spec.weights != WeightPrecision{} || config.filename() != "config.json" ||
+      !fs::is_regular_file(file, ignored))
+    return;
+  const std::string path = file.string();
+  const nlohmann::json json = parse_json(read_text_file(path, "precision of the checkpoint"), path);
+  read_hf_quant_config(JsonFields(json, path), spec);
+}
+
+/// "Qwen/Qwen3-235B-A22B" and "meta-llama/Meta-Llama-3.1-405B-Instruct" by the names of the built-in models.
+std::string hugging_face_name(std::string name) {
+  if (const auto slash = name.rfind('/'); slash != std::string::npos) name.erase(0, slash + 1);
+  std::ranges::transform(name, name.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  for (const std::string_view prefix : {"meta-"}) {
+    if (name.starts_with(prefix)) name.erase(0, prefix.size());
+  }
+  for (const std::string_view suffix : {"-instruct", "-base", "-chat", "-fp8", "-fp4"}) {
+    if (name.ends_with(suffix)) name.erase(name.size() - suffix.size());
+  }
+  return name;
+}
+
+const EmbeddedFile* find_built_in(const std::string& name) {
+  for (const EmbeddedFile& file : embedded_models()) {
+    if (equal_ignoring_case(file.name, name)) return &file;
+  }
+  return nullptr;
 }
 
 }  // namespace
@@ -52,16 +88,31 @@ std::vector<LayerGroup> ModelSpec::layer_groups(std::int64_t depth) const {
 }
 
 ModelSpec load_model(const std::string& name_or_path) {
-  for (const EmbeddedFile& file : embedded_models()) {
-    if (equal_ignoring_case(file.name, name_or_path)) return parse_model(file.text, std::string(file.name));
-  }
+  const auto built_in = [](const EmbeddedFile& file) {
+    return parse_model(file.text, std::string(file.name));
+  };
+  if (const EmbeddedFile* file = find_built_in(name_or_path)) return built_in(*file);
   std::error_code ignored;
   if (!fs::exists(name_or_path, ignored)) {
-    throw UsageError(fmt::format("unknown model '{}': there is no such file, and the built-in models are {}",
-                                 name_or_path, fmt::join(built_in_models(), ", ")));
+    const std::string name = hugging_face_name(name_or_path);
+    if (const EmbeddedFile* file = find_built_in(name)) return built_in(*file);
+    const std::vector<std::string> known = built_in_models();
+    const bool repository = std::ranges::count(name_or_path, '/') == 1 && !name_or_path.starts_with('.') &&
+                            !name_or_path.ends_with(".json");
+    throw UsageError(fmt::format(
+        "unknown model '{}': there is no such file, and the built-in models are {}{}{}", name_or_path,
+        fmt::join(known, ", "), did_you_mean(name, known),
+        repository ? "; of another Hugging Face model save its config.json and give the path of that file"
+                   : ""));
   }
-  ModelSpec spec = parse_model(read_text_file(name_or_path, "config.json"), name_or_path);
-  spec.name = model_name(name_or_path);
+  // A checkpoint's directory stands for the config.json in it.
+  const fs::path config = fs::path(name_or_path) / "config.json";
+  const fs::path path = fs::is_directory(name_or_path, ignored) && fs::exists(config, ignored)
+                            ? config
+                            : fs::path(name_or_path);
+  ModelSpec spec = parse_model(read_text_file(path.string(), "config.json"), path.string());
+  spec.name = model_name(path);
+  read_precision_beside(path, spec);
   return spec;
 }
 

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "roofline/precision.hpp"
+
 namespace helix {
 
 enum class AttentionKind { gqa, mla };  // gqa covers MQA (kv_heads = 1) and MHA (kv_heads = q_heads)
@@ -86,7 +88,13 @@ struct ModelSpec {
   AttentionSpec attention;
   MoeSpec moe;
   RopeSpec rope;
+  std::int64_t max_position = 0;            // longest context the model was made for, 0: unknown
   std::vector<std::int64_t> layer_windows;  // empty: full attention in every layer; else one entry per layer
+  /// As the checkpoint stores it: its quantization_config, else bf16.
+  WeightPrecision weights;
+  DType kv_dtype = DType::bf16;
+  /// What the file has beside the language model and nothing here counts, e.g. "vision_config".
+  std::vector<std::string> left_out;
   /// Features that the planner counts but the engine does not run, as "field = value"; empty if it runs.
   std::vector<std::string> not_runnable;
 
@@ -96,7 +104,8 @@ struct ModelSpec {
   std::vector<LayerGroup> layer_groups() const { return layer_groups(layers); }
 };
 
-/// `name_or_path`: a built-in name (case-insensitive) or a path to a config.json.
+/// `name_or_path`: a built-in name (case-insensitive), a Hugging Face name of such a model
+/// ("Qwen/Qwen3-235B-A22B"), a path to a config.json or to a directory with one.
 /// Throws UsageError: unknown name (lists the known ones), unreadable file, malformed JSON, a missing or
 /// absurd field, an architecture or a field that is not supported (named exactly).
 ModelSpec load_model(const std::string& name_or_path);

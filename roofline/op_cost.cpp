@@ -87,6 +87,20 @@ OpTime op_time(const Op& op, const SystemSpec& system) {
   return kernel_time(kernel_rate(system, family_of(op.shape), op.dtype), op.bytes.total(), op.flops);
 }
 
+LeastTime least_time(const Op& op, const SystemSpec& system) {
+  const SystemSpec::Peaks& peak = system.peak_flops;
+  const bool narrow = op.dtype == DType::nvfp4 || op.dtype == DType::fp4 || op.dtype == DType::mxfp4;
+  // Attention widens a 4-bit cache to fp8.
+  const bool four_bit = narrow && !std::holds_alternative<AttentionShape>(op.shape) && peak.fp4 > 0;
+  const double flops_per_s = four_bit                                             ? peak.fp4
+                             : (narrow || op.dtype == DType::fp8) && peak.fp8 > 0 ? peak.fp8
+                                                                                  : peak.bf16;
+  const bool elementwise = std::holds_alternative<ElementwiseShape>(op.shape);
+  const double bytes = elementwise ? op.bytes.total() : op.bytes.weights + op.bytes.kv;
+  return {.dram_us = bytes / system.roofline_bytes_per_s() * us_per_s,
+          .compute_us = op.flops / flops_per_s * us_per_s};
+}
+
 double pipelined_us(double compute_us, double comm_us, double micro_batches) {
   return compute_us + (micro_batches - 1) * std::max(compute_us, comm_us) + comm_us;
 }

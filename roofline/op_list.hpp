@@ -17,7 +17,8 @@ constexpr bool fused_on_gpu = true;
 /// The ops of a layer in the order of their execution.
 class OpList {
  public:
-  explicit OpList(DType weight_dtype) : weight_dtype_(weight_dtype) {}
+  /// `weights`: the format of the weights of products that name none.
+  explicit OpList(const WeightFormat& weights = {}) : weights_(weights) {}
 
   /// Executions of each op added from here on.
   void repeat(double times) { repeat_ = times; }
@@ -30,17 +31,18 @@ class OpList {
     ops_.push_back(op);
   }
 
-  void gemm(std::string_view op, Phase phase, GemmShape s, DType dtype, double out_bytes = bf16_bytes) {
+  void gemm(std::string_view op, Phase phase, GemmShape s, const WeightFormat& weights,
+            double out_bytes = bf16_bytes) {
     const double matrices = real(s.matrices);
     add({.name = op,
          .phase = phase,
          .shape = s,
-         .dtype = dtype,
-         .bytes = {.weights = matrices * real(s.n * s.k) * bytes_per_value(dtype),
+         .dtype = weights.dtype,
+         .bytes = {.weights = matrices * real(s.n * s.k) * weights.bytes,
                    .activations = matrices * real(s.m) * (real(s.k) * bf16_bytes + real(s.n) * out_bytes)},
          .flops = 2 * matrices * real(s.m) * real(s.n) * real(s.k)});
   }
-  void gemm(std::string_view op, Phase phase, GemmShape s) { gemm(op, phase, s, weight_dtype_); }
+  void gemm(std::string_view op, Phase phase, GemmShape s) { gemm(op, phase, s, weights_); }
 
   void elementwise(std::string_view op, Phase phase, double bytes, bool fused = false) {
     add({.name = op,
@@ -59,16 +61,16 @@ class OpList {
 
   /// Fused gate and up, SwiGLU, down.
   void swiglu_ffn(std::array<std::string_view, 3> names, std::int64_t m, std::int64_t hidden,
-                  std::int64_t width) {
-    gemm(names[0], Phase::ffn, {.m = m, .n = 2 * width, .k = hidden});
+                  std::int64_t width, const WeightFormat& weights) {
+    gemm(names[0], Phase::ffn, {.m = m, .n = 2 * width, .k = hidden}, weights);
     elementwise(names[1], Phase::ffn, real(m * width) * 3 * bf16_bytes);
-    gemm(names[2], Phase::ffn, {.m = m, .n = hidden, .k = width});
+    gemm(names[2], Phase::ffn, {.m = m, .n = hidden, .k = width}, weights);
   }
 
   std::vector<Op> take() { return std::move(ops_); }
 
  private:
-  DType weight_dtype_;
+  WeightFormat weights_;
   double repeat_ = 1;
   RunsOn runs_on_ = RunsOn::every_system;
   std::vector<Op> ops_;

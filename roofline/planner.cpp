@@ -14,8 +14,9 @@ std::uint64_t pack(std::int64_t low, std::int64_t middle = 0, std::int64_t high 
 
 /// Storage types and block length.
 std::uint64_t storage(const DecodeShape& shape) {
-  return pack(static_cast<int>(shape.weight_dtype) + 8 * static_cast<int>(shape.kv_dtype),
-              shape.tokens_per_block);
+  const std::uint64_t of_parts = shape.weights ? shape.weights->key() << 26 : 0;
+  return of_parts ^ pack(static_cast<int>(shape.weight_dtype) + 8 * static_cast<int>(shape.kv_dtype),
+                         shape.tokens_per_block);
 }
 
 /// The key by value: g++ takes a reference that a function returns for one into its temporary arguments.
@@ -52,7 +53,7 @@ const Planner::Capacity& Planner::capacity(const Sharding& s, const DecodeShape&
             find_or_price<HeldBytes>(held_by_head_, Key{pack(s.stage_ranks(), s.pp), 0, 0, types},
                                      [&] { return held_by_head(model_, s, shape); });
         const MemoryModel memory = memory_model(model_, s, shape, attention, ffn, head);
-        return Capacity{memory, memory.max_batch(system_.dram.capacity_bytes)};
+        return Capacity{memory, memory.max_batch(system_.dram.usable_bytes())};
       });
 }
 

@@ -10,6 +10,8 @@ std::string_view name(Bound bound) {
       return "dram";
     case Bound::compute:
       return "compute";
+    case Bound::kernel:
+      return "kernel";
     case Bound::latency:
       return "latency";
     case Bound::comm:
@@ -23,7 +25,7 @@ Prediction predict(const ModelSpec& model, Strategy, const Sharding& sharding, c
   const MemoryModel memory = memory_model(model, sharding, shape);
   return assemble(common_cost(model, sharding, shape, system), attention_cost(model, sharding, shape, system),
                   ffn_cost(model, sharding, shape, system), layer_repeats(model, sharding), memory,
-                  memory.max_batch(system.dram.capacity_bytes), sharding, shape, system);
+                  memory.max_batch(system.dram.usable_bytes()), sharding, shape, system);
 }
 
 }  // namespace helix

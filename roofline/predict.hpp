@@ -10,14 +10,16 @@
 
 namespace helix {
 
-enum class Bound { dram, compute, latency, comm };
+/// What takes most of a step: DRAM traffic at the DRAM's bandwidth, arithmetic at the peak, what kernels take
+/// beyond the larger of these two, fixed costs of kernels, or exposed communication.
+enum class Bound { dram, compute, kernel, latency, comm };
 std::string_view name(Bound bound);
 
 struct Prediction {
   double roofline_ttl_us = 0;  // DRAM bytes of the busiest rank / achieved DRAM bandwidth
   double model_ttl_us = 0;     // DRAM, matrix peak, fixed costs, communication, overlap
   PhaseTimes phases;           // adds up to model_ttl_us
-  Bound bound = Bound::dram;   // the largest term of the model
+  Bound bound = Bound::dram;   // the largest of the step's physical terms
   double exposed_comm_us = 0;  // communication that nothing hides
   double tokens_per_s_user = 0;
   double tokens_per_s_gpu = 0;
@@ -26,9 +28,14 @@ struct Prediction {
   double weight_bytes_per_rank = 0;     // weights read; of MoE experts only those that the batch touches
   double comm_bytes_per_rank = 0;       // bytes sent
   double memory_bytes_per_rank = 0;     // weights held + KV + activations + communication buffers
+  double memory_capacity_bytes = 0;     // of the rank's device
+  double memory_fraction = 0;           // of these may be taken; a larger share does not fit
   std::int64_t max_batch = 0;           // largest batch of the instance that fits the memory
+  std::int64_t max_context = 0;         // longest context that fits at this batch, 0: none
   std::int64_t kv_tokens_per_rank = 0;  // requests attended x tokens of each
   double kv_duplication = 1;            // copies of the KV cache in the instance
+
+  bool fits() const { return memory_bytes_per_rank <= memory_capacity_bytes * memory_fraction; }
 };
 
 /// Predicts one decode step. The configuration must be legal (see why_illegal).

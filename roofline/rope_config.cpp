@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "roofline/model_keys.hpp"
+
 namespace helix {
 namespace {
 
@@ -13,10 +15,12 @@ constexpr double default_theta = 10000.0;
 void read_rope_scaling(const JsonFields& config, const JsonFields& scaling, ModelSpec& spec) {
   RopeSpec& rope = spec.rope;
   const char* type_key = scaling.has("type") && !scaling.has("rope_type") ? "type" : "rope_type";
-  const std::string type = scaling.text(type_key);
+  const std::string type =
+      scaling.has("factor") ? scaling.text(type_key) : scaling.text_or(type_key, "default");
   if (type == "default") return;
   if (type != "linear" && type != "llama3" && type != "yarn") {
     spec.not_runnable.push_back(scaling.show(type_key));
+    for (const std::string& key : scaling.unread()) scaling.find(key.c_str());  // they are its own
     return;
   }
   rope.factor = scaling.real("factor", factor_limits);
@@ -47,17 +51,25 @@ void read_rope_scaling(const JsonFields& config, const JsonFields& scaling, Mode
   if (!scaling.flag_or("truncate", true)) spec.not_runnable.push_back(scaling.show("truncate"));
 }
 
+void read_partial_rotation(const JsonFields& fields, ModelSpec& spec) {
+  const char* key = "partial_rotary_factor";
+  if (fields.real_or(key, {0.0, 1.0}, 1.0) != 1.0) spec.not_runnable.push_back(fields.show(key));
+}
+
 }  // namespace
 
 void read_rope(const JsonFields& config, ModelSpec& spec) {
   spec.rope.theta = config.real_or("rope_theta", theta_limits, default_theta);
-  if (const auto scaling = config.object("rope_scaling")) read_rope_scaling(config, *scaling, spec);
+  read_partial_rotation(config, spec);
+  if (const auto scaling = config.object("rope_scaling")) {
+    read_rope_scaling(config, *scaling, spec);
+    judge_unread(*scaling, spec);
+  }
   if (const auto parameters = config.object("rope_parameters")) {  // both in one, as transformers 5 writes it
     spec.rope.theta = parameters->real_or("rope_theta", theta_limits, spec.rope.theta);
+    read_partial_rotation(*parameters, spec);
     read_rope_scaling(config, *parameters, spec);
-  }
-  if (config.real_or("partial_rotary_factor", {0.0, 1.0}, 1.0) != 1.0) {
-    spec.not_runnable.push_back(config.show("partial_rotary_factor"));
+    judge_unread(*parameters, spec);
   }
 }
 

@@ -1,37 +1,8 @@
 #include "roofline/sharding.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <array>
-#include <utility>
-
-#include "roofline/error.hpp"
 
 namespace helix {
-namespace {
-
-constexpr std::array<std::pair<Strategy, std::string_view>, 5> strategy_names = {{
-    {Strategy::helix, "helix"},
-    {Strategy::tp, "tp"},
-    {Strategy::tp_pp, "tp+pp"},
-    {Strategy::medha, "medha"},
-    {Strategy::dp_ep, "dp+ep"},
-}};
-
-}  // namespace
-
-std::string_view name(Strategy strategy) {
-  return std::ranges::find(strategy_names, strategy, [](const auto& entry) { return entry.first; })->second;
-}
-
-Strategy parse_strategy(std::string_view text) {
-  for (const auto& [strategy, its_name] : strategy_names) {
-    if (text == its_name) return strategy;
-  }
-  throw UsageError(fmt::format("unknown strategy '{}'; valid: helix, tp, tp+pp, medha, dp+ep", text));
-}
-
 Range even_split(std::int64_t n, int parts, int index) {
   const std::int64_t least = n / parts, extra = n % parts;
   const auto begin_of = [&](std::int64_t i) { return i * least + std::min(i, extra); };

@@ -8,11 +8,11 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "roofline/dtype.hpp"
 #include "roofline/model_spec.hpp"
+#include "roofline/strategy.hpp"
 
 namespace helix {
 
@@ -23,21 +23,26 @@ struct Sharding {
   bool operator==(const Sharding&) const = default;
 };
 
-enum class Strategy { helix, tp, tp_pp, medha, dp_ep };
-std::string_view name(Strategy strategy);  // "helix", "tp", "tp+pp", "medha", "dp+ep"
-Strategy parse_strategy(std::string_view text);
-
 /// One decode step's shape: `batch` requests of the whole instance, each with `context` cached tokens.
 struct DecodeShape {
   std::int64_t context = 0;
   std::int64_t batch = 1;
   int tokens_per_block = 32;
   int hop_b = 1;  // micro-batches whose all-to-all overlaps the next one's attention; 1: off
-  DType weight_dtype = DType::bf16;
+  DType weight_dtype = DType::bf16;  // of most weights: of routed experts, of a dense model's FFN
   DType kv_dtype = DType::bf16;
   double expert_skew =
       0;  // Zipf exponent of the experts' popularity, 0: uniform; the busiest rank has the favourites
+  /// Of each part where they differ from what weight_dtype alone means: WeightPrecision::uniform.
+  std::optional<WeightPrecision> weights{};
 };
+
+/// The format of a part's weights in this step.
+inline WeightFormat weight_format(const DecodeShape& shape, WeightPart part) {
+  if (shape.weights) return (*shape.weights)[part];
+  const bool wide = part == WeightPart::router || part == WeightPart::embedding;
+  return common_format(wide ? DType::bf16 : shape.weight_dtype);
+}
 
 /// Why this split is illegal ("helix needs TPA <= K: tpa=16, 8 KV heads"), or nothing if it is legal.
 std::optional<std::string> why_illegal(const ModelSpec& model, Strategy strategy, const Sharding& sharding,

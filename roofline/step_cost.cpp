@@ -12,6 +12,7 @@ void StepCost::add(const StepCost& other, double times) {
   for (std::size_t p = 0; p < phase_count; ++p) phases.us[p] += times * other.phases.us[p];
   dram_us += times * other.dram_us;
   compute_us += times * other.compute_us;
+  kernel_us += times * other.kernel_us;
   latency_us += times * other.latency_us;
   comm_us += times * other.comm_us;
   weight_bytes += times * other.weight_bytes;
@@ -27,8 +28,12 @@ StepCost cost_of(std::span<const Op> ops, const SystemSpec& system) {
     if (op.runs_on == elsewhere) continue;
     const OpTime t = op_time(op, system);
     cost.phases[op.phase] += op.count * t.total_us;
-    cost.dram_us += op.count * t.dram_us;
-    cost.compute_us += op.count * t.compute_us;
+    const double busy_us = std::max(0.0, t.total_us - t.fixed_us - t.comm_us);
+    const LeastTime least = least_time(op, system);
+    const double dram_us = std::min(least.dram_us, busy_us), compute_us = std::min(least.compute_us, busy_us);
+    cost.dram_us += op.count * dram_us;
+    cost.compute_us += op.count * compute_us;
+    cost.kernel_us += op.count * (busy_us - std::max(dram_us, compute_us));
     cost.latency_us += op.count * t.fixed_us;
     cost.comm_us += op.count * t.comm_us;
     cost.weight_bytes += op.count * op.bytes.weights;
@@ -85,7 +90,8 @@ Prediction assemble(const StepCost& common, const StepCost& attention, const Ste
   step.add(attention, repeats);
   step.add(ffn, repeats);
   const std::array terms{std::pair{step.dram_us, Bound::dram}, std::pair{step.compute_us, Bound::compute},
-                         std::pair{step.latency_us, Bound::latency}, std::pair{step.comm_us, Bound::comm}};
+                         std::pair{step.kernel_us, Bound::kernel}, std::pair{step.latency_us, Bound::latency},
+                         std::pair{step.comm_us, Bound::comm}};
   const std::int64_t attended = (shape.batch + sharding.dp - 1) / sharding.dp;  // of all micro-batches
   const double ttl_us = step.phases.total();
   const double tokens_per_s = static_cast<double>(shape.batch) / ttl_us * 1e6;
@@ -100,7 +106,10 @@ Prediction assemble(const StepCost& common, const StepCost& attention, const Ste
           .weight_bytes_per_rank = step.weight_bytes,
           .comm_bytes_per_rank = step.wire_bytes,
           .memory_bytes_per_rank = memory.bytes(shape.batch),
+          .memory_capacity_bytes = system.dram.capacity_bytes,
+          .memory_fraction = system.dram.memory_fraction,
           .max_batch = max_batch,
+          .max_context = memory.max_context(shape.batch, system.dram.usable_bytes()),
           .kv_tokens_per_rank = memory.tokens_per_request * attended,
           .kv_duplication = memory.kv_duplication};
 }

@@ -12,8 +12,10 @@ namespace helix {
 
 struct StepCost {
   PhaseTimes phases;
-  // The same time by what takes it; where terms overlap inside a kernel they add up to more.
-  double dram_us = 0, compute_us = 0, latency_us = 0, comm_us = 0;
+  // The same time by what takes it; where DRAM and arithmetic overlap inside a kernel they add up to more.
+  double dram_us = 0, compute_us = 0;  // at the DRAM's bandwidth and the peak: least_time
+  double kernel_us = 0;                // of kernels, beyond the larger of these and the fixed cost
+  double latency_us = 0, comm_us = 0;
   double weight_bytes = 0, kv_bytes = 0, wire_bytes = 0;
 
   void add(const StepCost& other, double times);

@@ -11,6 +11,7 @@
 #include "roofline/embedded.hpp"
 #include "roofline/error.hpp"
 #include "roofline/gpu_kernels_yaml.hpp"
+#include "roofline/spelling.hpp"
 #include "roofline/text_file.hpp"
 #include "roofline/yaml_map.hpp"
 
@@ -42,8 +43,10 @@ constexpr std::array dtypes = {
 
 struct DescribeSystem {
   static constexpr yaml::Limits bandwidth{1e6, 1e15};  // bytes/s
-  static constexpr yaml::Limits time_us{0, 1e6};
-  static constexpr yaml::Limits relative{0, 100};
+  // What a busy machine measured is kept, however absurd.
+  static constexpr yaml::Limits measured_rate{1e3, 1e18};
+  static constexpr yaml::Limits time_us{0, 1e9};
+  static constexpr yaml::Limits relative{0, 1e12};
 
   void operator()(auto& io, auto& s) const {
     io.text("name", s.name);
@@ -73,8 +76,8 @@ struct DescribeSystem {
       in.choice("family", r.family, families);
       in.choice("dtype", r.dtype, dtypes);
       in.number("fixed_us", r.fixed_us, time_us);
-      in.number("bytes_per_s", r.bytes_per_s, bandwidth);
-      in.number("flops_per_s", r.flops_per_s, {1e6, 1e18});
+      in.number("bytes_per_s", r.bytes_per_s, measured_rate);
+      in.number("flops_per_s", r.flops_per_s, measured_rate);
       in.number("norm", r.norm, {1, 100}, yaml::Presence::optional);
       in.number("spread", r.spread, relative, yaml::Presence::optional);
     });
@@ -82,7 +85,7 @@ struct DescribeSystem {
       in.choice("op", r.op, collectives);
       in.integer("group", r.group, {2, 1e6});
       in.number("alpha_us", r.alpha_us, time_us);
-      in.number("bytes_per_s", r.bytes_per_s, bandwidth);
+      in.number("bytes_per_s", r.bytes_per_s, measured_rate);
       in.number("spread", r.spread, relative, yaml::Presence::optional);
     });
     io.texts("origin", s.origin);
@@ -155,8 +158,8 @@ SystemSpec load_system(const std::string& name_or_path) {
   }
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(name_or_path, ignored)) {
-    throw UsageError(
-        fmt::format("unknown system '{}'; valid: a YAML file or one of {}", name_or_path, known_systems()));
+    throw UsageError(fmt::format("unknown system '{}'; valid: a YAML file or one of {}{}", name_or_path,
+                                 known_systems(), did_you_mean(name_or_path, built_in_systems())));
   }
   return parse_system(read_text_file(name_or_path, "system file"), name_or_path);
 }

@@ -46,6 +46,10 @@ struct CollectiveRate {
   double spread = 0;
 };
 
+/// What serving engines leave their weights and cache: the rest is for the driver's context,
+/// workspaces and graphs.
+inline constexpr double default_memory_fraction = 0.92;
+
 struct SystemSpec {
   std::string name;
   std::string device;
@@ -54,8 +58,11 @@ struct SystemSpec {
   struct Dram {
     double datasheet_bytes_per_s = 0;
     double achieved_bytes_per_s = 0;
-    double capacity_bytes = 0;
+    double capacity_bytes = 0;  // as the driver reports it
     double spread = 0;
+    /// Of the capacity, what weights, KV cache and buffers may take together; not part of a file.
+    double memory_fraction = default_memory_fraction;
+    double usable_bytes() const { return capacity_bytes * memory_fraction; }
   } dram;
   struct Peaks {  // dense FLOP/s
     double bf16 = 0, fp8 = 0, fp4 = 0;

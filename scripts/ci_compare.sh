@@ -5,11 +5,12 @@
 #   scripts/ci_compare.sh BASE_REF HEAD_REF [FLAGS OF sweep ...]
 #
 # Leaves comparison.md, comparison.json, comparison.junit.xml, comparison.benchmark-action.json, report/ and every run
-# directory in HELIX_OUT. Exit codes are those of `helix-bench compare`: 0 no regression, 1 regression, 2 not
-# comparable or unusable arguments; 3 a build or a run broke off.
+# directory in HELIX_OUT. Exit codes are those of `helix-bench compare`: 0 no regression, 1 regression, or something is
+# missing or cannot be judged, 2 not comparable or unusable arguments; 3 a build or a run broke off. What a job that was
+# killed left in HELIX_OUT is put aside (HELIX_OUT.killed-...), and its worktrees are removed.
 #
-#   HELIX_OUT            directory for the results, new or empty (default build/ci-compare)
-#   HELIX_REPEATS        runs of each side (default 5: fewer cannot tell a slow run from a slow program)
+#   HELIX_OUT            directory for the results, new, empty or of a job that was killed (default build/ci-compare)
+#   HELIX_REPEATS        runs of each side (default 5; README, "Comparing runs", says what how many can tell)
 #   HELIX_RANKS          ranks of each run (default 2); HELIX_LAUNCH replaces `mpirun -n RANKS`, e.g. by `srun -n 8`
 #   HELIX_PRESET         CMake preset to build (default release; on machines with GPUs: cuda)
 #   HELIX_COMPARE_FLAGS  flags of `compare`, e.g. "--threshold 5"
@@ -34,24 +35,43 @@ read -ra launch <<<"${HELIX_LAUNCH:-mpirun -n ${HELIX_RANKS:-2}}"
 read -ra compare_flags <<<"${HELIX_COMPARE_FLAGS:-}"
 [[ $repeats =~ ^[1-9][0-9]*$ ]] || leave 2 "HELIX_REPEATS '$repeats': valid: a number from 1"
 mkdir -p "$out" || leave 2 "HELIX_OUT '$out' cannot be created"
-[[ -z $(ls -A "$out") ]] || leave 2 "HELIX_OUT '$out' is not empty"
 out=$(cd "$out" && pwd)
+# Held until this job ends, however it ends: what is not held was left by one that was killed.
+exec {job}<"$out"
+flock -n "$job" || leave 2 "HELIX_OUT '$out' is in use by another comparison"
+
+remove_worktrees() {  # DIRECTORY; git keeps a record of a worktree even after its directory is gone
+  for side in base head; do
+    git worktree remove --force "$1/source-$side" 2>/dev/null || rm -rf "$1/source-$side"
+  done
+  git worktree prune 2>/dev/null || true
+}
+
+if [[ -n $(ls -A "$out") ]]; then
+  [[ -e $out/.unfinished ]] || leave 2 "HELIX_OUT '$out' is not empty"
+  remove_worktrees "$out"
+  aside=$out.killed-$(date -u +%Y%m%dT%H%M%SZ)-$$
+  { mv "$out" "$aside" && mkdir "$out"; } || leave 2 "HELIX_OUT '$out': what a killed job left cannot be put aside"
+  exec {job}<"$out"
+  flock -n "$job" || leave 2 "HELIX_OUT '$out' is in use by another comparison"
+  echo "A comparison in '$out' was killed; what it left is in '$aside'"
+fi
+touch "$out/.unfinished"
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 
 # shellcheck disable=SC2317  # called by the trap
-remove_worktrees() {
-  for side in base head; do
-    [[ ! -d $out/source-$side ]] || git worktree remove --force "$out/source-$side"
-  done
+clean_up() {
+  remove_worktrees "$out"
+  rm -f "$out/.unfinished"
 }
-trap remove_worktrees EXIT
+trap clean_up EXIT
 
 build() {
   local side=$1 source=$out/source-$1 log=$out/build-$1.log
   git rev-parse --quiet --verify "${ref[$side]}^{commit}" >/dev/null ||
     leave 2 "'${ref[$side]}' is no commit of this repository (a shallow clone?)"
   echo "Building $side, ${ref[$side]} (log: $log)"
-  if ! { git worktree add --detach "$source" "${ref[$side]}" && cd "$source" &&
+  if ! { git worktree add --force --detach "$source" "${ref[$side]}" && cd "$source" &&
     cmake --preset "$preset" -DHELIX_BUILD_TESTS=OFF -DHELIX_BUILD_MICROBENCH=OFF &&
     cmake --build --preset "$preset" --target helix-bench -j "$(nproc)"; } >"$log" 2>&1; then
     tail -n 30 "$log" >&2

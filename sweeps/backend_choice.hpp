@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "kernels/ops.hpp"
+#include "kernels/backend.hpp"
 #include "sweeps/world.hpp"
 
 namespace helix {

@@ -84,7 +84,8 @@ SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const
   for (std::size_t i = 0; i < dtypes.size(); ++i) {
     if (std::ranges::count(request.kv_dtypes, dtypes[i]) == 0) continue;
     for (const AttentionKind kind : {AttentionKind::gqa, AttentionKind::mla}) {
-      const std::vector<HeadShape> shapes = head_shapes(request, kind, ranks);
+      std::vector<HeadShape> shapes = head_shapes(request, kind, ranks);
+      std::erase_if(shapes, [&](const HeadShape& h) { return !backend.why_not(h.cache(dtypes[i])).empty(); });
       if (!shapes.empty()) kernels.push_back(probe_attention(backend, prober, cold[i], dtypes[i], shapes));
     }
   }
@@ -99,7 +100,7 @@ SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const
   const double bytes_per_s = 1e6 / read.us, flops_per_s = 1e6 / multiply.us;
   system.dram = {.datasheet_bytes_per_s = bytes_per_s,
                  .achieved_bytes_per_s = bytes_per_s,
-                 .capacity_bytes = static_cast<double>(world.memory_bytes),
+                 .capacity_bytes = static_cast<double>(world.memory_bytes) / world.memory_fraction,
                  .spread = read.spread};
   system.peak_flops = {.bf16 = flops_per_s,
                        .fp8 = flops_per_s,  // widened, or terms that add up to as much
@@ -117,7 +118,23 @@ SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const
                                          world.host, ranks, backend.threads(), backend.kernel_path());
   for (const char* section : {"dram", "peak_flops", "link", "kernels", "collectives"})
     system.origin[section] = origin;
+  if (const std::string noisy = noisy_figures(system); !noisy.empty()) system.origin["noisy"] = noisy;
   return system;
+}
+
+std::string noisy_figures(const SystemSpec& system) {
+  std::string text;
+  const auto note = [&](const std::string& figure, double spread) {
+    if (is_noisy(spread))
+      text += fmt::format("{}{} (spread {:.3g})", text.empty() ? "" : ", ", figure, spread);
+  };
+  note("dram", system.dram.spread);
+  note("peak_flops", system.peak_flops.spread);
+  for (const KernelRate& rate : system.kernels)
+    note(fmt::format("{} {}", name(rate.family), name(rate.dtype)), rate.spread);
+  for (const CollectiveRate& rate : system.collectives)
+    note(fmt::format("{} of {}", name(rate.op), rate.group), rate.spread);
+  return text;
 }
 
 }  // namespace helix

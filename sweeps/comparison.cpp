@@ -6,8 +6,8 @@
 #include <cmath>
 
 #include "sweeps/matched_rows.hpp"
-#include "sweeps/rank_test.hpp"
-#include "sweeps/run_permutation.hpp"
+#include "sweeps/repeated_runs.hpp"
+#include "sweeps/run_pair.hpp"
 #include "sweeps/statistics.hpp"
 
 namespace helix {
@@ -19,7 +19,7 @@ std::string percent(double fraction) {
   return fmt::format("{:.3g} %", 100.0 * fraction);
 }
 
-ComparedRow unjudged(const MatchedRow& pair) {
+ComparedRow without_times(const MatchedRow& pair) {
   ComparedRow row;
   row.id = pair.id;
   row.base_samples = pair.base.samples();
@@ -50,7 +50,7 @@ double geometric_mean(const std::vector<double>& values) {
 
 /// A row with its times, before the statistics are asked.
 ComparedRow with_times(const MatchedRow& pair, const ComparisonLimits& limits) {
-  ComparedRow row = unjudged(pair);
+  ComparedRow row = without_times(pair);
   row.base = geometric_mean(run_medians(pair.base, limits));
   row.head = geometric_mean(run_medians(pair.head, limits));
   row.change = *row.head / *row.base - 1.0;
@@ -59,7 +59,7 @@ ComparedRow with_times(const MatchedRow& pair, const ComparisonLimits& limits) {
 
 /// The verdict of a row that has no two times to compare, or none that statistics can judge; empty: it has.
 std::optional<ComparedRow> unjudgeable(const MatchedRow& pair, const ComparisonLimits& limits) {
-  ComparedRow row = unjudged(pair);
+  ComparedRow row = without_times(pair);
   const std::string base = pair.base.status(), head = pair.head.status();
   const auto as = [&](Verdict verdict, std::string reason) {
     row.verdict = verdict;
@@ -68,18 +68,21 @@ std::optional<ComparedRow> unjudgeable(const MatchedRow& pair, const ComparisonL
   };
   if (head == "failed") {
     const std::string& reason = pair.head.find("failed")->reason;
-    // What failed before fails no comparison, except for wrong results: they always do.
-    if (base != "failed" || reason.starts_with("verification")) return as(Verdict::failing, reason);
-    return as(Verdict::unchanged, "failed in both: " + reason);
+    return as(Verdict::failing, base == "failed" ? "in both: " + reason : reason);
+  }
+  if (head.empty()) {
+    if (base.empty()) return as(Verdict::unmatched, "not in all runs of either side");
+    return as(Verdict::missing,
+              pair.head.of_run.empty() ? "not in NEW: is the run complete?" : "not in all runs of NEW");
   }
   if (base == "ok" && head == "skipped") {
     return as(Verdict::newly_skipped, pair.head.find("skipped")->reason);
   }
-  if (base == "skipped" && head == "skipped") return as(Verdict::unchanged, "skipped in both");
-  if (base != "ok") {
-    return as(Verdict::unmatched, base.empty() ? "not in BASE" : fmt::format("{} in BASE", base));
+  if (base.empty()) {
+    return as(Verdict::unmatched, pair.base.of_run.empty() ? "not in BASE" : "not in all runs of BASE");
   }
-  if (head != "ok") return as(Verdict::unmatched, "not in NEW");
+  if (head == "skipped") return as(Verdict::unchanged, fmt::format("{} in BASE, skipped in NEW", base));
+  if (base != "ok") return as(Verdict::unmatched, fmt::format("{} in BASE", base));
   if (limits.roofline_fractions) {
     for (const SideRow* side : {&pair.base, &pair.head}) {
       for (const StoredRow* stored : side->of_run) {
@@ -89,35 +92,30 @@ std::optional<ComparedRow> unjudgeable(const MatchedRow& pair, const ComparisonL
   }
   if (std::min(row.base_samples, row.head_samples) < least_samples) {
     row = with_times(pair, limits);
-    return as(Verdict::too_few_samples, fmt::format("at least {} samples are needed", least_samples));
+    return as(Verdict::too_few_samples,
+              fmt::format("at least {} samples are needed: {}", least_samples,
+                          limits.microbench ? "--benchmark_repetitions of the micro-benchmarks"
+                                            : "more --max-time or --min-samples of the sweep"));
   }
   return std::nullopt;
 }
 
-/// Whether the row's change is more than the threshold and the floor.
-bool matters(const ComparedRow& row, const ComparisonLimits& limits) {
-  const double change = std::fabs(*row.change);
-  return change > limits.threshold && (limits.roofline_fractions || change * *row.base > limits.floor_us);
+/// Whether a change of the row is more than the threshold and the floor.
+bool matters(double change, const ComparedRow& row, const ComparisonLimits& limits) {
+  const double size = std::fabs(change);
+  return size > limits.threshold && (limits.roofline_fractions || size * *row.base > limits.floor_us);
 }
 
-void judge_samples(const std::vector<MatchedRow>& pairs, std::vector<ComparedRow>& rows, Comparison& result) {
-  std::vector<double> p_values;
+Movements movements_of_pair(const std::vector<MatchedRow>& pairs, const ComparisonLimits& limits) {
+  std::vector<SampledRow> rows;
   for (const MatchedRow& pair : pairs) {
-    p_values.push_back(mann_whitney_p(compared_samples(*pair.base.of_run.front(), result.limits),
-                                      compared_samples(*pair.head.of_run.front(), result.limits)));
+    rows.push_back({compared_samples(*pair.base.of_run.front(), limits),
+                    compared_samples(*pair.head.of_run.front(), limits)});
   }
-  p_values = holm_adjusted(p_values);
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    rows[i].p_value = p_values[i];
-    if (p_values[i] > result.limits.alpha || !matters(rows[i], result.limits)) continue;
-    rows[i].verdict = *rows[i].change > 0 ? Verdict::regressed : Verdict::improved;
-  }
-  result.notes.emplace_back(
-      "One run a side: this tells whether these two runs differ. Where whole runs are fast or slow (shared "
-      "machines), only repeats tell whether the programs do: --base-repeat, --new-repeat.");
+  return movements_of(rows, limits.run_noise, limits.alpha / 2);
 }
 
-void judge_runs(const std::vector<MatchedRow>& pairs, std::vector<ComparedRow>& rows, Comparison& result) {
+Movements movements_of_repeats(const std::vector<MatchedRow>& pairs, const Comparison& result) {
   RepeatedRuns runs{result.base.directories.size(), result.head.directories.size(), {}};
   for (const MatchedRow& pair : pairs) {
     std::vector<double> medians = run_medians(pair.base, result.limits);
@@ -125,43 +123,72 @@ void judge_runs(const std::vector<MatchedRow>& pairs, std::vector<ComparedRow>& 
     medians.insert(medians.end(), of_head.begin(), of_head.end());
     runs.medians_us.push_back(std::move(medians));
   }
-  const RunMovements moved = run_movements(runs);
-  // Slower or faster, alike or a row alone: four chances of a false alarm share alpha.
-  const double least_p = smallest_p(runs.base_runs, runs.new_runs);
-  const double level = std::max(result.limits.alpha / 4.0, least_p);
-  const bool alike = std::min(moved.common.p_slower, moved.common.p_faster) <= level;
+  return movements_of(runs, result.limits.alpha / 2);
+}
+
+void judge(const Movements& moved, std::vector<ComparedRow>& rows, Comparison& result) {
+  const ComparisonLimits& limits = result.limits;
+  const double common_p = std::min(moved.common.p_slower, moved.common.p_faster) / common_share;
+  const bool alike = common_p <= limits.alpha / 2;
+  if (moved.common.detectable > 0) {
+    result.shift = CommonShift{std::expm1(moved.common.shift), std::expm1(moved.common.detectable), alike};
+  }
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const Movement& own = moved.own[i];
-    const double shift = own.shift + (alike ? moved.common.shift : 0.0);
-    rows[i].change = std::expm1(shift);
-    const bool slower = shift > 0;
-    double p = slower ? own.p_slower : own.p_faster;
-    if (alike) p = std::min(p, slower ? moved.common.p_slower : moved.common.p_faster);
-    rows[i].p_value = std::min(1.0, 4.0 * p);
-    if (p <= level && matters(rows[i], result.limits)) {
-      rows[i].verdict = slower ? Verdict::regressed : Verdict::improved;
+    ComparedRow& row = rows[i];
+    row.change_after_shift = std::expm1(own.shift);
+    row.detectable = std::expm1(own.detectable);
+    const double shift = own.shift + (alike ? moved.common.shift : 0.0), change = std::expm1(shift);
+    double p = (shift > 0 ? own.p_slower : own.p_faster) / own_share;
+    if (alike && (shift > 0) == (moved.common.shift > 0)) p = std::min(p, common_p);
+    row.p_value = std::min(1.0, 2 * p);
+    if (!matters(change, row, limits)) continue;
+    if (*row.p_value <= limits.alpha) {
+      row.verdict = shift > 0 ? Verdict::regressed : Verdict::improved;
+    } else {
+      row.reason =
+          fmt::format("within what these runs differ by; from {} it could be told", percent(*row.detectable));
     }
   }
-  result.notes.push_back(
-      fmt::format("{} and {} runs: of comparisons of one program with itself at most {} raise an alarm{}.",
-                  runs.base_runs, runs.new_runs, percent(2.0 * level),
-                  least_p > result.limits.alpha / 4.0 ? "; more runs lower that (5 and 5: 1 %)" : ""));
-  if (std::fabs(moved.common.shift) > result.limits.threshold) {
-    result.notes.push_back(fmt::format(
-        "All rows alike moved by {:+.1f} %{}", 100.0 * std::expm1(moved.common.shift),
-        alike ? "." : ", which is within what these runs differ by anyway: it is left out of 'time'."));
+}
+
+/// What the comparison could tell, and how it could tell more.
+void note_reach(Comparison& result, const std::vector<ComparedRow>& rows) {
+  if (rows.empty()) return;
+  std::vector<double> reach;
+  for (const ComparedRow& row : rows) reach.push_back(std::max(*row.detectable, result.limits.threshold));
+  std::ranges::sort(reach);
+  const bool single = result.base.directories.size() + result.head.directories.size() == 2;
+  result.notes.push_back(fmt::format(
+      "A row that is {} slower would be found in 9 of 10 such comparisons{}{}; {}.",
+      percent(median_of_sorted(reach)),
+      rows.size() == 1 ? "" : fmt::format(" (the noisiest row: {})", percent(reach.back())),
+      result.shift ? fmt::format(", all rows alike from {}", percent(result.shift->detectable)) : "",
+      result.limits.microbench
+          ? "more --benchmark_repetitions can tell less"
+          : (single ? "repeats (--base-repeat, --new-repeat), taken in turn, can tell less"
+                    : "more repeats can tell less")));
+  if (result.shift && std::fabs(result.shift->change) > result.limits.threshold) {
+    result.notes.push_back(fmt::format("All rows alike moved by {:+.1f} %{}", 100.0 * result.shift->change,
+                                       result.shift->counts
+                                           ? "."
+                                           : ", which is within what runs differ by anyway: rows are judged "
+                                             "by their change after that shift."));
   }
 }
 
 ComparedSide describe(const std::vector<StoredRun>& runs, const char* side, std::vector<std::string>& notes) {
-  ComparedSide described{{}, runs.front().commit};
+  ComparedSide described{{}, runs.front().commit, {}};
   for (const StoredRun& run : runs) {
     described.directories.push_back(run.directory.string());
     if (run.commit != described.commit) {
       notes.push_back(
           fmt::format("{} holds runs of different commits, {} and {}.", side, described.commit, run.commit));
     }
-    if (!run.complete) notes.push_back(fmt::format("The run '{}' is incomplete.", run.directory.string()));
+    if (run.complete) continue;
+    described.incomplete.push_back(run.directory.string());
+    notes.push_back(fmt::format("The run '{0}' is incomplete; to end it: sweep --resume --out {0}",
+                                run.directory.string()));
   }
   return described;
 }
@@ -174,14 +201,16 @@ std::string_view name(Verdict verdict) {
       return "failing";
     case Verdict::regressed:
       return "regressed";
-    case Verdict::improved:
-      return "improved";
+    case Verdict::missing:
+      return "missing";
     case Verdict::newly_skipped:
       return "newly_skipped";
     case Verdict::unmatched:
       return "unmatched";
     case Verdict::too_few_samples:
       return "too_few_samples";
+    case Verdict::improved:
+      return "improved";
     case Verdict::unchanged:
       return "unchanged";
   }
@@ -192,8 +221,20 @@ std::size_t Comparison::count(Verdict verdict) const {
   return static_cast<std::size_t>(std::ranges::count(rows, verdict, &ComparedRow::verdict));
 }
 
-bool Comparison::failed() const {
+bool Comparison::regression() const {
   return count(Verdict::failing) + count(Verdict::regressed) > 0;
+}
+
+bool Comparison::unjudged() const {
+  return count(Verdict::missing) + count(Verdict::newly_skipped) + count(Verdict::unmatched) +
+             count(Verdict::too_few_samples) + base.incomplete.size() + head.incomplete.size() >
+         0;
+}
+
+bool Comparison::failed() const {
+  const bool fails_anyway =
+      !head.incomplete.empty() || std::ranges::any_of(rows, fails, &ComparedRow::verdict);
+  return fails_anyway || (unjudged() && !limits.allow_unjudged);
 }
 
 Comparison compare_runs(const std::vector<StoredRun>& base, const std::vector<StoredRun>& head,
@@ -214,7 +255,15 @@ Comparison compare_runs(const std::vector<StoredRun>& base, const std::vector<St
       judged.push_back(std::move(pair));
     }
   }
-  (base.size() + head.size() == 2 ? judge_samples : judge_runs)(judged, rows, result);
+  const bool single = base.size() + head.size() == 2;
+  judge(single ? movements_of_pair(judged, limits) : movements_of_repeats(judged, result), rows, result);
+  note_reach(result, rows);
+  if (result.unjudged()) {
+    result.notes.emplace_back(
+        "What is missing or cannot be judged does not pass; --allow-unjudged lets pass what has no time in "
+        "BASE "
+        "or too few samples.");
+  }
   result.rows.insert(result.rows.end(), rows.begin(), rows.end());
   for (ComparedRow& row : result.rows) {
     if (!limits.roofline_fractions || !row.base) continue;

@@ -44,7 +44,7 @@ std::string comparison_junit(const Comparison& c) {
     pugi::xml_node test = suite.append_child("testcase");
     set(test, "classname", "helix-bench.compare");
     set(test, "name", row.id);
-    if (row.verdict <= Verdict::regressed) {
+    if (fails(row.verdict) || (unjudged(row.verdict) && !c.limits.allow_unjudged)) {
       ++failures;
       pugi::xml_node failure = test.append_child("failure");
       set(failure, "type", std::string(name(row.verdict)));

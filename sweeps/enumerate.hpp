@@ -1,5 +1,5 @@
-// From a sweep's lists to its points: every legal combination, and a reason for what was asked for and is
-// none.
+// From a sweep's lists to its points: every legal combination, and a reason for what was asked for
+// and is none.
 #pragma once
 
 #include <functional>
@@ -28,7 +28,21 @@ struct SweepPoint {
 struct SweepDefaults {
   std::int64_t max_ranks = 1;  // of an instance, where --ranks is not listed
   std::vector<std::int64_t> contexts{65536}, batches{1, 8};
+  std::vector<Strategy> strategies{Strategy::helix, Strategy::tp};
+  std::vector<std::int64_t> hop_b{1};
+  /// Unset widths are `auto`, dp and pp too, unless attention's widths are listed and the ranks are not: then
+  /// the layout is given.
+  bool every_width = false;
+  /// Settles what a legal layout leaves to the model: a batch or a context of 0 (`max`), a hop_b of 0 (`on`).
+  /// Without it `max` is refused, and `on` is one micro-batch a request.
+  std::function<void(SweepPoint& point)> settle{};
 };
+
+/// Numbers of micro-batches that `on` chooses from: powers of two from 2, and one a request.
+std::vector<int> hop_b_candidates(std::int64_t requests_of_a_group);
+
+/// The space with what its unset lists mean.
+SweepSpace resolved(SweepSpace space, const SweepDefaults& defaults);
 
 /// Calls `visit` for each point of the block, one at a time: a space may have many millions.
 /// Each combination of listed widths gives all its legal completions or, if it has none, one point with a

@@ -104,8 +104,9 @@ Pending<KernelRate> probe_moe(Backend& backend, Prober& prober, const ColdMemory
   const auto time = [&](std::int64_t batch, std::int64_t first_expert) -> const Figure& {
     return prober.time([=, &backend](std::int64_t call) {
       const auto* turn = reinterpret_cast<const std::int32_t*>(ids->data()) + call % turns * widest * top_k;
-      backend.moe_experts(batch, top_k, bf16(x), turn, reinterpret_cast<const float*>(weights->data()),
-                          first_expert, gate_up, down, nullptr, bf16(y), {scratch->data(), scratch->bytes()});
+      backend.moe_experts(batch, bf16(x), {turn, reinterpret_cast<const float*>(weights->data()), top_k},
+                          {first_expert, gate_up, down}, nullptr, bf16(y),
+                          {scratch->data(), scratch->bytes()});
     });
   };
   const Figure& fixed = time(1, experts);  // none of the chosen experts is local
@@ -126,8 +127,7 @@ Pending<KernelRate> probe_attention(Backend& backend, Prober& prober, const Cold
   std::vector<Work> works;
   const Figure* fixed = nullptr;
   for (const HeadShape& h : shapes) {
-    const KvShape kv{
-        .kind = h.kind, .kv_heads = h.kv_heads, .head_dim = h.head_dim, .v_dim = h.v_dim, .dtype = dtype};
+    const KvShape kv = h.cache(dtype);
     const double token_bytes =
         bytes_per_value(dtype) * static_cast<double>(h.kv_heads) *
         static_cast<double>(h.kind == AttentionKind::mla ? h.head_dim : h.head_dim + h.v_dim);

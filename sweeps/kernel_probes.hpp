@@ -11,6 +11,10 @@ namespace helix {
 struct HeadShape {
   AttentionKind kind;
   std::int64_t q_heads, kv_heads, head_dim, v_dim;
+
+  KvShape cache(DType dtype) const {
+    return {.kind = kind, .kv_heads = kv_heads, .head_dim = head_dim, .v_dim = v_dim, .dtype = dtype};
+  }
 };
 
 /// dtype: of the weights.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <optional>
 
 #include "roofline/error.hpp"
@@ -56,6 +57,30 @@ std::vector<std::string> split_list(std::string_view text, const std::string& wh
   }
 }
 
+std::vector<std::string> split_paths(std::string_view text, const std::string& where) {
+  const auto exists = [](const std::string& path) {
+    std::error_code error;
+    return std::filesystem::exists(path, error);
+  };
+  if (text.find(',') != std::string_view::npos && exists(std::string(text))) return {std::string(text)};
+  const std::vector<std::string> pieces = split_list(text, where);
+  std::vector<std::string> paths;
+  for (std::size_t first = 0; first < pieces.size();) {
+    // The longest path of several pieces, else the piece.
+    std::string joined = pieces[first], chosen = joined;
+    std::size_t next = first + 1;
+    for (std::size_t last = first + 1; last < pieces.size(); ++last) {
+      joined += "," + pieces[last];
+      if (!exists(joined)) continue;
+      chosen = joined;
+      next = last + 1;
+    }
+    if (std::ranges::find(paths, chosen) == paths.end()) paths.push_back(chosen);
+    first = next;
+  }
+  return paths;
+}
+
 std::int64_t parse_count(std::string_view text, const Quantity& quantity, const std::string& where) {
   const auto value = read_count(trimmed(text), quantity);
   if (!value) throw UsageError(fmt::format("{} '{}': valid are {}", where, text, valid_counts(quantity)));
@@ -64,10 +89,12 @@ std::int64_t parse_count(std::string_view text, const Quantity& quantity, const 
 
 Choice parse_choice(std::string_view text, const Quantity& quantity, const std::string& where) {
   if (trimmed(text) == "auto") return {Choice::Kind::every, {}};
+  if (trimmed(text) == "max" && quantity.may_be_max) return {Choice::Kind::most, {}};
   const auto refuse = [&](std::string_view entry) {
     return UsageError(fmt::format(
-        "{} '{}': '{}' is not valid; valid are {}, lists 1,2,4, ranges 1:64 (powers of two), auto", where,
-        text, entry, valid_counts(quantity)));
+        "{} '{}': '{}' is not valid; valid are {}, lists 1,2,4, ranges 1:64 (powers of two) and 4:64:4 (in "
+        "steps), auto{}",
+        where, text, entry, valid_counts(quantity), quantity.may_be_max ? ", max" : ""));
   };
   Choice choice{Choice::Kind::listed, {}};
   const auto add = [&](std::int64_t value) {
@@ -82,9 +109,18 @@ Choice parse_choice(std::string_view text, const Quantity& quantity, const std::
       add(*first);
       continue;
     }
-    const auto last = read_count(view.substr(colon + 1), quantity);
+    const std::string_view rest = view.substr(colon + 1);
+    const auto second_colon = rest.find(':');
+    const auto last = read_count(rest.substr(0, second_colon), quantity);
     if (!last) throw refuse(entry);
     const std::size_t before = choice.values.size();
+    if (second_colon != std::string_view::npos) {
+      const auto step = read_count(rest.substr(second_colon + 1), quantity);
+      constexpr std::int64_t most_values = 1 << 16;
+      if (!step || *last < *first || (*last - *first) / *step >= most_values) throw refuse(entry);
+      for (std::int64_t value = *first; value <= *last; value += *step) add(value);
+      continue;
+    }
     for (std::int64_t power = 1; power <= *last; power *= 2) {
       if (power >= *first) add(power);
     }

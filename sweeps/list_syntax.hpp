@@ -1,5 +1,5 @@
-// The LIST syntax of flags and sweep files: `1,2,4`, a range `1:64` of powers of two, `auto`; token counts
-// take k, m.
+// The LIST syntax of flags and sweep files: `1,2,4`, a range `1:64` of powers of two or `4:64:4` in steps,
+// `auto` and `max`; token counts take k, m.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,7 @@ struct Choice {
     unset,   // nothing: the strategy or the command chooses
     every,   // `auto`: every legal value
     listed,  // these values
+    most,    // `max`: the largest that fits the memory, of each configuration its own
   };
   Kind kind = Kind::unset;
   std::vector<std::int64_t> values;
@@ -28,9 +29,10 @@ struct Quantity {
   std::int64_t smallest = 1;
   std::int64_t largest = 0;
   bool token_count = false;  // takes the suffixes k = 1024 and m = 1024 * 1024
+  bool may_be_max = false;   // takes `max`
 };
-inline constexpr Quantity context_tokens{1, std::int64_t{1} << 40, true};
-inline constexpr Quantity batch_requests{1, std::int64_t{1} << 24};
+inline constexpr Quantity context_tokens{1, std::int64_t{1} << 40, true, true};
+inline constexpr Quantity batch_requests{1, std::int64_t{1} << 24, false, true};
 inline constexpr Quantity rank_count{1, std::int64_t{1} << 20};
 inline constexpr Quantity block_tokens{1, std::int64_t{1} << 20};
 inline constexpr Quantity layer_count{1, std::int64_t{1} << 20};
@@ -42,5 +44,8 @@ std::int64_t parse_count(std::string_view text, const Quantity& quantity, const 
 double parse_real(std::string_view text, double smallest, double largest, const std::string& where);
 /// Cuts `text` at commas and trims blanks; an empty entry is refused.
 std::vector<std::string> split_list(std::string_view text, const std::string& where);
+/// The same for names and paths, without repetitions: where a file or directory of that name exists, its
+/// commas are part of it.
+std::vector<std::string> split_paths(std::string_view text, const std::string& where);
 
 }  // namespace helix

@@ -9,7 +9,9 @@ namespace helix {
 MeasuredSystems::MeasuredSystems(const std::string& choice, const World& world, Backend& backend,
                                  RankGroups& groups)
     : world_(world), backend_(backend), groups_(groups) {
-  if (choice != "auto") systems_[named] = load_system(choice);
+  if (choice == "auto") return;
+  systems_[named] = load_system(choice);
+  systems_[named].dram.memory_fraction = world.memory_fraction;
 }
 
 void MeasuredSystems::prepare(const std::vector<SweepPoint>& points) {
@@ -36,6 +38,7 @@ void MeasuredSystems::prepare(const std::vector<SweepPoint>& points) {
     if (group != MPI_COMM_NULL) yaml = to_yaml(calibrate(backend_, group, world_, request, memory));
     wait_idle(world_.comm);
     systems_[ranks] = parse_system(broadcast_text(yaml, 0, world_.comm), "calibration");
+    systems_[ranks].dram.memory_fraction = world_.memory_fraction;
   }
 }
 

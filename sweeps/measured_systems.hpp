@@ -13,15 +13,16 @@ namespace helix {
 
 class MeasuredSystems {
  public:
-  /// `choice`: a built-in name, a file, or auto: calibrate. Throws UsageError.
+  /// `choice`: a built-in name, a file, or auto: calibrate. Its memory is bounded as the
+  /// world's. Throws UsageError.
   MeasuredSystems(const std::string& choice, const World& world, Backend& backend, RankGroups& groups);
 
   /// Calibrates every group size that these points run in; nothing to do where a system was named. Collective
   /// over the world.
   void prepare(const std::vector<SweepPoint>& points);
 
-  /// The machine as a group of `ranks` sees it, the same on every rank; empty for a size that no point runs
-  /// in.
+  /// The machine as a group of `ranks` sees it, the same on every rank; empty for a size that no
+  /// point runs in.
   const SystemSpec& of(int ranks) const;
   /// By group size; one entry 0 for a named system.
   const std::map<int, SystemSpec>& all() const { return systems_; }

@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -58,6 +59,23 @@ int leave_together(const std::string& message, int code) {
   return code;
 }
 
+/// Says that this process is alone in an MPI world of its own though the launcher started several; empty if
+/// all is well.
+std::string stranger_launch(const LaunchedRanks& launched, int world_size) {
+  if (world_size > 1 || launched.ranks <= 1) return {};
+  char library[MPI_MAX_LIBRARY_VERSION_STRING] = {};
+  int length = 0;
+  MPI_Get_library_version(library, &length);
+  const std::string name = std::string(library).substr(0, std::string(library).find(','));
+  return fmt::format(
+      "the launcher says {}, that is {} ranks or more, and MPI says 1: it is not the launcher of the MPI "
+      "library "
+      "that this program was built with ({}); valid: that library's mpirun, or srun --mpi=pmix; for one rank "
+      "on "
+      "purpose mpirun -n 1 or srun -n 1",
+      launched.variable, launched.ranks, name);
+}
+
 [[noreturn]] void take_job_down(const char* message) {
   print_error(fmt::format("{} rank {}: {}", host(), world_rank(), message));
   MPI_Abort(MPI_COMM_WORLD, 3);
@@ -73,6 +91,26 @@ int launched_rank() {
   return 0;
 }
 
+LaunchedRanks launched_ranks() {
+  const auto number = [](const char* variable) {
+    const char* text = std::getenv(variable);
+    return text ? std::optional<int>(std::atoi(text)) : std::nullopt;
+  };
+  const auto named = [](const char* variable, int value) { return fmt::format("{}={}", variable, value); };
+  // Our own mpirun: whatever else is set comes from around it.
+  for (const char* size :
+       {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"}) {
+    if (const auto ranks = number(size)) return {named(size, *ranks), *ranks};
+  }
+  for (const char* rank : {"PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+    if (const auto own = number(rank); own && *own > 0) return {named(rank, *own), *own + 1};
+  }
+  for (const char* size : {"SLURM_NTASKS", "SLURM_NPROCS"}) {
+    if (const auto ranks = number(size)) return {named(size, *ranks), *ranks};
+  }
+  return {};
+}
+
 int leave_with_usage_error(const std::string& message) {
   if (launched_rank() == 0) {
     print_error(message);
@@ -83,9 +121,20 @@ int leave_with_usage_error(const std::string& message) {
 }
 
 int run_with_mpi(const std::function<int()>& body) {
+  const LaunchedRanks launched = launched_ranks();  // MPI_Init sets some of the variables itself
   int provided = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
   std::signal(SIGXFSZ, SIG_IGN);
+  int size = 1;
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  if (const std::string why = stranger_launch(launched, size); !why.empty()) {
+    MPI_Finalize();
+    // Each process is rank 0 of its own world: the launch's first one speaks first, and the launcher ends the
+    // others with it.
+    if (launched_rank() != 0) std::this_thread::sleep_for(700ms);
+    print_error(why);
+    return 2;
+  }
   try {
     const int code = body();
     MPI_Finalize();

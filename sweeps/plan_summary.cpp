@@ -5,29 +5,32 @@
 #include <algorithm>
 #include <utility>
 
+#include "roofline/baseline.hpp"
 #include "sweeps/csv.hpp"
 
 namespace helix {
 
-void PlanSummary::add(std::size_t ordinal, const SweepPoint& point, const Prediction& p) {
+void PlanSummary::add(std::size_t ordinal, const SweepPoint& point, std::string_view system,
+                      const Prediction& p) {
+  if (fastest_ttl_us_ == 0 || p.model_ttl_us < fastest_ttl_us_) fastest_ttl_us_ = p.model_ttl_us;
+  if (budget_ms_ && p.model_ttl_us > *budget_ms_ * 1e3) return;
   const DecodeShape& shape = point.config.shape;
-  const auto strategy = static_cast<std::size_t>(point.config.strategy);
-  const Scene scene{point.model->name, shape.context, shape.weight_dtype, shape.kv_dtype};
+  const auto strategy = static_cast<std::size_t>(counted_as(point.config.strategy, point.config.sharding));
+  const Scene scene{system, point.model->name, shape.context, shape.weight_dtype, shape.kv_dtype};
   frontiers_[scene].insert({p.tokens_per_s_user, p.tokens_per_s_gpu}, ordinal);
 
-  if (top_ > 0) {
+  if (top_) {
     strategy_frontiers_[{scene, strategy}].insert({p.tokens_per_s_user, p.tokens_per_s_gpu}, ordinal);
   }
 
-  const bool within_budget = !budget_ms_ || p.model_ttl_us <= *budget_ms_ * 1e3;
-  if (budget_ms_ && within_budget) {
+  if (budget_ms_) {
     Best& best = within_budget_[scene][strategy];
     if (p.tokens_per_s_gpu > best.figure) best = {p.tokens_per_s_gpu, ordinal};
   }
-  if (top_ > 0 && within_budget) {
+  if (top_) {
     Smallest& rows = best_rows_[strategy];
     rows.emplace(p.tokens_per_s_gpu, ordinal);
-    if (rows.size() > top_) rows.pop();
+    if (rows.size() > *top_) rows.pop();
   }
   Fastest& fastest = fields_[{scene, shape.batch, point.config.sharding.ranks()}][strategy];
   if (fastest.ttl_us == 0 || p.model_ttl_us < fastest.ttl_us) {
@@ -61,10 +64,10 @@ std::vector<std::size_t> PlanSummary::budget_answers() const {
 std::string PlanSummary::crossover_csv() const {
   std::string text =
       "model,context,batch,ranks,weight_dtype,kv_dtype,winner,ttl_us,kvp,tpa,tpf,ep,pp,dp,hop_b,runner_up,"
-      "runner_up_ttl_us,gain\n";
+      "runner_up_ttl_us,gain,system\n";
   for (const auto& [field, strategies] : fields_) {
     const auto& [scene, batch, ranks] = field;
-    const auto& [model, context, weights, kv] = scene;
+    const auto& [system, model, context, weights, kv] = scene;
     std::vector<std::pair<double, Strategy>> order;
     for (std::size_t i = 0; i < strategy_count; ++i) {
       if (strategies[i].ttl_us > 0) order.emplace_back(strategies[i].ttl_us, static_cast<Strategy>(i));
@@ -76,9 +79,10 @@ std::string PlanSummary::crossover_csv() const {
     text += fmt::format("{},{},{},{},{},{},{},{:.7g},{},{},{},{},{},{},{}", csv_field(model), context, batch,
                         ranks, name(weights), name(kv), name(winner), ttl_us, s.kvp, s.tpa, s.tpf, s.ep, s.pp,
                         s.dp, best.hop_b);
-    text += order.size() > 1 ? fmt::format(",{},{:.7g},{:.5g}\n", name(order[1].second), order[1].first,
+    text += order.size() > 1 ? fmt::format(",{},{:.7g},{:.5g}", name(order[1].second), order[1].first,
                                            order[1].first / ttl_us)
-                             : ",,,\n";
+                             : ",,,";
+    text += fmt::format(",{}\n", csv_field(system));
   }
   return text;
 }

@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 #include "kernels/mpi_check.hpp"
+#include "kernels/rank_groups.hpp"
 #include "kernels/weight_plan.hpp"
 #include "roofline/decode_ops.hpp"
 #include "roofline/memory.hpp"
+#include "sweeps/host_load.hpp"
 #include "sweeps/measure.hpp"
 #include "sweeps/step_clock.hpp"
 #include "sweeps/verify.hpp"
@@ -31,9 +34,27 @@ std::string why_dtype_not_measured(const char* what, DType dtype, std::span<cons
 }
 
 std::string why_dtypes_not_measured(const DecodeShape& shape, const Backend& backend) {
+  if (shape.weights) {
+    return fmt::format(
+        "weights of several types are predicted, not measured; --weight-dtype {} measures one for all",
+        name(shape.weight_dtype));
+  }
   const std::string of_weights =
       why_dtype_not_measured("weight", shape.weight_dtype, backend.weight_dtypes());
   return of_weights.empty() ? why_dtype_not_measured("kv", shape.kv_dtype, backend.kv_dtypes()) : of_weights;
+}
+
+KvShape first_ranks_cache(const SweepPoint& point) {
+  const Configuration& c = point.config;
+  return cached_shape(*point.model, c.sharding, rank_coords(c.sharding, 0), c.shape);
+}
+
+/// Why the backend has no kernels for a legal point, so that its calibration cannot predict it either.
+std::string why_no_kernels(const SweepPoint& point, const Backend& backend) {
+  const std::string of_types = why_dtypes_not_measured(point.config.shape, backend);
+  if (!of_types.empty()) return of_types;
+  const std::string of_cache = backend.why_not(first_ranks_cache(point));
+  return of_cache.empty() ? of_cache : "predicted, not measured: " + of_cache;
 }
 
 }  // namespace
@@ -63,7 +84,7 @@ std::string why_not_measured(const SweepPoint& point, const Backend& backend) {
         "predicted, not measured: batch={} in {} micro-batches leaves some of dp={} groups without a request",
         c.shape.batch, c.sharding.pp, c.sharding.dp);
   }
-  const std::string reason = why_dtypes_not_measured(c.shape, backend);
+  const std::string reason = why_no_kernels(point, backend);
   return reason.empty() ? why_not_cut(*point.model, c.sharding, c.shape.weight_dtype) : reason;
 }
 
@@ -77,7 +98,12 @@ double engine_bytes(const Configuration& config, const ModelSpec& model, std::in
                                  static_cast<double>(model.layers);
   const auto cache = static_cast<double>(
       DecodeEngine::kv_bytes_needed(model, sharding, shape, model.layers, steps, 0, backend));
-  return memory_model(model, sharding, shape).bytes(shape.batch) - predicted_cache + cache;
+  // The engine has a table to look tokens up in and a packed matrix for the head, be they the same numbers.
+  const double tied = model.tied_embeddings ? ceil_div(model.vocab, sharding.stage_ranks()) *
+                                                  static_cast<double>(model.hidden) *
+                                                  weight_format(shape, WeightPart::embedding).bytes
+                                            : 0;
+  return memory_model(model, sharding, shape).bytes(shape.batch) - predicted_cache + cache + tied;
 }
 
 std::string why_not_exchanged(const Configuration& config, const ModelSpec& model) {
@@ -99,10 +125,22 @@ std::string why_not_exchanged(const Configuration& config, const ModelSpec& mode
                      longest, most);
 }
 
+std::optional<bool> within(const std::optional<double>& budget_ms, double ttl_us) {
+  if (!budget_ms) return std::nullopt;
+  return ttl_us <= *budget_ms * 1e3;
+}
+
+std::string why_not_worth_measuring(const std::optional<double>& budget_ms, const Prediction& prediction) {
+  constexpr double hopeless = 2;  // the model's error is far below that
+  if (!budget_ms || prediction.model_ttl_us <= hopeless * *budget_ms * 1e3) return {};
+  return fmt::format("not measured: the model says {:.4g} ms a token, more than twice the budget of {:g} ms",
+                     prediction.model_ttl_us / 1e3, *budget_ms);
+}
+
 std::string why_not_fitting(double bytes_per_rank, const World& world) {
   if (bytes_per_rank <= static_cast<double>(world.memory_bytes)) return {};
-  return fmt::format("does not fit memory: needs {:.0f} bytes per rank, has {}", bytes_per_rank,
-                     world.memory_bytes);
+  return shortage_text(bytes_per_rank, static_cast<double>(world.memory_bytes) / world.memory_fraction,
+                       world.memory_fraction);
 }
 
 std::int64_t layers_to_measure(const Configuration& config, const ModelSpec& model) {
@@ -141,16 +179,19 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   row.config = c;
   row.system = system.name;
   row.backend = backend_.name();
-  row.kernel = backend_.kernel_path();
   row.layers_total = model.layers;
   row.layers_measured = layers_to_measure(c, model);
   row.status = Status::skipped;
   row.reason = why_not_measured(point, backend_);
   // A calibration knows no kernels of types that are not measured, and is not made where nothing is.
   const bool known = !system.calibrated && !system.name.empty();
-  const bool predictable = known || why_dtypes_not_measured(c.shape, backend_).empty();
-  if (!point.skip_reason.empty() || !predictable) return row;
+  if (!point.skip_reason.empty()) return row;
+  const bool runs = why_no_kernels(point, backend_).empty();
+  if (runs) row.kernel = backend_.kernel_for(first_ranks_cache(point));
+  if (!known && !runs) return row;
   row.prediction = predict(model, c.strategy, c.sharding, c.shape, system);
+  row.meets_budget = within(request_.ttl_budget_ms, row.prediction->model_ttl_us);
+  if (row.reason.empty()) row.reason = why_not_worth_measuring(request_.ttl_budget_ms, *row.prediction);
   if (!row.reason.empty()) return row;
   if (const std::int64_t least = least_layers(model, c.sharding); row.layers_measured < least) {
     row.reason = fmt::format(
@@ -179,6 +220,7 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   row.status = Status::ok;
   const MPI_Comm instance = groups_.first(c.sharding.ranks());
   if (instance != MPI_COMM_NULL) run_in_group(point, memory_bytes, row, instance);
+  row.meets_budget = row.measurement ? within(request_.ttl_budget_ms, row.measurement->ttl_us) : std::nullopt;
   wait_idle(world_.comm);
   return row;
 }
@@ -209,8 +251,14 @@ void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, Res
     row.reason = "verification: " + check.failure;
     return;
   }
+  std::optional<HostLoad> load;  // of ranks on this machine
+  if (c.sharding.ranks() <= world_.node_ranks) load.emplace(instance);
   row.measurement =
       measure(engine, backend_, model, c.sharding, row.layers_measured, request_.stopping, instance);
+  const std::string busy = load ? load_caveat(load->others_cpus(), online_cpus()) : std::string{};
+  for (const std::string& caveat : {noise_caveat(*row.measurement), busy}) {
+    if (!caveat.empty()) add_caveat(row.reason, caveat);
+  }
   speed_log_.add(backend_.speed());  // still under the load of the last step
 }
 

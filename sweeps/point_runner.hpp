@@ -66,6 +66,10 @@ double engine_bytes(const Configuration& config, const ModelSpec& model, std::in
                     Backend& backend);
 /// Says that ranks would have to exchange longer messages than MPI counts; empty if they need not.
 std::string why_not_exchanged(const Configuration& config, const ModelSpec& model);
+/// Whether a token-to-token latency is within the budget; nothing without a budget.
+std::optional<bool> within(const std::optional<double>& budget_ms, double ttl_us);
+/// Says that the model puts a point at more than twice the budget; empty if it may meet it.
+std::string why_not_worth_measuring(const std::optional<double>& budget_ms, const Prediction& prediction);
 /// Says that a point which needs so much memory does not fit, with both numbers; empty if it does.
 std::string why_not_fitting(double bytes_per_rank, const World& world);
 /// Layers that a point measures: what it asks for, at most the model's depth.

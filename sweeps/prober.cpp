@@ -70,27 +70,50 @@ const Figure& Prober::ceiling(std::function<double()> rate_per_s) {
 }
 
 void Prober::measure() {
-  constexpr double settled = 0.015;
-  for (int round = 1; round <= effort_.most_rounds; ++round) {
-    for (Series& series : series_) {
-      HELIX_MPI(MPI_Barrier(group_));
-      std::vector<double>& samples = series.rounds.emplace_back();
-      for (int i = 0; i < series.samples; ++i) samples.push_back(series.sample_us());
+  std::vector<Series*> all;
+  for (Series& s : series_) all.push_back(&s);
+  measure(all);
+  constexpr int most_retries = 2;
+  for (int retry = 0; retry < most_retries; ++retry) {
+    std::vector<Series*> noisy;
+    for (Series& s : series_) {
+      if (s.figure.noisy()) noisy.push_back(&s);
     }
-    if (round < std::min(effort_.least_rounds, effort_.most_rounds)) continue;
-    agree_on_figures();
-    const auto known = [](const Series& s) { return s.figure.rel_stderr <= settled; };
-    if (std::ranges::all_of(series_, known)) break;
+    if (noisy.empty()) return;
+    std::vector<Figure> before;
+    for (Series* s : noisy) {
+      before.push_back(s->figure);
+      s->rounds.clear();
+    }
+    measure(noisy);
+    for (std::size_t i = 0; i < noisy.size(); ++i) {
+      if (before[i].spread < noisy[i]->figure.spread) noisy[i]->figure = before[i];
+    }
   }
 }
 
-void Prober::agree_on_figures() {
+void Prober::measure(const std::vector<Series*>& series) {
+  constexpr double settled = 0.015;
+  for (int round = 1; round <= effort_.most_rounds; ++round) {
+    for (Series* s : series) {
+      HELIX_MPI(MPI_Barrier(group_));
+      std::vector<double>& samples = s->rounds.emplace_back();
+      for (int i = 0; i < s->samples; ++i) samples.push_back(s->sample_us());
+    }
+    if (round < std::min(effort_.least_rounds, effort_.most_rounds)) continue;
+    agree_on_figures(series);
+    const auto known = [](const Series* s) { return s->figure.rel_stderr <= settled; };
+    if (std::ranges::all_of(series, known)) break;
+  }
+}
+
+void Prober::agree_on_figures(const std::vector<Series*>& series) {
   std::vector<Figure> figures;
-  for (const Series& s : series_) figures.push_back(figure_of(s.rounds, s.quantile));
+  for (const Series* s : series) figures.push_back(figure_of(s->rounds, s->quantile));
   static_assert(sizeof(Figure) == 3 * sizeof(double));
   HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, figures.data(), static_cast<int>(3 * figures.size()), MPI_DOUBLE,
                           MPI_MAX, group_));
-  for (std::size_t i = 0; i < figures.size(); ++i) series_[i].figure = figures[i];
+  for (std::size_t i = 0; i < figures.size(); ++i) series[i]->figure = figures[i];
 }
 
 int Prober::samples_of_round(double sample_us) const {

@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "kernels/ops.hpp"
+#include "kernels/backend.hpp"
 #include "sweeps/round_figure.hpp"
 
 namespace helix {
@@ -58,8 +58,9 @@ class Prober {
   /// it: the tenth best of a hundred, since the very best is an extreme that is not found again.
   const Figure& ceiling(std::function<double()> rate_per_s);
 
-  /// Measures round after round, until every figure is known to 1.5 % or there were enough rounds. All ranks
-  /// have the same figures afterwards.
+  /// Measures round after round, until every figure is known to 1.5 % or there were enough rounds; noisy
+  /// figures are then taken anew, twice at most, and the steadier one stays, however noisy. All ranks have
+  /// the same figures afterwards.
   void measure();
 
  private:
@@ -70,7 +71,8 @@ class Prober {
     std::vector<std::vector<double>> rounds;
     Figure figure;
   };
-  void agree_on_figures();
+  void measure(const std::vector<Series*>& series);
+  void agree_on_figures(const std::vector<Series*>& series);
   double slowest(double us) const;
   int samples_of_round(double sample_us) const;
 
@@ -84,8 +86,8 @@ class Prober {
 template <typename T>
 using Pending = std::function<T()>;
 
-/// Device memory that probes walk through, so that what they read is cold: several times the last-level
-/// cache.
+/// Device memory that probes walk through, so that what they read is cold: several times
+/// the last-level cache.
 class ColdMemory {
  public:
   /// Fills it with small finite values of that dtype: bf16 ones would be huge as fp8, and their softmax not

@@ -6,14 +6,18 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <thread>
 
 #include "helix_version.hpp"
+#include "roofline/model_spec.hpp"
+#include "roofline/text_file.hpp"
 
 namespace helix {
 namespace {
@@ -113,6 +117,26 @@ ordered_json library_provenance() {
   return libraries;
 }
 
+/// The models, with the configuration of those that are not built in.
+ordered_json models_provenance(const SweepRequest& request) {
+  const std::vector<std::string> built_in = built_in_models();
+  std::set<std::string> seen;
+  ordered_json models = ordered_json::array();
+  for (const SweepSpace& block : request.blocks) {
+    for (const std::string& requested : block.models) {
+      if (!seen.insert(requested).second) continue;
+      const ModelSpec model = load_model(requested);
+      ordered_json entry{{"name", model.name}};
+      if (std::ranges::find(built_in, model.name) == built_in.end()) {
+        entry["file"] = std::filesystem::absolute(requested).lexically_normal().string();
+        entry["config"] = read_text_file(requested, "config.json");
+      }
+      models.push_back(std::move(entry));
+    }
+  }
+  return models;
+}
+
 ordered_json environment() {
   ordered_json found = ordered_json::object();
   for (const char* name : environment_allow_list) {
@@ -141,34 +165,38 @@ std::string utc_now() {
 }
 
 ordered_json run_provenance(const SweepRequest& request, const EngineProvenance& engine) {
-  return {{"schema_version", 1},
-          {"program", "helix-bench"},
-          {"version", program_version()},
-          {"commit", program_commit()},
-          {"command_line", request.command_line},
-          {"start_time", utc_now()},
-          {"end_time", nullptr},
-          {"seed", request.seed},
-          {"stopping",
-           {{"max_time_s", request.stopping.max_time_s},
-            {"min_samples", request.stopping.min_samples},
-            {"relative_error", request.stopping.relative_error}}},
-          {"backend", engine.backend},
-          {"kernel", engine.kernel},
-          {"device", engine.device.empty() ? ordered_json(nullptr) : ordered_json(engine.device)},
-          {"device_at_start", to_json(engine.device_conditions)},
-          {"device_at_end", nullptr},
-          {"devices_measured", nullptr},  // each rank's, right behind the steps of the points
-          {"mpi",
-           {{"ranks", engine.world_ranks},
-            {"threads_per_rank", engine.threads_per_rank},
-            {"placement", engine.placement}}},
-          {"system", engine.system},
-          {"calibration",
-           engine.calibration_yaml.empty() ? ordered_json(nullptr) : ordered_json(engine.calibration_yaml)},
-          {"host", host_provenance()},
-          {"libraries", library_provenance()},
-          {"environment", environment()}};
+  return {
+      {"schema_version", 1},
+      {"program", "helix-bench"},
+      {"version", program_version()},
+      {"commit", program_commit()},
+      {"command_line", request.command_line},
+      {"start_time", utc_now()},
+      {"end_time", nullptr},
+      {"seed", request.seed},
+      {"models", models_provenance(request)},
+      {"stopping",
+       {{"max_time_s", request.stopping.max_time_s},
+        {"min_samples", request.stopping.min_samples},
+        {"relative_error", request.stopping.relative_error}}},
+      {"ttl_budget_ms", request.ttl_budget_ms ? ordered_json(*request.ttl_budget_ms) : ordered_json(nullptr)},
+      {"memory_fraction", request.memory_fraction},
+      {"backend", engine.backend},
+      {"kernel", engine.kernel},
+      {"device", engine.device.empty() ? ordered_json(nullptr) : ordered_json(engine.device)},
+      {"device_at_start", to_json(engine.device_conditions)},
+      {"device_at_end", nullptr},
+      {"devices_measured", nullptr},  // each rank's, right behind the steps of the points
+      {"mpi",
+       {{"ranks", engine.world_ranks},
+        {"threads_per_rank", engine.threads_per_rank},
+        {"placement", engine.placement}}},
+      {"system", engine.system},
+      {"calibration",
+       engine.calibration_yaml.empty() ? ordered_json(nullptr) : ordered_json(engine.calibration_yaml)},
+      {"host", host_provenance()},
+      {"libraries", library_provenance()},
+      {"environment", environment()}};
 }
 
 }  // namespace helix

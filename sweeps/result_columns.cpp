@@ -171,6 +171,10 @@ constexpr auto columns = std::to_array<Column>({
     shape_column<&DecodeShape::tokens_per_block>("tokens_per_block"),
     dtype_column<&DecodeShape::weight_dtype>("weight_dtype"),
     dtype_column<&DecodeShape::kv_dtype>("kv_dtype"),
+    {"precision", [](const ResultRow& row) { return row.config.precision; },
+     [](ResultRow& row, const std::string& text) { row.config.precision = text; }},
+    {"precision_source", [](const ResultRow& row) { return row.config.precision_source; },
+     [](ResultRow& row, const std::string& text) { row.config.precision_source = text; }},
     count_column<&ResultRow::layers_measured>("layers_measured"),
     count_column<&ResultRow::layers_total>("layers_total"),
     {"samples",
@@ -210,8 +214,8 @@ constexpr auto columns = std::to_array<Column>({
     {"bound",
      [](const ResultRow& row) { return row.prediction ? std::string(name(row.prediction->bound)) : ""; },
      [](ResultRow& row, const std::string& text) {
-       engaged(row.prediction).bound =
-           parse_name(std::array{Bound::dram, Bound::compute, Bound::latency, Bound::comm}, text);
+       engaged(row.prediction).bound = parse_name(
+           std::array{Bound::dram, Bound::compute, Bound::kernel, Bound::latency, Bound::comm}, text);
      }},
     measured_phase_column<Phase::attn>("attn_us"),
     measured_phase_column<Phase::a2a>("a2a_us"),
@@ -288,6 +292,20 @@ constexpr auto columns = std::to_array<Column>({
        engaged(row.prediction).kv_tokens_per_rank = parse_number<std::int64_t>(text);
      }},
     predicted_column<&Prediction::kv_duplication>("kv_duplication"),
+    {"meets_budget",
+     [](const ResultRow& row) -> std::string {
+       return row.meets_budget ? (*row.meets_budget ? "1" : "0") : "";
+     },
+     [](ResultRow& row, const std::string& text) { row.meets_budget = text == "1"; }},
+    predicted_column<&Prediction::memory_capacity_bytes, whole>("memory_capacity_bytes"),
+    predicted_column<&Prediction::memory_fraction>("memory_fraction"),
+    {"max_context",
+     [](const ResultRow& row) {
+       return row.prediction ? fmt::format("{}", row.prediction->max_context) : "";
+     },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.prediction).max_context = parse_number<std::int64_t>(text);
+     }},
 });
 
 }  // namespace

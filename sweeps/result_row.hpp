@@ -18,6 +18,8 @@ struct Configuration {
   Sharding sharding;
   DecodeShape shape;
   std::int64_t layers = 0;  // layers to measure, scaled to the model's depth; 0: all of the model
+  /// The types of the weights' parts and where they come from: precision_of_parts, WeightRequest::source.
+  std::string precision{}, precision_source{};
 };
 
 enum class Status { ok, skipped, failed };
@@ -27,8 +29,8 @@ enum class StopReason { converged, plateau, max_time };
 
 struct Measurement {
   std::size_t samples = 0;
-  /// Slowest rank's time of each step, scaled to the model's full depth; empty in a row read back from a
-  /// file.
+  /// Slowest rank's time of each step, scaled to the model's full depth; empty in a row read back
+  /// from a file.
   std::vector<double> samples_us;
   double ttl_us = 0, ttl_p90_us = 0, ttl_p99_us = 0, ttl_min_us = 0, ttl_rel_stderr = 0;
   PhaseTimes phases;  // of instrumented steps, scaled likewise
@@ -48,7 +50,13 @@ struct ResultRow {
   std::optional<Prediction> prediction;
   std::optional<Measurement> measurement;
   std::optional<double> verify_rel_error;
+  /// Whether the token-to-token latency, measured or else predicted, is within the request's budget; nothing
+  /// without a budget or a latency.
+  std::optional<bool> meets_budget;
   bool pareto = false;
+
+  /// Frontier, crossover and what is printed only know such rows.
+  bool within_budget() const { return meets_budget.value_or(true); }
 };
 
 }  // namespace helix

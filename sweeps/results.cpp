@@ -88,6 +88,43 @@ std::string table_text(const CsvRecord& header, const std::vector<CsvRecord>& re
   return text;
 }
 
+/// What run.json keeps of one part of a resumed run.
+nlohmann::ordered_json part_of(const nlohmann::ordered_json& run, std::size_t first_row) {
+  nlohmann::ordered_json part = {{"first_row", first_row}, {"rows", 0}};
+  for (const auto& [key, value] : run.items()) {
+    const bool of_whole_run = key == "schema_version" || key == "program" || key == "request" ||
+                              key == "parts" || key == "resumed" || key == "complete";
+    if (!of_whole_run) part[key] = value;
+  }
+  return part;
+}
+
+/// The parts of a run that has written so many rows; it may have been killed, and its last part not ended.
+nlohmann::ordered_json parts_of(const nlohmann::ordered_json& run, std::size_t rows) {
+  nlohmann::ordered_json parts = run.value("parts", nlohmann::ordered_json::array());
+  if (!parts.is_array() || parts.empty()) parts = nlohmann::ordered_json::array({part_of(run, 0)});
+  nlohmann::ordered_json& last = parts.back();
+  const bool known = last.is_object() && last.contains("first_row") && last["first_row"].is_number_unsigned();
+  if (known) last["rows"] = rows - std::min(rows, last["first_row"].get<std::size_t>());
+  return parts;
+}
+
+}  // namespace
+
+namespace {
+
+/// results/latest is the newest run that was not told where to go; where links are not possible
+/// there is none.
+void point_latest_at(const fs::path& run) {
+  const fs::path latest = run.parent_path() / "latest";
+  std::error_code ignored;
+  if (fs::exists(fs::symlink_status(latest, ignored)) && !fs::is_symlink(latest, ignored))
+    return;  // somebody's own
+  const fs::path fresh = run.parent_path() / fmt::format(".latest-{}", getpid());
+  fs::create_directory_symlink(run.filename(), fresh, ignored);
+  fs::rename(fresh, latest, ignored);
+}
+
 }  // namespace
 
 fs::path new_run_directory(const fs::path& requested) {
@@ -123,6 +160,7 @@ RunDirectory::RunDirectory(const fs::path& requested, bool resume)
     }
     results_.emplace(path_ / "results.csv");
     samples_.emplace(path_ / "samples.csv");
+    if (requested.empty()) point_latest_at(path_);
   } catch (const std::system_error& error) {
     throw UsageError(fmt::format("--out '{}': {}", path_.string(), error.what()));
   }
@@ -174,6 +212,8 @@ void RunDirectory::begin(const nlohmann::ordered_json& run) {
   run_["resumed"] = 0;
   if (earlier.is_object()) {
     run_["resumed"] = earlier["resumed"].get<int>() + 1;
+    run_["parts"] = parts_of(earlier, rows_.size());
+    run_["parts"].push_back(part_of(run, rows_.size()));
     for (const char* of_first_run : {"command_line", "start_time"}) {
       if (earlier.contains(of_first_run)) run_[of_first_run] = earlier[of_first_run];
     }
@@ -184,7 +224,15 @@ void RunDirectory::begin(const nlohmann::ordered_json& run) {
 
 void RunDirectory::break_off(const nlohmann::ordered_json& end) {
   run_.update(end);
+  end_part(end);
   save_run();
+}
+
+void RunDirectory::end_part(const nlohmann::ordered_json& end) {
+  if (!run_.contains("parts")) return;
+  nlohmann::ordered_json& part = run_["parts"].back();
+  part.update(end);
+  part["rows"] = rows_.size() - part["first_row"].get<std::size_t>();
 }
 
 void RunDirectory::finish(const nlohmann::ordered_json& end) {
@@ -200,6 +248,7 @@ void RunDirectory::finish(const nlohmann::ordered_json& end) {
   write_atomically(path_ / "results.csv", table_text(header, records_));
   write_atomically(path_ / "pareto.csv", table_text(header, frontier));
   run_.update(end);
+  end_part(end);
   run_["complete"] = true;
   save_run();
 }
@@ -219,14 +268,15 @@ nlohmann::ordered_json parse_run_json(const std::string& text, const std::string
 }
 
 void mark_pareto(std::vector<ResultRow>& rows) {
-  using Group = std::tuple<std::string, std::int64_t, DType, DType>;
+  using Group = std::tuple<std::string, std::string, std::int64_t, DType, DType>;
   std::map<Group, std::vector<std::size_t>> groups;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     rows[i].pareto = false;
     const DecodeShape& shape = rows[i].config.shape;
-    if (rows[i].status == Status::ok && tokens_per_s_user(rows[i]) > 0) {
-      groups[{rows[i].config.model, shape.context, shape.weight_dtype, shape.kv_dtype}].push_back(i);
-    }
+    if (rows[i].status != Status::ok || !rows[i].within_budget() || tokens_per_s_user(rows[i]) <= 0) continue;
+    // A measured run has one system, whose name depends on the number of ranks that were calibrated.
+    const std::string system = rows[i].measurement ? "" : rows[i].system;
+    groups[{rows[i].config.model, system, shape.context, shape.weight_dtype, shape.kv_dtype}].push_back(i);
   }
   for (const auto& [group, members] : groups) {
     std::vector<ParetoPoint> points;

@@ -33,10 +33,10 @@ std::filesystem::path new_run_directory(const std::filesystem::path& requested);
 
 class RunDirectory {
  public:
-  /// Creates the directory; an empty path means a new results/<UTC time>-<host>-<pid>. A directory that holds
-  /// anything is refused unless `resume`, which then reads its finished rows back (a row torn by a kill is
-  /// dropped). Throws UsageError: not empty, not writable, disk full, in use by another process, not a run
-  /// directory of this version.
+  /// Creates the directory; an empty path means a new results/<UTC time>-<host>-<pid>, to which the link
+  /// results/latest then points. A directory that holds anything is refused unless `resume`, which then reads
+  /// its finished rows back (a row torn by a kill is dropped). Throws UsageError: not empty, not writable,
+  /// disk full, in use by another process, not a run directory of this version.
   RunDirectory(const std::filesystem::path& requested, bool resume);
 
   const std::filesystem::path& path() const { return path_; }
@@ -47,8 +47,12 @@ class RunDirectory {
   /// Appends a row and its samples: on disk when it returns. If it throws, the files are as they were.
   void append(const ResultRow& row);
 
+  /// The run.json of the run that is continued, null if there is none.
+  const nlohmann::ordered_json& earlier_run() const { return run_; }
+
   /// Writes run.json with the start's provenance. On resuming, start time and command line of the first run
-  /// stay and "resumed" counts the continuations.
+  /// stay, "resumed" counts the continuations, and "parts" has the provenance of each part, the first one
+  /// included, with the number of its first row in results.csv (from 0) and how many rows it wrote.
   void begin(const nlohmann::ordered_json& run);
   /// Writes the end of a run that is broken off: run.json says so, rows stay as they are for --resume.
   void break_off(const nlohmann::ordered_json& end);
@@ -57,6 +61,7 @@ class RunDirectory {
 
  private:
   void read_back();
+  void end_part(const nlohmann::ordered_json& end);
   void save_run() const;
 
   std::filesystem::path path_;
@@ -65,11 +70,11 @@ class RunDirectory {
   std::vector<CsvRecord> records_;
   std::set<std::string> ids_;
   std::optional<AppendedFile> results_, samples_;
-  nlohmann::ordered_json run_;
+  nlohmann::ordered_json run_;  // of the earlier run until begin()
 };
 
-/// Sets `pareto` on the ok rows that no other of the same model, context and precision beats in both
-/// tokens/s/user and tokens/s/GPU.
+/// Sets `pareto` on the ok rows within the budget that no other of the same model, context and precision (of
+/// predictions also the same system) beats in both tokens/s/user and tokens/s/GPU.
 void mark_pareto(std::vector<ResultRow>& rows);
 
 /// The run.json of a run that `begin` can continue; `source` names the text in errors. Throws UsageError.

@@ -6,11 +6,17 @@
 
 namespace helix {
 
+/// Stretches that differ by more than the figure itself: the machine was busy with something else.
+inline bool is_noisy(double spread) {
+  return spread > 1;
+}
+
 /// `spread`: how far the figures of up to eight consecutive stretches of the rounds lie apart, over the
 /// figure; a machine that changes its speed for seconds shows here. `rel_stderr`: standard error of the
 /// figure, over the figure, if the stretches were independent.
 struct Figure {
   double us = 0, spread = 0, rel_stderr = 0;
+  bool noisy() const { return is_noisy(spread); }
 };
 
 /// The quantile `fraction` of all times of all rounds. Others disturb a call in two ways. They take the CPU

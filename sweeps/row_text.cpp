@@ -22,6 +22,21 @@ std::string sharding_text(const Configuration& config) {
   return sharding_text(config.sharding) + (hop_b > 1 ? fmt::format(" HOP-B {}", hop_b) : "");
 }
 
+std::string short_sharding_text(const Configuration& config) {
+  const Sharding& s = config.sharding;
+  const auto part = [](char letter, int width) {
+    return width > 1 ? fmt::format("{}{}", letter, width) : std::string();
+  };
+  const std::string attention = part('D', s.dp) + part('K', s.kvp) + part('T', s.tpa);
+  const std::string ffn = part('F', s.tpf) + part('E', s.ep);
+  std::string text = attention.empty() ? "1" : attention;
+  text += '>';
+  text += ffn.empty() ? "1" : ffn;
+  text += part('P', s.pp);
+  if (config.shape.hop_b > 1) text += fmt::format(" H{}", config.shape.hop_b);
+  return text;
+}
+
 std::string precision_text(DType weights, DType kv) {
   return fmt::format("{}/{}", name(weights), name(kv));
 }

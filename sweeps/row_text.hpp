@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "sweeps/result_row.hpp"
 
@@ -14,6 +15,12 @@ std::string token_text(std::int64_t count);
 std::string sharding_text(const Sharding& sharding);
 /// The same with HOP-B where it is on.
 std::string sharding_text(const Configuration& config);
+/// "D8K8>E64P2", widths of 1 left out, "H4" behind it for HOP-B; sharding_legend says what the letters are.
+std::string short_sharding_text(const Configuration& config);
+inline constexpr std::string_view sharding_legend =
+    "Sharding: D DP x K KVP x T TPA of attention > F TPF x E EP of the FFN, P PP stages, H HOP-B "
+    "micro-batches; "
+    "what is 1 is left out.";
 /// "bf16/fp8": weights and KV cache.
 std::string precision_text(DType weights, DType kv);
 

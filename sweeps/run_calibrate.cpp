@@ -30,6 +30,9 @@ int run_calibrate(const CalibrateRequest& request) {
   const SystemSpec system = calibrate(*backend, world.comm, world, common, memory);
   on_root([&] {
     const std::string yaml = to_yaml(system);
+    if (const std::string noisy = noisy_figures(system); !noisy.empty()) {
+      fmt::print(stderr, "helix-bench: noisy, though measured anew: {}; the machine was busy\n", noisy);
+    }
     if (request.out.empty()) {
       fmt::print("{}", yaml);
       return;

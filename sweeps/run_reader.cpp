@@ -66,6 +66,7 @@ std::vector<CrossoverField> read_crossover(const fs::path& path) {
   std::vector<CrossoverField> fields;
   for (std::size_t i = 0; i < table.size(); ++i) {
     CrossoverField& field = fields.emplace_back();
+    if (table.has("system")) field.system = table.text(i, "system");
     field.model = table.text(i, "model");
     field.context = table.count(i, "context", context_tokens);
     field.batch = table.count(i, "batch", batch_requests);

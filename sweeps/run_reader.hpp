@@ -13,6 +13,7 @@ namespace helix {
 
 /// A line of crossover.csv: which strategy is fastest for a context and batch on so many ranks.
 struct CrossoverField {
+  std::string system;  // empty in files of older versions, and of what was measured
   std::string model;
   std::int64_t context = 0, batch = 0;
   int ranks = 0;

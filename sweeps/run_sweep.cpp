@@ -1,20 +1,27 @@
 #include "sweeps/run_sweep.hpp"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <mpi.h>
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
+#include <span>
+#include <thread>
 #include <tuple>
 
 #include "kernels/mpi_check.hpp"
+#include "roofline/error.hpp"
 #include "sweeps/backend_choice.hpp"
+#include "sweeps/host_load.hpp"
 #include "sweeps/measured_systems.hpp"
 #include "sweeps/mpi_session.hpp"
 #include "sweeps/point_runner.hpp"
 #include "sweeps/progress.hpp"
 #include "sweeps/provenance.hpp"
 #include "sweeps/results.hpp"
+#include "sweeps/resumed_request.hpp"
+#include "sweeps/row_line.hpp"
 #include "sweeps/stop_signals.hpp"
 #include "sweeps/table.hpp"
 
@@ -31,6 +38,33 @@ void order_by_sharding(std::vector<SweepPoint>& points) {
   std::ranges::stable_sort(points, {}, key);
 }
 
+std::string system_choice(const SweepRequest& request) {
+  if (request.systems.empty()) return "auto";
+  if (request.systems.size() == 1) return request.systems.front();
+  throw UsageError(
+      fmt::format("--system {}: a sweep stands beside the prediction of one system; valid: one "
+                  "of them, or predict, which compares systems",
+                  fmt::join(request.systems, ",")));
+}
+
+/// `--hop-b on`: as many micro-batches as the model finds best, one a request where it knows no better.
+void settle_hop_b(SweepPoint& point, const SystemSpec& system) {
+  DecodeShape& shape = point.config.shape;
+  const std::vector<int> candidates = hop_b_candidates(shape.batch / point.config.sharding.dp);
+  shape.hop_b = candidates.empty() ? 1 : candidates.back();
+  if (system.name.empty()) return;
+  const auto predicted_us = [&](int count) {
+    DecodeShape tried = shape;
+    tried.hop_b = count;
+    return predict(*point.model, point.config.strategy, point.config.sharding, tried, system).model_ttl_us;
+  };
+  try {
+    if (!candidates.empty()) shape.hop_b = *std::ranges::min_element(candidates, {}, predicted_us);
+  } catch (const UsageError&) {
+    // A calibration knows no kernels of types that are not measured.
+  }
+}
+
 EngineProvenance engine_provenance(const SweepRequest& request, const World& world, const Backend& backend,
                                    const MeasuredSystems& systems) {
   EngineProvenance engine{.backend = backend.name(),
@@ -40,12 +74,32 @@ EngineProvenance engine_provenance(const SweepRequest& request, const World& wor
                           .world_ranks = world.size,
                           .threads_per_rank = world.threads,
                           .placement = world.placement,
-                          .system = request.system,
+                          .system = system_choice(request),
                           .calibration_yaml = {}};
-  if (request.system == "auto") {
+  if (system_choice(request) == "auto") {
     for (const auto& [ranks, system] : systems.all()) engine.calibration_yaml += "---\n" + to_yaml(system);
   }
   return engine;
+}
+
+/// What others do while all ranks rest for a moment; empty: nothing to speak of, or ranks of several
+/// machines.
+std::string busy_before(const World& world) {
+  if (world.size > world.node_ranks) return {};
+  const HostLoad load(world.comm);
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  const std::string busy = load_caveat(load.others_cpus(), online_cpus());
+  return busy.empty() ? busy : busy + " just before the run: its times will be theirs, too";
+}
+
+std::string trust_text(std::span<const ResultRow> rows) {
+  const auto ok = std::ranges::count(rows, Status::ok, &ResultRow::status);
+  const auto good = std::ranges::count_if(rows, trusted);
+  if (ok == good) return fmt::format("\n{} rows, none of them noisy.\n", ok);
+  return fmt::format(
+      "\n{} of {} rows can be trusted; the others say why in their note: a quiet machine or more --max-time "
+      "helps.\n",
+      good, ok);
 }
 
 [[noreturn]] void break_off(RunDirectory& directory, const std::string& signal, std::size_t points) {
@@ -57,7 +111,7 @@ EngineProvenance engine_provenance(const SweepRequest& request, const World& wor
 }  // namespace
 
 int run_sweep(const SweepRequest& request) {
-  World world = describe_world(MPI_COMM_WORLD);
+  World world = describe_world(MPI_COMM_WORLD, request.memory_fraction);
   const ModelTable models = load_models(request.blocks);
   for (const auto& [name, model] : models) require_runnable(model);
   std::vector<SweepPoint> points = enumerate(request.blocks, models, {.max_ranks = world.size}, world.size);
@@ -65,9 +119,13 @@ int run_sweep(const SweepRequest& request) {
   const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
 
   RankGroups groups(world.comm);
-  MeasuredSystems systems(request.system, world, *backend, groups);
+  MeasuredSystems systems(system_choice(request), world, *backend, groups);
   std::optional<RunDirectory> directory;  // on rank 0
-  on_root([&] { directory.emplace(request.out, request.resume); });
+  const nlohmann::ordered_json lasting = lasting_request(request, models, world.size);
+  on_root([&] {
+    directory.emplace(request.out, request.resume);
+    refuse_other_request(directory->earlier_run(), lasting, directory->path().string());
+  });
   const auto finished = [&](const std::string& id) {
     int held = directory && directory->holds(id) ? 1 : 0;
     HELIX_MPI(MPI_Bcast(&held, 1, MPI_INT, 0, world.comm));
@@ -76,10 +134,27 @@ int run_sweep(const SweepRequest& request) {
 
   const StopSignals stop;
   Progress progress(points.size(), world.rank == 0 && !request.quiet);
+  if (const std::string busy = busy_before(world); !busy.empty()) progress.say(busy);
   progress.running("calibrating");
   systems.prepare(points);
+  points = enumerate(
+      request.blocks, models,
+      {.max_ranks = world.size,
+       .settle = [&](SweepPoint& point) { settle_hop_b(point, systems.of(point.config.sharding.ranks())); }},
+      world.size);
+  order_by_sharding(points);
+  progress.clear();
+  for (const auto& [ranks, system] : systems.all()) {
+    const std::string noisy = noisy_figures(system);
+    if (world.rank != 0 || noisy.empty()) continue;
+    fmt::print(stderr,
+               "helix-bench: noisy calibration of {}, though measured anew: {}; the machine is busy\n",
+               system.name, noisy);
+  }
   on_root([&] {
-    directory->begin(run_provenance(request, engine_provenance(request, world, *backend, systems)));
+    auto run = run_provenance(request, engine_provenance(request, world, *backend, systems));
+    run["request"] = lasting;
+    directory->begin(run);
   });
 
   PointRunner runner(world, *backend, groups, request);
@@ -94,8 +169,10 @@ int run_sweep(const SweepRequest& request) {
     if (!finished(id)) {
       const ResultRow row = runner.run(point, systems.of(point.config.sharding.ranks()));
       on_root([&] { directory->append(row); });
+      progress.finished(row_line(row));
+    } else {
+      progress.finished();
     }
-    progress.finished();
   }
   progress.clear();
 
@@ -104,9 +181,11 @@ int run_sweep(const SweepRequest& request) {
     directory->finish({{"end_time", utc_now()},
                        {"device_at_end", to_json(backend->conditions())},
                        {"devices_measured", speeds}});
-    if (request.quiet) return;
-    fmt::print("{}", format_rows(directory->rows(), request.output));
-    if (request.output != OutputFormat::table) return;
+    if (request.quiet && request.output == OutputFormat::table) return;
+    fmt::print("{}", format_rows(rows_to_print(directory->rows(), request.output), request.output));
+    if (request.quiet || request.output != OutputFormat::table) return;
+    if (request.ttl_budget_ms) fmt::print("\n{}", budget_text(directory->rows(), *request.ttl_budget_ms));
+    fmt::print("{}", trust_text(directory->rows()));
     if (world.oversubscribed) {
       fmt::print("\nMore worker threads than CPUs: these times say little about this machine.\n");
     }

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/mpi_check.hpp"
+#include "kernels/rank_groups.hpp"
 #include "kernels/reference/reference_model.hpp"
 #include "sweeps/backend_choice.hpp"
 #include "sweeps/csv.hpp"
@@ -78,7 +79,7 @@ void print(const std::vector<VerifyRow>& rows, OutputFormat format) {
 }  // namespace
 
 int run_verify(const SweepRequest& request) {
-  World world = describe_world(MPI_COMM_WORLD);
+  World world = describe_world(MPI_COMM_WORLD, request.memory_fraction);
   const ModelTable models = load_models(request.blocks);
   for (const auto& [name, model] : models) require_runnable(model);
   const std::vector<SweepPoint> points =
@@ -139,7 +140,8 @@ int run_verify(const SweepRequest& request) {
 
   int failures = 0;
   for (const VerifyRow& row : rows) failures += row.status == "failed" ? 1 : 0;
-  if (world.rank == 0 && !request.quiet) print(rows, request.output);
+  const bool wanted = !request.quiet || request.output != OutputFormat::table;
+  if (world.rank == 0 && wanted) print(rows, request.output);
   // Rank 0 is in every group, so it knows every row.
   HELIX_MPI(MPI_Bcast(&failures, 1, MPI_INT, 0, world.comm));
   return failures == 0 ? 0 : 1;

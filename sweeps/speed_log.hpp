@@ -7,7 +7,7 @@
 #include <set>
 #include <string>
 
-#include "kernels/ops.hpp"
+#include "kernels/device_probe.hpp"
 
 namespace helix {
 

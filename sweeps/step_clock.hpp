@@ -27,8 +27,8 @@ PhaseTimes typical_phases(std::vector<PhaseTimes> steps);
 /// recorded, and sets the same marks whenever it is replayed.
 class StepClock : public StepObserver {
  public:
-  StepClock(std::vector<double> weights, Backend& backend)
-      : weights_(std::move(weights)), stopwatch_(backend.make_stopwatch()) {}
+  StepClock(std::vector<double> weights, Device& device)
+      : weights_(std::move(weights)), stopwatch_(device.make_stopwatch()) {}
 
   void start() { stopwatch_->mark(first_mark); }
   void stop() { stopwatch_->mark(last_mark); }

@@ -7,6 +7,12 @@
 #include "sweeps/statistics.hpp"
 
 namespace helix {
+namespace {
+
+/// Fewer than min_samples are worth little, so that these may take this many times max_time_s.
+constexpr double time_for_min_samples = 10;
+
+}  // namespace
 
 StoppingRule::StoppingRule(const StoppingLimits& limits)
     : limits_(limits), next_checkpoint_(std::max<std::size_t>(limits.min_samples, 2)) {}
@@ -21,7 +27,8 @@ std::optional<StopReason> StoppingRule::add(double sample_us, double elapsed_us)
     if (relative_error() <= limits_.relative_error && !drifts()) return StopReason::converged;
     if (!improving) return StopReason::plateau;
   }
-  if (total_us_ >= limits_.max_time_s * 1e6) return StopReason::max_time;
+  const double limit = samples() >= limits_.min_samples ? 1.0 : time_for_min_samples;
+  if (total_us_ >= limit * limits_.max_time_s * 1e6) return StopReason::max_time;
   return std::nullopt;
 }
 

@@ -11,19 +11,19 @@ namespace helix {
 
 struct StoppingLimits {
   double max_time_s = 2.0;  // of sampled time, per configuration
-  std::size_t min_samples = 10;
+  std::size_t min_samples = 10;  // these may take up to ten times max_time_s
   double relative_error = 0.005;  // standard error of the median / median
 };
 
-/// Stops a series at the first of
+/// Stops a series of at least min_samples at the first of
 ///  - converged: the relative standard error of the median is at most the limit, and the medians of the first
-///  and the
-///    second half of the series agree (a drifting series has a small standard error long before it has a
-///    median);
-///  - plateau: over the last two doublings of the sample count the error has not shrunk by a tenth each,
-///  where
+///    and the second half of the series agree (a drifting series has a small standard error long before it has
+///    a median);
+///  - plateau: over the last two doublings of the sample count the error has not shrunk by a tenth each, where
 ///    independent samples shrink it by 1 / sqrt(2): more samples of this kind do not help;
 ///  - max_time: the samples add up to the time budget.
+/// A shorter series ends as max_time when it has taken ten times the time budget: what is slower cannot have
+/// its least samples.
 class StoppingRule {
  public:
   explicit StoppingRule(const StoppingLimits& limits);

@@ -26,29 +26,45 @@ void apply_backend(SweepRequest& request, std::string_view text, const std::stri
 }
 
 constexpr auto settings = std::to_array<RunSetting>({
-    {"system", "NAME|FILE|auto", "system of the prediction; auto: calibrate this machine on start",
-     [](SweepRequest& r, std::string_view text, const std::string&) { r.system = text; }},
-    {"backend", "cpu|cuda|auto", "what computes", apply_backend},
-    {"ttl-budget", "MS", "only points with a predicted token-to-token latency of at most MS milliseconds",
+    {"system", "NAME|FILE|auto",
+     "system of the prediction; sweep: one, by default auto: calibrate on start; predict: a list, by default "
+     "gb200",
+     [](SweepRequest& r, std::string_view text, const std::string& where) {
+       r.systems = split_paths(text, where);
+     },
+     all_but_verify},
+    {"backend", "cpu|cuda|auto", "what computes; default auto: GPUs if there are any", apply_backend,
+     only_measuring},
+    {"ttl-budget", "MS", "only points with a token-to-token latency of at most MS milliseconds",
      [](SweepRequest& r, std::string_view text, const std::string& where) {
        r.ttl_budget_ms = parse_real(text, 1e-6, 1e9, where);
+     },
+     all_but_verify},
+    {"memory-fraction", "F", "of each device's memory for weights, KV cache and buffers; default 0.92",
+     [](SweepRequest& r, std::string_view text, const std::string& where) {
+       r.memory_fraction = parse_real(text, 0.01, 1, where);
      }},
-    {"max-time", "S", "stop sampling a configuration after S seconds",
+    {"max-time", "S",
+     "stop sampling a configuration after S seconds, or after its least samples, which may take 10 times S",
      [](SweepRequest& r, std::string_view text, const std::string& where) {
        r.stopping.max_time_s = parse_real(text, 1e-3, 1e6, where);
-     }},
+     },
+     only_sweep},
     {"min-samples", "N", "decode steps to sample at least",
      [](SweepRequest& r, std::string_view text, const std::string& where) {
        r.stopping.min_samples = static_cast<std::size_t>(parse_count(text, sample_count, where));
-     }},
+     },
+     only_sweep},
     {"rel-error", "E", "stop at this relative standard error of the median (0.005 is 0.5 %)",
      [](SweepRequest& r, std::string_view text, const std::string& where) {
        r.stopping.relative_error = parse_real(text, 1e-6, 1.0, where);
-     }},
-    {"seed", "N", "of weights and KV history",
+     },
+     only_sweep},
+    {"seed", "N", "of weights and KV history; default 1",
      [](SweepRequest& r, std::string_view text, const std::string& where) {
        r.seed = static_cast<std::uint64_t>(parse_count(text, any_seed, where));
-     }},
+     },
+     only_measuring},
 });
 
 /// A scalar, or a sequence of scalars as a LIST.

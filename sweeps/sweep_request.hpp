@@ -1,5 +1,5 @@
-// A whole request of sweep, verify, calibrate or predict: what to run, how precisely, and where the results
-// go.
+// A whole request of sweep, verify, calibrate or predict: what to run, how precisely, and where
+// the results go.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "roofline/system_spec.hpp"
 #include "sweeps/stopping.hpp"
 #include "sweeps/sweep_space.hpp"
 
@@ -17,9 +18,11 @@ enum class OutputFormat { table, json, csv };
 
 struct SweepRequest {
   std::vector<SweepSpace> blocks;
-  std::string system = "auto";   // built-in name, YAML file, or auto: calibrate on start
+  /// Built-in names, YAML files, or auto: calibrate on start. Empty: the command's own choice.
+  std::vector<std::string> systems;
   std::string backend = "auto";  // cpu, cuda, auto
   std::optional<double> ttl_budget_ms;
+  double memory_fraction = default_memory_fraction;  // of a device, for weights, KV cache and buffers
   StoppingLimits stopping;
   std::uint64_t seed = 1;
 
@@ -34,7 +37,8 @@ struct PredictRequest {
   SweepRequest sweep;
   std::filesystem::path validate;  // measured kernels to hold the model against; empty: predict the sweep
   bool bench = false;              // print configurations per second
-  std::size_t top = 0;             // rows kept of each strategy beside its frontier; 0: all
+  std::optional<int> gpus;         // solve for the best use of so many; nothing: predict the sweep
+  std::optional<std::size_t> top;  // rows kept of each strategy beside its frontier; nothing: all
 };
 
 }  // namespace helix

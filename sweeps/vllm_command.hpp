@@ -3,12 +3,12 @@
 
 #include <string>
 
-#include "sweeps/result_row.hpp"
+#include "sweeps/deployment.hpp"
 
 namespace helix {
 
 /// A shell command with what it cannot say as comments; MODEL in the environment names the checkpoint. Throws
 /// UsageError for a layout that vLLM does not have.
-std::string vllm_command(const ResultRow& row);
+std::string vllm_command(const DeployedPoint& point);
 
 }  // namespace helix

@@ -11,8 +11,8 @@
 #include <set>
 #include <vector>
 
+#include "kernels/backend.hpp"
 #include "kernels/mpi_check.hpp"
-#include "kernels/ops.hpp"
 
 namespace helix {
 namespace {
@@ -104,17 +104,18 @@ std::vector<std::string> gather_texts(const std::string& mine, MPI_Comm comm, in
   return texts;
 }
 
-// A tenth stays free for the buffers of MPI or NCCL, and whatever else the node does.
-std::size_t usable_everywhere(std::size_t available, MPI_Comm comm) {
-  std::uint64_t memory = available / 10 * 9;
+// What the fraction leaves is for the buffers of MPI or NCCL, and whatever else the node does.
+std::size_t usable_everywhere(std::size_t available, double fraction, MPI_Comm comm) {
+  auto memory = static_cast<std::uint64_t>(static_cast<double>(available) * fraction);
   HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &memory, 1, MPI_UINT64_T, MPI_MIN, comm));
   return memory;
 }
 
 }  // namespace
 
-World describe_world(MPI_Comm comm) {
+World describe_world(MPI_Comm comm, double memory_fraction) {
   World world;
+  world.memory_fraction = memory_fraction;
   world.comm = comm;
   HELIX_MPI(MPI_Comm_rank(comm, &world.rank));
   HELIX_MPI(MPI_Comm_size(comm, &world.size));
@@ -145,8 +146,9 @@ World describe_world(MPI_Comm comm) {
   world.oversubscribed = crowded != 0;
 
   world.node_cache_bytes = last_level_cache_bytes();
-  world.memory_bytes = usable_everywhere(
-      make_cpu_backend(1)->memory_available() / static_cast<std::size_t>(world.node_ranks), comm);
+  world.memory_bytes =
+      usable_everywhere(make_cpu_backend(1)->memory_available() / static_cast<std::size_t>(world.node_ranks),
+                        memory_fraction, comm);
   HELIX_MPI(MPI_Comm_free(&node));
   return world;
 }
@@ -155,7 +157,7 @@ void describe_device(World& world, const Backend& backend) {
   world.threads = backend.threads();
   world.oversubscribed = false;
   world.node_cache_bytes = backend.cache_bytes() * static_cast<std::size_t>(world.node_ranks);
-  world.memory_bytes = usable_everywhere(backend.memory_available(), world.comm);
+  world.memory_bytes = usable_everywhere(backend.memory_available(), world.memory_fraction, world.comm);
 }
 
 }  // namespace helix

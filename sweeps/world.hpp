@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "roofline/system_spec.hpp"
+
 namespace helix {
 
 struct World {
@@ -19,13 +21,14 @@ struct World {
   int threads = 1;  // worker threads per rank: the CPUs it may use, shared out where masks overlap
   bool oversubscribed = false;       // more worker threads than CPUs somewhere: timings mean little
   std::size_t node_cache_bytes = 0;  // last-level caches of the node together, 0: unknown
+  double memory_fraction = 0;        // of the free memory that ranks may take
   std::size_t memory_bytes = 0;      // what this rank may take of its node's free memory
 };
 
 class Backend;
 
 /// Collective. Every rank gets the same `threads` and `memory_bytes` (the smallest of all).
-World describe_world(MPI_Comm comm);
+World describe_world(MPI_Comm comm, double memory_fraction = default_memory_fraction);
 /// Collective: ranks that have a device each compute with its memory, caches and clocks, not with the host's.
 void describe_device(World& world, const Backend& backend);
 

@@ -153,11 +153,11 @@ void experts(Backend& backend, Table& table, DType dtype, std::int64_t batch, st
   table.row(fmt::format("experts {} x {} of {}, [{}, {}], {}", batch, top_k, count, hidden, ffn, name(dtype)),
             bytes_per_value(dtype) * active * values, 2 * values * static_cast<double>(batch * top_k),
             [&](std::int64_t i) {
-              backend.moe_experts(
-                  batch, top_k, bf16(x),
+              const ExpertChoice choice{
                   reinterpret_cast<const std::int32_t*>(ids->data()) + i % turns * batch * top_k,
-                  reinterpret_cast<const float*>(weights->data()), 0, gate_up.packed, down.packed, nullptr,
-                  bf16(y), {scratch->data(), scratch->bytes()});
+                  reinterpret_cast<const float*>(weights->data()), top_k};
+              backend.moe_experts(batch, bf16(x), choice, {0, gate_up.packed, down.packed}, nullptr, bf16(y),
+                                  {scratch->data(), scratch->bytes()});
             });
 }
 

@@ -54,7 +54,7 @@ void attention(benchmark::State& state, const Shape& shape) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(kv.head_dim));
   const double flops = 2.0 * static_cast<double>(shape.tokens * shape.q_heads * (kv.head_dim + kv.v_dim));
   std::int64_t request = 0;
-  state.SetLabel(cpu::attention_kernel_path());
+  state.SetLabel(cpu::attention_kernel(kv));
   sample_against_roofline(state, kv_bytes(shape), flops, shape.threads, [&] {
     cpu::attention(view.from_request(request), 1, shape.q_heads, scale, q.data(), o.data(), lse.data(),
                    {scratch.get(), scratch_bytes}, shape.threads);

@@ -37,7 +37,7 @@ void moe_experts(benchmark::State& state) {
   const double flops = static_cast<double>(batch * top_k) * 6.0 * static_cast<double>(hidden * ffn);
   sample_against_roofline(state, bytes, flops, threads, [&] {
     for (std::int32_t& id : ids) id = (next += 11) % experts;
-    cpu::moe_experts(batch, top_k, x.data(), ids.data(), weights.data(), 0, gate_up, down, nullptr,
+    cpu::moe_experts(batch, x.data(), {ids.data(), weights.data(), top_k}, {0, gate_up, down}, nullptr,
                      out.data(), scratch, threads);
   });
 }

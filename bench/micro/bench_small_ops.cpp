@@ -88,7 +88,7 @@ void rms_norm_heads(benchmark::State& state) {
   sample_cold(state, bytes, 4 * values, args.threads, [&](Carver& in, Carver&) {
     auto* const x = in.take<BF16>(values);
     const auto* const gain = in.take<BF16>(kHeadDim);
-    cpu::rms_norm_heads(args.tokens, kQHeads, kHeadDim, row, kHeadDim, gain, 1e-5f, x, args.threads);
+    cpu::rms_norm_heads(args.tokens, kQHeads, kHeadDim, gain, 1e-5f, {x, row, kHeadDim}, args.threads);
   });
 }
 
@@ -115,8 +115,8 @@ void rope_and_append(benchmark::State& state) {
       state, static_cast<double>(bytes), static_cast<double>(args.tokens * 3 * rotated), args.threads, [&] {
         auto* const qkv = reinterpret_cast<BF16*>(rows.next());
         BF16* const k = qkv + kQHeads * kHeadDim;
-        cpu::rope(table, args.tokens, kQHeads + kKvHeads, positions.data(), qkv, row, kHeadDim, qkv, row,
-                  kHeadDim, args.threads);
+        const HeadRows<BF16> heads{qkv, row, kHeadDim};
+        cpu::rope(table, args.tokens, kQHeads + kKvHeads, positions.data(), heads, heads, args.threads);
         const KvView cache{kv, page_groups.next(), page_bytes, pages.data(), 1, lengths.data()};
         cpu::kv_append(cache, args.tokens, slots.data(), k, row, k + kKvHeads * kHeadDim, row, args.threads);
         for (std::int64_t& slot : slots) slot = (slot + 1) % kv.tokens_per_page;

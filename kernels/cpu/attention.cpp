@@ -206,10 +206,12 @@ void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, fl
   }
 }
 
-std::string attention_kernel_path() {
-  const Isa isa = best_isa();
-  if (isa >= Isa::amx) return "amx-bf16";
-  return isa == Isa::portable ? highway_target_name() : std::string(name(isa));
+std::string why_not_attended(const KvShape& shape) {
+  return why_no_layout(shape);
+}
+
+std::string attention_kernel(const KvShape& shape) {
+  return choose_kernel(KvLayout(shape)).name();
 }
 
 }  // namespace helix::cpu

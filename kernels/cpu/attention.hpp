@@ -1,5 +1,5 @@
 // Flash-decode attention and its paged KV cache on the CPU. The functions are what the like-named members of
-// Backend (kernels/ops.hpp) forward to; `threads` is the number of worker threads, the caller included.
+// DecodeOps (kernels/ops.hpp) forward to; `threads` is the number of worker threads, the caller included.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +26,9 @@ std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t most_requ
 void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale, const BF16* q,
                BF16* o, float* lse, std::span<std::byte> scratch, int threads);
 
-/// The path that `attention` takes here: "amx-bf16", "avx512", "avx2", "neon" ...
-std::string attention_kernel_path();
+/// Why `attention` does not run over this cache; empty if it does.
+std::string why_not_attended(const KvShape& shape);
+/// The path that `attention` takes for it: "amx-bf16", "avx512", "avx2", "neon" ...
+std::string attention_kernel(const KvShape& shape);
 
 }  // namespace helix::cpu

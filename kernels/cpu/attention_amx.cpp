@@ -238,6 +238,7 @@ class ChunkProducts {
 
 class AmxChunkKernel final : public ChunkKernel {
  public:
+  std::string name() const override { return "amx-bf16"; }
   std::int64_t longest_chunk(const UnitShape& shape) const override { return gqa::longest_chunk(shape); }
 
   std::size_t workspace_bytes(const UnitShape& shape) const override {

@@ -5,11 +5,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "kernels/bf16.hpp"
 #include "kernels/cpu/amx.hpp"
 #include "kernels/cpu/kv_chunks.hpp"
 #include "kernels/cpu/kv_layout.hpp"
+#include "kernels/memory.hpp"
 
 namespace helix::cpu {
 
@@ -22,6 +24,8 @@ struct UnitShape {
 class ChunkKernel {
  public:
   virtual ~ChunkKernel() = default;
+  /// "amx-bf16", or the instruction set that it is compiled for.
+  virtual std::string name() const = 0;
   /// Tokens of the longest chunk it wants: a multiple of 32, up to chunk_tokens.
   virtual std::int64_t longest_chunk(const UnitShape& shape) const = 0;
   /// A multiple of 64.
@@ -43,22 +47,5 @@ const ChunkKernel& amx_chunk_kernel();
 /// Absorbed MLA.
 const ChunkKernel& amx_mla_chunk_kernel();
 #endif
-
-/// Hands out 64-byte aligned arrays from a workspace; with a null workspace only counts.
-class Carver {
- public:
-  explicit Carver(std::byte* workspace) : base_(workspace) {}
-  template <typename T>
-  T* take(std::int64_t count) {
-    T* const p = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
-    used_ += (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
-    return p;
-  }
-  std::size_t used() const { return used_; }
-
- private:
-  std::byte* base_;
-  std::size_t used_ = 0;
-};
 
 }  // namespace helix::cpu

@@ -5,13 +5,14 @@
 #include <cstring>
 #include <new>
 
+#include "kernels/backend.hpp"
 #include "kernels/cpu/attention.hpp"
 #include "kernels/cpu/host.hpp"
 #include "kernels/cpu/linear.hpp"
 #include "kernels/cpu/moe.hpp"
 #include "kernels/cpu/small_ops.hpp"
 #include "kernels/cpu/stream.hpp"
-#include "kernels/ops.hpp"
+#include "kernels/mpi_communicator.hpp"
 
 namespace helix {
 namespace {
@@ -46,12 +47,6 @@ class CpuBackend : public Backend {
   explicit CpuBackend(int threads) : threads_(threads), device_name_(cpu::host_cpu_name()) {}
 
   std::string name() const override { return "cpu"; }
-  std::string kernel_path() const override {
-    const std::string attention_path = cpu::attention_kernel_path();
-    const std::string linear_path = cpu::linear_kernel_path();
-    if (attention_path == linear_path) return attention_path;
-    return "attention " + attention_path + ", linear " + linear_path;
-  }
   std::string device_name() const override { return device_name_; }
   int threads() const override { return threads_; }
   std::size_t memory_available() const override { return cpu::host_memory_available(); }
@@ -74,6 +69,16 @@ class CpuBackend : public Backend {
   }
   double core_clock_hz() const override { return cpu::core_clock_hz(); }
 
+  std::unique_ptr<Communicator> connect(const MpiGroup& group) override {
+    return make_mpi_communicator(group.comm);
+  }
+
+  std::string kernel_path() const override { return kernel_for({.head_dim = 128, .v_dim = 128}); }
+  std::string why_not(const KvShape& shape) const override { return cpu::why_not_attended(shape); }
+  std::string kernel_for(const KvShape& shape) const override {
+    const std::string attention = cpu::attention_kernel(shape), linear = cpu::linear_kernel_path();
+    return attention == linear ? attention : "attention " + attention + ", linear " + linear;
+  }
   std::span<const DType> weight_dtypes() const override { return dtypes; }
   std::span<const DType> kv_dtypes() const override { return dtypes; }
   std::size_t packed_bytes(std::int64_t n, std::int64_t k, DType dtype) const override {
@@ -93,9 +98,9 @@ class CpuBackend : public Backend {
                     const BF16* gain, float eps, BF16* out) override {
     cpu::add_rms_norm(rows, cols, delta, replace, residual, gain, eps, out, threads_);
   }
-  void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, std::int64_t row_stride,
-                      std::int64_t head_stride, const BF16* gain, float eps, BF16* x) override {
-    cpu::rms_norm_heads(batch, heads, cols, row_stride, head_stride, gain, eps, x, threads_);
+  void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain, float eps,
+                      HeadRows<BF16> x) override {
+    cpu::rms_norm_heads(batch, heads, cols, gain, eps, x, threads_);
   }
   void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, BF16* y,
               std::int64_t ldy) override {
@@ -105,17 +110,14 @@ class CpuBackend : public Backend {
               std::int64_t ldy) override {
     cpu::linear(m, x, ldx, w, y, ldy, threads_);
   }
-  void linear_per_head(std::int64_t batch, const BF16* x, std::int64_t ldx, std::int64_t x_head_stride,
-                       const PackedWeight& w, BF16* y, std::int64_t ldy,
-                       std::int64_t y_head_stride) override {
-    cpu::linear_per_head(batch, x, ldx, x_head_stride, w, y, ldy, y_head_stride, threads_);
+  void linear_per_head(std::int64_t batch, HeadRows<const BF16> x, const PackedWeight& w,
+                       HeadRows<BF16> y) override {
+    cpu::linear_per_head(batch, x, w, y, threads_);
   }
 
   void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const std::int64_t* positions,
-            const BF16* x, std::int64_t row_stride, std::int64_t head_stride, BF16* out,
-            std::int64_t out_row_stride, std::int64_t out_head_stride) override {
-    cpu::rope(table, batch, heads, positions, x, row_stride, head_stride, out, out_row_stride,
-              out_head_stride, threads_);
+            HeadRows<const BF16> x, HeadRows<BF16> out) override {
+    cpu::rope(table, batch, heads, positions, x, out, threads_);
   }
   std::size_t kv_page_bytes(const KvShape& shape) const override { return cpu::kv_page_bytes(shape); }
   void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slots, const BF16* k,
@@ -151,12 +153,9 @@ class CpuBackend : public Backend {
                                 std::int64_t ffn, std::int64_t local_experts) const override {
     return cpu::moe_scratch_bytes(most_requests, top_k, hidden, ffn, local_experts);
   }
-  void moe_experts(std::int64_t batch, std::int64_t top_k, const BF16* x, const std::int32_t* ids,
-                   const float* weights, std::int64_t first_expert, const PackedWeight& gate_up,
-                   const PackedWeight& down, const BF16* shared, BF16* out,
-                   std::span<std::byte> scratch) override {
-    cpu::moe_experts(batch, top_k, x, ids, weights, first_expert, gate_up, down, shared, out, scratch,
-                     threads_);
+  void moe_experts(std::int64_t batch, const BF16* x, const ExpertChoice& choice, const ExpertShard& experts,
+                   const BF16* shared, BF16* out, std::span<std::byte> scratch) override {
+    cpu::moe_experts(batch, x, choice, experts, shared, out, scratch, threads_);
   }
 
   void argmax(std::int64_t batch, std::int64_t cols, const float* logits, std::int64_t first_index,

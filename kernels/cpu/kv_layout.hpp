@@ -20,11 +20,28 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "kernels/ops.hpp"
 #include "roofline/error.hpp"
 
 namespace helix::cpu {
+
+/// Why the CPU has no layout for such pages; empty if it has.
+inline std::string why_no_layout(const KvShape& shape) {
+  if (shape.dtype != DType::bf16 && shape.dtype != DType::fp8)
+    return "the CPU's KV cache holds bf16 or fp8, not " + std::string(name(shape.dtype));
+  if (shape.tokens_per_page < 1) return "a KV page needs at least one token";
+  const bool mla = shape.kind == AttentionKind::mla;
+  const std::int64_t step = mla ? 32 : 16;
+  const auto whole_steps = [&](std::int64_t dim) { return dim >= step && dim % step == 0; };
+  if (shape.kv_heads < 1 || !whole_steps(shape.head_dim) || !whole_steps(shape.v_dim))
+    return "K and V rows of the KV cache must be multiples of " + std::to_string(step) + " wide, not " +
+           std::to_string(shape.head_dim) + " and " + std::to_string(shape.v_dim);
+  if (mla && (shape.kv_heads != 1 || shape.v_dim > shape.head_dim))
+    return "an MLA cache has one head and a V that is part of its K";
+  return {};
+}
 
 struct KvLayout {
   bool mla = false;
@@ -45,16 +62,8 @@ struct KvLayout {
         page_tokens(shape.tokens_per_page),
         padded_tokens((page_tokens + 15) / 16 * 16),
         value_bytes(fp8 ? 1 : 2) {
-    if (shape.dtype != DType::bf16 && !fp8)
-      throw UsageError("the CPU's KV cache holds bf16 or fp8, not " + std::string(name(shape.dtype)));
-    if (page_tokens < 1) throw UsageError("a KV page needs at least one token");
+    if (const std::string reason = why_no_layout(shape); !reason.empty()) throw UsageError(reason);
     granule = padded_tokens % 32 == 0 ? 32 : 16;
-    const std::int64_t step = mla ? 32 : 16;
-    if (kv_heads < 1 || head_dim < step || head_dim % step != 0 || v_dim < step || v_dim % step != 0)
-      throw UsageError("K and V rows of the KV cache must be multiples of " + std::to_string(step) +
-                       " wide, not " + std::to_string(head_dim) + " and " + std::to_string(v_dim));
-    if (mla && (kv_heads != 1 || v_dim > head_dim))
-      throw UsageError("an MLA cache has one head and a V that is part of its K");
     k_bytes = static_cast<std::size_t>(padded_tokens * head_dim) * value_bytes;
     v_bytes = mla ? 0 : static_cast<std::size_t>(padded_tokens * v_dim) * value_bytes;
   }

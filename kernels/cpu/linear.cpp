@@ -156,10 +156,10 @@ void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight&
   linear_rows({x, ldx, nullptr, m}, w, y, ldy, threads);
 }
 
-void linear_per_head(std::int64_t batch, const BF16* x, std::int64_t ldx, std::int64_t x_head_stride,
-                     const PackedWeight& w, BF16* y, std::int64_t ldy, std::int64_t y_head_stride,
+void linear_per_head(std::int64_t batch, HeadRows<const BF16> x, const PackedWeight& w, HeadRows<BF16> y,
                      int threads) {
-  products({x, ldx, nullptr, batch}, x_head_stride, w, y, ldy, y_head_stride, threads);
+  products({x.data, x.row_stride, nullptr, batch}, x.head_stride, w, y.data, y.row_stride, y.head_stride,
+           threads);
 }
 
 std::string linear_kernel_path() {

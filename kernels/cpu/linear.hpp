@@ -1,6 +1,6 @@
 // Skinny matrix products y = x W^T of a decode step on the CPU: W is packed when it is made (packing.hpp) and
 // read exactly once, as one linear stream with software prefetch, for any number of tokens up to 32, and from
-// memory once for more. Semantics as the like-named members of Backend (ops.hpp).
+// memory once for more. Semantics as the like-named members of DecodeOps (ops.hpp).
 //
 // Threads share the outputs, never the inputs, so results do not depend on their number. The activations are
 // repacked into a buffer that belongs to the calling thread and only ever grows: it is allocated by the first
@@ -28,8 +28,7 @@ void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight&
             int threads);
 void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, float* y,
             std::int64_t ldy, int threads);
-void linear_per_head(std::int64_t batch, const BF16* x, std::int64_t ldx, std::int64_t x_head_stride,
-                     const PackedWeight& w, BF16* y, std::int64_t ldy, std::int64_t y_head_stride,
+void linear_per_head(std::int64_t batch, HeadRows<const BF16> x, const PackedWeight& w, HeadRows<BF16> y,
                      int threads);
 
 /// What the products run on: "amx-bf16", "avx512-bf16", or Highway's target, "avx2", "neon" ...

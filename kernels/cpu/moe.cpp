@@ -38,8 +38,10 @@ struct Scratch {
 };
 
 // Sorts the (token, weight) pairs by local expert; pairs of other ranks' experts are left out.
-void group_by_expert(std::int64_t batch, std::int64_t top_k, const std::int32_t* ids, const float* weights,
-                     std::int64_t first_expert, std::int64_t experts, const Scratch& s) {
+void group_by_expert(std::int64_t batch, const ExpertChoice& choice, std::int64_t first_expert,
+                     std::int64_t experts, const Scratch& s) {
+  const std::int32_t* const ids = choice.ids;
+  const std::int64_t top_k = choice.top_k;
   std::fill_n(s.starts, experts + 1, 0);
   const auto local = [&](std::int64_t i) { return ids[i] - first_expert; };
   const auto is_local = [&](std::int64_t i) { return local(i) >= 0 && local(i) < experts; };
@@ -51,7 +53,7 @@ void group_by_expert(std::int64_t batch, std::int64_t top_k, const std::int32_t*
     if (!is_local(i)) continue;
     const std::int32_t at = s.starts[local(i)]++;
     s.tokens[at] = static_cast<std::int32_t>(i / top_k);
-    s.weights[at] = weights[i];
+    s.weights[at] = choice.weights[i];
   }
   // ... so they are one place too early now.
   std::copy_backward(s.starts, s.starts + experts, s.starts + experts + 1);
@@ -72,14 +74,13 @@ std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, st
   return Scratch(nullptr, most_requests, top_k, hidden, ffn, local_experts).bytes;
 }
 
-void moe_experts(std::int64_t batch, std::int64_t top_k, const BF16* x, const std::int32_t* ids,
-                 const float* weights, std::int64_t first_expert, const PackedWeight& gate_up,
-                 const PackedWeight& down, const BF16* shared, BF16* out, std::span<std::byte> scratch,
-                 int threads) {
+void moe_experts(std::int64_t batch, const BF16* x, const ExpertChoice& choice, const ExpertShard& experts,
+                 const BF16* shared, BF16* out, std::span<std::byte> scratch, int threads) {
+  const PackedWeight &gate_up = experts.gate_up, &down = experts.down;
   const std::int64_t hidden = down.n, ffn = down.k;
-  const Scratch s(scratch.data(), batch, top_k, hidden, ffn, gate_up.count);
+  const Scratch s(scratch.data(), batch, choice.top_k, hidden, ffn, gate_up.count);
   require_scratch("moe_experts", batch, s.bytes, scratch);
-  group_by_expert(batch, top_k, ids, weights, first_expert, gate_up.count, s);
+  group_by_expert(batch, choice, experts.first, gate_up.count, s);
   for (std::int64_t i = 0; i < batch * hidden; ++i) s.sum[i] = shared == nullptr ? 0.0f : to_float(shared[i]);
 
   for (std::int64_t e = 0; e < gate_up.count; ++e) {

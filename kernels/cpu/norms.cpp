@@ -60,12 +60,12 @@ void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool 
   }
 }
 
-void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, std::int64_t row_stride,
-                    std::int64_t head_stride, const BF16* gain, float eps, BF16* x, int threads) {
+void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain, float eps,
+                    HeadRows<BF16> x, int threads) {
 #pragma omp parallel for num_threads(threads) if (batch > 1)
   for (std::int64_t b = 0; b < batch; ++b) {
     for (std::int64_t h = 0; h < heads; ++h) {
-      norm_in_place(cols, gain, eps, x + b * row_stride + h * head_stride);
+      norm_in_place(cols, gain, eps, x.at(b, h));
     }
   }
 }

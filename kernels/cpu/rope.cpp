@@ -71,8 +71,7 @@ HELIX_SIMD_CLONES void turn_interleaved(std::int64_t count, const Turns& turns, 
 }  // namespace
 
 void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const std::int64_t* positions,
-          const BF16* x, std::int64_t row_stride, std::int64_t head_stride, BF16* out,
-          std::int64_t out_row_stride, std::int64_t out_head_stride, int threads) {
+          HeadRows<const BF16> x, HeadRows<BF16> out, int threads) {
   const std::int64_t pairs = table.rope_dim / 2;
 #pragma omp parallel for num_threads(threads) if (batch > 1)
   for (std::int64_t b = 0; b < batch; ++b) {
@@ -81,8 +80,8 @@ void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const 
       const std::int64_t count = std::min(kPairBlock, pairs - begin);
       turns_of(positions[b], table.inv_freq + begin, table.amplitude, count, turns);
       for (std::int64_t h = 0; h < heads; ++h) {
-        const BF16* const in = x + b * row_stride + h * head_stride;
-        BF16* const to = out + b * out_row_stride + h * out_head_stride;
+        const BF16* const in = x.at(b, h);
+        BF16* const to = out.at(b, h);
         if (table.interleaved)
           turn_interleaved(count, turns, in + 2 * begin, to + 2 * begin);
         else

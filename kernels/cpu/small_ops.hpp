@@ -13,12 +13,11 @@ void embed(std::int64_t batch, std::int64_t hidden, const std::int32_t* tokens, 
 void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace, float* residual,
                   const BF16* gain, float eps, BF16* out, int threads);
 
-void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, std::int64_t row_stride,
-                    std::int64_t head_stride, const BF16* gain, float eps, BF16* x, int threads);
+void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain, float eps,
+                    HeadRows<BF16> x, int threads);
 
 void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const std::int64_t* positions,
-          const BF16* x, std::int64_t row_stride, std::int64_t head_stride, BF16* out,
-          std::int64_t out_row_stride, std::int64_t out_head_stride, int threads);
+          HeadRows<const BF16> x, HeadRows<BF16> out, int threads);
 
 void pack_partials(const PartialShape& shape, const BF16* o, const float* lse, std::byte* packed,
                    int threads);

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/cpu/isa.hpp"
+
 namespace helix::cpu {
 namespace {
 
@@ -13,6 +15,12 @@ VectorWorkspace arrays(const UnitShape& shape, std::byte* workspace) {
 }
 
 }  // namespace
+
+// Highway has a target for AMX's CPUs, of the same vectors.
+std::string VectorChunkKernel::name() const {
+  const Isa isa = std::min(best_isa(), Isa::avx512);
+  return isa == Isa::portable ? highway_target_name() : std::string(helix::name(isa));
+}
 
 std::size_t VectorChunkKernel::workspace_bytes(const UnitShape& shape) const {
   Carver carver(nullptr);

@@ -35,6 +35,7 @@ class VectorChunkKernel final : public ChunkKernel {
   using ProcessChunk = void (*)(const UnitShape&, const Chunk&, Prefetcher&, const VectorWorkspace&);
   explicit VectorChunkKernel(ProcessChunk process_chunk) : process_(process_chunk) {}
 
+  std::string name() const override;
   std::int64_t longest_chunk(const UnitShape&) const override { return VectorWorkspace::longest_chunk; }
   std::size_t workspace_bytes(const UnitShape& shape) const override;
   void begin(const UnitShape& shape, const BF16* q, std::byte* workspace) const override;

@@ -1,4 +1,4 @@
-// Backend::attention (kernels/ops.hpp) on a GPU: picks the kernel for a shape and how many blocks share a
+// DecodeOps::attention (kernels/ops.hpp) on a GPU: picks the kernel for a shape and how many blocks share a
 // request.
 #pragma once
 
@@ -18,12 +18,14 @@ struct DecodeKernel {
 };
 
 template <DType dtype, int HeadDim>
-DecodeKernel gqa_kernel(int group) {
+DecodeKernel gqa_kernel(const Gpu& gpu, int group) {
   const auto of = []<int tiles>(std::integral_constant<int, tiles>) {
     using Shape = GqaShape<dtype, HeadDim, tiles>;
     return DecodeKernel{gqa_decode<dtype, HeadDim, tiles>, Shape::kHeads, kGqaThreads, Shape::kSharedBytes};
   };
-  return group <= 8 ? of(std::integral_constant<int, 1>{}) : of(std::integral_constant<int, 2>{});
+  const DecodeKernel wide = of(std::integral_constant<int, 2>{});
+  const bool fits = wide.shared_bytes <= gpu.shared_bytes_per_block;
+  return group > 8 && fits ? wide : of(std::integral_constant<int, 1>{});
 }
 
 /// Many heads a block, so that the cache is read by few, as shared memory allows.
@@ -46,21 +48,31 @@ DecodeKernel mla_kernel(const Gpu& gpu, int heads) {
 template <DType dtype>
 DecodeKernel decode_kernel(const Gpu& gpu, const KvShape& shape, int group) {
   if (shape.kind == AttentionKind::mla) return mla_kernel<dtype>(gpu, group);
-  if (shape.head_dim == 64) return gqa_kernel<dtype, 64>(group);
-  if (shape.head_dim == 128) return gqa_kernel<dtype, 128>(group);
-  return gqa_kernel<dtype, 256>(group);
+  if (shape.head_dim == 64) return gqa_kernel<dtype, 64>(gpu, group);
+  if (shape.head_dim == 128) return gqa_kernel<dtype, 128>(gpu, group);
+  return gqa_kernel<dtype, 256>(gpu, group);
 }
 
+/// The kernel for a KV head's `group` query heads. Its pages must have a layout.
 inline DecodeKernel decode_kernel(const Gpu& gpu, const KvShape& shape, int group) {
-  kv_page_bytes(shape);  // throws for shapes without a kernel
-  const DecodeKernel kernel = shape.dtype == DType::bf16  ? decode_kernel<DType::bf16>(gpu, shape, group)
-                              : shape.dtype == DType::fp8 ? decode_kernel<DType::fp8>(gpu, shape, group)
-                                                          : decode_kernel<DType::nvfp4>(gpu, shape, group);
-  if (kernel.shared_bytes > gpu.shared_bytes_per_block)
-    throw UsageError("attention needs " + std::to_string(kernel.shared_bytes) +
-                     " bytes of shared memory a block, of which this GPU has " +
-                     std::to_string(gpu.shared_bytes_per_block));
-  return kernel;
+  return shape.dtype == DType::bf16  ? decode_kernel<DType::bf16>(gpu, shape, group)
+         : shape.dtype == DType::fp8 ? decode_kernel<DType::fp8>(gpu, shape, group)
+                                     : decode_kernel<DType::nvfp4>(gpu, shape, group);
+}
+
+/// Why attention does not run over this cache; empty if it does.
+inline std::string why_not_attended(const Gpu& gpu, const KvShape& shape) {
+  if (std::string reason = why_no_layout(shape); !reason.empty()) return reason;
+  const int least = decode_kernel(gpu, shape, 1).shared_bytes;
+  if (least <= gpu.shared_bytes_per_block) return {};
+  return "attention needs " + std::to_string(least) +
+         " bytes of shared memory a block, of which this GPU has " +
+         std::to_string(gpu.shared_bytes_per_block);
+}
+
+inline DecodeKernel require_kernel(const Gpu& gpu, const KvShape& shape, int group) {
+  if (const std::string reason = why_not_attended(gpu, shape); !reason.empty()) throw UsageError(reason);
+  return decode_kernel(gpu, shape, group);
 }
 
 /// How a launch is laid out.
@@ -72,7 +84,7 @@ struct DecodePlan {
   std::int64_t rows;         // query heads of all requests
 
   DecodePlan(const Gpu& gpu, const KvShape& shape, std::int64_t batch, std::int64_t q_heads)
-      : kernel(decode_kernel(gpu, shape, static_cast<int>(q_heads / shape.kv_heads))),
+      : kernel(require_kernel(gpu, shape, static_cast<int>(q_heads / shape.kv_heads))),
         group(static_cast<int>(q_heads / shape.kv_heads)),
         chunks((group + kernel.heads - 1) / kernel.heads),
         blocks(batch * shape.kv_heads * chunks),

@@ -6,6 +6,10 @@
 
 namespace helix::cuda {
 
+std::string KernelOps::why_not(const KvShape& shape) const {
+  return why_not_attended(limits_, shape);
+}
+
 std::size_t KernelOps::kv_page_bytes(const KvShape& shape) const {
   return cuda::kv_page_bytes(shape);
 }

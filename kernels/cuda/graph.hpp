@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "kernels/cuda/stream.hpp"
-#include "kernels/ops.hpp"
+#include "kernels/device.hpp"
 
 namespace helix::cuda {
 

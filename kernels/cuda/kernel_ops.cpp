@@ -60,18 +60,14 @@ void KernelOps::add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* d
   cuda::add_rms_norm(stream_, rows, cols, delta, replace, residual, gain, eps, out);
 }
 
-void KernelOps::rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols,
-                               std::int64_t row_stride, std::int64_t head_stride, const BF16* gain, float eps,
-                               BF16* x) {
-  cuda::rms_norm_heads(stream_, batch, heads, cols, row_stride, head_stride, gain, eps, x);
+void KernelOps::rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain,
+                               float eps, HeadRows<BF16> x) {
+  cuda::rms_norm_heads(stream_, batch, heads, cols, gain, eps, x);
 }
 
 void KernelOps::rope(const RopeTable& table, std::int64_t batch, std::int64_t heads,
-                     const std::int64_t* positions, const BF16* x, std::int64_t row_stride,
-                     std::int64_t head_stride, BF16* out, std::int64_t out_row_stride,
-                     std::int64_t out_head_stride) {
-  cuda::rope(stream_, table, batch, heads, positions, x, row_stride, head_stride, out, out_row_stride,
-             out_head_stride);
+                     const std::int64_t* positions, HeadRows<const BF16> x, HeadRows<BF16> out) {
+  cuda::rope(stream_, table, batch, heads, positions, x, out);
 }
 
 void KernelOps::swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) {
@@ -88,12 +84,10 @@ std::size_t KernelOps::moe_scratch_bytes(std::int64_t most_requests, std::int64_
   return cuda::moe_scratch_bytes(most_requests, top_k, hidden, ffn, local_experts);
 }
 
-void KernelOps::moe_experts(std::int64_t batch, std::int64_t top_k, const BF16* x, const std::int32_t* ids,
-                            const float* weights, std::int64_t first_expert, const PackedWeight& gate_up,
-                            const PackedWeight& down, const BF16* shared, BF16* out,
+void KernelOps::moe_experts(std::int64_t batch, const BF16* x, const ExpertChoice& choice,
+                            const ExpertShard& experts, const BF16* shared, BF16* out,
                             std::span<std::byte> scratch) {
-  cuda::moe_experts(stream_, batch, top_k, x, ids, weights, first_expert, gate_up, down, shared, out,
-                    scratch);
+  cuda::moe_experts(stream_, batch, x, choice, experts, shared, out, scratch);
 }
 
 void KernelOps::argmax(std::int64_t batch, std::int64_t cols, const float* logits, std::int64_t first_index,

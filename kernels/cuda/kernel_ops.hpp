@@ -2,16 +2,17 @@
 // library, comes from the derived class: CUDA's (cuda_backend.cpp), or the emulation's (tests/cuda).
 #pragma once
 
+#include "kernels/backend.hpp"
 #include "kernels/cuda/gpu.hpp"
 #include "kernels/cuda/matrix_product.hpp"
 #include "kernels/cuda/stream.hpp"
-#include "kernels/ops.hpp"
 
 namespace helix::cuda {
 
 class KernelOps : public Backend {
  public:
   std::string kernel_path() const override { return "cuda-mma-bf16"; }
+  std::string kernel_for(const KvShape&) const override { return kernel_path(); }  // for all shapes the same
   int threads() const override { return 1; }
 
   std::span<const DType> weight_dtypes() const override;
@@ -26,21 +27,21 @@ class KernelOps : public Backend {
               std::int64_t ldy) override;
   void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, float* y,
               std::int64_t ldy) override;
-  void linear_per_head(std::int64_t batch, const BF16* x, std::int64_t ldx, std::int64_t x_head_stride,
-                       const PackedWeight& w, BF16* y, std::int64_t ldy, std::int64_t y_head_stride) override;
+  void linear_per_head(std::int64_t batch, HeadRows<const BF16> x, const PackedWeight& w,
+                       HeadRows<BF16> y) override;
 
   void embed(std::int64_t batch, std::int64_t hidden, const std::int32_t* tokens, const BF16* table,
              std::int64_t first, std::int64_t rows, BF16* out) override;
   void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace, float* residual,
                     const BF16* gain, float eps, BF16* out) override;
-  void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, std::int64_t row_stride,
-                      std::int64_t head_stride, const BF16* gain, float eps, BF16* x) override;
+  void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain, float eps,
+                      HeadRows<BF16> x) override;
 
   void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const std::int64_t* positions,
-            const BF16* x, std::int64_t row_stride, std::int64_t head_stride, BF16* out,
-            std::int64_t out_row_stride, std::int64_t out_head_stride) override;
+            HeadRows<const BF16> x, HeadRows<BF16> out) override;
 
   // attention_ops.cu
+  std::string why_not(const KvShape& shape) const override;
   std::size_t kv_page_bytes(const KvShape& shape) const override;
   void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slots, const BF16* k,
                  std::int64_t ldk, const BF16* v, std::int64_t ldv) override;
@@ -57,10 +58,8 @@ class KernelOps : public Backend {
              std::int32_t* ids, float* weights) override;
   std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, std::int64_t hidden,
                                 std::int64_t ffn, std::int64_t local_experts) const override;
-  void moe_experts(std::int64_t batch, std::int64_t top_k, const BF16* x, const std::int32_t* ids,
-                   const float* weights, std::int64_t first_expert, const PackedWeight& gate_up,
-                   const PackedWeight& down, const BF16* shared, BF16* out,
-                   std::span<std::byte> scratch) override;
+  void moe_experts(std::int64_t batch, const BF16* x, const ExpertChoice& choice, const ExpertShard& experts,
+                   const BF16* shared, BF16* out, std::span<std::byte> scratch) override;
 
   void argmax(std::int64_t batch, std::int64_t cols, const float* logits, std::int64_t first_index,
               TopLogit* top) override;

@@ -68,17 +68,23 @@ struct KvLayout {
   }
 };
 
-inline std::size_t kv_page_bytes(const KvShape& shape) {
+/// Why there are no kernels for such pages; empty if there are.
+inline std::string why_no_layout(const KvShape& shape) {
   const bool mla = shape.kind == AttentionKind::mla;
   if (shape.dtype != DType::bf16 && shape.dtype != DType::fp8 && shape.dtype != DType::nvfp4)
-    throw UsageError("the KV cache on a GPU holds bf16, fp8 or nvfp4, not " + std::string(name(shape.dtype)));
-  if (shape.tokens_per_page < 1) throw UsageError("a KV page needs at least one token");
+    return "the KV cache on a GPU holds bf16, fp8 or nvfp4, not " + std::string(name(shape.dtype));
+  if (shape.tokens_per_page < 1) return "a KV page needs at least one token";
   if (mla && (shape.kv_heads != 1 || shape.head_dim != 576 || shape.v_dim != 512))
-    throw UsageError("MLA on a GPU has one cache row of 576 values a token, 512 of them the latent");
+    return "MLA on a GPU has one cache row of 576 values a token, 512 of them the latent";
   if (!mla && ((shape.head_dim != 64 && shape.head_dim != 128 && shape.head_dim != 256) ||
                shape.v_dim != shape.head_dim || shape.kv_heads < 1))
-    throw UsageError("GQA on a GPU has K and V heads of 64, 128 or 256 values, not " +
-                     std::to_string(shape.head_dim) + " and " + std::to_string(shape.v_dim));
+    return "GQA on a GPU has K and V heads of 64, 128 or 256 values, not " + std::to_string(shape.head_dim) +
+           " and " + std::to_string(shape.v_dim);
+  return {};
+}
+
+inline std::size_t kv_page_bytes(const KvShape& shape) {
+  if (const std::string reason = why_no_layout(shape); !reason.empty()) throw UsageError(reason);
   return static_cast<std::size_t>(KvLayout(shape).page_bytes());
 }
 

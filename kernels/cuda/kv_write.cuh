@@ -1,4 +1,4 @@
-// Backend::kv_append and kv_fill_history (kernels/ops.hpp) on a GPU. One thread writes the 16 bytes of a
+// DecodeOps::kv_append and kv_fill_history (kernels/ops.hpp) on a GPU. One thread writes the 16 bytes of a
 // token's row in a tile: 8 dims in bf16, 16 in fp8, 32 in NVFP4, where it makes the scales too. Reads 2 bytes
 // a value (append) or none (history), writes the cache's 2, 1 or 0.5625.
 #pragma once

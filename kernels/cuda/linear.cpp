@@ -98,17 +98,17 @@ void KernelOps::linear(std::int64_t m, const BF16* x, std::int64_t ldx, const Pa
   product(m, x, ldx, w, y, ldy);
 }
 
-void KernelOps::linear_per_head(std::int64_t batch, const BF16* x, std::int64_t ldx,
-                                std::int64_t x_head_stride, const PackedWeight& w, BF16* y, std::int64_t ldy,
-                                std::int64_t y_head_stride) {
+void KernelOps::linear_per_head(std::int64_t batch, HeadRows<const BF16> x, const PackedWeight& w,
+                                HeadRows<BF16> y) {
   if (w.dtype != DType::bf16)
-    return quantized_product(stream_, batch, x, ldx, x_head_stride, w, y, ldy, y_head_stride);
-  MatrixProduct product = bf16_product(batch, ldx, w, ldy, false);
+    return quantized_product(stream_, batch, x.data, x.row_stride, x.head_stride, w, y.data, y.row_stride,
+                             y.head_stride);
+  MatrixProduct product = bf16_product(batch, x.row_stride, w, y.row_stride, false);
   product.count = w.count;
   product.w_stride = static_cast<std::int64_t>(w.stride_bytes / sizeof(BF16));
-  product.x_stride = x_head_stride;
-  product.y_stride = y_head_stride;
-  multiply(product, {.w = w.data, .x = x, .y = y});
+  product.x_stride = x.head_stride;
+  product.y_stride = y.head_stride;
+  multiply(product, {.w = w.data, .x = x.data, .y = y.data});
 }
 
 }  // namespace helix::cuda

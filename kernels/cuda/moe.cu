@@ -148,17 +148,16 @@ std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, st
   return size.used();
 }
 
-void moe_experts(Stream stream, std::int64_t batch, std::int64_t top_k, const BF16* x,
-                 const std::int32_t* ids, const float* weights, std::int64_t first_expert,
-                 const PackedWeight& gate_up, const PackedWeight& down, const BF16* shared, BF16* out,
-                 std::span<std::byte> scratch) {
-  require_scratch("moe_experts", batch, moe_scratch_bytes(batch, top_k, down.n, down.k, gate_up.count),
+void moe_experts(Stream stream, std::int64_t batch, const BF16* x, const ExpertChoice& choice,
+                 const ExpertShard& experts, const BF16* shared, BF16* out, std::span<std::byte> scratch) {
+  const auto& [first, gate_up, down] = experts;
+  require_scratch("moe_experts", batch, moe_scratch_bytes(batch, choice.top_k, down.n, down.k, gate_up.count),
                   scratch);
   Carver carver(scratch.data());
-  const MoeScratch parts(carver, batch * top_k, down.n, down.k, gate_up.count);
-  group_by_expert(stream, batch, top_k, ids, first_expert, gate_up.count, parts);
-  expert_products(stream, batch, top_k, x, gate_up, down, parts);
-  combine_experts(stream, batch, top_k, down.n, weights, shared, out, parts);
+  const MoeScratch parts(carver, batch * choice.top_k, down.n, down.k, gate_up.count);
+  group_by_expert(stream, batch, choice.top_k, choice.ids, first, gate_up.count, parts);
+  expert_products(stream, batch, choice.top_k, x, gate_up, down, parts);
+  combine_experts(stream, batch, choice.top_k, down.n, choice.weights, shared, out, parts);
 }
 
 }  // namespace helix::cuda

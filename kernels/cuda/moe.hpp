@@ -1,4 +1,4 @@
-// Mixture-of-experts FFN on a GPU. Semantics as the like-named members of Backend (ops.hpp). Which experts
+// Mixture-of-experts FFN on a GPU. Semantics as the like-named members of DecodeOps (ops.hpp). Which experts
 // are active and how many tokens they have is only known on the device; the host launches for the most there
 // can be.
 #pragma once
@@ -42,9 +42,7 @@ void combine_experts(Stream stream, std::int64_t batch, std::int64_t top_k, std:
 std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, std::int64_t hidden,
                               std::int64_t ffn, std::int64_t local_experts);
 
-void moe_experts(Stream stream, std::int64_t batch, std::int64_t top_k, const BF16* x,
-                 const std::int32_t* ids, const float* weights, std::int64_t first_expert,
-                 const PackedWeight& gate_up, const PackedWeight& down, const BF16* shared, BF16* out,
-                 std::span<std::byte> scratch);
+void moe_experts(Stream stream, std::int64_t batch, const BF16* x, const ExpertChoice& choice,
+                 const ExpertShard& experts, const BF16* shared, BF16* out, std::span<std::byte> scratch);
 
 }  // namespace helix::cuda

@@ -109,9 +109,10 @@ void add_rms_norm(Stream stream, std::int64_t rows, std::int64_t cols, const BF1
 }
 
 void rms_norm_heads(Stream stream, std::int64_t batch, std::int64_t heads, std::int64_t cols,
-                    std::int64_t row_stride, std::int64_t head_stride, const BF16* gain, float eps, BF16* x) {
+                    const BF16* gain, float eps, HeadRows<BF16> x) {
   launch(rms_norm_heads_kernel, Dim3(static_cast<unsigned>(heads), static_cast<unsigned>(batch)),
-         Dim3(kHeadThreads), sum_bytes(kHeadThreads), stream, cols, row_stride, head_stride, gain, eps, x);
+         Dim3(kHeadThreads), sum_bytes(kHeadThreads), stream, cols, x.row_stride, x.head_stride, gain, eps,
+         x.data);
 }
 
 }  // namespace helix::cuda

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/ops.hpp"
+#include "kernels/device_probe.hpp"
 
 namespace helix::cuda {
 

@@ -5,7 +5,7 @@
 
 #include <memory>
 
-#include "kernels/ops.hpp"
+#include "kernels/backend.hpp"
 
 namespace helix::cuda {
 

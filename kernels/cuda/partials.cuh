@@ -1,4 +1,4 @@
-// Backend::pack_partials and merge_partials (kernels/ops.hpp) on a GPU: with partials (O_p, LSE_p) over
+// DecodeOps::pack_partials and merge_partials (kernels/ops.hpp) on a GPU: with partials (O_p, LSE_p) over
 // disjoint sets of tokens, LSE in natural log,
 //   M = max_p LSE_p,  w_p = exp(LSE_p - M),  O = sum_p w_p O_p / sum_p w_p.
 // A shard without tokens (LSE_p = -inf) has an O_p that was never written: it is neither packed nor merged.

@@ -43,13 +43,12 @@ HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void rope_kernel(
 }  // namespace
 
 void rope(Stream stream, const RopeTable& table, std::int64_t batch, std::int64_t heads,
-          const std::int64_t* positions, const BF16* x, std::int64_t row_stride, std::int64_t head_stride,
-          BF16* out, std::int64_t out_row_stride, std::int64_t out_head_stride) {
+          const std::int64_t* positions, HeadRows<const BF16> x, HeadRows<BF16> out) {
   const std::int64_t pairs = table.rope_dim / 2;
   launch(rope_kernel,
          Dim3(blocks_for(pairs, kThreads), blocks_for(heads, kHeadsPerBlock), static_cast<unsigned>(batch)),
          Dim3(kThreads), 0, stream, table.inv_freq, pairs, table.amplitude, table.interleaved, heads,
-         positions, x, row_stride, head_stride, out, out_row_stride, out_head_stride);
+         positions, x.data, x.row_stride, x.head_stride, out.data, out.row_stride, out.head_stride);
 }
 
 }  // namespace helix::cuda

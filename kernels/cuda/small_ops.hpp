@@ -15,11 +15,10 @@ void add_rms_norm(Stream stream, std::int64_t rows, std::int64_t cols, const BF1
                   float* residual, const BF16* gain, float eps, BF16* out);
 
 void rms_norm_heads(Stream stream, std::int64_t batch, std::int64_t heads, std::int64_t cols,
-                    std::int64_t row_stride, std::int64_t head_stride, const BF16* gain, float eps, BF16* x);
+                    const BF16* gain, float eps, HeadRows<BF16> x);
 
 void rope(Stream stream, const RopeTable& table, std::int64_t batch, std::int64_t heads,
-          const std::int64_t* positions, const BF16* x, std::int64_t row_stride, std::int64_t head_stride,
-          BF16* out, std::int64_t out_row_stride, std::int64_t out_head_stride);
+          const std::int64_t* positions, HeadRows<const BF16> x, HeadRows<BF16> out);
 
 void swiglu(Stream stream, std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out);
 

@@ -6,6 +6,7 @@
 #include <set>
 #include <tuple>
 
+#include "roofline/baseline.hpp"
 #include "sweeps/report/plot.hpp"
 #include "sweeps/row_text.hpp"
 
@@ -16,16 +17,20 @@ namespace {
 constexpr double smallest_gain = 1.005;
 constexpr const char* tie = "tie";
 
+Strategy strategy_of(const ResultRow& row) {
+  return counted_as(row.config.strategy, row.config.sharding);
+}
+
 /// The fields of a run that measured: of each strategy its fastest row.
 std::vector<CrossoverField> measured_fields(const Run& run) {
   using Key = std::tuple<std::string, std::int64_t, std::int64_t, int, DType, DType>;
   std::map<Key, std::map<Strategy, const ResultRow*>> fastest;
   for (const ResultRow& row : run.rows) {
-    if (row.status != Status::ok) continue;
+    if (row.status != Status::ok || !row.within_budget()) continue;
     const DecodeShape& shape = row.config.shape;
     auto& strategies = fastest[{row.config.model, shape.context, shape.batch, row.config.sharding.ranks(),
                                 shape.weight_dtype, shape.kv_dtype}];
-    const ResultRow*& best = strategies.try_emplace(row.config.strategy, &row).first->second;
+    const ResultRow*& best = strategies.try_emplace(strategy_of(row), &row).first->second;
     if (ttl_us(row) < ttl_us(*best)) best = &row;
   }
   std::vector<CrossoverField> fields;
@@ -35,11 +40,11 @@ std::vector<CrossoverField> measured_fields(const Run& run) {
     std::ranges::stable_sort(order, {}, [](const ResultRow* row) { return ttl_us(*row); });
     CrossoverField& field = fields.emplace_back();
     std::tie(field.model, field.context, field.batch, field.ranks, field.weight_dtype, field.kv_dtype) = key;
-    field.winner = order.front()->config.strategy;
+    field.winner = strategy_of(*order.front());
     field.sharding = order.front()->config.sharding;
     field.ttl_us = ttl_us(*order.front());
     if (order.size() > 1) {
-      field.runner_up = order[1]->config.strategy;
+      field.runner_up = strategy_of(*order[1]);
       field.gain = ttl_us(*order[1]) / field.ttl_us;
     }
   }
@@ -48,15 +53,16 @@ std::vector<CrossoverField> measured_fields(const Run& run) {
 
 struct Map {
   const Run* run;
-  std::vector<CrossoverField> fields;  // of one model and precision
+  std::vector<CrossoverField> fields;  // of one system, model and precision
 };
 
 std::vector<Map> maps_of(std::span<const Run> runs) {
   std::vector<Map> maps;
   for (const Run& run : runs) {
     const auto fields = run.crossover.empty() ? measured_fields(run) : run.crossover;
-    std::map<std::tuple<std::string, DType, DType>, std::vector<CrossoverField>> by_scene;
-    for (const CrossoverField& f : fields) by_scene[{f.model, f.weight_dtype, f.kv_dtype}].push_back(f);
+    std::map<std::tuple<std::string, std::string, DType, DType>, std::vector<CrossoverField>> by_scene;
+    for (const CrossoverField& f : fields)
+      by_scene[{f.system, f.model, f.weight_dtype, f.kv_dtype}].push_back(f);
     for (auto& [key, of_scene] : by_scene) {
       const bool compares =
           std::ranges::any_of(of_scene, [](const auto& f) { return f.runner_up.has_value(); });
@@ -138,8 +144,11 @@ std::optional<Plot> crossover_plot(std::span<const Run> runs) {
     const CrossoverField& any = map.fields.front();
     const bool cpu = std::ranges::any_of(
         map.run->rows, [](const ResultRow& row) { return row.status == Status::ok && row.backend == "cpu"; });
-    const std::string scene =
-        fmt::format("{}, {}", any.model, precision_text(any.weight_dtype, any.kv_dtype));
+    const bool on_one_system = std::ranges::all_of(maps, [&](const Map& other) {
+      return other.run != map.run || other.fields.front().system == any.system;
+    });
+    const std::string scene = fmt::format("{}{}, {}", any.model, on_one_system ? "" : " on " + any.system,
+                                          precision_text(any.weight_dtype, any.kv_dtype));
     // One choice of ranks serves all maps: one that has not so many, or so few, shows the nearest it has.
     const auto [fewest, most] = std::ranges::minmax(map.fields, {}, &CrossoverField::ranks);
     const std::string shown_ranks = fmt::format("clamp(ranks, {}, {})", fewest.ranks, most.ranks);

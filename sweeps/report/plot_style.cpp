@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <set>
 
 #include "sweeps/report/plot.hpp"
@@ -11,26 +10,16 @@
 namespace helix {
 namespace {
 
-struct Look {
-  Strategy strategy;
-  const char *color, *shape;
-};
-constexpr std::array looks = {
-    Look{Strategy::helix, "#0072B2", "circle"},        Look{Strategy::tp, "#D55E00", "square"},
-    Look{Strategy::tp_pp, "#009E73", "triangle-up"},   Look{Strategy::medha, "#CC79A7", "diamond"},
-    Look{Strategy::dp_ep, "#E69F00", "triangle-down"},
-};
-
-Json strategy_scale(const std::vector<Scene>& scenes, const char* Look::*member) {
+Json strategy_scale(const std::vector<Scene>& scenes, const char* StrategyTraits::*member) {
   std::set<Strategy> present;
   for (const Scene& scene : scenes) {
     for (const ResultRow* row : scene.rows) present.insert(row->config.strategy);
   }
   Json domain = Json::array(), range = Json::array();
-  for (const Look& look : looks) {
-    if (!present.contains(look.strategy)) continue;
-    domain.push_back(name(look.strategy));
-    range.push_back(look.*member);
+  for (const StrategyTraits& row : strategies()) {
+    if (!present.contains(row.strategy)) continue;
+    domain.push_back(row.name);
+    range.push_back(row.*member);
   }
   return {{"domain", domain}, {"range", range}};
 }
@@ -38,13 +27,13 @@ Json strategy_scale(const std::vector<Scene>& scenes, const char* Look::*member)
 }  // namespace
 
 std::string strategy_color(Strategy strategy) {
-  return std::ranges::find(looks, strategy, &Look::strategy)->color;
+  return traits(strategy).color;
 }
 Json strategy_color_scale(const std::vector<Scene>& scenes) {
-  return strategy_scale(scenes, &Look::color);
+  return strategy_scale(scenes, &StrategyTraits::color);
 }
 Json strategy_shape_scale(const std::vector<Scene>& scenes) {
-  return strategy_scale(scenes, &Look::shape);
+  return strategy_scale(scenes, &StrategyTraits::marker);
 }
 
 Json plot_theme(bool dark) {

@@ -16,16 +16,32 @@ double ttl_us(const ResultRow& row) {
   return row.measurement ? row.measurement->ttl_us : row.prediction->model_ttl_us;
 }
 
+namespace {
+
+/// A measured run has one system, whose name depends on the number of ranks that were calibrated.
+bool compares_systems(const Run& run) {
+  std::set<std::string> systems;
+  for (const ResultRow& row : run.rows) {
+    if (row.status == Status::ok && !row.measurement) systems.insert(row.system);
+  }
+  return systems.size() > 1;
+}
+
+}  // namespace
+
 std::vector<Scene> scenes_of(std::span<const Run> runs) {
-  using Key = std::tuple<std::string, std::int64_t, DType, DType, const Run*>;
+  using Key = std::tuple<std::string, std::int64_t, DType, DType, const Run*, std::string>;
   std::map<Key, Scene> scenes;
   for (const Run& run : runs) {
+    const bool compares = compares_systems(run);
     for (const ResultRow& row : run.rows) {
       if (row.status != Status::ok) continue;
       const DecodeShape& shape = row.config.shape;
-      Scene& scene = scenes[{row.config.model, shape.context, shape.weight_dtype, shape.kv_dtype, &run}];
+      const std::string system = compares ? row.system : "";
+      Scene& scene =
+          scenes[{row.config.model, shape.context, shape.weight_dtype, shape.kv_dtype, &run, system}];
       if (scene.rows.empty()) {
-        scene = {&run, row.config.model, shape.context, shape.weight_dtype, shape.kv_dtype, {}};
+        scene = {&run, row.config.model, shape.context, shape.weight_dtype, shape.kv_dtype, {}, system};
       }
       scene.rows.push_back(&row);
     }
@@ -41,8 +57,8 @@ std::vector<Scene> scenes_of(std::span<const Run> runs) {
 }
 
 std::string scene_title(const Scene& scene) {
-  return fmt::format("{}, {} tokens, {}", scene.model, token_text(scene.context),
-                     precision_text(scene.weight_dtype, scene.kv_dtype));
+  return fmt::format("{}{}, {} tokens, {}", scene.model, scene.system.empty() ? "" : " on " + scene.system,
+                     token_text(scene.context), precision_text(scene.weight_dtype, scene.kv_dtype));
 }
 
 std::vector<const ResultRow*> rows_for_lines(const Scene& scene, std::size_t most) {

@@ -10,16 +10,17 @@
 
 namespace helix {
 
-/// The ok rows of one run, model, context and precision.
+/// The ok rows of one run, system, model, context and precision.
 struct Scene {
   const Run* run = nullptr;
   std::string model;
   std::int64_t context = 0;
   DType weight_dtype = DType::bf16, kv_dtype = DType::bf16;
   std::vector<const ResultRow*> rows;  // by batch, the fastest first
+  std::string system{};                // of a prediction that compares several
 };
 
-/// By model, context and precision, the same scene of several runs side by side.
+/// By model, context, precision and system, the same scene of several runs side by side.
 std::vector<Scene> scenes_of(std::span<const Run> runs);
 
 /// "deepseek-r1, 1M tokens, fp4/fp8".

@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "kernels/ops.hpp"
+#include "kernels/backend.hpp"
 
 namespace helix::testing {
 

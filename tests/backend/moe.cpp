@@ -72,8 +72,9 @@ struct Problem {
     const DeviceVector<float> weights(routing.weights);
     const DeviceVector<std::byte> scratch(unwritten,
                                           device().moe_scratch_bytes(batch, top_k, hidden, ffn, local));
-    device().moe_experts(batch, top_k, in.data(), ids.data(), weights.data(), first, gate_up.packed(),
-                         down.packed(), with_shared ? shared_in.data() : nullptr, out.data(), scratch.span());
+    device().moe_experts(batch, in.data(), {ids.data(), weights.data(), top_k},
+                         {first, gate_up.packed(), down.packed()}, with_shared ? shared_in.data() : nullptr,
+                         out.data(), scratch.span());
     return out.values();
   }
 

@@ -85,7 +85,7 @@ TEST_CASE("backend: rms_norm_heads norms each head in place and touches nothing 
   }
   in_every_order_of_threads([&] {
     const DeviceVector<BF16> x(before), gain_in(gain);
-    device().rms_norm_heads(batch, heads, cols, row_stride, head_stride, gain_in.data(), 1e-6f, x.data());
+    device().rms_norm_heads(batch, heads, cols, gain_in.data(), 1e-6f, {x.data(), row_stride, head_stride});
     CHECK(first_difference(x.values(), expected, kBf16, 1e-6) == "");
   });
 }

@@ -144,7 +144,7 @@ TEST_CASE("backend: one quantised matrix for each head") {
       std::copy_n(y.begin() + b * n, n, expected.begin() + b * ldy + h * n);
   }
   const DeviceVector<BF16> in(x), out(expected.size(), bf16_nan());
-  device().linear_per_head(batch, in.data(), ldx, x_head, w.packed, out.data(), ldy, n);
+  device().linear_per_head(batch, {in.data(), ldx, x_head}, w.packed, {out.data(), ldy, n});
   CHECK(first_difference(out.values(), expected, 0x1.01p-8, 0x1p-14) == "");
 }
 

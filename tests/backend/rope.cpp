@@ -47,11 +47,10 @@ TEST_CASE("backend: rope turns every pair by its angle, into strides of its own 
     const DeviceVector<float> frequencies(inv_freq);
     const DeviceVector<BF16> in(x), out(expected.size(), bf16_nan());
     const RopeTable table{frequencies.data(), dim, static_cast<float>(amplitude), interleaved};
-    device().rope(table, batch, heads, at.data(), in.data(), row_stride, head_stride, out.data(),
-                  out_row_stride, out_head_stride);
+    const HeadRows<BF16> in_rows{in.data(), row_stride, head_stride};
+    device().rope(table, batch, heads, at.data(), in_rows, {out.data(), out_row_stride, out_head_stride});
     CHECK(first_difference(out.values(), expected, relative, absolute) == "");
-    device().rope(table, batch, heads, at.data(), in.data(), row_stride, head_stride, in.data(), row_stride,
-                  head_stride);
+    device().rope(table, batch, heads, at.data(), in_rows, in_rows);
     CHECK(first_difference(in.values(), in_place, relative, absolute) == "");
   });
 }
@@ -64,7 +63,7 @@ TEST_CASE("backend: rotated dot products depend on the distance of positions onl
   const auto rotated = [&](std::int64_t position, unsigned seed) {
     const DeviceVector<std::int64_t> at(1, position);
     const DeviceVector<BF16> x(random_bf16(64, seed)), y(64, bf16_nan());
-    device().rope(table, 1, 1, at.data(), x.data(), dim, dim, y.data(), dim, dim);
+    device().rope(table, 1, 1, at.data(), {x.data(), dim, dim}, {y.data(), dim, dim});
     return y.values();
   };
   const auto dot = [&](std::int64_t q_position, std::int64_t k_position) {

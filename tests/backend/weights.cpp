@@ -81,7 +81,7 @@ TEST_CASE("backend: linear_per_head multiplies each head with its own matrix") {
   on_every_path([&] {
     in_every_order_of_threads([&] {
       const DeviceVector<BF16> in(x), out(expected.size(), bf16_nan());
-      device().linear_per_head(batch, in.data(), ldx, x_head, weights.packed(), out.data(), ldy, y_head);
+      device().linear_per_head(batch, {in.data(), ldx, x_head}, weights.packed(), {out.data(), ldy, y_head});
       // One rounding to bf16; sums of up to 96 products of magnitude ~1 in fp32.
       CHECK(first_difference(out.values(), expected, 0x1.01p-8, 96 * 0x1p-23 * 10) == "");
     });

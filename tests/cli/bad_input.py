@@ -114,8 +114,35 @@ if sorted(p.name for p in (scratch / "full").iterdir()) != ["notes.txt"]:
 if (scratch / "results").exists():
     failures.append("a refused request left a run directory")
 
+# What a command does not use is refused, not ignored.
+for flag in ("--max-time", "--min-samples", "--rel-error", "--seed", "--layers", "--backend"):
+    refused(["predict", flag, "1"], flag, "valid with", "sweep")
+refused(["predict", "--resume"], "--resume", "sweep")
+for flag in ("--max-time", "--rel-error", "--min-samples", "--system", "--ttl-budget", "--out", "--expert-skew"):
+    refused(["verify", flag, "1"], flag, "valid with")
+refused(["verify", "--resume"], "--resume")
+refused(["sweep", "--expert-skew", "1"], "--expert-skew", "predict")
+refused(["sweep", "--top", "1"], "--top", "predict")
+refused(["sweep", "--contxt", "4k"], "--contxt", "did you mean --context")
+refused(["predict", "--top", "-1"], "--top")
+refused(["predict", "--top", "some"], "--top", "some")
+refused(["predict", "--system", "auto"], "--system auto", "gb200", "calibrate")
+refused(["predict", "--memory-fraction", "1.5"], "--memory-fraction", "1")
+refused(["predict", "--validate", "x.csv", "--model", "tiny-gqa"], "--model", "--validate")
+refused(["predict", "--bench", "--ttl-budget", "5"], "--ttl-budget", "--bench")
+refused(["--system", "h100,h200"], "h100,h200", "predict", ranks=(1, 3))
+# Under another library's launcher nothing is measured, while predicting needs no launcher at all.
+for variable, value in (("PMI_SIZE", "4"), ("SLURM_NTASKS", "4")):
+    ENVIRONMENT[variable] = value
+    refused(["--model", "tiny-gqa", "--context", "64", "--max-time", "0.05"], variable, "mpirun")
+    refused(["verify", "--model", "tiny-gqa", "--context", "64"], variable, "mpirun")
+    accepted(["predict", "--model", "tiny-gqa", "--system", "h100", "--context", "64", "--batch", "1", "--ranks", "2"], "tp")
+    del ENVIRONMENT[variable]
+
 accepted(["--help"], "sweep", "predict", "verify", "calibrate", "compare", "list")
 accepted(["--version"], "helix-bench")
+if "--seed" in accepted(["predict", "--help"]) or "--top" in accepted(["sweep", "--help"]):
+    failures.append("help lists a flag that the command does not use")
 for command in ("sweep", "predict", "verify"):
     accepted([command, "--help"], "--context", "--kvp", "--cp", "--tpa", "--tp", "--trtllm-config", "--json")
 accepted(["calibrate", "--help"], "--out")

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The file that calibrate writes says what it should, and predict and sweep take it.
 calibrate.py HELIX_BENCH MPIRUN"""
+import csv
 import json
 import os
 import pathlib
@@ -48,7 +49,12 @@ for ranks, groups in ((2, {"2"}), (3, {"3"}), (4, {"2", "4"})):
 
 predicted = json.loads(done("predict", "--system", "4.yaml", "--model", "tiny-gqa,tiny-mla", "--context", "4k", "--batch",
                             "2", "--kv-dtype", "bf16,fp8", "--ranks", "1,2,4", "--json", "--out", "predicted"))
-assert {row["ranks"] for row in predicted} == {1, 2, 4}
+with open(scratch / "predicted/results.csv", newline="") as file:
+    assert {row["ranks"] for row in csv.DictReader(file) if row["status"] == "ok"} == {"1", "2", "4"}
+# What two ranks measured is a guess for more, and says so.
+guessed = json.loads(done("predict", "--system", "2.yaml", "--model", "tiny-gqa", "--context", "4k", "--batch", "2", "--ranks", "2,4",
+                          "--strategy", "tp", "--json"))
+assert {(row["ranks"], "calibrated with 2 ranks" in (row["reason"] or "")) for row in guessed} == {(2, False), (4, True)}
 assert all(row["model_ttl_us"] > 0 and row["roofline_ttl_us"] > 0 for row in predicted)
 swept = json.loads(done("sweep", "--system", "2.yaml", "--model", "tiny-gqa", "--context", "64", "--batch", "2",
                         "--max-time", "0.02", "--json", "--out", "swept", ranks=2))

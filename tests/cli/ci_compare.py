@@ -4,10 +4,13 @@ verdicts and what it leaves.    ci_compare.py HELIX_BENCH MPIRUN"""
 import json
 import os
 import pathlib
+import shutil
+import signal
 import stat
 import subprocess
 import sys
 import tempfile
+import time
 import xml.etree.ElementTree
 
 program, mpirun = map(os.path.abspath, sys.argv[1:3])
@@ -88,4 +91,60 @@ for code, says, arguments, environment in (
         (3, "run 1 of base", ["a", "b", "--system", "h100", "--no-such-flag"], built)):
     done, _ = run(f"refused-{says.split()[0]}", *arguments, **environment)
     assert done.returncode == code and says in done.stderr, (says, done)
+
+# A job that is killed while it builds leaves a worktree that git knows of. The next one runs all the same, both in the
+# directory as the kill left it and after somebody removed that. In a repository of its own, with a `cmake` that only
+# copies a program that is already built, or waits to be killed.
+repository, tools = scratch / "repository", scratch / "tools"
+(repository / "scripts").mkdir(parents=True)
+tools.mkdir()
+shutil.copy(script, repository / "scripts")
+(tools / "cmake").write_text(f"""#!/bin/bash
+[[ $1 == --build ]] || exit 0
+if [[ -e {scratch}/wait ]]; then touch {scratch}/building; exec sleep 300; fi
+mkdir -p build/release/bin && cp {same} build/release/bin/helix-bench
+""")
+(tools / "cmake").chmod(0o755)
+GIT = ["git", "-C", repository, "-c", "user.name=t", "-c", "user.email=t@localhost"]
+for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "a"]):
+    subprocess.run([*GIT, *command], check=True)
+script = repository / "scripts/ci_compare.sh"
+building = {"HELIX_BASE_BENCH": base, "HELIX_REPEATS": "1", "PATH": f"{tools}:{os.environ['PATH']}"}
+
+
+def killed_while_building():
+    (scratch / "wait").touch()
+    (scratch / "building").unlink(missing_ok=True)
+    job = subprocess.Popen([script, "main", "main", *SWEEP], start_new_session=True, stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                           env={**os.environ, **building, "HELIX_OUT": str(scratch / "killed")})
+    end = time.monotonic() + 60
+    while not (scratch / "building").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert (scratch / "building").exists()
+    done, _ = run("killed", "main", "main", **building)  # a second one beside it
+    assert done.returncode == 2 and "in use" in done.stderr, done
+    os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
+    (scratch / "wait").unlink()
+
+
+def worktrees():
+    listing = subprocess.run([*GIT, "worktree", "list"], capture_output=True, text=True, check=True).stdout
+    return len(listing.splitlines())
+
+
+killed_while_building()
+assert worktrees() == 2
+done, _ = run("killed", "main", "main", *SWEEP, "--system", "h100", **building)
+assert done.returncode == 0 and "was killed" in done.stdout, done
+assert worktrees() == 1 and not (scratch / "killed/.unfinished").exists()
+assert (scratch / "killed/comparison.json").exists() and len(list(scratch.glob("killed.killed-*"))) == 1
+shutil.rmtree(scratch / "killed")
+killed_while_building()
+shutil.rmtree(scratch / "killed")
+assert worktrees() == 2
+done, _ = run("killed", "main", "main", *SWEEP, "--system", "h100", **building)
+assert done.returncode == 0 and worktrees() == 1, done
+shutil.rmtree(scratch)
 print("1 passed, 0 failed")

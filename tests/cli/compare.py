@@ -78,7 +78,7 @@ for name, batches in (("one", "1,3"), ("two", "1,2,3")):
 ids = [row["id"] for row in csv.DictReader(open(scratch / "one/results.csv"))]
 # Whether runs a second apart differ is the machine's business; that both can be compared is ours.
 done = call([program, "compare", "one", "two"])
-assert done.returncode in (0, 1) and "not in BASE" in done.stdout, done
+assert done.returncode == 1 and "not in BASE" in done.stdout and "--allow-unjudged" in done.stdout, done
 
 # From here on the noise is known: a busy machine leaves some rows few samples, and scattered ones.
 firsts = {}
@@ -97,7 +97,10 @@ assert verdicts["regression"] and verdicts["counts"]["regressed"] == 1
 by_id = {row["id"]: row for row in verdicts["rows"]}
 assert by_id[ids[1]]["verdict"] == "regressed" and abs(by_id[ids[1]]["change_percent"] - 25) < 0.01
 assert by_id[ids[2]]["verdict"] == "improved" and by_id[ids[0]]["verdict"] == "unchanged"
+assert by_id[ids[1]]["change_after_shift_percent"] is not None and by_id[ids[0]]["detectable_percent"] > 0
 assert compare("one", slower, "--threshold", "30", "--quiet", expect=0) == ""
+compare("one", scaled("one", "slightly", {ids[1]: 1.05}), expect=0)  # two runs may differ by that
+compare("one", "slightly", "--run-noise", "2", expect=1)
 assert "regressed" in compare("one", slower, "--threshold", "20%", expect=1)
 compare("one", slower, "--floor-us", "1e9", expect=0)
 compare(scratch / "one", scratch / "slower", "--alpha", "1e-9", expect=1)
@@ -127,9 +130,16 @@ rewrite(copy("one", "wrong") / "results.csv", as_status("failed", "verification:
 assert "verification: logits, off by 1" in compare("one", "wrong", expect=1)
 compare("wrong", "wrong", expect=1)
 rewrite(copy("one", "skipped") / "results.csv", as_status("skipped", "does not fit"))
-assert "1 newly skipped" in compare("one", "skipped", expect=0)
+assert "NOT JUDGED: 1 newly skipped" in compare("one", "skipped", expect=1)
 rewrite(copy("one", "fewer") / "results.csv", lambda row: None if row["id"] == ids[0] else row)
-assert "not in NEW" in compare("one", "fewer", expect=0) and "not in BASE" in compare("fewer", "one", expect=0)
+for allowed in ([], ["--allow-unjudged"]):
+    assert "1 missing" in compare("one", "fewer", *allowed, expect=1)
+    assert "not in BASE" in compare("fewer", "one", *allowed, expect=0 if allowed else 1)
+# Killed half-way: run.json does not say that it is complete.
+for broken in (with_run_json("one", "killed", lambda run: run.update(complete=False)),
+               with_run_json("fewer", "killed_early", lambda run: run.update(complete=False))):
+    assert "incomplete" in compare("one", broken, expect=1)
+    compare("one", broken, "--allow-unjudged", expect=1)
 kept = {name: 0 for name in ids}
 
 
@@ -139,7 +149,11 @@ def first_eight(row):
 
 
 rewrite(copy("one", "short") / "samples.csv", first_eight)
-assert "4 too few samples" in compare("one", "short", expect=0)
+assert "NOT JUDGED: 4 too few samples" in compare("one", "short", expect=1)
+assert "--max-time" in compare("one", "short", expect=1)
+compare("one", "short", "--allow-unjudged", expect=0)
+suite = xml.etree.ElementTree.fromstring(compare("one", "short", "--junit", expect=1)).find("testsuite")
+assert suite.attrib["failures"] == "4", suite.attrib
 
 # Repeats, of which some are slow as a whole.
 whole = {name: 1.2 for name in ids}
@@ -188,6 +202,36 @@ refused("one", "one", "--threshold", "many", says=["--threshold", "many"])
 done = call([program, "predict", "--model", "tiny-gqa", "--system", "h100", "--quiet", "--out", "predicted"])
 assert done.returncode == 0, done.stderr
 refused("one", "predicted", says=["predicted", "sweep"])
+
+# Micro-benchmarks: what Google Benchmark writes, its repetitions the samples.
+def microbench(name, factor, repetitions=12, failing=()):
+    entries = []
+    for benchmark in ("gemm/1", "gemm/4", "attention"):
+        if benchmark in failing:
+            entries.append({"name": benchmark, "run_name": benchmark, "run_type": "iteration", "error_occurred": True,
+                            "error_message": "no memory"})
+            continue
+        entries += [{"name": benchmark, "run_name": benchmark, "run_type": "iteration", "time_unit": "ns",
+                     "real_time": 2e4 * (factor if benchmark == "gemm/4" else 1.0) * (1 + 2e-3 * ((i * 5) % 7))}
+                    for i in range(repetitions)]
+        entries.append({"name": benchmark + "_mean", "run_name": benchmark, "run_type": "aggregate",
+                        "time_unit": "ns", "real_time": 9e9})
+    (scratch / name).write_text(json.dumps({"context": {"host_name": "h", "num_cpus": 2}, "benchmarks": entries}))
+    return name
+
+
+before = microbench("before.json", 1.0)
+assert "no regression: 3 unchanged" in compare("--microbench", before, microbench("again.json", 1.0), expect=0)
+found = json.loads(compare("--microbench", before, microbench("after.json", 1.05), "--json", expect=1))
+assert [row["id"] for row in found["rows"] if row["verdict"] == "regressed"] == ["gemm/4"], found
+assert abs(found["rows"][0]["new_time_us"] / found["rows"][0]["base_time_us"] - 1.05) < 1e-4
+assert "repetitions" in compare("--microbench", before, microbench("once.json", 1.0, 1), expect=1)
+compare("--microbench", before, "once.json", "--allow-unjudged", expect=0)
+assert "no memory" in compare("--microbench", before, microbench("failed.json", 1.0, failing=["attention"]), expect=1)
+refused("--microbench", before, "one", says=["'one'"])
+refused(before, "after.json", says=[before])
+refused("--microbench", before, "nowhere.json", says=["nowhere.json"])
+refused("--microbench", "--force", before, before, says=["--force"])
 
 # Under a launcher rank 0 alone speaks.
 done = call([mpirun, "-n", "2", program, "compare", "one", "one"])

@@ -99,16 +99,51 @@ for old, new in zip(before, after):
     assert {**old, "pareto": ""} == {**new, "pareto": ""}
 resumed = json.loads((scratch / "killed/run.json").read_text())
 assert resumed["resumed"] == 1 and resumed["complete"]
+assert [(part["first_row"], part["rows"]) for part in resumed["parts"]] == [(0, len(before)), (len(before), len(rows) - len(before))]
+
+# Another seed, model, type, rule or number of ranks is another run: refused, naming what differs, and nothing is written.
+untouched = results.read_bytes()
+for flags, ranks, needle in ((["--seed", "7"], 2, "--seed 1, not 7"), (["--max-time", "9"], 2, "--max-time 0.05, not 9"),
+                             (["--kv-dtype", "fp8"], 2, "--kv-dtype bf16, not fp8"), ([], 4, "2 ranks, not 4"),
+                             (["--model", "tiny-mla"], 2, "--model tiny-gqa, not tiny-mla")):
+    command = [mpirun, "-n", str(ranks), program, *SWEEP]
+    for flag, value in zip(flags[::2], flags[1::2]):
+        if flag in command:
+            command[command.index(flag) + 1] = value
+        else:
+            command += [flag, value]
+    refused = subprocess.run([*command, "--out", "killed", "--resume"], cwd=scratch, env=ENVIRONMENT,
+                             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 2 and needle in refused.stderr, refused
+    assert results.read_bytes() == untouched
+
+# A budget: every row stays in results.csv, with whether it meets it; frontier and output know those that do.
+budget = sorted(float(row["ttl_us"]) for row in measured)[len(measured) // 2] / 1e3
+printed = json.loads(run("--out", "budget", "--ttl-budget", str(budget), "--json"))
+kept = table("budget/results.csv")
+assert len(kept) == len(rows)
+for row in kept:
+    if row["status"] == "ok":
+        assert row["meets_budget"] == str(int(float(row["ttl_us"]) <= budget * 1e3)), row
+assert {row["id"] for row in printed} == {row["id"] for row in kept if row["status"] == "ok" and row["meets_budget"] == "1"}
+assert all(row["meets_budget"] == "1" for row in table("budget/pareto.csv"))
+# What the model puts at more than twice the budget is not measured.
+run("--out", "hopeless", "--ttl-budget", "0.0001", "--quiet")
+for row in table("hopeless/results.csv"):
+    assert row["status"] == "skipped" and ("twice the budget" in row["reason"] or "MPI ranks" in row["reason"]), row
+assert not table("hopeless/pareto.csv")
 
 # Every strategy, and HOP-B, on two ranks.
-EVERY = ["--model", "tiny-qwen3-moe", "--context", "100", "--batch", "3", "--ranks", "2", "--system", "h100", "--strategy",
+EVERY = ["--model", "tiny-qwen3-moe", "--context", "100", "--batch", "3", "--ranks", "2", "--strategy",
          "helix,tp,tp+pp,medha,dp+ep", "--kvp", "1,2", "--dp", "1,2", "--hop-b", "1,2"]
-subprocess.run([mpirun, "-n", "2", program, "sweep", *EVERY, "--max-time", "0.05", "--out", "every", "--quiet"],
+subprocess.run([mpirun, "-n", "2", program, "sweep", *EVERY, "--system", "h100", "--max-time", "0.05", "--out", "every", "--quiet"],
                cwd=scratch, env=ENVIRONMENT, stdin=subprocess.DEVNULL, check=True, timeout=240)
 every = table("every/results.csv")
 assert {row["strategy"] for row in every if row["status"] == "ok"} == {"helix", "tp", "tp+pp", "medha", "dp+ep"}
 assert {(row["dp"], row["hop_b"]) for row in every if row["strategy"] == "helix" and row["status"] == "ok"} >= {
-    ("1", "1"), ("1", "2"), ("2", "1")}, every
+    ("1", "1"), ("1", "2")}, every
+# Helix without KV parallelism is a baseline, which stands there alone.
+assert not [row for row in every if row["strategy"] == "helix" and row["kvp"] == "1" and row["dp"] == "2"], every
 assert not [row for row in every if row["status"] == "failed"], every
 verified = subprocess.run([mpirun, "-n", "2", program, "verify", *EVERY, "--json"], cwd=scratch, env=ENVIRONMENT,
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=240)
@@ -122,5 +157,7 @@ assert run("--out", "csv", "--csv").splitlines()[0].startswith("id,status,reason
 # Without --out each run has a directory of its own.
 run("--quiet")
 run("--quiet")
-assert len(list((scratch / "results").iterdir())) == 2
+made = sorted(path for path in (scratch / "results").iterdir() if not path.is_symlink())
+assert len(made) == 2
+assert (scratch / "results/latest").resolve() == made[-1].resolve()
 print("1 passed, 0 failed")

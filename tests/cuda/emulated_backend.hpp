@@ -10,6 +10,7 @@
 
 #include "cuda/gpus.hpp"
 #include "kernels/cuda/kernel_ops.hpp"
+#include "kernels/mpi_communicator.hpp"
 #include "kernels/nvfp4.hpp"
 #include "simt/global_memory.hpp"
 
@@ -53,6 +54,9 @@ class EmulatedBackend : public cuda::KernelOps {
     std::memset(device, value, bytes);
   }
   void synchronize() override {}
+  std::unique_ptr<Communicator> connect(const MpiGroup& group) override {
+    return make_mpi_communicator(group.comm);
+  }
   // An emulated GPU's speed means nothing.
   double read_bandwidth_bytes_per_s(std::span<const std::byte>, double) override { return 1; }
   double matrix_peak_flops_per_s(DType, double) override { return 1; }

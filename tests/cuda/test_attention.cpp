@@ -115,8 +115,8 @@ TEST_CASE("ops refuse scratch memory that is too small for what they are about t
                       Catch::Contains("attention of 2 requests needs") && Catch::Contains("was given 0"));
   const PackedWeight gate_up{.n = 128, .k = 64, .count = 4}, down{.n = 64, .k = 64, .count = 4};
   const std::size_t moe_bytes = backend.moe_scratch_bytes(2, 2, 64, 64, 4);
-  REQUIRE_THROWS_WITH(backend.moe_experts(2, 2, nullptr, nullptr, nullptr, 0, gate_up, down, nullptr, nullptr,
-                                          {scratch->data(), moe_bytes - 1}),
+  REQUIRE_THROWS_WITH(backend.moe_experts(2, nullptr, {nullptr, nullptr, 2}, {0, gate_up, down}, nullptr,
+                                          nullptr, {scratch->data(), moe_bytes - 1}),
                       Catch::Contains("moe_experts of 2 requests needs"));
 }
 
@@ -125,6 +125,9 @@ TEST_CASE("attention: a GPU whose shared memory is too small, shapes without a k
     attention_scratch_bytes(gpu, shape, 1, 8);
   };
   REQUIRE_THROWS_AS(scratch({1, 48 * 1024, 48 * 1024}, gqa(1, 128)), UsageError);
+  const testing::EmulatedBackend tiny({1, 48 * 1024, 48 * 1024});
+  REQUIRE_THAT(tiny.why_not(gqa(1, 128)), Catch::Contains("bytes of shared memory a block"));
+  REQUIRE(testing::EmulatedBackend(kDatacentreGpu).kernel_for(gqa(1, 128)) == "cuda-mma-bf16");
   REQUIRE_THROWS_AS(scratch(kDatacentreGpu, gqa(1, 96)), UsageError);
   REQUIRE_THROWS_AS(scratch(kDatacentreGpu, gqa(1, 128, DType::fp4)), UsageError);
   REQUIRE_THROWS_AS(scratch(kDatacentreGpu, {AttentionKind::mla, 1, 96, 64, 32, DType::bf16}), UsageError);

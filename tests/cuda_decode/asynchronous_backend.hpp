@@ -68,12 +68,9 @@ class AsynchronousBackend final : public EmulatedBackend {
               std::int64_t ldy) override {
     simt::issue([=, this] { EmulatedBackend::linear(m, x, ldx, w, y, ldy); });
   }
-  void linear_per_head(std::int64_t batch, const BF16* x, std::int64_t ldx, std::int64_t x_head_stride,
-                       const PackedWeight& w, BF16* y, std::int64_t ldy,
-                       std::int64_t y_head_stride) override {
-    simt::issue([=, this] {
-      EmulatedBackend::linear_per_head(batch, x, ldx, x_head_stride, w, y, ldy, y_head_stride);
-    });
+  void linear_per_head(std::int64_t batch, HeadRows<const BF16> x, const PackedWeight& w,
+                       HeadRows<BF16> y) override {
+    simt::issue([=, this] { EmulatedBackend::linear_per_head(batch, x, w, y); });
   }
 
  private:

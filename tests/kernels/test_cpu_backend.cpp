@@ -3,7 +3,8 @@
 #include <cstdint>
 #include <new>
 
-#include "kernels/ops.hpp"
+#include "kernels/backend.hpp"
+#include "tests/kernels/isa_scope.hpp"
 
 using namespace helix;
 
@@ -32,6 +33,27 @@ TEST_CASE("the CPU backend says what it is") {
   CHECK(backend->threads() == 3);
   CHECK_FALSE(backend->kernel_path().empty());
   CHECK_FALSE(backend->device_name().empty());
+}
+
+TEST_CASE("the CPU backend names the kernels that a cache gets, not the best there are") {
+  const auto backend = make_cpu_backend(1);
+  const auto heads = [](std::int64_t dim, DType dtype = DType::bf16) {
+    return KvShape{.head_dim = dim, .v_dim = dim, .dtype = dtype};
+  };
+  const KvShape latent{.kind = AttentionKind::mla, .head_dim = 576, .v_dim = 512};
+  testing::on_every_isa([&] {
+    const bool amx = best_isa() == Isa::amx;
+    for (const KvShape& shape : {heads(64), heads(128), heads(128, DType::fp8), latent}) {
+      CHECK(backend->kernel_for(shape) == backend->kernel_path());
+      CHECK((backend->kernel_for(shape) == "amx-bf16") == amx);
+    }
+    // The tiles of AMX want multiples of 32.
+    if (amx) {
+      CHECK(backend->kernel_for(heads(80)) == "attention avx512, linear amx-bf16");
+    } else {
+      CHECK(backend->kernel_for(heads(80)) == backend->kernel_path());
+    }
+  });
 }
 
 #if defined(__x86_64__) || defined(__aarch64__)

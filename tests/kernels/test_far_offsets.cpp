@@ -8,7 +8,7 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/ops.hpp"
+#include "kernels/backend.hpp"
 #include "kernels/synthetic.hpp"
 #include "tests/kernels/isa_scope.hpp"
 
@@ -111,7 +111,7 @@ TEST_CASE("matrices of one weight further apart than 2^31 bytes are those side b
     const std::vector<BF16> x = random_values(batch * heads * k, 1);
     const auto multiply = [&](const PackedWeight& weight) {
       std::vector<BF16> y(static_cast<std::size_t>(batch * heads * n));
-      backend->linear_per_head(batch, x.data(), heads * k, k, weight, y.data(), heads * n, n);
+      backend->linear_per_head(batch, {x.data(), heads * k, k}, weight, {y.data(), heads * n, n});
       return y;
     };
     testing::on_every_isa([&] {
@@ -130,7 +130,7 @@ TEST_CASE("matrices of one weight further apart than 2^31 bytes are those side b
     const auto scratch = backend->allocate(backend->moe_scratch_bytes(batch, 2, k, n, heads));
     const auto run = [&](const PackedWeight& gate_up, const PackedWeight& down) {
       std::vector<BF16> out(static_cast<std::size_t>(batch * k));
-      backend->moe_experts(batch, 2, x.data(), ids.data(), weights.data(), 0, gate_up, down, nullptr,
+      backend->moe_experts(batch, x.data(), {ids.data(), weights.data(), 2}, {0, gate_up, down}, nullptr,
                            out.data(), {scratch->data(), scratch->bytes()});
       return out;
     };

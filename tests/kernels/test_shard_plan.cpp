@@ -3,6 +3,7 @@
 #include <set>
 #include <tuple>
 
+#include "kernels/backend.hpp"
 #include "kernels/shard_plan.hpp"
 #include "kernels/weight_plan.hpp"
 #include "roofline/decode_ops.hpp"

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "kernels/decode_engine.hpp"
-#include "kernels/mpi_communicator.hpp"
+#include "kernels/rank_groups.hpp"
 #include "kernels/reference/reference_model.hpp"
 #include "sweeps/verify.hpp"
 

@@ -6,8 +6,9 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/backend.hpp"
 #include "kernels/mpi_communicator.hpp"
-#include "kernels/ops.hpp"
+#include "kernels/rank_groups.hpp"
 #include "kernels/synthetic.hpp"
 
 namespace helix {

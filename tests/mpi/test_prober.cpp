@@ -46,8 +46,39 @@ TEST_CASE("rounds end when the figures are known, at the latest after as many as
   CHECK(disturbed < 100);
   // Slower with each round: never known.
   std::vector<double> slowing;
-  for (int i = 0; i < 40; ++i) slowing.push_back(100 - 2 * i);
+  for (int i = 0; i < 40; ++i) slowing.push_back(100 - i);
   CHECK(rounds_of(16, 40, slowing) == 40);
+}
+
+TEST_CASE("a noisy figure is taken anew, and kept however noisy it stays") {
+  const auto backend = make_cpu_backend(1);
+  const auto measured = [&](const std::vector<double>& rates, int& calls) {
+    Prober prober(*backend, MPI_COMM_WORLD, {.figure_us = 0, .least_rounds = 16, .most_rounds = 16});
+    std::size_t next = 0;
+    const Figure& steady = prober.ceiling([&] { return 1e6; });
+    const Figure& figure = prober.ceiling([&] { return rates[std::min(next++, rates.size() - 1)]; });
+    prober.measure();
+    CHECK(steady.us == Approx(1));
+    calls = static_cast<int>(next) - 1;
+    return figure;
+  };
+  // Someone takes nine tenths of the machine for the second half of the rounds.
+  std::vector<double> disturbed{100};
+  for (int i = 0; i < 16; ++i) disturbed.push_back(i < 8 ? 100 : 10);
+  int calls = 0;
+  disturbed.push_back(50);  // from then on
+  const Figure calm = measured(disturbed, calls);
+  CHECK(calls == 32);
+  CHECK(calm.us == Approx(2e4));
+  CHECK_FALSE(calm.noisy());
+
+  std::vector<double> always{100};
+  for (int i = 0; i < 48; ++i) always.push_back(i % 16 < 8 ? 100 : 0.01);
+  const Figure noisy = measured(always, calls);
+  CHECK(calls == 48);
+  CHECK(noisy.noisy());
+  CHECK(noisy.spread > 1000);
+  CHECK(noisy.us == Approx(1e4));
 }
 
 TEST_CASE("every rank makes the same calls, numbered on, and a collective among them is timed") {

@@ -30,5 +30,26 @@ for ending, ranks, code, message, times, seconds in CASES:
     if done.returncode != code or len(lines) != times or not all(message in line for line in lines) or took > seconds:
         failures += 1
         print(f"{ending}: exit code {done.returncode} instead of {code}, {took:.1f} s, messages {lines}\n{done.stderr}")
+
+# A launcher that is not our MPI's: each process is alone in a world of its own.
+STRANGERS = [({"PMI_SIZE": "4", "PMI_RANK": "0"}, "PMI_SIZE=4"), ({"PMIX_RANK": "1"}, "PMIX_RANK=1"),
+             ({"SLURM_NTASKS": "8"}, "SLURM_NTASKS=8"), ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE=2"),
+             ({"SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": "0", "SLURM_NTASKS": "3"}, "SLURM_STEP_NUM_TASKS=3")]
+FINE = [{}, {"SLURM_NTASKS": "1"}, {"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "8"}, {"PMI_SIZE": "1", "PMI_RANK": "0"},
+        {"PMIX_RANK": "0"}]
+for variables, named in STRANGERS + [(variables, "") for variables in FINE]:
+    done = subprocess.run([program, "nothing-special"], env={**ENVIRONMENT, **variables}, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=60)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("helix-bench: ")]
+    if done.returncode != (2 if named else 0) or len(lines) != (1 if named else 0) or named not in "".join(lines):
+        failures += 1
+        print(f"{variables}: exit code {done.returncode}\n{done.stderr}")
+# Inside a batch job our own mpirun of one rank is what it says.
+done = subprocess.run([mpirun, "-n", "1", program, "nothing-special"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                      env={**ENVIRONMENT, "PMI_SIZE": "4"}, timeout=60)
+if done.returncode != 0:
+    failures += 1
+    print(f"mpirun -n 1 under PMI_SIZE: exit code {done.returncode}\n{done.stderr}")
+CASES += STRANGERS + FINE + [None]
 print(f"{len(CASES) - failures} passed, {failures} failed")
 sys.exit(failures > 0)

@@ -40,6 +40,7 @@ TEST_CASE("The planner's shared parts give the very predictions of predict()") {
       REQUIRE(shared.comm_bytes_per_rank == direct.comm_bytes_per_rank);
       REQUIRE(shared.memory_bytes_per_rank == direct.memory_bytes_per_rank);
       REQUIRE(shared.max_batch == direct.max_batch);
+      REQUIRE(shared.max_context == direct.max_context);
     }
     INFO(name);
     CHECK(legal > 500);

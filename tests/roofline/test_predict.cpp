@@ -77,7 +77,8 @@ TEST_CASE("Phases add up to the total, and a row is consistent in itself") {
       REQUIRE((p.comm_bytes_per_rank > 0) == (s.ranks() > 1));
       REQUIRE(p.tokens_per_s_user * p.model_ttl_us == Approx(1e6));
       REQUIRE(p.tokens_per_s_gpu * s.ranks() == Approx(8 * p.tokens_per_s_user));
-      REQUIRE((p.memory_bytes_per_rank <= gb200.dram.capacity_bytes) == (p.max_batch >= million.batch));
+      REQUIRE(p.fits() == (p.max_batch >= million.batch));
+      REQUIRE(p.fits() == (p.max_context >= million.context));
     });
   }
 }
@@ -137,6 +138,69 @@ TEST_CASE("The largest batch fits and one more request does not") {
       REQUIRE(memory.bytes(most + s.dp * s.pp) > capacity);
     });
   }
+}
+
+TEST_CASE("The longest context fits and one more block a rank does not") {
+  for (const char* name : {"deepseek-r1", "llama-3.1-405b", "gpt-oss-120b"}) {
+    const ModelSpec m = load_model(name);
+    for_each_split(m, million, [&](Strategy, const Sharding& s) {
+      for (const double capacity : {5e10, 1.8e11}) {
+        const MemoryModel memory = memory_model(m, s, million);
+        const std::int64_t longest = memory.max_context(million.batch, capacity);
+        INFO(name << " kvp " << s.kvp << " tpa " << s.tpa << " pp " << s.pp << ": " << longest);
+        const auto bytes_at = [&](std::int64_t context) {
+          DecodeShape shape = million;
+          shape.context = context;
+          return memory_model(m, s, shape).bytes(million.batch);
+        };
+        if (longest > 0) REQUIRE(bytes_at(longest) <= capacity * (1 + 1e-9));
+        REQUIRE(bytes_at(longest + s.kvp * million.tokens_per_block) > capacity * (1 - 1e-9));
+      }
+    });
+  }
+}
+
+TEST_CASE("The memory fraction bounds what fits") {
+  const ModelSpec m = load_model("llama-3.1-70b");
+  SystemSpec h200 = load_system("h200");
+  const DecodeShape shape{.context = 4096, .batch = 1};
+  // 70.55e9 parameters of 2 bytes are 0.936 of the 143,771 MiB that the driver reports.
+  const auto at = [&](double fraction) {
+    h200.dram.memory_fraction = fraction;
+    return predict(m, Strategy::tp, {}, shape, h200);
+  };
+  CHECK_FALSE(at(0.92).fits());
+  CHECK(at(0.92).max_context == 0);
+  CHECK(at(1).fits());
+  CHECK(at(1).max_context > 4096);
+  CHECK(at(1).memory_fraction == 1);
+  CHECK_THAT(shortage_text(141e9, 150754820096, 0.92), Catch::StartsWith("does not fit memory: needs 131.32") &&
+                                                           Catch::Contains("--memory-fraction 0.936"));
+  CHECK(shortage_text(3e11, 150754820096, 0.92).find("--memory-fraction") == std::string::npos);
+}
+
+TEST_CASE("What bounds a step follows its physical terms") {
+  // A host whose attention kernel reads a quarter of the DRAM bandwidth, far below the arithmetic's peak too.
+  SystemSpec host;
+  host.name = "host";
+  host.calibrated = true;
+  host.dram = {.datasheet_bytes_per_s = 2e10, .achieved_bytes_per_s = 2e10, .capacity_bytes = 1e12};
+  host.peak_flops = {.bf16 = 1e12, .fp8 = 1e12, .fp4 = 1e12};
+  for (const KernelFamily family : {KernelFamily::gemm, KernelFamily::gqa_attention, KernelFamily::mla_attention,
+                                    KernelFamily::moe, KernelFamily::elementwise}) {
+    host.kernels.push_back({.family = family, .fixed_us = 1, .bytes_per_s = 2e10, .flops_per_s = 1e12});
+  }
+  const ModelSpec m = load_model("deepseek-v2-lite");
+  const DecodeShape shape{.context = 65536, .batch = 4};
+  const auto bound = [&] { return predict(m, Strategy::tp, {}, shape, host).bound; };
+  CHECK(bound() == Bound::dram);
+  host.kernels[2].bytes_per_s = 5e9;
+  CHECK(bound() == Bound::kernel);
+  host.peak_flops.bf16 = 5e10;  // now the arithmetic takes that long
+  for (KernelRate& rate : host.kernels) rate.flops_per_s = 5e10;
+  CHECK(bound() == Bound::compute);
+  for (KernelRate& rate : host.kernels) rate.fixed_us = 1e6;
+  CHECK(bound() == Bound::latency);
 }
 
 TEST_CASE("Memory holds every expert, reads only those touched") {

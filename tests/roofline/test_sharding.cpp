@@ -105,7 +105,7 @@ TEST_CASE("dp+ep: whole requests, whole experts") {
   CHECK(legal(mla(), Strategy::dp_ep, {.ep = 8, .dp = 8}));
   CHECK_THAT(reason(mla(), Strategy::dp_ep, {.ep = 4, .dp = 8}), Contains("EP = DP"));
   CHECK_THAT(reason(mla(), Strategy::dp_ep, {.kvp = 2, .ep = 8, .dp = 4}),
-             Contains("KVP = TPA = TPF = PP = 1"));
+             Contains("KVP = TPA = PP = TPF = 1"));
   CHECK_THAT(reason(gqa(), Strategy::dp_ep, {.ep = 2, .dp = 2}), Contains("MoE") && Contains("tiny-gqa"));
   CHECK_THAT(reason(mla(), Strategy::dp_ep, {.ep = 16, .dp = 16}), Contains("batch=8") && Contains("dp=16"));
 }

@@ -17,9 +17,11 @@ struct Modes {
 };
 
 struct Noise {
-  std::size_t rows = 50, samples = 50;
+  std::size_t rows = 16, samples = 40;
   double least_deviation = 0.01, most_deviation = 0.03;  // lognormal samples, each row's own
-  double run_deviation = 0;                              // lognormal, of a row's part of a run
+  double correlation = 0;                                // of samples that follow each other: AR(1)
+  double row_deviation = 0;                              // lognormal, of a row's part of a run
+  double run_deviation = 0;                              // lognormal, of all of a run
   // Independent in each sample, each row of a run, each run.
   Modes of_samples = {}, of_row_in_run = {}, of_run = {};
 };
@@ -34,10 +36,10 @@ class RunSimulator {
     }
   }
 
-  /// A run in which the first `slower_rows` rows are 5 % slower.
-  StoredRun run(std::size_t slower_rows = 0) {
+  /// A run in which the first `slower_rows` rows are slower by `slowdown`.
+  StoredRun run(std::size_t slower_rows = 0, double slowdown = 0.05) {
     StoredRun run{.directory = "simulated", .commit = "c0ffee", .complete = true, .machine = {}, .rows = {}};
-    const double of_run = mode(noise_.of_run);
+    const double of_run = mode(noise_.of_run) * lognormal(noise_.run_deviation);
     for (std::size_t i = 0; i < noise_.rows; ++i) {
       StoredRow row{.id = fmt::format("row {}", i),
                     .status = "ok",
@@ -46,9 +48,12 @@ class RunSimulator {
                     .roofline_ttl_us = typical_us_[i] / 2,
                     .samples_us = {}};
       const double centre = typical_us_[i] * of_run * mode(noise_.of_row_in_run) *
-                            lognormal(noise_.run_deviation) * (i < slower_rows ? 1.05 : 1.0);
+                            lognormal(noise_.row_deviation) * (i < slower_rows ? 1.0 + slowdown : 1.0);
+      const double r = noise_.correlation, innovation = std::sqrt(1 - r * r);
+      double state = normal_(random_);
       for (std::size_t k = 0; k < noise_.samples; ++k) {
-        row.samples_us.push_back(centre * mode(noise_.of_samples) * lognormal(deviations_[i]));
+        row.samples_us.push_back(centre * mode(noise_.of_samples) * std::exp(deviations_[i] * state));
+        state = r * state + innovation * normal_(random_);
       }
       run.rows.push_back(std::move(row));
     }

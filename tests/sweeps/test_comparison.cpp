@@ -45,17 +45,37 @@ Verdict verdict(const StoredRow& base, const StoredRow& head, const ComparisonLi
 
 }  // namespace
 
-TEST_CASE("compare: a row regresses by more than threshold and floor") {
+TEST_CASE("compare: a row regresses by more than threshold, floor and what runs differ by") {
   const StoredRow base = ok_row("a", 1000);
-  CHECK(verdict(base, ok_row("a", 1050)) == Verdict::regressed);
-  CHECK(compared(base, ok_row("a", 1050)).change == Approx(0.05));
-  CHECK(verdict(base, ok_row("a", 950)) == Verdict::improved);
-  CHECK(verdict(base, ok_row("a", 1020)) == Verdict::unchanged);  // significant, and below 3 %
-  CHECK(compared(base, ok_row("a", 1020)).p_value < 0.02);
-  CHECK(verdict(base, ok_row("a", 1020), {.threshold = 0.01}) == Verdict::regressed);
-  CHECK(verdict(base, ok_row("a", 1050), {.floor_us = 60}) == Verdict::unchanged);
-  CHECK(verdict(ok_row("a", 100), ok_row("a", 104)) == Verdict::unchanged);  // 4 us of the floor's 5
+  CHECK(verdict(base, ok_row("a", 1100)) == Verdict::regressed);
+  CHECK(compared(base, ok_row("a", 1100)).change == Approx(0.1));
+  CHECK(verdict(base, ok_row("a", 900)) == Verdict::improved);
+  CHECK(verdict(base, ok_row("a", 1050)) == Verdict::unchanged);  // a single row of two runs
+  CHECK(compared(base, ok_row("a", 1050)).reason.find("within what these runs differ by") == 0);
+  CHECK(verdict(base, ok_row("a", 1050), {.run_noise = 0.01}) == Verdict::regressed);
+  CHECK(verdict(base, ok_row("a", 1020), {.run_noise = 0.01}) == Verdict::unchanged);  // below 3 %
+  CHECK(verdict(base, ok_row("a", 1020), {.threshold = 0.01, .run_noise = 0.01}) == Verdict::regressed);
+  CHECK(verdict(base, ok_row("a", 1100), {.floor_us = 110}) == Verdict::unchanged);
+  CHECK(verdict(ok_row("a", 40), ok_row("a", 44)) == Verdict::unchanged);  // 4 us of the floor's 5
   CHECK(verdict(base, base) == Verdict::unchanged);
+}
+
+TEST_CASE("compare: the change shown is that of the columns, beside it the one after the shift of all rows") {
+  std::vector<StoredRow> base, head;
+  for (int i = 0; i < 10; ++i) {
+    base.push_back(ok_row(std::to_string(i), 272.7e3));
+    head.push_back(ok_row(std::to_string(i), i == 4 ? 209.3e3 : 248.1e3));
+  }
+  const Comparison c = compare_runs({run_of(base)}, {run_of(head)}, {.run_noise = 0.2});
+  const ComparedRow& row = *std::ranges::find(c.rows, "4", &ComparedRow::id);
+  CHECK(row.verdict == Verdict::improved);
+  CHECK(row.change == Approx(209.3 / 272.7 - 1));
+  CHECK(row.change_after_shift == Approx(209.3 / 248.1 - 1));
+  REQUIRE(c.shift.has_value());
+  CHECK(c.shift->change == Approx(248.1 / 272.7 - 1));
+  CHECK_FALSE(c.shift->counts);
+  CHECK(c.count(Verdict::unchanged) == 9);
+  CHECK_FALSE(c.failed());
 }
 
 TEST_CASE("compare: nine samples a side are needed") {
@@ -72,8 +92,8 @@ TEST_CASE("compare: rows without two times") {
                   wrong = other_row("a", "failed", "verification: attention is off by 0.3");
   CHECK(verdict(ok, failed) == Verdict::failing);
   CHECK(verdict(skipped, failed) == Verdict::failing);
-  CHECK(verdict(failed, failed) == Verdict::unchanged);
-  CHECK(verdict(wrong, wrong) == Verdict::failing);  // always
+  CHECK(verdict(failed, failed) == Verdict::failing);  // always
+  CHECK(verdict(wrong, wrong) == Verdict::failing);
   CHECK(compared(ok, wrong).reason == wrong.reason);
   CHECK(verdict(failed, ok) == Verdict::unmatched);
   CHECK(verdict(ok, skipped) == Verdict::newly_skipped);
@@ -82,22 +102,43 @@ TEST_CASE("compare: rows without two times") {
 
   const Comparison c = compare_runs({run_of({ok_row("a", 1000), ok_row("b", 1000)})},
                                     {run_of({ok_row("c", 1000), ok_row("a", 1000)})}, {});
-  CHECK(c.count(Verdict::unmatched) == 2);
-  CHECK_FALSE(c.failed());
   CHECK(c.rows[0].id == "b");
-  CHECK(c.rows[0].reason == "not in NEW");
+  CHECK(c.rows[0].verdict == Verdict::missing);
+  CHECK(c.rows[1].id == "c");
+  CHECK(c.rows[1].verdict == Verdict::unmatched);
   CHECK(c.rows[1].reason == "not in BASE");
+  CHECK(c.failed());
+  CHECK_FALSE(c.regression());
 }
 
-TEST_CASE("compare: only newly failing and slower rows fail it") {
-  const auto fails = [](const StoredRow& head) {
-    return compare_runs({run_of({ok_row("a", 1000)})}, {run_of({head})}, {}).failed();
+TEST_CASE("compare: what cannot be judged does not pass, unless that is allowed") {
+  const auto fails = [](const StoredRow& head, bool allowed) {
+    return compare_runs({run_of({ok_row("a", 1000), ok_row("b", 1000)})}, {run_of({head, ok_row("b", 1000)})},
+                        {.allow_unjudged = allowed})
+        .failed();
   };
-  CHECK(fails(ok_row("a", 1100)));
-  CHECK(fails(other_row("a", "failed", "verification: wrong")));
-  CHECK_FALSE(fails(ok_row("a", 900)));
-  CHECK_FALSE(fails(other_row("a", "skipped", "does not fit")));
-  CHECK_FALSE(fails(ok_row("a", 1100, 3)));
+  for (const bool allowed : {false, true}) {
+    CHECK(fails(ok_row("a", 1100), allowed));
+    CHECK(fails(other_row("a", "failed", "verification: wrong"), allowed));
+    CHECK(fails(other_row("a", "skipped", "does not fit"), allowed));
+    CHECK(fails(ok_row("c", 1000), allowed));  // a is missing
+    CHECK_FALSE(fails(ok_row("a", 900), allowed));
+    CHECK(fails(ok_row("a", 1000, 3), allowed) == !allowed);
+    const auto with_new_row =
+        compare_runs({run_of({ok_row("a", 1000)})}, {run_of({ok_row("a", 1000), ok_row("c", 1000)})},
+                     {.allow_unjudged = allowed});
+    CHECK(with_new_row.failed() == !allowed);
+  }
+}
+
+TEST_CASE("compare: a run that was killed does not pass") {
+  const StoredRun whole = run_of({ok_row("a", 1000)});
+  StoredRun killed = whole;
+  killed.complete = false;
+  CHECK(compare_runs({whole}, {killed}, {.allow_unjudged = true}).failed());
+  CHECK(compare_runs({whole, whole}, {whole, killed}, {.allow_unjudged = true}).failed());
+  CHECK(compare_runs({killed}, {whole}, {}).failed());
+  CHECK_FALSE(compare_runs({killed}, {whole}, {.allow_unjudged = true}).failed());
 }
 
 TEST_CASE("compare: other machines, models and configurations are not comparable") {
@@ -142,14 +183,12 @@ TEST_CASE("compare: repeats are judged run by run") {
   };
   CHECK(verdict_of_a(compare_runs(side({1000, 1001, 1002, 1003, 1004}), side({1100, 1101, 1102, 1103, 1104}),
                                   {})) == Verdict::regressed);
-  // One fast run of NEW among them: pooled samples would still be significant, runs are not.
-  CHECK(verdict_of_a(compare_runs(side({1000, 1001, 1100, 1003, 1004}), side({1100, 1101, 1002, 1103, 1104}),
+  // Runs of both sides in two modes: pooled samples would still be significant, runs are not.
+  CHECK(verdict_of_a(compare_runs(side({1000, 1101, 1100, 1003, 1004}), side({1100, 1101, 1002, 1103, 1104}),
                                   {})) == Verdict::unchanged);
-  const Comparison few = compare_runs(side({1000, 1001}), side({1100, 1101}), {});
-  CHECK(verdict_of_a(few) == Verdict::regressed);
-  CHECK(std::ranges::any_of(few.notes, [](const std::string& note) {
-    return note.find("33.3 %") != std::string::npos;  // 2 of 6 labellings: what two runs a side are worth
-  }));
+  CHECK(verdict_of_a(compare_runs(side({1000, 1001}), side({1100, 1101}), {})) == Verdict::regressed);
+  CHECK(verdict_of_a(compare_runs(side({1000, 1001, 1002}), side({1100}), {})) == Verdict::regressed);
+  CHECK(verdict_of_a(compare_runs(side({1000, 1050}), side({1100}), {})) == Verdict::unchanged);
 }
 
 TEST_CASE("compare: a row has to be measured in all repeats") {
@@ -157,6 +196,7 @@ TEST_CASE("compare: a row has to be measured in all repeats") {
                   without = run_of({ok_row("b", 1000)});
   const Comparison c = compare_runs({with, without}, {with, with}, {});
   CHECK(c.count(Verdict::unmatched) == 1);
+  CHECK(compare_runs({with, with}, {with, without}, {}).count(Verdict::missing) == 1);
   const StoredRun wrong = run_of({other_row("a", "failed", "verification: wrong"), ok_row("b", 1000)});
   CHECK(compare_runs({with, with}, {with, wrong}, {}).failed());
 }
@@ -167,5 +207,5 @@ TEST_CASE("compare: runs of several commits and incomplete runs are told") {
   again.complete = false;
   const std::vector<std::string> notes = compare_runs({base, again}, {base}, {}).notes;
   CHECK(std::ranges::count(notes, "BASE holds runs of different commits, c0ffee and decaf.") == 1);
-  CHECK(std::ranges::count(notes, "The run 'run' is incomplete.") == 1);
+  CHECK(std::ranges::count(notes, "The run 'run' is incomplete; to end it: sweep --resume --out run") == 1);
 }

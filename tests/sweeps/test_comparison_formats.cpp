@@ -28,6 +28,8 @@ ComparedRow timed(const std::string& id, Verdict verdict, double base, double he
   r.base = base;
   r.head = head;
   r.change = head / base - 1.0;
+  r.change_after_shift = *r.change - 0.01;
+  r.detectable = 0.04;
   r.p_value = p;
   r.base_samples = 40;
   r.head_samples = 41;
@@ -36,19 +38,23 @@ ComparedRow timed(const std::string& id, Verdict verdict, double base, double he
 
 Comparison example() {
   Comparison c;
-  c.base = {{"runs/base"}, "0123456789ab"};
-  c.head = {{"runs/new"}, "ba9876543210-dirty"};
+  c.base = {{"runs/base"}, "0123456789ab", {}};
+  c.head = {{"runs/new"}, "ba9876543210-dirty", {}};
+  c.shift = CommonShift{.change = 0.01, .detectable = 0.09, .counts = false};
   c.notes = {"A note."};
   c.rows = {
       row("m/helix/kvp2.tpa1/s300/b4", Verdict::failing, "verification: |x| < 1 & \"y\"\x01, attention"),
       timed("m/helix/kvp2.tpa1/s300/b1", Verdict::regressed, 1000, 1050, 1.25e-5),
-      timed("m/tp/kvp1.tpa2/s300/b1", Verdict::improved, 2000, 1800, 3e-7),
+      row("m/tp/kvp1.tpa2/s300/b8", Verdict::missing, "not in NEW"),
       row("m/tp/kvp1.tpa2/s300/b4", Verdict::newly_skipped, "does not fit: needs 3 GiB, has 2 GiB"),
       row("m/tp/kvp1.tpa2/s64/b1", Verdict::unmatched, "not in BASE"),
       timed("m/tp/kvp1.tpa2/s64/b4", Verdict::too_few_samples, 500, 600, 1),
+      timed("m/tp/kvp1.tpa2/s300/b1", Verdict::improved, 2000, 1800, 3e-7),
       timed("m/tp/kvp1.tpa2/s300/b2", Verdict::unchanged, 1500.5, 1512.25, 0.4)};
   c.rows[5].reason = "at least 9 samples are needed";
   c.rows[5].p_value.reset();
+  c.rows[5].change_after_shift.reset();
+  c.rows[5].detectable.reset();
   return c;
 }
 
@@ -69,9 +75,9 @@ TEST_CASE("a comparison of roofline fractions says so in every form") {
   c.limits.roofline_fractions = true;
   c.rows = {timed("m", Verdict::regressed, 0.9, 0.6, 1e-5)};
   c.rows[0].change = 0.5;
-  CHECK(comparison_table(c).find("90.0 %        60.0 %   +50.00 %") != std::string::npos);
+  CHECK(comparison_table(c).find("90.0 %        60.0 %   +50.00 %     -34.33 %") != std::string::npos);
   CHECK(comparison_json(c).find("\"new_roofline_fraction\": 0.6") != std::string::npos);
-  CHECK(comparison_csv(c).find("m,regressed,,0.9,0.6,50,1e-05,40,41") != std::string::npos);
+  CHECK(comparison_csv(c).find("m,regressed,,0.9,0.6,50,-34.33333,4,1e-05,40,41") != std::string::npos);
   CHECK(comparison_junit(c).find("roofline fraction 0.6 instead of 0.9") != std::string::npos);
   CHECK(comparison_benchmark_action(c).find("\"value\": 1.666667") != std::string::npos);
 }
@@ -79,9 +85,13 @@ TEST_CASE("a comparison of roofline fractions says so in every form") {
 TEST_CASE("the headline counts what there is") {
   Comparison c = example();
   CHECK(comparison_headline(c) ==
-        "REGRESSION: 1 failing, 1 regressed, 1 improved, 1 newly skipped, 1 unmatched, 1 too few samples, 1 "
-        "unchanged "
-        "(7 rows)");
+        "REGRESSION: 1 failing, 1 regressed, 1 missing, 1 newly skipped, 1 unmatched, 1 too few samples, 1 "
+        "improved, 1 unchanged (8 rows)");
+  c.rows = {c.rows.begin() + 2, c.rows.begin() + 3};
+  CHECK(comparison_headline(c) == "NOT JUDGED: 1 missing (1 row)");
+  c = example();
   c.rows = {c.rows.back()};
   CHECK(comparison_headline(c) == "no regression: 1 unchanged (1 row)");
+  c.head.incomplete = {"runs/new"};
+  CHECK(comparison_headline(c) == "NOT JUDGED: 1 unchanged, incomplete runs (1 row)");
 }

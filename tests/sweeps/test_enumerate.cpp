@@ -77,6 +77,19 @@ TEST_CASE("Helix alone includes KVP 1") {
         Grids{"helix 1.1>1.1", "helix 1.2>2.1", "helix 2.1>2.1"});
 }
 
+TEST_CASE("a Helix layout that is a baseline stands under the baseline alone, where that is asked for") {
+  CHECK(grids(points_of(space_of({{"kvp", "auto"}}), 2)) == Grids{"tp 1.1>1.1", "tp 1.2>2.1", "helix 2.1>2.1"});
+  const auto moe = points_of(space_of({{"model", "deepseek-v2-lite"},
+                                       {"strategy", "helix,dp+ep"},
+                                       {"ranks", "2"},
+                                       {"kvp", "auto"},
+                                       {"dp", "auto"}}));
+  CHECK(grids(moe) == Grids{"dp+ep 1.1>1.2 dp2", "helix 2.1>1.2"});
+  // Of another FFN grid it is no repetition.
+  CHECK(grids(points_of(space_of({{"model", "tiny-qwen3-moe"}, {"ranks", "2"}, {"kvp", "1"}, {"tpa", "2"}}))) ==
+        Grids{"tp 1.2>2.1", "helix 1.2>1.2"});
+}
+
 TEST_CASE("listed widths restrict, the rest follows") {
   CHECK(grids(points_of(space_of({{"ranks", "4"}, {"kvp", "2"}}))) == Grids{"tp 1.4>4.1", "helix 2.2>4.1"});
   CHECK(grids(points_of(space_of({{"strategy", "helix"}, {"ranks", "4"}, {"kvp", "auto"}}))) ==

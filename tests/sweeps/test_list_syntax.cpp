@@ -1,5 +1,8 @@
 #include <catch2/catch.hpp>
 
+#include <filesystem>
+#include <fstream>
+
 #include <string>
 
 #include "roofline/error.hpp"
@@ -74,4 +77,26 @@ TEST_CASE("real numbers are finite and in their bounds") {
     CAPTURE(text);
     CHECK_THROWS_AS(parse_real(text, 0.0, 1.0, "--x"), UsageError);
   }
+}
+
+TEST_CASE("ranges in steps, and the largest that fits") {
+  CHECK(parse_choice("4:20:4,1", batch_requests, "--batch").values ==
+        std::vector<std::int64_t>{4, 8, 12, 16, 20, 1});
+  CHECK(parse_choice("1k:3k:1k", context_tokens, "--context").values ==
+        std::vector<std::int64_t>{1024, 2048, 3072});
+  CHECK(parse_choice("max", batch_requests, "--batch").kind == Choice::Kind::most);
+  for (const char* text : {"4:2:1", "4:8:0", "4:8:", "4::8", "1:16777216:1", "1:2:3:4"}) {
+    CAPTURE(text);
+    CHECK_THROWS_AS(parse_choice(text, batch_requests, "--batch"), UsageError);
+  }
+  CHECK_THROWS_AS(parse_choice("max", rank_count, "--kvp"), UsageError);
+}
+
+TEST_CASE("a path with a comma is one entry, alone or among others") {
+  const std::filesystem::path path = std::filesystem::temp_directory_path() / "helix,list,syntax";
+  std::ofstream(path) << "x";
+  const std::string name = path.string();
+  CHECK(split_paths(name, "--model") == std::vector<std::string>{name});
+  CHECK(split_paths("a," + name + ",b,a", "--model") == std::vector<std::string>{"a", name, "b"});
+  std::filesystem::remove(path);
 }

@@ -1,6 +1,6 @@
 #include <catch2/catch.hpp>
 
-#include "kernels/ops.hpp"
+#include "kernels/backend.hpp"
 #include "roofline/memory.hpp"
 #include "sweeps/point_runner.hpp"
 
@@ -63,4 +63,16 @@ TEST_CASE("messages that MPI does not count to are a reason, not an abort") {
   narrow.vocab = 128;
   CHECK(why_not_exchanged(configuration(1, 2, 64, 262143, 32), narrow).empty());
   CHECK_FALSE(why_not_exchanged(configuration(1, 2, 64, 262144, 32), narrow).empty());
+}
+
+TEST_CASE("a cache that the backend has no kernels for is a reason, not an abort") {
+  const auto backend = make_cpu_backend(1);
+  ModelSpec model = load_model("tiny-gqa");
+  SweepPoint point{.config = configuration(1, 1, 64, 1, 32), .model = &model, .skip_reason = ""};
+  CHECK(why_not_measured(point, *backend).empty());
+  model.attention.qk_head_dim = model.attention.v_head_dim = 72;
+  CHECK_THAT(why_not_measured(point, *backend), Catch::Contains("predicted, not measured: ") &&
+                                                    Catch::Contains("multiples of 16 wide, not 72 and 72"));
+  model.attention.qk_head_dim = model.attention.v_head_dim = 80;
+  CHECK(why_not_measured(point, *backend).empty());
 }

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <limits>
 #include <sstream>
+#include <tuple>
 
 #include "roofline/error.hpp"
 #include "sweeps/enumerate.hpp"
@@ -60,6 +61,8 @@ ResultRow measured_row(std::int64_t batch, double ttl_us) {
   row.config.shape.context = 65536;
   row.config.shape.batch = batch;
   row.id = configuration_id(row.config);
+  row.config.precision = "attention=bf16 ffn=bf16";
+  row.config.precision_source = "flag";
   row.system = "here";
   row.backend = "cpu";
   row.kernel = "avx2";
@@ -86,6 +89,10 @@ ResultRow measured_row(std::int64_t batch, double ttl_us) {
   p.comm_bytes_per_rank = 4096;
   p.memory_bytes_per_rank = 12345678901;
   p.max_batch = 17;
+  p.memory_capacity_bytes = 2e10;
+  p.memory_fraction = 0.92;
+  p.max_context = 131072;
+  row.meets_budget = true;
   p.kv_tokens_per_rank = 524288;
   return row;
 }
@@ -102,7 +109,8 @@ ResultRow skipped_row() {
 
 const std::string golden_header =
     "id,status,reason,strategy,model,system,backend,kernel,ranks,kvp,tpa,tpf,ep,pp,dp,context,batch,hop_b,"
-    "tokens_per_block,weight_dtype,kv_dtype,layers_measured,layers_total,samples,ttl_us,ttl_p90_us,ttl_p99_"
+    "tokens_per_block,weight_dtype,kv_dtype,precision,precision_source,layers_measured,layers_total,samples,"
+    "ttl_us,ttl_p90_us,ttl_p99_"
     "us,"
     "ttl_min_us,ttl_rel_stderr,tokens_per_s_user,tokens_per_s_gpu,roofline_ttl_us,model_ttl_us,roofline_"
     "fraction,"
@@ -112,18 +120,20 @@ const std::string golden_header =
     "comm_bytes_per_rank,memory_bytes_per_rank,max_batch,verify_rel_error,pareto,stop_reason,"
     "model_attn_share,model_merge_share,model_attn_proj_share,model_ffn_share,model_comm_share,model_head_"
     "share,"
-    "kv_tokens_per_rank,kv_duplication\n";
+    "kv_tokens_per_rank,kv_duplication,meets_budget,memory_capacity_bytes,memory_fraction,max_context\n";
 const std::string golden_measured =
     "m/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/bf16-bf16/"
     "blk32,ok,,helix,m,here,cpu,avx2,2,2,1,2,1,1,1,65536,4,1,32,bf16,"
-    "bf16,16,16,2,1000,1002,1003,999,0.004,1000,2000,500,1100,0.5,0.1,latency,10,20,30,40,50,60,70,80,33,1,2,"
+    "bf16,attention=bf16 "
+    "ffn=bf16,flag,16,16,2,1000,1002,1003,999,0.004,1000,2000,500,1100,0.5,0.1,latency,10,20,30,40,50,60,70,"
+    "80,33,1,2,"
     "6,14,"
     "10000000000,2000000000,4096,12345678901,17,0.00125,1,plateau,"
-    "0.0009,0.0027,0.0036,0.0055,0.0127,0.0073,524288,1\n";
+    "0.0009,0.0027,0.0036,0.0055,0.0127,0.0073,524288,1,1,20000000000,0.92,131072\n";
 const std::string golden_skipped =
     "m/tp/kvp1.tpa1.tpf1.ep1/s1024/b1/bf16-bf16/blk32,skipped,\"does not fit memory: needs 10, has "
     "4\",tp,m,,,,1,1,1,1,"
-    "1,1,1,1024,1,1,32,bf16,bf16,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,\n";
+    "1,1,1,1024,1,1,32,bf16,bf16,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,\n";
 
 }  // namespace
 
@@ -344,6 +354,72 @@ TEST_CASE("the frontier is that of one model, context and precision") {
   for (const ResultRow& row : rows) marks.push_back(row.pareto);
   // tokens/s/user, tokens/s/GPU: (1000, 500) and (500, 2000) stay; (333, 333) is beaten by both.
   CHECK(marks == std::vector<bool>{true, true, false, true, false});
+}
+
+TEST_CASE("the frontier and what is printed only know rows within the budget") {
+  std::vector<ResultRow> rows{measured_row(1, 1000), measured_row(8, 2000), skipped_row()};
+  rows[1].meets_budget = false;
+  mark_pareto(rows);
+  CHECK(rows[0].pareto);
+  CHECK_FALSE(rows[1].pareto);
+  CHECK(rows_to_print(rows, OutputFormat::json).size() == 1);
+  CHECK(rows_to_print(rows, OutputFormat::table).size() == 2);  // and why one was skipped
+  CHECK_THAT(budget_text(rows, 1.5), Catch::StartsWith("1 of 3 rows meet the budget of 1.5 ms"));
+  rows[0].meets_budget = rows[1].meets_budget = std::nullopt;
+  CHECK(rows_to_print(rows, OutputFormat::csv).size() == 3);
+}
+
+TEST_CASE("predictions of several systems have a frontier each, measured rows one") {
+  ResultRow fast = measured_row(4, 1);
+  fast.measurement.reset();
+  fast.prediction->tokens_per_s_user = fast.prediction->tokens_per_s_gpu = 1000;
+  ResultRow slow = fast;
+  slow.prediction->tokens_per_s_user = slow.prediction->tokens_per_s_gpu = 10;
+  slow.system = "elsewhere";
+  std::vector<ResultRow> rows{fast, slow, measured_row(4, 1000), measured_row(4, 2000)};
+  rows[3].system = "here-r4";
+  mark_pareto(rows);
+  CHECK(rows[0].pareto);
+  CHECK(rows[1].pareto);
+  CHECK(rows[2].pareto);
+  CHECK_FALSE(rows[3].pareto);
+}
+
+TEST_CASE("run.json of a resumed run tells of every part, with the calibration of each") {
+  ScratchDirectory scratch;
+  const auto json = [&] { return nlohmann::json::parse(read(scratch.path / "run.json")); };
+  {
+    RunDirectory run(scratch.path, false);
+    run.begin({{"start_time", "t0"}, {"command_line", {"a"}}, {"calibration", "first"}});
+    CHECK_FALSE(json().contains("parts"));
+    run.append(measured_row(4, 1000));
+    run.append(measured_row(8, 1500));
+  }  // killed
+  {
+    RunDirectory run(scratch.path, true);
+    run.begin({{"start_time", "t1"}, {"command_line", {"b"}}, {"calibration", "second"}});
+    run.append(measured_row(16, 1500));
+    run.break_off({{"end_time", "t2"}, {"broken_off_by", "SIGTERM"}});
+  }
+  {
+    RunDirectory run(scratch.path, true);
+    run.begin({{"start_time", "t3"}, {"command_line", {"c"}}, {"calibration", "third"}});
+    run.append(measured_row(32, 1500));
+    run.finish({{"end_time", "t4"}});
+  }
+  const auto run = json();
+  CHECK(run["command_line"][0] == "a");
+  CHECK(run["resumed"] == 2);
+  REQUIRE(run["parts"].size() == 3);
+  const auto part = [&](int i) {
+    const auto& p = run["parts"][static_cast<std::size_t>(i)];
+    return std::tuple(p["calibration"].get<std::string>(), p["first_row"].get<int>(), p["rows"].get<int>());
+  };
+  CHECK(part(0) == std::tuple("first", 0, 2));
+  CHECK(part(1) == std::tuple("second", 2, 1));
+  CHECK(part(2) == std::tuple("third", 3, 1));
+  CHECK(run["parts"][1]["broken_off_by"] == "SIGTERM");
+  CHECK(run["parts"][2]["end_time"] == "t4");
 }
 
 TEST_CASE("rows are printed as a table, as JSON and as CSV") {

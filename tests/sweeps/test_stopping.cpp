@@ -101,19 +101,32 @@ TEST_CASE("a drifting series does not converge early") {
   CHECK(end.reason != StopReason::converged);
 }
 
-TEST_CASE("the time budget ends any series") {
+TEST_CASE("the time budget ends any series that has its least samples") {
   std::mt19937 random(3);
   StoppingLimits tight = limits;
-  tight.max_time_s = 0.001;
-  const Ending end = run(tight, [&](std::size_t) { return 300.0 + 100.0 * (random() % 3); });
+  tight.max_time_s = 0.004;
+  const auto noisy = [&](std::size_t) { return 300.0 + 100.0 * static_cast<double>(random() % 3); };
+  Ending end = run(tight, noisy);
   CHECK(end.reason == StopReason::max_time);
-  CHECK(end.samples >= 2);
-  CHECK(end.samples <= 4);
+  CHECK(end.samples >= 10);
+  CHECK(end.samples <= 14);  // 4 ms of 0.3 to 0.5 ms
+
+  tight.max_time_s = 0.001;  // three of them: the least samples hold
+  end = run(tight, noisy);
+  CHECK(end.reason == StopReason::max_time);
+  CHECK(end.samples == 10);
+}
+
+TEST_CASE("the least samples take ten times the time budget at most") {
+  const StoppingLimits tight{.max_time_s = 0.1, .min_samples = 10, .relative_error = 0.005};
+  const Ending slow = run(tight, [](std::size_t i) { return 300e3 + static_cast<double>(i); });
+  CHECK(slow.reason == StopReason::max_time);
+  CHECK(slow.samples == 4);  // 1.2 s
 }
 
 TEST_CASE("the budget counts what samples cost, not what they were scaled to") {
   // Six layers that took 0.1 s stand for 27 that would take 0.45 s: ten of them fit into a second.
-  StoppingRule rule({.max_time_s = 1.0, .min_samples = 100, .relative_error = 0});
+  StoppingRule rule({.max_time_s = 1.0, .min_samples = 2, .relative_error = 0});
   for (int i = 0; i < 9; ++i) CHECK(!rule.add(450e3 + i, 100e3));
   CHECK(rule.add(450e3, 100.1e3) == StopReason::max_time);
 }

@@ -1,9 +1,9 @@
-// What every backend has whose ops are done when they return.
+// What every device has whose ops are done when they return.
+#include "kernels/device.hpp"
+
 #include <chrono>
 #include <stdexcept>
-
-#include "kernels/mpi_communicator.hpp"
-#include "kernels/ops.hpp"
+#include <vector>
 
 namespace helix {
 namespace {
@@ -25,17 +25,12 @@ class HostStopwatch final : public Stopwatch {
 
 }  // namespace
 
-std::unique_ptr<Stopwatch> Backend::make_stopwatch() {
+std::unique_ptr<Stopwatch> Device::make_stopwatch() {
   return std::make_unique<HostStopwatch>();
 }
 
-std::unique_ptr<Recording> Backend::record(const std::function<void()>&) {
-  throw std::logic_error("the ops of the " + name() +
-                         " backend are done when they return: nothing to record");
-}
-
-std::unique_ptr<Communicator> Backend::connect(const MpiGroup& group) {
-  return make_mpi_communicator(group.comm);
+std::unique_ptr<Recording> Device::record(const std::function<void()>&) {
+  throw std::logic_error("the ops of the " + name() + " device are done when they return: nothing to record");
 }
 
 }  // namespace helix
