@@ -251,7 +251,7 @@ std::string script_json(const Json& json) {
 }
 
 std::string_view page_script() {
-  return std::ranges::find(embedded_report_scripts(), "page", &EmbeddedFile::name)->text;
+  return std::ranges::find(embedded_report_scripts(), std::string_view("page"), &EmbeddedFile::name)->text;
 }
 
 }  // namespace
