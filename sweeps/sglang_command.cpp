@@ -56,7 +56,7 @@ std::string sglang_command(const DeployedPoint& point) {
   if (s.pp > 1) add("--pp-size", s.pp);
   if (s.dp > 1) {
     add("--dp-size", s.dp);
-    flags.push_back("--enable-dp-attention");
+    flags.emplace_back("--enable-dp-attention");
   }
   if (s.ep > 1) add("--ep-size", s.ep);
   add("--kv-cache-dtype", kv_dtype);

@@ -76,7 +76,7 @@ std::string vllm_command(const DeployedPoint& point) {
   }
   if (s.pp > 1) add("--pipeline-parallel-size", s.pp);
   if (s.dp > 1) add("--data-parallel-size", s.dp);
-  if (s.ep > 1) flags.push_back("--enable-expert-parallel");
+  if (s.ep > 1) flags.emplace_back("--enable-expert-parallel");
   add("--kv-cache-dtype", kv_cache_dtype(point));
   if (!chooses_blocks(point)) {
     if (s.kvp > 1) {
