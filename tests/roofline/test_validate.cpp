@@ -146,10 +146,11 @@ TEST_CASE("Whole steps and served models are judged by model, device and layout 
   CHECK(steps.families[1].family == "deepseek-ai/DeepSeek-R1/h200/pure_tp");
   CHECK(steps.left_out.size() == 1);
 
-  const std::string header =
+  std::string rows =
       "model,device,engine,weight_dtype,kv_dtype,tp,moe_ep,batch_per_dp_rank,isl,osl,prefill_share,tpot_ms\n";
-  const Validation served = of(header + "llama-3.1-70b,h100,,fp8,fp8,4,1,4,1024,8192,0,12\n" +
-                               "llama-3.1-70b,h100,,fp8,fp8,4,1,4,1024,8192,0.5,12\n");
+  rows += "llama-3.1-70b,h100,,fp8,fp8,4,1,4,1024,8192,0,12\n";
+  rows += "llama-3.1-70b,h100,,fp8,fp8,4,1,4,1024,8192,0.5,12\n";
+  const Validation served = of(rows);
   REQUIRE(served.families.size() == 1);
   CHECK(served.families[0].family == "llama-3.1-70b/h100/trtllm/fp8");
   CHECK(served.residuals[1].model_us == Approx(2 * served.residuals[0].model_us));
