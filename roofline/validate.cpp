@@ -69,11 +69,11 @@ Validation validate(std::istream& csv, const std::string& source, const SystemSp
     if (columns.contains(column)) return;
     throw UsageError(fmt::format("'{}' has no column '{}': it is no CSV of measurements", source, column));
   };
-  require("device");
   if (!steps) {
     require("op");
     require("latency_us");
   }
+  require("device");
 
   Validation result;
   std::map<std::string, SystemSpec> systems;

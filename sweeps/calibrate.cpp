@@ -6,6 +6,7 @@
 
 #include "kernels/memory.hpp"
 #include "kernels/mpi_check.hpp"
+#include "kernels/work_counter.hpp"
 #include "sweeps/collective_probes.hpp"
 #include "sweeps/kernel_probes.hpp"
 
@@ -68,8 +69,10 @@ SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const
       std::min(std::max(wanted, least), world.memory_bytes / 2 / dtypes.size()) >> 21 << 21;
   std::byte* const base = ensure(backend, memory, dtypes.size() * bytes);
   std::vector<ColdMemory> cold;
-  for (std::size_t i = 0; i < dtypes.size(); ++i)
+  for (std::size_t i = 0; i < dtypes.size(); ++i) {
     cold.emplace_back(backend, std::span(base + i * bytes, bytes), dtypes[i]);
+    note_work();  // gigabytes on large machines
+  }
   Prober prober(backend, group, request.effort);
 
   // Long enough for each pattern of reading to be tried, and each kind of instruction.

@@ -31,8 +31,8 @@ def messages(stderr):
     return [line for line in stderr.splitlines() if line.startswith("helix-bench: ")]
 
 
-def run(*arguments):
-    return subprocess.run([mpirun, "-n", "2", program, *SWEEP, *QUICK, *arguments], cwd=scratch, env=ENVIRONMENT,
+def run(*arguments, rule=QUICK):
+    return subprocess.run([mpirun, "-n", "2", program, *SWEEP, *rule, *arguments], cwd=scratch, env=ENVIRONMENT,
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
 
 
@@ -68,7 +68,7 @@ def broken_off(name, break_it):
 
 
 def resumed(name, before, expected):
-    done = run("--out", name, "--resume", "--quiet")
+    done = run("--out", name, "--resume", "--quiet", rule=SLOW)  # a run goes on by the rule that it began with
     assert done.returncode == 0, done.stderr
     after = table(f"{name}/results.csv")
     assert [row["id"] for row in after] == expected, name

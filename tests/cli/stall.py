@@ -106,12 +106,12 @@ assert job.returncode == 0 and len(rows_of("paused")) >= 4, stderr
 # The other commands that use ranks have the same flag.
 for command in (["verify", "--model", "tiny-gqa", "--context", "300", "--batch", "1,2,3,4", "--kvp", "1,2"],
                 ["calibrate", "--rounds", "1000"]):
-    job = start(*command, "--stall-timeout", "3")
+    job = start(*command, "--stall-timeout", "8")
     deadline = time.monotonic() + 60
     while len(pathlib.Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()) < 2:
         assert time.monotonic() < deadline and job.poll() is None
         time.sleep(0.01)
-    time.sleep(0.7 if command[0] == "verify" else 3)
+    time.sleep(0.7 if command[0] == "verify" else 12)
     if job.poll() is not None:  # verified already
         assert command[0] == "verify" and job.returncode == 0
         continue
