@@ -16,10 +16,14 @@ using helix::testing::RunSimulator;
 
 namespace {
 
+// Under the sanitizers, which are ten times slower, too few are simulated to tell rates from their chance: there the cases
+// show that nothing is accessed out of bounds, and the rates are those of the other builds.
 #ifdef __SANITIZE_ADDRESS__
-constexpr std::size_t quick = 50;  // ten times slower
+constexpr std::size_t quick = 50;
+constexpr bool rates_known = false;
 #else
 constexpr std::size_t quick = 300;
+constexpr bool rates_known = true;
 #endif
 
 /// Shares of comparisons.
@@ -34,6 +38,14 @@ double false_alarms(const Noise& noise, std::size_t runs, std::size_t comparison
     alarms += compare_runs(simulator.runs(runs), simulator.runs(runs), {}).failed();
   }
   return static_cast<double>(alarms) / static_cast<double>(comparisons);
+}
+
+void check_at_most(double rate, double bound) {
+  CHECK(rate <= (rates_known ? bound : 1.0));
+}
+
+void check_at_least(double rate, double bound) {
+  CHECK(rate >= (rates_known ? bound : 0.0));
 }
 
 /// A single row is 5 % slower, and is called so.
@@ -86,8 +98,8 @@ const std::vector<Case> cases = {
 TEST_CASE("compare, five runs a side: at most 1 % false alarms, and 5 % slower is found", "[rates]") {
   for (const Case& c : cases) {
     INFO(c.name);
-    CHECK(false_alarms(c.noise, 5, quick) <= 0.01);
-    CHECK(found(c.noise, 5, quick / 2) >= c.found_5);
+    check_at_most(false_alarms(c.noise, 5, quick), 0.01);
+    check_at_least(found(c.noise, 5, quick / 2), c.found_5);
   }
 }
 
@@ -95,8 +107,8 @@ TEST_CASE("compare, eight runs a side: 5 % slower is found under 2 % of noise fr
   for (const Case& c : cases) {
     if (c.noise.row_deviation != 0.02) continue;
     INFO(c.name);
-    CHECK(false_alarms(c.noise, 8, quick) <= 0.01);
-    CHECK(found(c.noise, 8, quick / 2) >= c.found_8);
+    check_at_most(false_alarms(c.noise, 8, quick), 0.01);
+    check_at_least(found(c.noise, 8, quick / 2), c.found_8);
   }
 }
 
@@ -105,9 +117,9 @@ TEST_CASE("compare, one run a side: no alarm within what runs differ by", "[rate
     if (c.noise.of_row_in_run.share_slow > 0) continue;  // two runs cannot tell these from a slower row
     INFO(c.name);
     // Of two runs 3 % of noise from run to run makes one in fifty that is 9 % slower than the other.
-    CHECK(false_alarms(c.noise, 1, quick) <= (c.noise.run_deviation > 0 ? 0.04 : 0.02));
+    check_at_most(false_alarms(c.noise, 1, quick), c.noise.run_deviation > 0 ? 0.04 : 0.02);
   }
-  CHECK(found(cases[0].noise, 1, quick) >= 0.75);
+  check_at_least(found(cases[0].noise, 1, quick), 0.75);
 }
 
 TEST_CASE("compare: few rows and few runs raise no more alarms", "[rates]") {
@@ -115,17 +127,17 @@ TEST_CASE("compare: few rows and few runs raise no more alarms", "[rates]") {
     for (const std::size_t runs : {1, 2, 3, 5}) {
       INFO(rows << " rows, " << runs << " runs");
       const Noise noise{.rows = rows, .samples = 20, .row_deviation = 0.02};
-      CHECK(false_alarms(noise, runs, quick) <= 0.02);
+      check_at_most(false_alarms(noise, runs, quick), 0.02);
     }
   }
-  CHECK(found({.rows = 1, .samples = 20, .row_deviation = 0.005}, 3, quick) >= 0.9);
-  CHECK(found({.rows = 2, .samples = 20, .row_deviation = 0.005}, 3, quick) >= 0.85);
+  check_at_least(found({.rows = 1, .samples = 20, .row_deviation = 0.005}, 3, quick), 0.9);
+  check_at_least(found({.rows = 2, .samples = 20, .row_deviation = 0.005}, 3, quick), 0.85);
 }
 
 TEST_CASE("compare: rows of very different noise", "[rates]") {
   const Noise noise{.least_deviation = 0.001, .most_deviation = 0.3};
-  CHECK(false_alarms(noise, 5, 3 * quick) <= 0.01);
-  CHECK(false_alarms(noise, 1, quick) <= 0.02);
+  check_at_most(false_alarms(noise, 5, 3 * quick), 0.01);
+  check_at_most(false_alarms(noise, 1, quick), 0.02);
 }
 
 TEST_CASE("compare: all rows slower alike", "[rates]") {
