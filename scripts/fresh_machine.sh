@@ -78,7 +78,7 @@ if ((outcome != 0)); then
 fi
 rows=""
 if [[ $command == run ]]; then
-  count=$(cat "$root"/srv/helix-bench/results/*/results.csv | grep -c ',ok,' || true)
+  count=$(cat "$root"/srv/helix-bench/results/latest/results.csv | grep -c ',ok,' || true)
   if ((${count:-0} < 8)); then
     echo "fresh_machine.sh: scripts/run.sh measured ${count:-0} points on a bare $release instead of 8 or more, see $log" >&2
     exit 1
