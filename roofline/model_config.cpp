@@ -306,7 +306,8 @@ ModelSpec read_model(const JsonFields& config, const std::string& origin) {
   if (family.qkv_bias) spec.not_runnable.emplace_back("QKV bias");
   if (config.flag_or("attention_bias", false)) spec.not_runnable.emplace_back(config.show("attention_bias"));
   spec.attention.qkv_bias = family.qkv_bias || config.flag_or("attention_bias", false);
-  if (config.text_or("hidden_act", "silu") != "silu") spec.not_runnable.emplace_back(config.show("hidden_act"));
+  if (config.text_or("hidden_act", "silu") != "silu")
+    spec.not_runnable.emplace_back(config.show("hidden_act"));
   judge_unread(config, spec);
   return spec;
 }
