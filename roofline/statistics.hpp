@@ -43,4 +43,9 @@ inline double median_standard_error(std::span<const double> ordered) {
   return (ordered[ordered.size() - 1 - low] - ordered[low]) / (2.0 * z);
 }
 
+/// How many independent samples know a mean as well as these: n / (1 + 2 x the sum of the autocorrelations),
+/// these summed over pairs as long as a pair is positive (C. J. Geyer, "Practical Markov Chain Monte Carlo",
+/// Statist. Sci. 7 (1992) 473). Between 1 and n.
+double effective_samples(std::span<const double> samples);
+
 }  // namespace helix

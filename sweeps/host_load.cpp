@@ -10,7 +10,7 @@
 #include <sstream>
 
 #include "kernels/mpi_check.hpp"
-#include "sweeps/run_pair.hpp"
+#include "roofline/statistics.hpp"
 
 namespace helix {
 namespace {

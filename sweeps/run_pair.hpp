@@ -26,9 +26,4 @@ struct SampledRow {
 /// `run_noise`: relative; `level`: chance of a false alarm in one direction, for what would be detectable.
 Movements movements_of(std::span<const SampledRow> rows, double run_noise, double level);
 
-/// How many independent samples know a mean as well as these: n / (1 + 2 x the sum of the autocorrelations),
-/// these summed over pairs as long as a pair is positive (C. J. Geyer, "Practical Markov Chain Monte Carlo",
-/// Statist. Sci. 7 (1992) 473). Between 1 and n.
-double effective_samples(std::span<const double> samples);
-
 }  // namespace helix
