@@ -1,6 +1,6 @@
 #include "bench/command_line.hpp"
-#include "sweeps/mpi_session.hpp"
-#include "sweeps/run_calibrate.hpp"
+#include "sweeps/launch/mpi_session.hpp"
+#include "sweeps/machine/run_calibrate.hpp"
 
 namespace helix {
 

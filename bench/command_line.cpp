@@ -9,12 +9,12 @@
 #include <utility>
 #include <vector>
 
-#include "roofline/error.hpp"
-#include "roofline/spelling.hpp"
-#include "sweeps/enumerate.hpp"
-#include "sweeps/mpi_session.hpp"
-#include "sweeps/sweep_file.hpp"
-#include "sweeps/trtllm_config.hpp"
+#include "roofline/base/error.hpp"
+#include "roofline/base/spelling.hpp"
+#include "sweeps/export/trtllm_config.hpp"
+#include "sweeps/launch/mpi_session.hpp"
+#include "sweeps/request/enumerate.hpp"
+#include "sweeps/request/sweep_file.hpp"
 
 namespace helix {
 namespace {

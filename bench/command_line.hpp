@@ -7,7 +7,7 @@
 #include <string>
 
 #include "bench/commands.hpp"
-#include "sweeps/sweep_request.hpp"
+#include "sweeps/request/sweep_request.hpp"
 
 namespace helix {
 

@@ -5,12 +5,12 @@
 #include <map>
 
 #include "bench/command_line.hpp"
-#include "roofline/error.hpp"
-#include "sweeps/comparison_formats.hpp"
-#include "sweeps/files.hpp"
-#include "sweeps/list_syntax.hpp"
-#include "sweeps/microbench_run.hpp"
-#include "sweeps/mpi_session.hpp"
+#include "roofline/base/error.hpp"
+#include "sweeps/common/files.hpp"
+#include "sweeps/common/list_syntax.hpp"
+#include "sweeps/compare/comparison_formats.hpp"
+#include "sweeps/compare/microbench_run.hpp"
+#include "sweeps/launch/mpi_session.hpp"
 
 namespace helix {
 namespace {

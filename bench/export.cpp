@@ -3,13 +3,13 @@
 #include <array>
 
 #include "bench/command_line.hpp"
-#include "roofline/error.hpp"
-#include "sweeps/deployment.hpp"
-#include "sweeps/files.hpp"
-#include "sweeps/mpi_session.hpp"
-#include "sweeps/sglang_command.hpp"
-#include "sweeps/trtllm_config.hpp"
-#include "sweeps/vllm_command.hpp"
+#include "roofline/base/error.hpp"
+#include "sweeps/common/files.hpp"
+#include "sweeps/export/deployment.hpp"
+#include "sweeps/export/sglang_command.hpp"
+#include "sweeps/export/trtllm_config.hpp"
+#include "sweeps/export/vllm_command.hpp"
+#include "sweeps/launch/mpi_session.hpp"
 
 namespace helix {
 namespace {

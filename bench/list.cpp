@@ -3,10 +3,10 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/command_line.hpp"
-#include "roofline/error.hpp"
-#include "roofline/system_spec.hpp"
-#include "sweeps/mpi_session.hpp"
-#include "sweeps/sweep_file.hpp"
+#include "roofline/base/error.hpp"
+#include "roofline/system/system_spec.hpp"
+#include "sweeps/launch/mpi_session.hpp"
+#include "sweeps/request/sweep_file.hpp"
 
 namespace helix {
 namespace {

@@ -7,10 +7,10 @@
 #include <system_error>
 
 #include "bench/commands.hpp"
-#include "roofline/error.hpp"
-#include "sweeps/activity.hpp"
-#include "sweeps/mpi_session.hpp"
-#include "sweeps/provenance.hpp"
+#include "roofline/base/error.hpp"
+#include "sweeps/launch/activity.hpp"
+#include "sweeps/launch/mpi_session.hpp"
+#include "sweeps/output/provenance.hpp"
 
 namespace helix {
 namespace {

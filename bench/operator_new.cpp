@@ -2,7 +2,7 @@
 #include <cstdlib>
 #include <new>
 
-#include "sweeps/activity.hpp"
+#include "sweeps/launch/activity.hpp"
 
 // AddressSanitizer has its own, and holds new against delete.
 #if !defined(__SANITIZE_ADDRESS__)

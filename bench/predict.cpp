@@ -5,9 +5,9 @@
 #include <initializer_list>
 
 #include "bench/command_line.hpp"
-#include "roofline/error.hpp"
-#include "sweeps/list_syntax.hpp"
-#include "sweeps/predict_run.hpp"
+#include "roofline/base/error.hpp"
+#include "sweeps/common/list_syntax.hpp"
+#include "sweeps/predict/predict_run.hpp"
 
 namespace helix {
 namespace {

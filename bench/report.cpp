@@ -1,6 +1,6 @@
 #include "bench/command_line.hpp"
-#include "sweeps/mpi_session.hpp"
-#include "sweeps/run_report.hpp"
+#include "sweeps/launch/mpi_session.hpp"
+#include "sweeps/report/run_report.hpp"
 
 namespace helix {
 

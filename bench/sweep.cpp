@@ -1,7 +1,7 @@
-#include "sweeps/run_sweep.hpp"
+#include "sweeps/measure/run_sweep.hpp"
 
 #include "bench/command_line.hpp"
-#include "sweeps/mpi_session.hpp"
+#include "sweeps/launch/mpi_session.hpp"
 
 namespace helix {
 

@@ -1,6 +1,6 @@
 #include "bench/command_line.hpp"
-#include "sweeps/mpi_session.hpp"
-#include "sweeps/run_verify.hpp"
+#include "sweeps/launch/mpi_session.hpp"
+#include "sweeps/measure/run_verify.hpp"
 
 namespace helix {
 

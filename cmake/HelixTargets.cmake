@@ -15,6 +15,9 @@ if(HELIX_FUZZ)
                                                  -fno-sanitize-recover=all)
   target_link_options(helix_options INTERFACE -fsanitize=address,undefined)
 endif()
+if(HELIX_PRECOMPILE)  # headers are shared only between sources that are compiled alike
+  target_compile_options(helix_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${OpenMP_CXX_FLAGS}>)
+endif()
 target_include_directories(helix_options INTERFACE ${PROJECT_SOURCE_DIR})
 
 # helix_precompile(TARGET [headers...]): parses the standard library's and fmt's headers, and those given, once for all
@@ -27,17 +30,59 @@ function(helix_precompile target)
   endif()
 endfunction()
 
-# helix_library(NAME [EXCEPT folder] [PRECOMPILE headers...] LINK libs...): a static library of the current folder's
-# *.cpp, its subfolders included, but for one that is a library of its own.
-function(helix_library name)
-  cmake_parse_arguments(ARG "" "EXCEPT" "PRECOMPILE;LINK" ${ARGN})
-  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
-  if(ARG_EXCEPT)
-    list(FILTER sources EXCLUDE REGEX "^${CMAKE_CURRENT_SOURCE_DIR}/${ARG_EXCEPT}/")
+# helix_headers(TOP [PRECOMPILE headers...] [LINK libs...]): headers parsed once for all folders under TOP.
+function(helix_headers top)
+  if(HELIX_PRECOMPILE)
+    cmake_parse_arguments(ARG "" "" "PRECOMPILE;LINK" ${ARGN})
+    file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/headers.cpp CONTENT "// Only its headers count.\n")
+    add_library(helix_${top}_headers OBJECT ${CMAKE_CURRENT_BINARY_DIR}/headers.cpp)
+    target_link_libraries(helix_${top}_headers PUBLIC helix_options ${ARG_LINK})
+    helix_precompile(helix_${top}_headers ${ARG_PRECOMPILE})
   endif()
-  add_library(${name} STATIC ${sources})
-  target_link_libraries(${name} PUBLIC helix_options ${ARG_LINK})
-  helix_precompile(${name} ${ARG_PRECOMPILE})
+endfunction()
+
+# helix_folder(FOLDER [LINK libs and folders...]): a static library of the sources in FOLDER, subfolders apart. What it
+# links by a folder's path are the arrows that HACKING.md allows it.
+function(helix_folder folder)
+  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
+  helix_folder_target(target ${folder})
+  set(patterns ${PROJECT_SOURCE_DIR}/${folder}/*.cpp)
+  if(HELIX_CUDA)
+    list(APPEND patterns ${PROJECT_SOURCE_DIR}/${folder}/*.cu)
+  endif()
+  file(GLOB sources CONFIGURE_DEPENDS ${patterns})
+  set(libraries "")
+  foreach(library ${ARG_LINK})
+    if(IS_DIRECTORY ${PROJECT_SOURCE_DIR}/${library})
+      helix_folder_target(library ${library})
+    endif()
+    list(APPEND libraries ${library})
+  endforeach()
+  string(REGEX REPLACE "/.*" "" top ${folder})
+  set_property(GLOBAL APPEND PROPERTY helix_${top}_folders ${target})
+  if(NOT sources)  # headers alone
+    add_library(${target} INTERFACE)
+    target_link_libraries(${target} INTERFACE helix_options ${libraries})
+    return()
+  endif()
+  add_library(${target} STATIC ${sources})
+  target_link_libraries(${target} PUBLIC helix_options ${libraries})
+  if(TARGET helix_${top}_headers)
+    target_precompile_headers(${target} REUSE_FROM helix_${top}_headers)
+  endif()
+endfunction()
+
+# helix_folder_target(VARIABLE FOLDER): a folder's target, helix_kernels_cpu_linear of kernels/cpu/linear.
+function(helix_folder_target variable folder)
+  string(REPLACE / _ target helix_${folder})
+  set(${variable} ${target} PARENT_SCOPE)
+endfunction()
+
+# helix_top(TOP): the target helix_TOP, which is all folders under TOP that are known by now.
+function(helix_top top)
+  get_property(folders GLOBAL PROPERTY helix_${top}_folders)
+  add_library(helix_${top} INTERFACE)
+  target_link_libraries(helix_${top} INTERFACE ${folders})
 endfunction()
 
 # helix_embed(TARGET FUNCTION EXTENSION files...): compiles text files into TARGET as
@@ -56,7 +101,7 @@ function(helix_embed target function extension)
 "// Generated from *.${extension} by helix_embed.
 #include <array>
 
-#include \"roofline/embedded.hpp\"
+#include \"roofline/base/embedded.hpp\"
 
 namespace helix {
 std::span<const EmbeddedFile> @function@() {

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/bf16.hpp"
+#include "kernels/ops/bf16.hpp"
 
 namespace helix::testing {
 

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "roofline/model_spec.hpp"
+#include "roofline/model/model_spec.hpp"
 
 namespace helix {
 

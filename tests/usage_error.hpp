@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "roofline/error.hpp"
+#include "roofline/base/error.hpp"
 
 namespace helix {
 

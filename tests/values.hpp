@@ -4,7 +4,7 @@
 #include <random>
 #include <vector>
 
-#include "kernels/bf16.hpp"
+#include "kernels/ops/bf16.hpp"
 
 namespace helix::testing {
 

@@ -7,10 +7,10 @@
 #include <functional>
 
 #include "kernels/cuda/cuda_backend.hpp"
-#include "kernels/kv_cache.hpp"
-#include "kernels/synthetic.hpp"
-#include "roofline/statistics.hpp"
-#include "sweeps/prober.hpp"
+#include "kernels/ops/synthetic.hpp"
+#include "kernels/state/kv_cache.hpp"
+#include "roofline/base/statistics.hpp"
+#include "sweeps/machine/prober.hpp"
 
 namespace helix {
 namespace {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "bench/micro/cold_samples.hpp"
-#include "kernels/cpu/attention.hpp"
+#include "kernels/cpu/attention/attention.hpp"
 
 namespace helix {
 namespace {

@@ -2,7 +2,7 @@
 #include <benchmark/benchmark.h>
 
 #include "bench/micro/cold_buffer.hpp"
-#include "kernels/cpu/stream.hpp"
+#include "kernels/cpu/machine/stream.hpp"
 
 namespace helix {
 namespace {

@@ -7,7 +7,7 @@
 #include <unordered_map>
 
 #include "bench/micro/cold_samples.hpp"
-#include "kernels/cpu/linear.hpp"
+#include "kernels/cpu/linear/linear.hpp"
 
 namespace helix {
 namespace {

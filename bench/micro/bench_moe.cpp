@@ -1,8 +1,8 @@
 // One MoE layer of DeepSeek-V2-Lite with cold experts: hidden 2048, 64 experts of 1408, 6 per token.
 // Arguments: tokens, threads.
 #include "bench/micro/cold_samples.hpp"
-#include "kernels/cpu/linear.hpp"
-#include "kernels/cpu/moe.hpp"
+#include "kernels/cpu/linear/linear.hpp"
+#include "kernels/cpu/linear/moe.hpp"
 
 namespace helix {
 namespace {

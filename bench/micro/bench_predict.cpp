@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "roofline/pareto.hpp"
-#include "roofline/planner.hpp"
+#include "roofline/cost/pareto.hpp"
+#include "roofline/cost/planner.hpp"
 
 namespace {
 

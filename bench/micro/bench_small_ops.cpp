@@ -7,9 +7,9 @@
 #include <numeric>
 
 #include "bench/micro/cold_samples.hpp"
-#include "kernels/cpu/attention.hpp"
-#include "kernels/cpu/small_ops.hpp"
-#include "kernels/memory.hpp"
+#include "kernels/cpu/attention/attention.hpp"
+#include "kernels/cpu/small/small_ops.hpp"
+#include "kernels/ops/memory.hpp"
 
 namespace helix {
 namespace {

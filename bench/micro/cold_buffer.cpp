@@ -8,8 +8,8 @@
 #include <cstring>
 #include <new>
 
-#include "kernels/cpu/linear.hpp"
-#include "kernels/cpu/stream.hpp"
+#include "kernels/cpu/linear/linear.hpp"
+#include "kernels/cpu/machine/stream.hpp"
 
 namespace helix {
 

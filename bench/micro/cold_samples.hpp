@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "bench/micro/cold_buffer.hpp"
-#include "kernels/cpu/stream.hpp"
+#include "kernels/cpu/machine/stream.hpp"
 
 namespace helix {
 

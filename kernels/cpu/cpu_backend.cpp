@@ -5,16 +5,16 @@
 #include <cstring>
 #include <new>
 
-#include "kernels/backend.hpp"
-#include "kernels/cpu/attention.hpp"
-#include "kernels/cpu/host.hpp"
-#include "kernels/cpu/linear.hpp"
-#include "kernels/cpu/moe.hpp"
-#include "kernels/cpu/small_ops.hpp"
-#include "kernels/cpu/stream.hpp"
-#include "kernels/mpi_communicator.hpp"
-#include "kernels/ops.hpp"
-#include "kernels/out_of_memory.hpp"
+#include "kernels/comm/mpi_communicator.hpp"
+#include "kernels/cpu/attention/attention.hpp"
+#include "kernels/cpu/linear/linear.hpp"
+#include "kernels/cpu/linear/moe.hpp"
+#include "kernels/cpu/machine/host.hpp"
+#include "kernels/cpu/machine/stream.hpp"
+#include "kernels/cpu/small/small_ops.hpp"
+#include "kernels/ops/backend.hpp"
+#include "kernels/ops/ops.hpp"
+#include "kernels/ops/out_of_memory.hpp"
 
 namespace helix {
 namespace {

@@ -1,8 +1,8 @@
 // KernelOps: the ops of the attention phase.
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention/attention.cuh"
+#include "kernels/cuda/attention/kv_write.cuh"
+#include "kernels/cuda/attention/partials.cuh"
 #include "kernels/cuda/kernel_ops.hpp"
-#include "kernels/cuda/kv_write.cuh"
-#include "kernels/cuda/partials.cuh"
 
 namespace helix::cuda {
 

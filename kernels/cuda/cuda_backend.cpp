@@ -12,16 +12,16 @@
 #include <new>
 #include <vector>
 
-#include "kernels/cuda/cublas_products.hpp"
-#include "kernels/cuda/cuda_check.hpp"
-#include "kernels/cuda/graph.hpp"
+#include "kernels/comm/mpi_communicator.hpp"
+#include "kernels/cuda/device/cuda_check.hpp"
+#include "kernels/cuda/device/graph.hpp"
+#include "kernels/cuda/device/nvml.hpp"
+#include "kernels/cuda/exchange/nccl_communicator.hpp"
 #include "kernels/cuda/kernel_ops.hpp"
-#include "kernels/cuda/nccl_communicator.hpp"
-#include "kernels/cuda/nvml.hpp"
-#include "kernels/cuda/packed_weight.hpp"
-#include "kernels/cuda/small_ops.hpp"
-#include "kernels/mpi_communicator.hpp"
-#include "kernels/out_of_memory.hpp"
+#include "kernels/cuda/products/cublas_products.hpp"
+#include "kernels/cuda/small/packed_weight.hpp"
+#include "kernels/cuda/small/small_ops.hpp"
+#include "kernels/ops/out_of_memory.hpp"
 
 namespace helix {
 namespace cuda {

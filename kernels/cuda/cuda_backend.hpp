@@ -3,8 +3,8 @@
 
 #include <memory>
 
-#include "kernels/backend.hpp"
-#include "kernels/cuda/local_gpu.hpp"
+#include "kernels/cuda/device/local_gpu.hpp"
+#include "kernels/ops/backend.hpp"
 
 namespace helix {
 

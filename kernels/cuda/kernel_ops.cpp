@@ -4,11 +4,11 @@
 
 #include <algorithm>
 
-#include "kernels/cuda/moe.hpp"
-#include "kernels/cuda/packed_weight.hpp"
-#include "kernels/cuda/small_ops.hpp"
-#include "kernels/memory.hpp"
-#include "roofline/error.hpp"
+#include "kernels/cuda/products/moe.hpp"
+#include "kernels/cuda/small/packed_weight.hpp"
+#include "kernels/cuda/small/small_ops.hpp"
+#include "kernels/ops/memory.hpp"
+#include "roofline/base/error.hpp"
 
 namespace helix::cuda {
 namespace {

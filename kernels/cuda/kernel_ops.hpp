@@ -2,10 +2,10 @@
 // library, comes from the derived class: CUDA's (cuda_backend.cpp), or the emulation's (tests/cuda).
 #pragma once
 
-#include "kernels/backend.hpp"
-#include "kernels/cuda/gpu.hpp"
-#include "kernels/cuda/matrix_product.hpp"
-#include "kernels/cuda/stream.hpp"
+#include "kernels/cuda/device/gpu.hpp"
+#include "kernels/cuda/device/stream.hpp"
+#include "kernels/cuda/products/matrix_product.hpp"
+#include "kernels/ops/backend.hpp"
 
 namespace helix::cuda {
 

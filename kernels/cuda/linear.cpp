@@ -4,9 +4,9 @@
 #include <type_traits>
 
 #include "kernels/cuda/kernel_ops.hpp"
-#include "kernels/cuda/packed_weight.hpp"
-#include "kernels/cuda/quantized_linear.hpp"
-#include "kernels/memory.hpp"
+#include "kernels/cuda/products/quantized_linear.hpp"
+#include "kernels/cuda/small/packed_weight.hpp"
+#include "kernels/ops/memory.hpp"
 
 namespace helix::cuda {
 namespace {

@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "kernels/comm/mpi_check.hpp"
 #include "kernels/cuda/cuda_backend.hpp"
-#include "kernels/cuda/local_gpu.hpp"
-#include "kernels/mpi_check.hpp"
-#include "roofline/error.hpp"
+#include "kernels/cuda/device/local_gpu.hpp"
+#include "roofline/base/error.hpp"
 
 namespace helix::cuda {
 namespace {

@@ -5,7 +5,7 @@
 
 #include <memory>
 
-#include "kernels/backend.hpp"
+#include "kernels/ops/backend.hpp"
 
 namespace helix::cuda {
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/nvfp4.hpp"
-#include "kernels/simd_clones.hpp"
-#include "kernels/synthetic.hpp"
+#include "kernels/ops/nvfp4.hpp"
+#include "kernels/ops/simd_clones.hpp"
+#include "kernels/ops/synthetic.hpp"
 
 namespace helix::reference {
 namespace {

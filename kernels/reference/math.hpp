@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "kernels/bf16.hpp"
-#include "kernels/ops.hpp"
+#include "kernels/ops/bf16.hpp"
+#include "kernels/ops/ops.hpp"
 
 namespace helix::reference {
 

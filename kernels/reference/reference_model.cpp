@@ -5,10 +5,10 @@
 #include <string>
 #include <utility>
 
+#include "kernels/ops/tensor_ids.hpp"
 #include "kernels/reference/routing.hpp"
-#include "kernels/rope.hpp"
-#include "kernels/tensor_ids.hpp"
-#include "kernels/weight_plan.hpp"
+#include "kernels/state/rope.hpp"
+#include "kernels/state/weight_plan.hpp"
 
 namespace helix::reference {
 namespace {

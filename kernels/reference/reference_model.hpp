@@ -13,8 +13,8 @@
 
 #include "kernels/reference/math.hpp"
 #include "kernels/reference/request_cache.hpp"
-#include "roofline/dtype.hpp"
-#include "roofline/model_spec.hpp"
+#include "roofline/base/dtype.hpp"
+#include "roofline/model/model_spec.hpp"
 
 namespace helix::reference {
 

@@ -4,10 +4,10 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/simd_clones.hpp"
-#include "kernels/synthetic.hpp"
-#include "kernels/tensor_ids.hpp"
-#include "kernels/work_counter.hpp"
+#include "kernels/ops/simd_clones.hpp"
+#include "kernels/ops/synthetic.hpp"
+#include "kernels/ops/tensor_ids.hpp"
+#include "kernels/ops/work_counter.hpp"
 
 namespace helix::reference {
 namespace {

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/ops.hpp"
+#include "kernels/ops/ops.hpp"
 #include "kernels/reference/math.hpp"
 
 namespace helix::reference {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "kernels/reference/math.hpp"
-#include "roofline/model_spec.hpp"
+#include "roofline/model/model_spec.hpp"
 
 namespace helix::reference {
 
@@ -17,7 +17,7 @@ struct Routing {
   std::string problem;  // why `given` was not taken over
 };
 
-/// The router of kernels/cpu/router.cpp's formulas. `given`: experts chosen elsewhere, or empty. They are
+/// The router of kernels/cpu/small/router.cpp's formulas. `given`: experts chosen elsewhere, or empty. They are
 /// taken over, with weights from these logits, if none lies more than `tolerance` (in logits) below one that
 /// they leave out; else the own choice is used and `problem` says what is wrong. `bias` is read by
 /// sigmoid_grouped only.

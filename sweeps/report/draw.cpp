@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "roofline/embedded.hpp"
+#include "roofline/base/embedded.hpp"
 #include "sweeps/report/plot_python.hpp"
 
 namespace helix {

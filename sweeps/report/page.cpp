@@ -8,13 +8,13 @@
 #include <map>
 #include <sstream>
 
-#include "roofline/embedded.hpp"
-#include "roofline/error.hpp"
-#include "roofline/statistics.hpp"
-#include "sweeps/provenance.hpp"
+#include "roofline/base/embedded.hpp"
+#include "roofline/base/error.hpp"
+#include "roofline/base/statistics.hpp"
+#include "sweeps/output/provenance.hpp"
 #include "sweeps/report/plot_python.hpp"
-#include "sweeps/result_columns.hpp"
-#include "sweeps/row_text.hpp"
+#include "sweeps/results/result_columns.hpp"
+#include "sweeps/results/row_text.hpp"
 
 namespace helix {
 namespace {

@@ -6,9 +6,9 @@
 #include <set>
 #include <tuple>
 
-#include "roofline/baseline.hpp"
+#include "roofline/step/baseline.hpp"
 #include "sweeps/report/plot.hpp"
-#include "sweeps/row_text.hpp"
+#include "sweeps/results/row_text.hpp"
 
 namespace helix {
 namespace {

@@ -7,7 +7,7 @@
 #include <set>
 #include <tuple>
 
-#include "roofline/pareto.hpp"
+#include "roofline/cost/pareto.hpp"
 #include "sweeps/report/plot.hpp"
 
 namespace helix {

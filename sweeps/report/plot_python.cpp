@@ -7,8 +7,8 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "roofline/embedded.hpp"
-#include "roofline/error.hpp"
+#include "roofline/base/embedded.hpp"
+#include "roofline/base/error.hpp"
 
 namespace helix {
 namespace {

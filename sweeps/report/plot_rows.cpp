@@ -5,7 +5,7 @@
 #include <array>
 
 #include "sweeps/report/plot.hpp"
-#include "sweeps/row_text.hpp"
+#include "sweeps/results/row_text.hpp"
 
 namespace helix {
 namespace {

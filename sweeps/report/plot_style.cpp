@@ -4,8 +4,8 @@
 #include <set>
 
 #include "sweeps/report/plot.hpp"
-#include "sweeps/result_columns.hpp"
-#include "sweeps/row_text.hpp"
+#include "sweeps/results/result_columns.hpp"
+#include "sweeps/results/row_text.hpp"
 
 namespace helix {
 namespace {

@@ -7,8 +7,8 @@
 #include <set>
 #include <tuple>
 
-#include "sweeps/result_columns.hpp"
-#include "sweeps/row_text.hpp"
+#include "sweeps/results/result_columns.hpp"
+#include "sweeps/results/row_text.hpp"
 
 namespace helix {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "sweeps/run_reader.hpp"
+#include "sweeps/results/run_reader.hpp"
 
 namespace helix {
 

@@ -1,6 +1,6 @@
 // Flash-decode against fp64: shapes, page layouts, and the synthetic history.
 #include "backend/paged_cache.hpp"
-#include "kernels/tensor_ids.hpp"
+#include "kernels/ops/tensor_ids.hpp"
 #include "tests/compare.hpp"
 
 using namespace helix;

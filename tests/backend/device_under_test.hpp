@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "kernels/backend.hpp"
+#include "kernels/ops/backend.hpp"
 
 namespace helix::testing {
 

@@ -13,11 +13,11 @@
 #include <vector>
 
 #include "backend/device_under_test.hpp"
-#include "kernels/fp8.hpp"
-#include "kernels/nvfp4.hpp"
+#include "kernels/ops/fp8.hpp"
+#include "kernels/ops/nvfp4.hpp"
+#include "kernels/ops/synthetic.hpp"
 #include "kernels/reference/attention.hpp"
-#include "kernels/synthetic.hpp"
-#include "roofline/error.hpp"
+#include "roofline/base/error.hpp"
 
 namespace helix::testing {
 

@@ -6,7 +6,7 @@
 
 #include "backend/synthetic_weights.hpp"
 #include "kernels/reference/linear.hpp"
-#include "roofline/error.hpp"
+#include "roofline/base/error.hpp"
 #include "tests/compare.hpp"
 #include "tests/values.hpp"
 

@@ -1,4 +1,4 @@
-#include "kernels/rope.hpp"
+#include "kernels/state/rope.hpp"
 
 #include <catch2/catch.hpp>
 #include <cmath>

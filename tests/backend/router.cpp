@@ -102,7 +102,7 @@ TEST_CASE("backend: routing agrees with the reference over a batch") {
 }
 
 // Values from an independent NumPy transcription of DeepSeek-V3's gate (see the
-// formulas in kernels/cpu/router.cpp).
+// formulas in kernels/cpu/small/router.cpp).
 TEST_CASE("backend: sigmoid_grouped: groups by their two best choices, bias for the choice only") {
   const RouterShape shape{.kind = RouterKind::sigmoid_grouped,
                           .experts = 8,

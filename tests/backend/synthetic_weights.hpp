@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "backend/device_under_test.hpp"
-#include "kernels/nvfp4.hpp"
-#include "kernels/synthetic.hpp"
+#include "kernels/ops/nvfp4.hpp"
+#include "kernels/ops/synthetic.hpp"
 
 namespace helix::testing {
 

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "cuda/gpus.hpp"
+#include "kernels/comm/mpi_communicator.hpp"
 #include "kernels/cuda/kernel_ops.hpp"
-#include "kernels/mpi_communicator.hpp"
-#include "kernels/nvfp4.hpp"
+#include "kernels/ops/nvfp4.hpp"
 #include "simt/global_memory.hpp"
 
 namespace helix::testing {

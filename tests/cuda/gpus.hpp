@@ -2,7 +2,7 @@
 // emulation is slow, and what counts is how a request is split) and the shared memory of sm_90 and sm_120.
 #pragma once
 
-#include "kernels/cuda/gpu.hpp"
+#include "kernels/cuda/device/gpu.hpp"
 
 namespace helix::cuda {
 

@@ -3,10 +3,11 @@
 
 usage: kernel_resources.py NVCC SOURCE_DIR ARCH [ARCH ...]      e.g. nvcc . sm_90a
 
-Compiles every kernels/cuda/*.cu and prints one line for each kernel. Fails if a kernel spills registers to
+Compiles every *.cu under kernels/cuda and prints one line for each kernel. Fails if a kernel spills registers to
 memory or if its block, by __launch_bounds__, would not fit the register file.
 """
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -33,23 +34,23 @@ def short(name):
 def main():
     nvcc, source_dir, archs = sys.argv[1], sys.argv[2], sys.argv[3:]
     folder = os.path.join(source_dir, "kernels", "cuda")
-    sources = sorted(f for f in os.listdir(folder) if f.endswith(".cu"))
+    sources = sorted(pathlib.Path(folder).rglob("*.cu"))
     kernels = faults = 0
     for arch in archs:
         for source in sources:
             with tempfile.TemporaryDirectory() as scratch:
                 run = subprocess.run(
                     [nvcc, "-std=c++20", f"-arch={arch}", "--expt-relaxed-constexpr", "-I", source_dir, "-cubin",
-                     "-Xptxas", "-v,-Werror", "-o", os.path.join(scratch, "cubin"), os.path.join(folder, source)],
+                     "-Xptxas", "-v,-Werror", "-o", os.path.join(scratch, "cubin"), str(source)],
                     capture_output=True, text=True)
             if run.returncode != 0:
-                sys.exit(f"{source} for {arch} does not compile:\n{run.stderr}")
+                sys.exit(f"{source.name} for {arch} does not compile:\n{run.stderr}")
             for kernel in REPORT.finditer(run.stderr):
                 kernels += 1
                 shared = re.search(r"(\d+) bytes smem", kernel["rest"])
                 spilled = int(kernel["stores"]) + int(kernel["loads"])
                 faults += spilled > 0
-                print(f"{arch:8} {source:20} {short(kernel['name']):32} {kernel['registers']:>4} registers "
+                print(f"{arch:8} {source.name:20} {short(kernel['name']):32} {kernel['registers']:>4} registers "
                       f"{spilled:>5} B spilled {shared[1] if shared else 0:>6} B static shared")
     if kernels == 0:
         sys.exit(f"no kernel found in {folder}")

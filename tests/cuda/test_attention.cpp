@@ -1,6 +1,6 @@
 // Flash-decode on the emulated GPU: how a request is split over blocks, other GPUs, and what is refused. The
 // cases for every backend are in tests/backend.
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention/attention.cuh"
 
 #include <catch2/catch.hpp>
 #include <cmath>
@@ -8,7 +8,7 @@
 #include "backend/paged_cache.hpp"
 #include "cuda/emulated_backend.hpp"
 #include "gpus.hpp"
-#include "roofline/sharding.hpp"
+#include "roofline/step/sharding.hpp"
 
 namespace helix::cuda {
 namespace {

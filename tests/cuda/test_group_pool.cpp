@@ -1,6 +1,6 @@
 #include <catch2/catch.hpp>
 
-#include "kernels/cuda/group_pool.hpp"
+#include "kernels/cuda/exchange/group_pool.hpp"
 
 namespace helix::cuda {
 namespace {

@@ -4,8 +4,8 @@
 #include <set>
 
 #include "cuda/emulated_backend.hpp"
-#include "kernels/cuda/packed_weight.hpp"
-#include "kernels/cuda/quantized_linear.hpp"
+#include "kernels/cuda/products/quantized_linear.hpp"
+#include "kernels/cuda/small/packed_weight.hpp"
 #include "simt/global_memory.hpp"
 #include "tests/compare.hpp"
 #include "tests/values.hpp"

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "cuda/emulated_backend.hpp"
-#include "kernels/mpi_communicator.hpp"
+#include "kernels/comm/mpi_communicator.hpp"
 #include "simt/capture.hpp"
 
 namespace helix::testing {

@@ -4,7 +4,7 @@
 
 #include "cuda_decode/asynchronous_backend.hpp"
 #include "mpi/rank.hpp"
-#include "sweeps/engine_host.hpp"
+#include "sweeps/measure/engine_host.hpp"
 
 namespace helix {
 namespace {

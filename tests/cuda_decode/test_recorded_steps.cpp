@@ -2,9 +2,9 @@
 #include <catch2/catch.hpp>
 
 #include "cuda_decode/asynchronous_backend.hpp"
-#include "kernels/recorded_steps.hpp"
+#include "kernels/engine/recorded_steps.hpp"
 #include "mpi/rank.hpp"
-#include "sweeps/step_clock.hpp"
+#include "sweeps/measure/step_clock.hpp"
 
 namespace helix {
 namespace {

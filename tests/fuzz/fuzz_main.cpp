@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "fuzz/readers.hpp"
-#include "roofline/error.hpp"
+#include "roofline/base/error.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const helix::Reader& reader =

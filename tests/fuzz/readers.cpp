@@ -12,19 +12,19 @@
 #include <string>
 #include <vector>
 
-#include "roofline/csv.hpp"
-#include "roofline/error.hpp"
-#include "roofline/model_spec.hpp"
-#include "roofline/predict.hpp"
-#include "roofline/system_spec.hpp"
-#include "roofline/validate.hpp"
-#include "sweeps/list_syntax.hpp"
-#include "sweeps/result_columns.hpp"
-#include "sweeps/results.hpp"
-#include "sweeps/run_reader.hpp"
-#include "sweeps/stored_run.hpp"
-#include "sweeps/sweep_file.hpp"
-#include "sweeps/trtllm_config.hpp"
+#include "roofline/base/csv.hpp"
+#include "roofline/base/error.hpp"
+#include "roofline/cost/predict.hpp"
+#include "roofline/model/model_spec.hpp"
+#include "roofline/system/system_spec.hpp"
+#include "roofline/validate/validate.hpp"
+#include "sweeps/common/list_syntax.hpp"
+#include "sweeps/export/trtllm_config.hpp"
+#include "sweeps/request/sweep_file.hpp"
+#include "sweeps/results/result_columns.hpp"
+#include "sweeps/results/results.hpp"
+#include "sweeps/results/run_reader.hpp"
+#include "sweeps/results/stored_run.hpp"
 
 namespace helix {
 namespace {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "fuzz/readers.hpp"
-#include "roofline/error.hpp"
+#include "roofline/base/error.hpp"
 
 using namespace helix;
 

@@ -8,10 +8,10 @@
 #include <string>
 #include <utility>
 
-#include "kernels/decode_engine.hpp"
-#include "kernels/rank_groups.hpp"
+#include "kernels/comm/rank_groups.hpp"
+#include "kernels/engine/decode_engine.hpp"
 #include "kernels/reference/reference_model.hpp"
-#include "sweeps/verify.hpp"
+#include "sweeps/measure/verify.hpp"
 
 namespace helix {
 

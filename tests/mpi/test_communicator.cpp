@@ -6,10 +6,10 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/backend.hpp"
-#include "kernels/mpi_communicator.hpp"
-#include "kernels/rank_groups.hpp"
-#include "kernels/synthetic.hpp"
+#include "kernels/comm/mpi_communicator.hpp"
+#include "kernels/comm/rank_groups.hpp"
+#include "kernels/ops/backend.hpp"
+#include "kernels/ops/synthetic.hpp"
 
 namespace helix {
 namespace {

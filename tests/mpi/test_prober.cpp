@@ -2,7 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include "mpi/rank.hpp"
-#include "sweeps/prober.hpp"
+#include "sweeps/machine/prober.hpp"
 
 using namespace helix;
 

@@ -1,7 +1,7 @@
 #include <catch2/catch.hpp>
 
 #include "rank.hpp"
-#include "sweeps/speed_log.hpp"
+#include "sweeps/measure/speed_log.hpp"
 
 namespace helix {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "mpi/rank.hpp"
-#include "sweeps/list_syntax.hpp"
+#include "sweeps/common/list_syntax.hpp"
 
 namespace helix {
 namespace {

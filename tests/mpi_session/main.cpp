@@ -5,8 +5,8 @@
 #include <iostream>
 #include <string>
 
-#include "roofline/error.hpp"
-#include "sweeps/mpi_session.hpp"
+#include "roofline/base/error.hpp"
+#include "sweeps/launch/mpi_session.hpp"
 
 namespace {
 

@@ -1,4 +1,4 @@
-// kernels/cuda/device.cuh on the host.
+// kernels/cuda/device/device.cuh on the host.
 #pragma once
 
 #include <array>
@@ -11,8 +11,8 @@
 #include <tuple>
 #include <type_traits>
 
-#include "kernels/bf16.hpp"
-#include "kernels/cuda/stream.hpp"
+#include "kernels/cuda/device/stream.hpp"
+#include "kernels/ops/bf16.hpp"
 #include "simt/capture.hpp"
 #include "simt/global_memory.hpp"
 #include "simt/grid.hpp"

@@ -1,0 +1,141 @@
+// How a worker walks through its part of the paged cache: chunk by chunk of tokens of one unit (a KV head of
+// a request), with the next chunk prefetched while one is computed.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/attention/kv_layout.hpp"
+#include "kernels/ops/ops.hpp"
+
+namespace helix::cpu {
+
+constexpr std::int64_t chunk_tokens = 512;  // at most
+
+/// Consecutive slots of one page.
+struct Segment {
+  const std::byte* k = nullptr;  // tiles of the first slot
+  const std::byte* v = nullptr;  // likewise; MLA: null
+  std::int64_t slots = 0;        // a multiple of the layout's granule; those from `valid` on hold garbage
+  std::int64_t valid = 0;
+  std::int64_t column = 0;  // of the first slot in the chunk's scores
+};
+
+struct Chunk {
+  std::int64_t unit = -1;    // request * kv_heads + head
+  std::int64_t columns = 0;  // slots of all segments
+  int count = 0;
+  Segment segments[chunk_tokens / 16];
+};
+
+class ChunkWalker {
+ public:
+  /// Pages [first, end) of all units' pages counted through in the order request, head, page, in chunks of up
+  /// to `longest` tokens.
+  ChunkWalker(const KvView& cache, const KvLayout& layout, std::int64_t first, std::int64_t end,
+              std::int64_t longest)
+      : cache_(cache), layout_(layout), longest_(longest), pages_left_(end - first) {
+    if (pages_left_ == 0) return;
+    for (std::int64_t skipped = 0;; ++request_) {
+      const std::int64_t pages = layout_.pages(cache_.lengths[request_]);
+      if (first < skipped + pages * layout_.kv_heads) {
+        head_ = (first - skipped) / pages;
+        page_ = (first - skipped) % pages;
+        return;
+      }
+      skipped += pages * layout_.kv_heads;
+    }
+  }
+
+  bool next(Chunk& chunk) {
+    if (pages_left_ == 0) return false;
+    const std::int64_t length = cache_.lengths[request_];
+    const std::int64_t unit_pages = layout_.pages(length);
+    chunk.unit = request_ * layout_.kv_heads + head_;
+    chunk.columns = 0;
+    chunk.count = 0;
+    while (chunk.columns < longest_ && pages_left_ > 0 && page_ < unit_pages) {
+      const std::int64_t in_page =
+          std::min(layout_.page_tokens, length - page_ * layout_.page_tokens) - slot_;
+      const std::int64_t padded = (in_page + layout_.granule - 1) & -layout_.granule;
+      Segment& s = chunk.segments[chunk.count++];
+      s.slots = std::min(padded, longest_ - chunk.columns);
+      s.valid = std::min(in_page, s.slots);
+      s.column = chunk.columns;
+      const std::byte* const part = head_of_page(cache_, layout_, request_, page_, head_);
+      // Rows of whole granules follow each other.
+      const auto slots = static_cast<std::size_t>(slot_) * layout_.value_bytes;
+      s.k = part + slots * static_cast<std::size_t>(layout_.head_dim);
+      s.v = layout_.mla ? nullptr : part + layout_.k_bytes + slots * static_cast<std::size_t>(layout_.v_dim);
+      chunk.columns += s.slots;
+      slot_ += s.slots;
+      if (s.slots == padded) {
+        slot_ = 0;
+        ++page_;
+        --pages_left_;
+      }
+    }
+    if (page_ == unit_pages) next_unit();
+    return true;
+  }
+
+ private:
+  void next_unit() {
+    page_ = 0;
+    if (++head_ < layout_.kv_heads) return;
+    head_ = 0;
+    ++request_;
+    if (pages_left_ == 0) return;
+    while (cache_.lengths[request_] == 0) ++request_;
+  }
+
+  const KvView& cache_;
+  const KvLayout& layout_;
+  std::int64_t longest_;
+  std::int64_t request_ = 0, head_ = 0, page_ = 0, slot_ = 0;
+  std::int64_t pages_left_;
+};
+
+/// Reads the next chunk ahead into L2, evenly over the steps of computing a chunk, two lines of each segment
+/// in turn: a core reaches its full bandwidth with several streams, and only if requests come in small
+/// batches, or loads that would hit queue behind them.
+class Prefetcher {
+ public:
+  Prefetcher() = default;
+  Prefetcher(const KvLayout& layout, const Chunk& chunk) : segments_(chunk.segments), streams_(chunk.count) {
+    const auto row_bytes = static_cast<std::int64_t>(layout.value_bytes) * layout.head_dim;
+    for (const Segment* s = chunk.segments; s != chunk.segments + chunk.count; ++s) {
+      // The V of a whole page follows its K; of the rest of a page only K is prefetched here.
+      const bool whole = s->slots == layout.padded_tokens && !layout.mla;
+      bytes_ =
+          std::max(bytes_, whole ? static_cast<std::int64_t>(layout.head_bytes()) : s->slots * row_bytes);
+    }
+  }
+
+  /// Says how many times `step` will be called.
+  void plan(std::int64_t steps) { bytes_a_step_ = streams_ * bytes_ / std::max<std::int64_t>(steps, 1) + 1; }
+
+  void step() {
+    due_ += bytes_a_step_;
+    while (due_ >= burst && at_ < bytes_) {
+      const std::byte* const lines = segments_[turn_].k + at_;
+      __builtin_prefetch(lines, 0, 2);
+      __builtin_prefetch(lines + 64, 0, 2);
+      due_ -= burst;
+      if (++turn_ == streams_) {
+        turn_ = 0;
+        at_ += burst;
+      }
+    }
+  }
+
+ private:
+  static constexpr std::int64_t burst = 128;
+  const Segment* segments_ = nullptr;  // one stream each
+  int streams_ = 0, turn_ = 0;
+  std::int64_t bytes_ = 0, at_ = 0;  // of each stream
+  std::int64_t bytes_a_step_ = 0, due_ = 0;
+};
+
+}  // namespace helix::cpu

@@ -1,0 +1,103 @@
+#include "kernels/cpu/linear/moe.hpp"
+
+#include <algorithm>
+
+#include "kernels/cpu/linear/linear_rows.hpp"
+#include "kernels/cpu/small/small_ops.hpp"
+#include "kernels/ops/memory.hpp"
+
+namespace helix::cpu {
+namespace {
+
+// The scratch memory's parts.
+struct Scratch {
+  float* sum;            // [batch, hidden] over experts
+  float* expert_out;     // [tokens of one expert, hidden]
+  BF16* gate_up;         // [tokens of one expert, 2 ffn]
+  BF16* activated;       // [tokens of one expert, ffn]
+  std::int32_t* tokens;  // the tokens of each expert, one expert after the other
+  float* weights;        // their weights
+  std::int32_t* starts;  // [local experts + 1] where each expert's tokens start
+  std::size_t bytes;
+
+  Scratch(std::byte* data, std::int64_t batch, std::int64_t top_k, std::int64_t hidden, std::int64_t ffn,
+          std::int64_t local_experts)
+      : bytes(0) {
+    const auto take = [&]<class T>(T*& part, std::int64_t count) {
+      part = data == nullptr ? nullptr : reinterpret_cast<T*>(data + bytes);
+      bytes += (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
+    };
+    take(sum, batch * hidden);
+    take(expert_out, batch * hidden);
+    take(gate_up, batch * 2 * ffn);
+    take(activated, batch * ffn);
+    take(tokens, batch * top_k);
+    take(weights, batch * top_k);
+    take(starts, local_experts + 1);
+  }
+};
+
+// Sorts the (token, weight) pairs by local expert; pairs of other ranks' experts are left out.
+void group_by_expert(std::int64_t batch, const ExpertChoice& choice, std::int64_t first_expert,
+                     std::int64_t experts, const Scratch& s) {
+  const std::int32_t* const ids = choice.ids;
+  const std::int64_t top_k = choice.top_k;
+  std::fill_n(s.starts, experts + 1, 0);
+  const auto local = [&](std::int64_t i) { return ids[i] - first_expert; };
+  const auto is_local = [&](std::int64_t i) { return local(i) >= 0 && local(i) < experts; };
+  for (std::int64_t i = 0; i < batch * top_k; ++i)
+    if (is_local(i)) ++s.starts[local(i) + 1];
+  for (std::int64_t e = 0; e < experts; ++e) s.starts[e + 1] += s.starts[e];
+  // Each start moves to the end of its expert's tokens, which is the next one's start ...
+  for (std::int64_t i = 0; i < batch * top_k; ++i) {
+    if (!is_local(i)) continue;
+    const std::int32_t at = s.starts[local(i)]++;
+    s.tokens[at] = static_cast<std::int32_t>(i / top_k);
+    s.weights[at] = choice.weights[i];
+  }
+  // ... so they are one place too early now.
+  std::copy_backward(s.starts, s.starts + experts, s.starts + experts + 1);
+  s.starts[0] = 0;
+}
+
+PackedWeight expert(const PackedWeight& w, std::int64_t e) {
+  PackedWeight one = w;
+  one.data += static_cast<std::size_t>(e) * w.stride_bytes;
+  one.count = 1;
+  return one;
+}
+
+}  // namespace
+
+std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, std::int64_t hidden,
+                              std::int64_t ffn, std::int64_t local_experts) {
+  return Scratch(nullptr, most_requests, top_k, hidden, ffn, local_experts).bytes;
+}
+
+void moe_experts(std::int64_t batch, const BF16* x, const ExpertChoice& choice, const ExpertShard& experts,
+                 const BF16* shared, BF16* out, std::span<std::byte> scratch, int threads) {
+  const PackedWeight &gate_up = experts.gate_up, &down = experts.down;
+  const std::int64_t hidden = down.n, ffn = down.k;
+  const Scratch s(scratch.data(), batch, choice.top_k, hidden, ffn, gate_up.count);
+  require_scratch("moe_experts", batch, s.bytes, scratch);
+  group_by_expert(batch, choice, experts.first, gate_up.count, s);
+  for (std::int64_t i = 0; i < batch * hidden; ++i) s.sum[i] = shared == nullptr ? 0.0f : to_float(shared[i]);
+
+  for (std::int64_t e = 0; e < gate_up.count; ++e) {
+    const std::int32_t* tokens = s.tokens + s.starts[e];
+    const std::int64_t m = s.starts[e + 1] - s.starts[e];
+    if (m == 0) continue;
+    linear_rows({x, hidden, tokens, m}, expert(gate_up, e), s.gate_up, 2 * ffn, threads);
+    swiglu(m, ffn, s.gate_up, s.activated, threads);
+    linear_rows({s.activated, ffn, nullptr, m}, expert(down, e), s.expert_out, hidden, threads);
+    for (std::int64_t i = 0; i < m; ++i) {
+      const float weight = s.weights[s.starts[e] + i];
+      float* sum = s.sum + tokens[i] * hidden;
+      const float* y = s.expert_out + i * hidden;
+      for (std::int64_t j = 0; j < hidden; ++j) sum[j] += weight * y[j];
+    }
+  }
+  for (std::int64_t i = 0; i < batch * hidden; ++i) out[i] = to_bf16(s.sum[i]);
+}
+
+}  // namespace helix::cpu

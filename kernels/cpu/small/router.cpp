@@ -1,0 +1,139 @@
+// Which experts a token goes to.
+//   softmax_topk    p = softmax(logits); the top_k largest; weights p (Mixtral, Qwen3-MoE, DeepSeek-V2)
+//   sigmoid_grouped DeepSeek-V3 (arXiv 2412.19437, section 2.1.2): s = sigmoid(logits), choice = s + bias; a
+//   group
+//                   scores the sum of its two best choices; of the top_groups best groups the top_k best
+//                   choices; weights s, without the bias
+// then, with `normalize`, weights /= their sum + 1e-20, and weights *= scaling.
+// The chosen experts come in falling order of choice; ties go to the lower expert (or group). NaN logits give
+// NaN weights and valid ids.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "kernels/cpu/small/small_ops.hpp"
+#include "kernels/cpu/small/vector_exp.hpp"
+#include "kernels/ops/simd_clones.hpp"
+
+namespace helix::cpu {
+namespace {
+
+constexpr std::int64_t kMaxGroups = 64, kMaxGroupedExperts = 1024;
+constexpr float kLeast = -std::numeric_limits<float>::infinity();
+
+/// The `capacity` largest of the values offered so far, in falling order; earlier offers win ties.
+struct TopList {
+  std::int32_t* ids;
+  float* values;
+  std::int64_t capacity;
+  std::int64_t count = 0;
+
+  void offer(std::int32_t id, float value) {
+    std::int64_t at = count;
+    if (count == capacity) {
+      if (!(value > values[count - 1])) return;
+      at = count - 1;
+    } else {
+      ++count;
+    }
+    for (; at > 0 && value > values[at - 1]; --at) {
+      ids[at] = ids[at - 1];
+      values[at] = values[at - 1];
+    }
+    ids[at] = id;
+    values[at] = value;
+  }
+};
+
+float sigmoid(float x) {
+  return 1.0f / (1.0f + std::exp(-x));
+}
+
+void choose_softmax(const RouterShape& shape, const float* logits, std::int32_t* ids, float* weights) {
+  TopList best{ids, weights, shape.top_k};
+  for (std::int64_t e = 0; e < shape.experts; ++e) best.offer(static_cast<std::int32_t>(e), logits[e]);
+  const float largest = weights[0];
+  float total = 0.0f;
+  for (std::int64_t e = 0; e < shape.experts; ++e) total += std::exp(logits[e] - largest);
+  for (std::int64_t i = 0; i < shape.top_k; ++i) weights[i] = std::exp(weights[i] - largest) / total;
+}
+
+/// sigmoid(logit) + bias of each expert. What a NaN's choice is does not matter: its weight is NaN.
+HELIX_SIMD_CLONES void choices_of(std::int64_t experts, const float* logits, const float* bias,
+                                  float* choices) {
+  if (bias == nullptr) {
+#pragma omp simd
+    for (std::int64_t e = 0; e < experts; ++e) choices[e] = sigmoid_without_nan(logits[e]);
+  } else {
+#pragma omp simd
+    for (std::int64_t e = 0; e < experts; ++e) choices[e] = sigmoid_without_nan(logits[e]) + bias[e];
+  }
+}
+
+void choose_grouped(const RouterShape& shape, const float* logits, const float* bias, std::int32_t* ids,
+                    float* weights) {
+  float choices[kMaxGroupedExperts];
+  choices_of(shape.experts, logits, bias, choices);
+  const std::int64_t group_size = shape.experts / shape.groups;
+
+  std::int32_t group_ids[kMaxGroups];
+  float group_scores[kMaxGroups];
+  TopList best_groups{group_ids, group_scores, shape.top_groups};
+  for (std::int64_t g = 0; g < shape.groups; ++g) {
+    // Without branches, which would depend on random data.
+    float first = kLeast, second = kLeast;
+    for (std::int64_t e = g * group_size; e < (g + 1) * group_size; ++e) {
+      second = std::max(second, std::min(first, choices[e]));
+      first = std::max(first, choices[e]);
+    }
+    best_groups.offer(static_cast<std::int32_t>(g), group_size == 1 ? first : first + second);
+  }
+  bool kept[kMaxGroups] = {};
+  for (std::int64_t i = 0; i < shape.top_groups; ++i) kept[group_ids[i]] = true;
+
+  TopList best{ids, weights, shape.top_k};
+  for (std::int64_t g = 0; g < shape.groups; ++g) {
+    if (!kept[g]) continue;
+    for (std::int64_t e = g * group_size; e < (g + 1) * group_size; ++e)
+      best.offer(static_cast<std::int32_t>(e), choices[e]);
+  }
+  for (std::int64_t i = 0; i < shape.top_k; ++i) weights[i] = sigmoid(logits[ids[i]]);
+}
+
+void check(const RouterShape& shape) {
+  if (shape.groups < 1 || shape.groups > kMaxGroups || shape.experts % shape.groups != 0 ||
+      shape.top_groups < 1 || shape.top_groups > shape.groups || shape.top_k < 1 ||
+      shape.top_k > shape.experts / shape.groups * shape.top_groups) {
+    throw std::invalid_argument("route: top_k and top_groups must fit 1 to 64 equal groups of experts");
+  }
+  if (shape.kind == RouterKind::sigmoid_grouped && shape.experts > kMaxGroupedExperts)
+    throw std::invalid_argument("route: sigmoid_grouped takes at most 1024 experts");
+}
+
+}  // namespace
+
+void route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,
+           std::int32_t* ids, float* weights, int threads) {
+  check(shape);
+#pragma omp parallel for num_threads(threads) if (batch > 1)
+  for (std::int64_t b = 0; b < batch; ++b) {
+    const float* row = logits + b * shape.experts;
+    std::int32_t* row_ids = ids + b * shape.top_k;
+    float* row_weights = weights + b * shape.top_k;
+    if (shape.kind == RouterKind::softmax_topk) {
+      choose_softmax(shape, row, row_ids, row_weights);
+    } else {
+      choose_grouped(shape, row, bias, row_ids, row_weights);
+    }
+    float factor = shape.scaling;
+    if (shape.normalize) {
+      float sum = 0.0f;
+      for (std::int64_t i = 0; i < shape.top_k; ++i) sum += row_weights[i];
+      factor /= sum + 1e-20f;
+    }
+    for (std::int64_t i = 0; i < shape.top_k; ++i) row_weights[i] *= factor;
+  }
+}
+
+}  // namespace helix::cpu

@@ -1,0 +1,43 @@
+// The element-wise and per-row operations of a decode step on the CPU. Arguments as in kernels/ops/ops.hpp;
+// `threads` is the number of OpenMP threads to use. All of them together take a few percent of a step, so
+// they are plain loops that the compiler vectorises.
+#pragma once
+
+#include "kernels/ops/ops.hpp"
+
+namespace helix::cpu {
+
+void embed(std::int64_t batch, std::int64_t hidden, const std::int32_t* tokens, const BF16* table,
+           std::int64_t first, std::int64_t rows, BF16* out);
+
+void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace, float* residual,
+                  const BF16* gain, float eps, BF16* out, int threads);
+
+void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain, float eps,
+                    HeadRows<BF16> x, int threads);
+
+void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const std::int64_t* positions,
+          HeadRows<const BF16> x, HeadRows<BF16> out, int threads);
+
+void pack_partials(const PartialShape& shape, const BF16* o, const float* lse, std::byte* packed,
+                   int threads);
+
+void merge_partials(const PartialShape& shape, const std::byte* packed, BF16* out, int threads);
+
+void swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out, int threads);
+
+/// At most 64 groups, and with sigmoid_grouped 1024 experts.
+void route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,
+           std::int32_t* ids, float* weights, int threads);
+
+/// A NaN counts as the largest value (as in NumPy and PyTorch), so that it is seen and not skipped.
+void argmax(std::int64_t batch, std::int64_t cols, const float* logits, std::int64_t first_index,
+            TopLogit* top, int threads);
+
+/// The same order over the parts; -1 where every part has none.
+void select_token(std::int64_t parts, std::int64_t batch, const TopLogit* gathered, std::int32_t* tokens);
+
+void advance(std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* slots,
+             std::int64_t* lengths);
+
+}  // namespace helix::cpu

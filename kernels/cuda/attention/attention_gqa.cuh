@@ -1,0 +1,225 @@
+// Paged flash-decode for grouped-query attention:
+//   q [batch, q_heads, d], the KV cache -> o [batch, q_heads, d], lse [batch, q_heads], d of 64, 128, 256.
+//
+// Grid: x = split * chunks + chunk, y = KV head, z = request. A block has 8 * HeadTiles of the KV head's
+// query heads (a chunk of its group) and one split of the request's tokens, tile by tile in turn to its 4
+// warps. A warp works alone until the end: it copies its tiles through a ring of its own in shared memory, K
+// tile row then V tile row, so that copies need no barrier but the warp's, and multiplies
+//   S^T [16 tokens, heads] = K Q^T,   O^T [d, heads] += V^T P^T    with mma m16n8k16.
+// At the end the block merges its warps, and merge_splits the blocks.
+//
+// Bytes from memory: each block reads its tokens' K and V once, 2 * 2 d (bf16) a token and KV head; chunks of
+// one group share them in L2. In flight: the rings but one tile, 80 KB a block, two blocks a multiprocessor
+// (one where it has less than 200 KB of shared memory).
+#pragma once
+
+#include "kernels/cuda/attention/attention_split.cuh"
+
+namespace helix::cuda {
+
+inline constexpr int kGqaWarps = 4, kGqaThreads = kGqaWarps * kWarp;
+
+template <DType dtype, int HeadDim, int HeadTiles>
+struct GqaShape {
+  static constexpr int kHeads = 8 * HeadTiles;
+  static constexpr int kParts = HeadDim / kTileDims;  // tiles side by side in a row
+  static constexpr int kSlots = 22 * 1024 / tile_bytes(DType::bf16) * (dtype == DType::bf16 ? 1 : 2);
+  static constexpr int kRingBytes = kSlots * tile_bytes(dtype);
+  static constexpr int kQBytes = HeadDim / 16 * HeadTiles * kWarp * static_cast<int>(sizeof(OperandB));
+  // When the rings are done with, o in fp32; 4 more in a row keep the lanes' stores on different banks.
+  static constexpr int kPitch = HeadDim + 4;
+  static constexpr int kMergeBytes = kGqaWarps * kHeads * (kPitch + 2) * 4;
+  static constexpr int kSharedBytes = kQBytes + std::max(kGqaWarps * kRingBytes, kMergeBytes);
+};
+
+/// What a warp copies: the tiles begin, begin + 4, ... of a request, each K's parts then V's.
+template <DType dtype, int Parts>
+class GqaSource {
+ public:
+  HELIX_DEVICE GqaSource(const KvView& cache, std::int64_t request, int kv_head, const KvTiles& tiles,
+                         int begin, int end)
+      : tiles_(tiles),
+        table_(cache.page_table + request * cache.max_pages),
+        v_offset_(KvLayout(cache.shape).k_bytes),
+        head_(static_cast<const std::byte*>(cache.pages) + kv_head * KvLayout(cache.shape).head_bytes()),
+        page_bytes_(static_cast<std::int64_t>(cache.page_bytes)),
+        tile_(begin),
+        end_(end) {
+    if (tile_ >= end_) return;
+    next_ = tiles_.place(tile_);
+    next_page_ = table_[next_.page];
+    begin_tile();
+  }
+
+  /// Issues the next tile's copies into `slot`, and closes their group, which is empty at the end.
+  HELIX_DEVICE void copy_next(Shared<std::byte> slot) {
+    if (tile_ < end_) {
+      for (int piece = lane_index(); piece < tile_bytes(dtype) / 16; piece += kWarp)
+        copy_piece<dtype>(slot, from_, piece, valid_);
+      from_ = from_ + tile_bytes(dtype);
+      if (++part_ == Parts) from_ = v_;
+      if (part_ == 2 * Parts) {
+        part_ = 0;
+        tile_ += kGqaWarps;
+        begin_tile();
+      }
+    }
+    cp_async_commit();
+  }
+
+ private:
+  /// The page table's entry for the tile after is on its way while this one is copied.
+  HELIX_DEVICE void begin_tile() {
+    valid_ = next_.valid;
+    from_ = head_ +
+            (next_page_ * page_bytes_ + static_cast<std::int64_t>(next_.in_page) * Parts * tile_bytes(dtype));
+    v_ = from_ + v_offset_;
+    if (tile_ + kGqaWarps >= end_) return;
+    next_ = tiles_.place(tile_ + kGqaWarps);
+    next_page_ = table_[next_.page];
+  }
+
+  KvTiles tiles_;
+  Global<const std::int32_t> table_;
+  std::int64_t v_offset_;
+  Global<const std::byte> head_;
+  std::int64_t page_bytes_;
+  int tile_, end_;
+  int part_ = 0, valid_ = 0;
+  Global<const std::byte> from_, v_;
+  KvTiles::Place next_{};
+  std::int64_t next_page_ = 0;
+};
+
+template <DType dtype, int HeadDim, int HeadTiles>
+HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeGrid shape,
+                                                          Global<const BF16> q, DecodeOutput out) {
+  using Shape = GqaShape<dtype, HeadDim, HeadTiles>;
+  using Tile = KvTile<dtype>;
+  const int warp = warp_index(), lane = lane_index();
+  const int chunk = static_cast<int>(blockIdx.x) % shape.chunks,
+            split = static_cast<int>(blockIdx.x) / shape.chunks;
+  const int kv_head = static_cast<int>(blockIdx.y);
+  const std::int64_t request = blockIdx.z;
+  const int first_head = chunk * Shape::kHeads;  // in the group
+  const std::int64_t first_row = request * shape.q_heads + kv_head * shape.group;
+
+  const Global<const std::int64_t> lengths(cache.lengths);
+  const KvTiles tiles{lengths[request], cache.shape.tokens_per_page, KvLayout(cache.shape).page_tiles};
+  const std::int64_t count = tiles.count();
+  const int begin = static_cast<int>(count * split / shape.splits) + warp;
+  const int end = static_cast<int>(count * (split + 1) / shape.splits);
+
+  const auto ring = shared_memory<std::byte>(Shape::kQBytes + warp * Shape::kRingBytes);
+  GqaSource<dtype, Shape::kParts> source(cache, request, kv_head, tiles, begin, end);
+  int slot = 0;  // of the next tile to use; the one before it is the next to fill
+  for (int i = 0; i < Shape::kSlots - 1; ++i) source.copy_next(ring + i * tile_bytes(dtype));
+
+  // Q as operands, the warps in turn, while the first tiles are on their way.
+  const auto q_operands = shared_memory<OperandB>();
+  for (int i = warp; i < HeadDim / 16 * HeadTiles; i += kGqaWarps) {
+    const int head = first_head + i % HeadTiles * 8 + lane / 4;
+    q_operands[i * kWarp + lane] =
+        load_q(q + first_row * HeadDim, head, shape.group, HeadDim, i / HeadTiles * 16);
+  }
+  block_sync();
+
+  const auto next_tile = [&] {
+    cp_async_wait<Shape::kSlots - 2>();
+    warp_sync();
+    source.copy_next(ring + (slot == 0 ? Shape::kSlots - 1 : slot - 1) * tile_bytes(dtype));
+    const Shared<std::byte> tile = ring + slot * tile_bytes(dtype);
+    slot = slot == Shape::kSlots - 1 ? 0 : slot + 1;
+    return tile;
+  };
+
+  OperandC o[HeadDim / 16][HeadTiles] = {};
+  Vec<float, 2> max[HeadTiles], sum[HeadTiles];
+  HELIX_UNROLL for (int n = 0; n < HeadTiles; ++n) {
+    max[n] = {kMinusInfinity, kMinusInfinity};
+    sum[n] = {0.0f, 0.0f};
+  }
+  for (int tile = begin; tile < end; tile += kGqaWarps) {
+    OperandC s[HeadTiles] = {};
+    HELIX_UNROLL for (int part = 0; part < Shape::kParts; ++part) {
+      OperandA k[4];
+      Tile::load_k(next_tile(), k);
+      HELIX_UNROLL for (int i = 0; i < 4; ++i) {
+        HELIX_UNROLL for (int n = 0; n < HeadTiles; ++n) {
+          const OperandB b = q_operands[((part * 4 + i) * HeadTiles + n) * kWarp + lane];
+          mma_bf16(s[n], k[i], b);
+        }
+      }
+    }
+    const int valid = tiles.place(tile).valid;
+    OperandB p[HeadTiles];
+    HELIX_UNROLL for (int n = 0; n < HeadTiles; ++n) {
+      if (valid < kTileTokens) mask_tokens(s[n], valid);
+      HELIX_UNROLL for (int i = 0; i < 2; ++i) {
+        const float larger = fmaxf(max[n][i], column_max(fmaxf(s[n][i], s[n][i + 2])));
+        const float shrink = softmax_weight(max[n][i], larger, shape.scale_log2);
+        max[n][i] = larger;
+        sum[n][i] *= shrink;
+        HELIX_UNROLL for (int d = 0; d < HeadDim / 16; ++d) {
+          o[d][n][i] *= shrink;
+          o[d][n][i + 2] *= shrink;
+        }
+      }
+      p[n] = softmax_tile(s[n], max[n], shape.scale_log2, sum[n]);
+    }
+    HELIX_UNROLL for (int part = 0; part < Shape::kParts; ++part) {
+      OperandA v[4];
+      Tile::load_v(next_tile(), valid, v);
+      HELIX_UNROLL for (int i = 0; i < 4; ++i) {
+        HELIX_UNROLL for (int n = 0; n < HeadTiles; ++n) mma_bf16(o[part * 4 + i][n], v[i], p[n]);
+      }
+    }
+  }
+
+  // The block's merge: o [warp][head][dim] and, behind it, max and sum [warp][head].
+  cp_async_wait<0>();
+  block_sync();
+  const auto merge_o = shared_memory<float>(Shape::kQBytes);
+  const auto merge_max = merge_o + kGqaWarps * Shape::kHeads * Shape::kPitch;
+  const auto merge_sum = merge_max + kGqaWarps * Shape::kHeads;
+  HELIX_UNROLL for (int n = 0; n < HeadTiles; ++n) {
+    HELIX_UNROLL for (int i = 0; i < 2; ++i) {
+      const int head = n * 8 + lane % 4 * 2 + i;
+      const float total = column_sum(sum[n][i]);
+      if (lane < 4) {
+        merge_max[warp * Shape::kHeads + head] = max[n][i];
+        merge_sum[warp * Shape::kHeads + head] = total;
+      }
+      HELIX_UNROLL for (int d = 0; d < HeadDim / 16; ++d) {
+        const auto row = merge_o + ((warp * Shape::kHeads + head) * Shape::kPitch + d * 16 + lane / 4);
+        row[0] = o[d][n][i];
+        row[8] = o[d][n][i + 2];
+      }
+    }
+  }
+  block_sync();
+  for (int head = 0; head < Shape::kHeads && first_head + head < shape.group; ++head) {
+    const std::int64_t row = first_row + first_head + head;
+    float largest = kMinusInfinity, total = 0.0f, weight[kGqaWarps];
+    HELIX_UNROLL for (int w = 0; w < kGqaWarps; ++w) largest =
+        fmaxf(largest, merge_max[w * Shape::kHeads + head]);
+    HELIX_UNROLL for (int w = 0; w < kGqaWarps; ++w) {
+      weight[w] = softmax_weight(merge_max[w * Shape::kHeads + head], largest, shape.scale_log2);
+      total += weight[w] * merge_sum[w * Shape::kHeads + head];
+    }
+    const bool empty = total == 0.0f;
+    if (threadIdx.x == 0)
+      out.store_lse2(row, split, shape.splits,
+                     empty ? kMinusInfinity : largest * shape.scale_log2 + log2f(total));
+    if (empty) continue;
+    const float inverse = 1.0f / total;
+    for (int dim = static_cast<int>(threadIdx.x); dim < HeadDim; dim += kGqaThreads) {
+      float x = 0.0f;
+      HELIX_UNROLL for (int w = 0; w < kGqaWarps; ++w) x +=
+          weight[w] * merge_o[(w * Shape::kHeads + head) * Shape::kPitch + dim];
+      out.store_o(row, split, shape.splits, HeadDim, dim, x * inverse);
+    }
+  }
+}
+
+}  // namespace helix::cuda

@@ -1,0 +1,118 @@
+// RMSNorm (B. Zhang, R. Sennrich 2019): y_i = x_i / sqrt(mean_j(x_j^2) + eps) * gain_i. Sums and products in
+// fp32, one rounding to bf16 at the end. A block takes a row; each thread comes back to the values that it
+// wrote itself.
+#include "kernels/cuda/device/block_reduce.cuh"
+#include "kernels/cuda/device/device.cuh"
+#include "kernels/cuda/device/vector_access.cuh"
+#include "kernels/cuda/small/small_ops.hpp"
+
+namespace helix::cuda {
+namespace {
+
+constexpr int kRowThreads = 512;
+constexpr int kHeadThreads = 128;
+
+template <int V>
+struct Floats {
+  float v[V];
+};
+
+// V floats as vectors of at most 16 bytes.
+template <int V>
+HELIX_DEVICE Floats<V> load_floats(Global<const float> p, std::int64_t i) {
+  constexpr int width = V < 4 ? V : 4;
+  Floats<V> x;
+  HELIX_UNROLL
+  for (int part = 0; part < V / width; ++part) {
+    const Vec<float, width> four = (p + i + part * width).template as<const Vec<float, width>>()[0];
+    HELIX_UNROLL
+    for (int j = 0; j < width; ++j) x.v[part * width + j] = four[j];
+  }
+  return x;
+}
+
+template <int V>
+HELIX_DEVICE void store_floats(Global<float> p, std::int64_t i, const Floats<V>& x) {
+  constexpr int width = V < 4 ? V : 4;
+  HELIX_UNROLL
+  for (int part = 0; part < V / width; ++part) {
+    Vec<float, width> four;
+    HELIX_UNROLL
+    for (int j = 0; j < width; ++j) four[j] = x.v[part * width + j];
+    (p + i + part * width).template as<Vec<float, width>>()[0] = four;
+  }
+}
+
+HELIX_DEVICE float inverse_rms(float squares, std::int64_t cols, float eps) {
+  return 1.0f / sqrtf(squares / static_cast<float>(cols) + eps);
+}
+
+template <int V>
+HELIX_KERNEL HELIX_BOUNDS(kRowThreads,
+                          1) void add_rms_norm_kernel(std::int64_t cols, bool add, bool replace,
+                                                      Global<const BF16> delta, Global<float> residual,
+                                                      Global<const BF16> gain, float eps, Global<BF16> out) {
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * cols;
+  float squares = 0.0f;
+  for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * V; i < cols; i += kRowThreads * V) {
+    Floats<V> x = {};
+    if (!replace) x = load_floats<V>(residual, row + i);
+    if (add) {
+      const Vec<BF16, V> d = load<V>(delta, row + i);
+      HELIX_UNROLL
+      for (int j = 0; j < V; ++j) x.v[j] += to_float(d[j]);
+      store_floats<V>(residual, row + i, x);
+    }
+    HELIX_UNROLL
+    for (int j = 0; j < V; ++j) squares += x.v[j] * x.v[j];
+  }
+  const float scale = inverse_rms(block_sum(squares), cols, eps);
+  for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * V; i < cols; i += kRowThreads * V) {
+    const Floats<V> x = load_floats<V>(residual, row + i);
+    const Vec<BF16, V> g = load<V>(gain, i);
+    Vec<BF16, V> y;
+    HELIX_UNROLL
+    for (int j = 0; j < V; ++j) y[j] = to_bf16(x.v[j] * scale * to_float(g[j]));
+    store<V>(out, row + i, y);
+  }
+}
+
+HELIX_KERNEL HELIX_BOUNDS(kHeadThreads,
+                          4) void rms_norm_heads_kernel(std::int64_t cols, std::int64_t row_stride,
+                                                        std::int64_t head_stride, Global<const BF16> gain,
+                                                        float eps, Global<BF16> x) {
+  const Global<BF16> head = x + (blockIdx.y * row_stride + blockIdx.x * head_stride);
+  float squares = 0.0f;
+  for (std::int64_t i = threadIdx.x; i < cols; i += kHeadThreads) {
+    const BF16 value = head[i];
+    squares += to_float(value) * to_float(value);
+  }
+  const float scale = inverse_rms(block_sum(squares), cols, eps);
+  for (std::int64_t i = threadIdx.x; i < cols; i += kHeadThreads) {
+    const BF16 value = head[i], g = gain[i];
+    head[i] = to_bf16(to_float(value) * scale * to_float(g));
+  }
+}
+
+constexpr std::size_t sum_bytes(int threads) {
+  return static_cast<std::size_t>(threads / kWarp) * sizeof(float);
+}
+
+}  // namespace
+
+void add_rms_norm(Stream stream, std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace,
+                  float* residual, const BF16* gain, float eps, BF16* out) {
+  const auto kernel = vectorizable({delta, residual, gain, out}, {cols}) ? add_rms_norm_kernel<kVector>
+                                                                         : add_rms_norm_kernel<1>;
+  launch(kernel, Dim3(static_cast<unsigned>(rows)), Dim3(kRowThreads), sum_bytes(kRowThreads), stream, cols,
+         delta != nullptr, replace, delta, residual, gain, eps, out);
+}
+
+void rms_norm_heads(Stream stream, std::int64_t batch, std::int64_t heads, std::int64_t cols,
+                    const BF16* gain, float eps, HeadRows<BF16> x) {
+  launch(rms_norm_heads_kernel, Dim3(static_cast<unsigned>(heads), static_cast<unsigned>(batch)),
+         Dim3(kHeadThreads), sum_bytes(kHeadThreads), stream, cols, x.row_stride, x.head_stride, gain, eps,
+         x.data);
+}
+
+}  // namespace helix::cuda

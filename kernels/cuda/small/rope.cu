@@ -1,0 +1,54 @@
+// Rotary position embedding (Su et al. 2021): pair i of a head, (x_i, x_{i + d/2}) or interleaved (x_2i,
+// x_2i+1), is turned by the angle position * inv_freq_i. The angle is taken in fp64: at position 10^6 an fp32
+// product would be off by up to 0.06 rad. A thread turns one pair of several heads, so that fp64, slow on
+// many GPUs, is used sparingly.
+#include "kernels/cuda/device/device.cuh"
+#include "kernels/cuda/device/vector_access.cuh"
+#include "kernels/cuda/small/small_ops.hpp"
+
+namespace helix::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kHeadsPerBlock = 8;
+
+HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void rope_kernel(
+    Global<const float> inv_freq, std::int64_t pairs, float amplitude, bool interleaved, std::int64_t heads,
+    Global<const std::int64_t> positions, Global<const BF16> x, std::int64_t row_stride,
+    std::int64_t head_stride, Global<BF16> out, std::int64_t out_row_stride, std::int64_t out_head_stride) {
+  const std::int64_t pair = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (pair >= pairs) return;
+  const std::int64_t b = blockIdx.z;
+  const std::int64_t position = positions[b];
+  const float frequency = inv_freq[pair];
+  constexpr double two_pi = 6.283185307179586476925;
+  double angle = static_cast<double>(position) * static_cast<double>(frequency);
+  angle -= two_pi * rint(angle / two_pi);
+  const float c = amplitude * cosf(static_cast<float>(angle)),
+              s = amplitude * sinf(static_cast<float>(angle));
+
+  const std::int64_t first = interleaved ? 2 * pair : pair;
+  const std::int64_t second = interleaved ? first + 1 : first + pairs;
+  const std::int64_t begin = static_cast<std::int64_t>(blockIdx.y) * kHeadsPerBlock;
+  for (std::int64_t h = begin; h < begin + kHeadsPerBlock && h < heads; ++h) {
+    const Global<const BF16> in = x + (b * row_stride + h * head_stride);
+    const Global<BF16> to = out + (b * out_row_stride + h * out_head_stride);
+    const BF16 bf16_first = in[first], bf16_second = in[second];
+    const float x_first = to_float(bf16_first), x_second = to_float(bf16_second);
+    to[first] = to_bf16(x_first * c - x_second * s);
+    to[second] = to_bf16(x_second * c + x_first * s);
+  }
+}
+
+}  // namespace
+
+void rope(Stream stream, const RopeTable& table, std::int64_t batch, std::int64_t heads,
+          const std::int64_t* positions, HeadRows<const BF16> x, HeadRows<BF16> out) {
+  const std::int64_t pairs = table.rope_dim / 2;
+  launch(rope_kernel,
+         Dim3(blocks_for(pairs, kThreads), blocks_for(heads, kHeadsPerBlock), static_cast<unsigned>(batch)),
+         Dim3(kThreads), 0, stream, table.inv_freq, pairs, table.amplitude, table.interleaved, heads,
+         positions, x.data, x.row_stride, x.head_stride, out.data, out.row_stride, out.head_stride);
+}
+
+}  // namespace helix::cuda

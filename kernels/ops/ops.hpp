@@ -1,0 +1,242 @@
+// The operations of a decode step on one rank: what every backend (CPU, CUDA) implements and what the
+// orchestration of a step is written in. Shapes in brackets are row-major; activations are bf16 with fp32
+// accumulation, the residual stream is fp32. All pointers are device memory of the backend. Ops are
+// asynchronous where the backend has a stream; `synchronize` waits. No op allocates or creates a thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <type_traits>
+
+#include "kernels/ops/bf16.hpp"
+#include "roofline/base/dtype.hpp"
+#include "roofline/model/model_spec.hpp"
+
+namespace helix {
+
+/// A block of a synthetic tensor: rows [row0, row0 + rows) x columns [col0, col0 + cols) of the tensor `key`
+/// (see synthetic.hpp), times `scale`.
+struct WeightSlice {
+  std::uint64_t key = 0;
+  std::int64_t row0 = 0, col0 = 0, rows = 0, cols = 0;
+  float scale = 1.0f;
+  bool operator==(const WeightSlice&) const = default;
+};
+
+/// `count` matrices [n, k] (y = W x: n outputs, k inputs) in the backend's packed layout, matrix i at data +
+/// i * stride_bytes. count > 1: experts, or per-head products. W is `scale` times what is stored.
+struct PackedWeight {
+  std::byte* data = nullptr;
+  std::int64_t n = 0, k = 0, count = 1;
+  std::size_t stride_bytes = 0;
+  DType dtype = DType::bf16;
+  float scale = 1.0f;
+};
+
+/// Vectors of the heads of each row of a batch: that of row b and head h is at data + b * row_stride +
+/// h * head_stride.
+template <class T>
+struct HeadRows {
+  T* data = nullptr;
+  std::int64_t row_stride = 0, head_stride = 0;  // in values
+  T* at(std::int64_t b, std::int64_t h) const { return data + b * row_stride + h * head_stride; }
+  operator HeadRows<const T>() const requires(!std::is_const_v<T>) { return {data, row_stride, head_stride}; }
+};
+
+/// Shape of one rank's KV cache in one layer.
+struct KvShape {
+  AttentionKind kind = AttentionKind::gqa;
+  std::int64_t kv_heads = 1;  // local ones; MLA: 1
+  std::int64_t head_dim = 0;  // width of a K row; MLA: latent + rope (576)
+  std::int64_t v_dim = 0;     // width of a V row; MLA: latent (512), which is the head of the K row
+  int tokens_per_page = 32;
+  DType dtype = DType::bf16;
+  bool operator==(const KvShape&) const = default;
+};
+
+/// One layer of a rank's paged cache. Local token t of request b lies in page page_table[b * max_pages + t /
+/// tokens_per_page], slot t % tokens_per_page; entries past a request's last page are invalid and must not be
+/// followed, and slots past its length hold garbage (tests: NaN).
+struct KvView {
+  KvShape shape;
+  std::byte* pages = nullptr;
+  std::size_t page_bytes = 0;  // kv_page_bytes(shape)
+  const std::int32_t* page_table = nullptr;
+  std::int64_t max_pages = 0;
+  const std::int64_t* lengths = nullptr;  // [batch] local tokens, may be 0
+
+  KvView from_request(std::int64_t first) const {
+    KvView v = *this;
+    v.page_table += first * max_pages;
+    v.lengths += first;
+    return v;
+  }
+};
+
+/// Which synthetic history a shard holds: local token i of request b is global position first_position +
+/// i. GQA K rows are tensor_key(seed, history_k, layer, request * global_kv_heads + head), V rows
+/// history_v; MLA rows are history_k with head 0. Row = global position. Values are unit_value, rounded to
+/// the cache's dtype.
+struct HistorySlice {
+  std::uint64_t seed = 0;
+  std::int64_t layer = 0;
+  std::int64_t first_request = 0, requests = 0;
+  std::int64_t first_kv_head = 0, global_kv_heads = 1;
+  std::int64_t first_position = 0, tokens = 0;
+};
+
+/// Partial attention results packed for the all-to-all, for each of `parts` KVP peers one chunk of
+/// chunk_bytes(): O as bf16 [batch, heads, v_dim], then LSE as fp32 [batch, heads] at the next multiple
+/// of 16 bytes.
+struct PartialShape {
+  std::int64_t parts = 1, batch = 0, heads = 0, v_dim = 0;  // heads: of one part
+  std::size_t lse_offset() const {
+    return (static_cast<std::size_t>(batch * heads * v_dim) * sizeof(BF16) + 15) / 16 * 16;
+  }
+  std::size_t chunk_bytes() const {
+    return (lse_offset() + static_cast<std::size_t>(batch * heads) * sizeof(float) + 15) / 16 * 16;
+  }
+};
+
+struct RopeTable {
+  const float* inv_freq = nullptr;  // [rope_dim / 2], device memory
+  std::int64_t rope_dim = 0;
+  float amplitude = 1.0f;  // factor on cos and sin (YaRN)
+  bool interleaved = false;
+};
+
+struct RouterShape {
+  RouterKind kind = RouterKind::softmax_topk;
+  std::int64_t experts = 0, top_k = 0, groups = 1, top_groups = 1;
+  bool normalize = false;
+  float scaling = 1.0f;
+};
+
+/// What a router chose: ids and weights [batch, top_k], the experts of a token distinct.
+struct ExpertChoice {
+  const std::int32_t* ids = nullptr;
+  const float* weights = nullptr;
+  std::int64_t top_k = 0;
+};
+
+/// A rank's experts [first, first + gate_up.count): gate_up_e [2 ffn, hidden], down_e [hidden, ffn].
+struct ExpertShard {
+  std::int64_t first = 0;
+  PackedWeight gate_up, down;
+};
+
+/// A (value, index) pair of a row's largest logit; index < 0: none.
+struct TopLogit {
+  float value;
+  std::int32_t index;
+};
+
+class DecodeOps {
+ public:
+  virtual ~DecodeOps() = default;
+
+  /// The best kernels that there are here, whatever the shape: "amx-bf16", "cuda-mma-bf16" ...
+  virtual std::string kernel_path() const = 0;
+
+  // --- weights
+  /// The types that packed weights may have.
+  virtual std::span<const DType> weight_dtypes() const = 0;
+  /// Bytes of one packed matrix [n, k], a multiple of 64.
+  virtual std::size_t packed_bytes(std::int64_t n, std::int64_t k, DType dtype) const = 0;
+  /// Fills matrix `index` of `weight` with the slices stacked along n (their rows add up to n, each
+  /// has k columns).
+  virtual void fill_weight(const PackedWeight& weight, std::int64_t index,
+                           std::span<const WeightSlice> slices) = 0;
+  /// Fills row-major bf16 [slice.rows, slice.cols] (the embedding table).
+  virtual void fill_matrix(BF16* out, const WeightSlice& slice) = 0;
+
+  // --- projections and norms
+  /// out[b,:] = table[tokens[b] - first,:] where first <= tokens[b] < first + rows, else 0.
+  virtual void embed(std::int64_t batch, std::int64_t hidden, const std::int32_t* tokens, const BF16* table,
+                     std::int64_t first, std::int64_t rows, BF16* out) = 0;
+  /// residual += delta (null: nothing to add; `replace`: residual = delta); out = residual /
+  /// rms(residual) * gain.
+  virtual void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace,
+                            float* residual, const BF16* gain, float eps, BF16* out) = 0;
+  /// Each of the `heads` vectors of `cols` values of each row: /= its rms, *= gain [cols].
+  virtual void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain,
+                              float eps, HeadRows<BF16> x) = 0;
+  /// y[m, 0:n] = x[m, 0:k] W^T, rows ldx and ldy apart. m >= 1.
+  virtual void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, BF16* y,
+                      std::int64_t ldy) = 0;
+  virtual void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, float* y,
+                      std::int64_t ldy) = 0;
+  /// For h in [0, w.count): y of head h, 0:n = x of head h, 0:k times W_h^T, in each row.
+  virtual void linear_per_head(std::int64_t batch, HeadRows<const BF16> x, const PackedWeight& w,
+                               HeadRows<BF16> y) = 0;
+
+  // --- attention
+  /// Rotates the rope_dim values of each head by positions[b], writing to `out`, which may be `x`.
+  virtual void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads,
+                    const std::int64_t* positions, HeadRows<const BF16> x, HeadRows<BF16> out) = 0;
+  /// The types that a cache may have.
+  virtual std::span<const DType> kv_dtypes() const = 0;
+  /// Why this cache has no kernel here; empty if it has.
+  virtual std::string why_not(const KvShape& shape) const = 0;
+  /// The kernels that a step over this cache takes: "amx-bf16", "attention avx512, linear amx-bf16" ...
+  virtual std::string kernel_for(const KvShape& shape) const = 0;
+  /// Throws UsageError, as every op on such a cache does, where `why_not` has a reason.
+  virtual std::size_t kv_page_bytes(const KvShape& shape) const = 0;
+  /// Writes k[b, 0:kv_heads*head_dim] and v[b, 0:kv_heads*v_dim] (rows ld apart) at local token slots[b] of
+  /// request b. The page table must cover the slot. MLA: `k` is the latent + rope row and `v` is not read.
+  virtual void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slots, const BF16* k,
+                         std::int64_t ldk, const BF16* v, std::int64_t ldv) = 0;
+  /// Writes the synthetic history at local tokens [0, tokens) of requests [0, history.requests) of the view.
+  virtual void kv_fill_history(const KvView& cache, const HistorySlice& history) = 0;
+  /// Bytes of scratch memory that are enough for `attention` of every batch up to this one: a smaller batch,
+  /// a piece of HOP-B or the last micro-batch, may need more than the whole.
+  virtual std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t most_requests,
+                                              std::int64_t q_heads) const = 0;
+  /// Flash-decode: q [batch, q_heads, head_dim] against the local tokens of each request. Query heads are
+  /// split evenly over the KV heads in order. o [batch, q_heads, v_dim] = softmax(scale q k^T) v, lse [batch,
+  /// q_heads] = natural log of sum exp(scale q k). A request with no local token: lse = -inf and o is left
+  /// unwritten. Throws std::logic_error, as moe_experts does, if `scratch` is too small for it.
+  virtual void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale,
+                         const BF16* q, BF16* o, float* lse, std::span<std::byte> scratch) = 0;
+  /// o [batch, parts * heads, v_dim] and lse -> packed chunks, part p holding heads [p * heads, (p +
+  /// 1) * heads).
+  virtual void pack_partials(const PartialShape& shape, const BF16* o, const float* lse,
+                             std::byte* packed) = 0;
+  /// The exact merge of `parts` partials of the same heads: out [batch, heads * v_dim]. Parts with lse = -inf
+  /// are selected away, never multiplied (their o may be NaN); all of them empty: out = 0.
+  virtual void merge_partials(const PartialShape& shape, const std::byte* packed, BF16* out) = 0;
+
+  // --- FFN
+  /// out[m, j] = silu(gate_up[m, j]) * gate_up[m, f + j].
+  virtual void swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) = 0;
+  /// ids [batch, top_k] and weights [batch, top_k] from logits [batch, experts]; bias [experts]
+  /// (sigmoid_grouped: added for the choice only) or null. Ties go to the lower expert.
+  virtual void route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,
+                     std::int32_t* ids, float* weights) = 0;
+  /// Bytes of scratch memory that are enough for `moe_experts` of every batch up to this one.
+  virtual std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, std::int64_t hidden,
+                                        std::int64_t ffn, std::int64_t local_experts) const = 0;
+  /// out [batch, hidden] = sum over each token's choices of experts of this shard of weight *
+  /// down_e(swiglu(gate_up_e(x))). Only experts that some token chose are read. Accumulates over experts in
+  /// fp32. With `shared` [batch, hidden] that is added too.
+  virtual void moe_experts(std::int64_t batch, const BF16* x, const ExpertChoice& choice,
+                           const ExpertShard& experts, const BF16* shared, BF16* out,
+                           std::span<std::byte> scratch) = 0;
+
+  // --- head
+  /// top[b] = largest of logits[b, 0:cols] and its index + first_index; ties to the lower index; cols
+  /// = 0: none.
+  virtual void argmax(std::int64_t batch, std::int64_t cols, const float* logits, std::int64_t first_index,
+                      TopLogit* top) = 0;
+  /// tokens[b] = index of the largest of gathered[part * batch + b] over the parts; ties to the lower index.
+  virtual void select_token(std::int64_t parts, std::int64_t batch, const TopLogit* gathered,
+                            std::int32_t* tokens) = 0;
+  /// The state of the next step: slots[b] = lengths[b] (where this rank would append), lengths[b] += 1 where
+  /// `own`, positions[b] += 1.
+  virtual void advance(std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* slots,
+                       std::int64_t* lengths) = 0;
+};
+
+}  // namespace helix

@@ -1,0 +1,59 @@
+// Which part of every weight matrix a rank holds, as slices of the whole tensors.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/ops/ops.hpp"
+#include "roofline/step/sharding.hpp"
+
+namespace helix {
+
+/// The packed matrices of a rank as the decode step uses them.
+enum class Weight : std::uint8_t {
+  // Attention, GQA: Q, K and V heads of the rank, one product.
+  qkv,
+  // Attention, MLA: Q in one product (q) or two (q_a replicated, q_b); the latent
+  // (replicated); per-head products.
+  q,
+  q_a,
+  q_b,
+  kv_a,
+  w_uk,  // of the heads the rank attends with
+  w_uv,  // of the heads the rank owns after the all-to-all
+  o,     // columns of the owned heads
+  // FFN, on the ranks that have one. Dense and shared experts are cut over all of them, routed experts over
+  // tpf x ep. Ranks that attend whole requests have the shared experts whole, for those requests.
+  gate_up,
+  down,
+  router,  // replicated
+  expert_gate_up,
+  expert_down,
+  shared_gate_up,
+  shared_down,
+  count
+};
+inline constexpr std::size_t weight_kinds = static_cast<std::size_t>(Weight::count);
+
+/// Packed matrices [n, k] still to be filled: matrices[i] lists the slices stacked along n of matrix i.
+struct MatrixPlan {
+  std::vector<std::vector<WeightSlice>> matrices;
+  std::int64_t n() const;
+  std::int64_t k() const;
+  bool empty() const { return matrices.empty(); }
+  bool operator==(const MatrixPlan&) const = default;
+};
+
+using LayerPlan = std::array<MatrixPlan, weight_kinds>;
+
+LayerPlan plan_layer(const ModelSpec& model, std::uint64_t seed, const Sharding& sharding,
+                     const RankCoords& at, std::int64_t layer);
+
+/// The rank's rows of the vocabulary: embedding table (first stage) and LM head (last stage).
+Range vocab_rows(const ModelSpec& model, const Sharding& sharding, int rank);
+/// The rank's routed experts.
+Range local_experts(const ModelSpec& model, const Sharding& sharding, const RankCoords& at);
+
+}  // namespace helix

@@ -1,0 +1,47 @@
+// What the synthetic weights of a model are: key, dimensions and scale of each whole tensor. A shard is a
+// sub-range of rows and columns of it; the fp64 reference reads the whole.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/ops/bf16.hpp"
+#include "kernels/ops/ops.hpp"
+#include "kernels/ops/tensor_ids.hpp"
+#include "roofline/model/model_spec.hpp"
+#include "roofline/step/sharding.hpp"
+
+namespace helix {
+
+/// The whole matrix of `tensor` in `layer` (0 for embedding and lm_head); `index` is the head (w_uk, w_uv) or
+/// the expert (expert_*), else 0. Scales are powers of two, so that bf16 holds the values exactly.
+WeightSlice whole_tensor(const ModelSpec& model, std::uint64_t seed, Tensor tensor, std::int64_t layer = 0,
+                         std::int64_t index = 0);
+
+/// What a packed matrix of one dtype holds of these slices: each divided by `scale`, which the products
+/// multiply by again. fp8: the largest values become 255, so that none of the 256 synthetic ones is subnormal
+/// or saturates, and the stored ones are synthetic::fp8_unit_value at every sharding. nvfp4: they become
+/// 2040, so that the blocks' scales are at most 340 and none is subnormal; blocks are of 16 columns of the
+/// whole tensor.
+struct QuantizedMatrices {
+  float scale = 1.0f;
+  std::vector<std::vector<WeightSlice>> matrices;
+};
+QuantizedMatrices quantized(std::vector<std::vector<WeightSlice>> matrices, DType dtype);
+
+/// Why a rank's part of these weights cannot be held in this dtype: a cut along the inputs that is inside of
+/// an NVFP4 block. Empty: it can.
+std::string why_not_cut(const ModelSpec& model, const Sharding& sharding, DType dtype);
+
+/// Gain of an RMSNorm: 1 + unit_value / 4, rounded to bf16; of q_norm half of that.
+std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor,
+                              std::int64_t layer = 0);
+
+/// Bias that the sigmoid_grouped router adds for the choice of experts: unit_value / 20.
+std::vector<float> router_bias_values(const ModelSpec& model, std::uint64_t seed, std::int64_t layer);
+
+/// The token that `request` decodes first.
+std::int32_t first_token(const ModelSpec& model, std::uint64_t seed, std::int64_t request);
+
+}  // namespace helix

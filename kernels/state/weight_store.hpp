@@ -1,0 +1,71 @@
+// A rank's weights in device memory. Going from one sharding to the next, what both have in common is kept.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "kernels/ops/backend.hpp"
+#include "kernels/state/shard_plan.hpp"
+
+namespace helix {
+
+struct LayerWeights {
+  std::array<PackedWeight, weight_kinds> packed;
+  const PackedWeight& operator[](Weight w) const { return packed[static_cast<std::size_t>(w)]; }
+  // RMSNorm gains; null where the model has none.
+  const BF16* input_norm = nullptr;
+  const BF16* post_norm = nullptr;
+  const BF16* q_norm = nullptr;
+  const BF16* k_norm = nullptr;
+  const BF16* q_a_norm = nullptr;
+  const BF16* kv_a_norm = nullptr;
+  const float* router_bias = nullptr;  // [experts], sigmoid_grouped only
+};
+
+class WeightStore {
+ public:
+  explicit WeightStore(Backend& backend) : backend_(backend) {}
+
+  /// Makes resident what one rank of the sharding holds of the first `layers` layers and of embedding
+  /// and head. The embedding, the gains and the router, which is small and decides, are bf16 whatever
+  /// the others are.
+  void load(const ModelSpec& model, std::uint64_t seed, const Sharding& sharding, int rank,
+            std::int64_t layers, DType dtype);
+  void release();
+
+  const LayerWeights& layer(std::int64_t i) const { return layers_[static_cast<std::size_t>(i)]; }
+  const BF16* embedding() const { return embedding_; }  // [vocab().size(), hidden]
+  const PackedWeight& lm_head() const { return lm_head_; }
+  const BF16* final_norm() const { return final_norm_; }
+  Range vocab() const { return vocab_; }
+  /// Bytes of all weights of the current load.
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  // A piece of device memory and what it was filled with.
+  struct Held {
+    MatrixPlan plan;
+    DType dtype = DType::bf16;
+    std::unique_ptr<Buffer> buffer;
+  };
+  using Slot = std::pair<std::int64_t, int>;  // layer (or head_layer), Weight (or an id past Weight::count)
+
+  PackedWeight packed(Slot slot, const MatrixPlan& plan, DType dtype);
+  const BF16* table(Slot slot, const WeightSlice& slice);
+  template <class T>
+  const T* values(Slot slot, const std::vector<T>& host);
+
+  Backend& backend_;
+  std::map<Slot, Held> held_;
+  std::map<Slot, Held> previous_;
+  std::vector<LayerWeights> layers_;
+  const BF16* embedding_ = nullptr;
+  PackedWeight lm_head_;
+  const BF16* final_norm_ = nullptr;
+  Range vocab_;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace helix

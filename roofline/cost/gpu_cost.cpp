@@ -1,0 +1,109 @@
+#include "roofline/cost/gpu_cost.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "roofline/base/error.hpp"
+#include "roofline/cost/gpu_units.hpp"
+
+namespace helix {
+
+double KernelTerms::total_us() const {
+  const double overlapped =
+      norm == 2 ? std::hypot(memory_us, chain_us, compute_us)
+                : std::pow(std::pow(memory_us, norm) + std::pow(chain_us, norm) + std::pow(compute_us, norm),
+                           1 / norm);
+  return fixed_us + overlapped + serial_us;
+}
+
+OpTime KernelTerms::time() const {
+  return {.dram_us = memory_us,
+          .compute_us = compute_us,
+          .fixed_us = fixed_us,
+          .total_us = total_us(),
+          .trust = trust};
+}
+
+bool serves(KernelFormat kernel, DType weights) {
+  switch (weights) {
+    case DType::fp32:
+    case DType::bf16:
+      return kernel == KernelFormat::bf16;
+    case DType::fp8:
+      return kernel == KernelFormat::fp8 || kernel == KernelFormat::fp8_block;
+    case DType::nvfp4:
+    case DType::fp4:
+      // Kernels that widen 4-bit weights to the inputs' 16 bits take any scale format.
+      return kernel == KernelFormat::nvfp4 || kernel == KernelFormat::w4a16_mxfp4;
+    case DType::mxfp4:  // 4-bit tensor cores where there are some, else widened like integers
+      return kernel == KernelFormat::nvfp4 || kernel == KernelFormat::w4a16_mxfp4 ||
+             kernel == KernelFormat::w4a8_mxfp4_mxfp8 || kernel == KernelFormat::bf16;
+    case DType::int8:
+    case DType::int4:  // widened in front of bf16 tensor cores
+      return kernel == KernelFormat::bf16;
+  }
+  return false;
+}
+
+namespace {
+
+/// The fastest of the kernels that can run an op: libraries choose so.
+template <class Kernels, class Terms>
+OpTime fastest(const Kernels& kernels, const Op& op, const SystemSpec& system, Terms terms_of) {
+  const double none = std::numeric_limits<double>::infinity();
+  double best_us = none;
+  KernelTerms best;
+  for (const auto& kernel : kernels) {
+    if (!serves(kernel.format, op.dtype)) continue;
+    if constexpr (requires { kernel.gated; }) {
+      if (!kernel.gated) continue;
+    }
+    const KernelTerms terms = terms_of(kernel);
+    const double us = terms.total_us();
+    if (us < best_us) {
+      best_us = us;
+      best = terms;
+    }
+  }
+  if (best_us == none) {
+    throw UsageError(
+        fmt::format("system {} has no {} kernel for '{}'", system.name, name(op.dtype), op.name));
+  }
+  return best.time();
+}
+
+}  // namespace
+
+OpTime gpu_op_time(const Op& op, const SystemSpec& system) {
+  const GpuKernels& gpu = *system.gpu;
+  struct Price {
+    const Op& op;
+    const SystemSpec& system;
+    const GpuKernels& gpu;
+
+    OpTime operator()(const GemmShape& s) const {
+      return fastest(gpu.gemm, op, system,
+                     [&](const GpuGemm& g) { return gemm_terms(system, g, s, op.bytes.weights); });
+    }
+    OpTime operator()(const AttentionShape& s) const {
+      if (s.kind == AttentionKind::mla) return mla_terms(system, s, op.bytes.kv, op.dtype).time();
+      return gqa_terms(system, gqa_kernel(system, s, op.dtype), s, op.bytes.kv).time();
+    }
+    OpTime operator()(const MoeShape& s) const {
+      return fastest(gpu.moe, op, system,
+                     [&](const GpuMoe& g) { return moe_terms(system, g, s, op.bytes.weights); });
+    }
+    OpTime operator()(const ElementwiseShape& s) const {
+      const double dram = dram_us(system, gpu.common.elementwise_efficiency, op.bytes.total());
+      const double fixed = s.fused_on_gpu ? 0 : kernels_us(system, 1);
+      return {.dram_us = dram, .fixed_us = fixed, .total_us = fixed + dram};
+    }
+    OpTime operator()(const CollectiveShape& s) const { return gpu_collective_time(system, s); }
+  };
+  return std::visit(Price{op, system, gpu}, op.shape);
+}
+
+}  // namespace helix

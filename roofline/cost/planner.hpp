@@ -1,0 +1,45 @@
+// Predictions for millions of configurations of one model on one system: the parts of a decode step are
+// priced once and looked up for every configuration that shares their widths.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <unordered_map>
+
+#include "roofline/cost/predict.hpp"
+#include "roofline/cost/step_cost.hpp"
+
+namespace helix {
+
+class Planner {
+ public:
+  /// Both must outlive the planner.
+  Planner(const ModelSpec& model, const SystemSpec& system) : model_(model), system_(system) {}
+
+  /// Equals helix::predict to the last bit.
+  Prediction predict(const Sharding& sharding, const DecodeShape& shape);
+
+ private:
+  /// The widths and the shape that a part depends on.
+  using Key = std::array<std::uint64_t, 4>;
+  struct KeyHash {
+    std::size_t operator()(const Key& key) const;
+  };
+  template <class Part>
+  using Table = std::unordered_map<Key, Part, KeyHash>;
+  struct Capacity {
+    MemoryModel memory;
+    std::int64_t max_batch = 0;
+  };
+
+  const Capacity& capacity(const Sharding& sharding, const DecodeShape& shape);
+
+  const ModelSpec& model_;
+  const SystemSpec& system_;
+  Table<StepCost> common_, attention_, ffn_;
+  Table<Capacity> capacity_;
+  Table<HeldBytes> held_by_head_, held_by_attention_, held_by_ffn_;
+};
+
+}  // namespace helix

@@ -1,0 +1,31 @@
+#include "roofline/cost/predict.hpp"
+
+#include "roofline/cost/step_cost.hpp"
+
+namespace helix {
+
+std::string_view name(Bound bound) {
+  switch (bound) {
+    case Bound::dram:
+      return "dram";
+    case Bound::compute:
+      return "compute";
+    case Bound::kernel:
+      return "kernel";
+    case Bound::latency:
+      return "latency";
+    case Bound::comm:
+      return "comm";
+  }
+  return "?";
+}
+
+Prediction predict(const ModelSpec& model, Strategy, const Sharding& sharding, const DecodeShape& shape,
+                   const SystemSpec& system) {
+  const MemoryModel memory = memory_model(model, sharding, shape);
+  return assemble(common_cost(model, sharding, shape, system), attention_cost(model, sharding, shape, system),
+                  ffn_cost(model, sharding, shape, system), layer_repeats(model, sharding), memory,
+                  memory.max_batch(system.dram.usable_bytes()), sharding, shape, system);
+}
+
+}  // namespace helix

@@ -1,0 +1,159 @@
+#include "roofline/cost/step_cost.hpp"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "roofline/cost/gpu_units.hpp"
+#include "roofline/cost/op_cost.hpp"
+
+namespace helix {
+
+void StepCost::add(const StepCost& other, double times) {
+  for (std::size_t p = 0; p < phase_count; ++p) phases.us[p] += times * other.phases.us[p];
+  dram_us += times * other.dram_us;
+  compute_us += times * other.compute_us;
+  kernel_us += times * other.kernel_us;
+  latency_us += times * other.latency_us;
+  comm_us += times * other.comm_us;
+  weight_bytes += times * other.weight_bytes;
+  kv_bytes += times * other.kv_bytes;
+  wire_bytes += times * other.wire_bytes;
+  trust.add(other.trust);
+}
+
+namespace {
+
+/// Shared experts on a second stream end when the routed ones do, or later; both share the DRAM.
+class SharedExperts {
+ public:
+  void add(const Op& op, const OpTime& t) {
+    if (op.beside_routed) {
+      shared_us_ += op.count * t.total_us;
+    } else if (std::holds_alternative<MoeShape>(op.shape)) {
+      routed_us_ += op.count * t.total_us;
+    } else {
+      return;
+    }
+    dram_us_ += op.count * t.dram_us;
+  }
+  double hidden_us() const {
+    return shared_us_ + routed_us_ -
+           std::max({shared_us_, routed_us_, std::min(dram_us_, shared_us_ + routed_us_)});
+  }
+
+ private:
+  double shared_us_ = 0, routed_us_ = 0, dram_us_ = 0;
+};
+
+}  // namespace
+
+StepCost cost_of(std::span<const Op> ops, const SystemSpec& system) {
+  StepCost cost;
+  SharedExperts shared;
+  double micro_batches = 1;
+  const RunsOn elsewhere = system.gpu ? RunsOn::host : RunsOn::gpu;
+  for (const Op& op : ops) {
+    if (op.runs_on == elsewhere) continue;
+    const OpTime t = op_time(op, system);
+    cost.phases[op.phase] += op.count * t.total_us;
+    const double busy_us = std::max(0.0, t.total_us - t.fixed_us - t.comm_us);
+    const LeastTime least = least_time(op, system);
+    const double dram_us = std::min(least.dram_us, busy_us), compute_us = std::min(least.compute_us, busy_us);
+    cost.dram_us += op.count * dram_us;
+    cost.compute_us += op.count * compute_us;
+    cost.kernel_us += op.count * (busy_us - std::max(dram_us, compute_us));
+    cost.latency_us += op.count * t.fixed_us;
+    cost.comm_us += op.count * t.comm_us;
+    cost.weight_bytes += op.count * op.bytes.weights;
+    cost.kv_bytes += op.count * op.bytes.kv;
+    cost.wire_bytes += op.count * op.wire_bytes;
+    cost.trust.add(t.trust);
+    shared.add(op, t);
+    if (op.phase == Phase::a2a) micro_batches = op.count;
+  }
+  if (system.gpu && engine_overhead(system).overlaps_shared_experts) {
+    cost.phases[Phase::ffn] -= shared.hidden_us();
+    cost.latency_us -= std::min(cost.latency_us, shared.hidden_us());
+  }
+  if (micro_batches > 1) {
+    const double compute = cost.phases[Phase::attn] + cost.phases[Phase::merge];
+    double& exchange = cost.phases[Phase::a2a];
+    const double exposed =
+        pipelined_us(compute / micro_batches, exchange / micro_batches, micro_batches) - compute;
+    cost.comm_us -= exchange - exposed;
+    exchange = exposed;
+  }
+  return cost;
+}
+
+StepCost common_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                     const SystemSpec& system) {
+  StepCost sum = cost_of(head_ops(model, sharding, shape), system);
+  if (system.gpu) {
+    const double step_us = engine_overhead(system).step_us;
+    sum.phases[Phase::head] += step_us;
+    sum.latency_us += step_us;
+  }
+  const double repeats = layer_repeats(model, sharding);
+  for (const LayerGroup& group : model.layer_groups()) {
+    sum.add(cost_of(exchange_ops(model, group.kind.moe, sharding, shape), system),
+            repeats * static_cast<double>(group.count));
+  }
+  return sum;
+}
+
+StepCost attention_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                        const SystemSpec& system) {
+  StepCost sum;
+  for (const LayerGroup& group : model.layer_groups()) {
+    sum.add(cost_of(attention_ops(model, group.kind.window, sharding, shape), system),
+            static_cast<double>(group.count));
+  }
+  return sum;
+}
+
+StepCost ffn_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                  const SystemSpec& system) {
+  StepCost sum;
+  for (const LayerGroup& group : model.layer_groups()) {
+    sum.add(cost_of(ffn_ops(model, group.kind.moe, sharding, shape), system),
+            static_cast<double>(group.count));
+  }
+  return sum;
+}
+
+Prediction assemble(const StepCost& common, const StepCost& attention, const StepCost& ffn, double repeats,
+                    const MemoryModel& memory, std::int64_t max_batch, const Sharding& sharding,
+                    const DecodeShape& shape, const SystemSpec& system) {
+  StepCost step = common;
+  step.add(attention, repeats);
+  step.add(ffn, repeats);
+  const std::array terms{std::pair{step.dram_us, Bound::dram}, std::pair{step.compute_us, Bound::compute},
+                         std::pair{step.kernel_us, Bound::kernel}, std::pair{step.latency_us, Bound::latency},
+                         std::pair{step.comm_us, Bound::comm}};
+  const std::int64_t attended = (shape.batch + sharding.dp - 1) / sharding.dp;  // of all micro-batches
+  const double ttl_us = step.phases.total();
+  const double tokens_per_s = static_cast<double>(shape.batch) / ttl_us * 1e6;
+  return {.roofline_ttl_us = (step.weight_bytes + step.kv_bytes) / system.roofline_bytes_per_s() * 1e6,
+          .model_ttl_us = ttl_us,
+          .phases = step.phases,
+          .bound = std::max_element(terms.begin(), terms.end())->second,
+          .exposed_comm_us = step.comm_us,
+          .tokens_per_s_user = 1e6 / ttl_us,
+          .tokens_per_s_gpu = tokens_per_s / sharding.ranks(),
+          .kv_bytes_per_rank = step.kv_bytes,
+          .weight_bytes_per_rank = step.weight_bytes,
+          .comm_bytes_per_rank = step.wire_bytes,
+          .memory_bytes_per_rank = memory.bytes(shape.batch),
+          .memory_capacity_bytes = system.dram.capacity_bytes,
+          .memory_fraction = system.dram.memory_fraction,
+          .max_batch = max_batch,
+          .max_context = memory.max_context(shape.batch, system.dram.usable_bytes()),
+          .kv_tokens_per_rank = memory.tokens_per_request * attended,
+          .kv_duplication = memory.kv_duplication,
+          .trust = step.trust,
+          .engine = system.engine};
+}
+
+}  // namespace helix

@@ -1,0 +1,46 @@
+// Costs of sequences of ops, which add up to a decode step.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "roofline/cost/predict.hpp"
+#include "roofline/cost/trust.hpp"
+#include "roofline/step/decode_ops.hpp"
+#include "roofline/step/memory.hpp"
+
+namespace helix {
+
+struct StepCost {
+  PhaseTimes phases;
+  // The same time by what takes it; where DRAM and arithmetic overlap inside a kernel they add up to more.
+  double dram_us = 0, compute_us = 0;  // at the DRAM's bandwidth and the peak: least_time
+  double kernel_us = 0;                // of kernels, beyond the larger of these and the fixed cost
+  double latency_us = 0, comm_us = 0;
+  double weight_bytes = 0, kv_bytes = 0, wire_bytes = 0;
+  Trust trust{};
+
+  void add(const StepCost& other, double times);
+};
+
+/// Attention's all-to-all counts only as far as nothing hides it (HOP-B).
+StepCost cost_of(std::span<const Op> ops, const SystemSpec& system);
+
+// The three parts of a decode step. Each reads only some of the widths, so that a sweep can price it once for
+// all configurations that share those.
+/// Embedding, head and the exchanges of all layers.
+StepCost common_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                     const SystemSpec& system);
+/// Attention of every layer once.
+StepCost attention_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                        const SystemSpec& system);
+/// The FFN of every layer once.
+StepCost ffn_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                  const SystemSpec& system);
+
+/// `repeats`: see layer_repeats.
+Prediction assemble(const StepCost& common, const StepCost& attention, const StepCost& ffn, double repeats,
+                    const MemoryModel& memory, std::int64_t max_batch, const Sharding& sharding,
+                    const DecodeShape& shape, const SystemSpec& system);
+
+}  // namespace helix

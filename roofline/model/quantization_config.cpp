@@ -1,0 +1,311 @@
+#include "roofline/model/quantization_config.hpp"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "roofline/base/arithmetic.hpp"
+#include "roofline/base/error.hpp"
+#include "roofline/model/module_pattern.hpp"
+
+namespace helix {
+namespace {
+
+constexpr WholeLimits bit_limits{2, 16};
+constexpr WholeLimits block_limits{1, 1 << 20};
+
+/// A module's storage by its name.
+class Rules {
+ public:
+  virtual ~Rules() = default;
+  virtual WeightFormat of(const std::string& module) const = 0;
+};
+
+/// One format for all, but for modules that stay wide.
+struct OneFormat : Rules {
+  WeightFormat format;
+  ModulePatterns wide;
+  bool lm_head = false;       // written in the format, too
+  bool experts_only = false;  // routed ones
+  WeightFormat of(const std::string& module) const override {
+    const bool expert = module.find(".experts.") != module.npos;
+    const bool left_out = (module == "lm_head" && !lm_head) || (experts_only && !expert);
+    return left_out || wide.match(module) ? WeightFormat{} : format;
+  }
+};
+
+/// The first group whose targets name the module.
+struct Groups : Rules {
+  struct Group {
+    bool every_linear = false;
+    ModulePatterns targets;
+    WeightFormat format;
+  };
+  std::vector<Group> groups;
+  ModulePatterns wide;
+  WeightFormat of(const std::string& module) const override {
+    if (wide.match(module)) return {};
+    for (const Group& group : groups) {
+      if (group.every_linear || group.targets.match(module)) return group.format;
+    }
+    return {};
+  }
+};
+
+struct Listed : Rules {
+  std::map<std::string, WeightFormat> layers;
+  WeightFormat of(const std::string& module) const override {
+    const auto found = layers.find(module);
+    return found == layers.end() ? WeightFormat{} : found->second;
+  }
+};
+
+ModulePatterns patterns(const JsonFields& config, const char* key) {
+  ModulePatterns found;
+  const auto* entries = config.array(key);
+  if (!entries) return found;
+  for (const auto& entry : *entries) {
+    if (!entry.is_string()) config.refuse(key, "expected an array of strings");
+    try {
+      found.add(entry.get<std::string>());
+    } catch (const std::regex_error&) {
+      config.refuse(
+          key, fmt::format("'{:.60}' is no regular expression that can be used", entry.get<std::string>()));
+    }
+  }
+  return found;
+}
+
+/// fp8 with an fp32 scale per block; the scales of rows, columns or whole tensors do not count.
+WeightFormat fp8(const JsonFields& config, const char* block_key) {
+  const auto* block = config.array(block_key);
+  if (!block) return common_format(DType::fp8);
+  double values = 1;
+  for (const auto& side : *block) {
+    if (!side.is_number_integer() || side.get<std::int64_t>() < 1 ||
+        side.get<std::int64_t>() > block_limits.max) {
+      config.refuse(block_key, "expected two whole numbers from 1");
+    }
+    values *= side.get<double>();
+  }
+  return {DType::fp8, 1 + fp32_bytes / values};
+}
+
+/// Integers of 4 or 8 bits with a bf16 scale and, where they are not symmetric, a zero point per group.
+WeightFormat integers(const JsonFields& config, const char* bits_key, const char* group_key,
+                      bool zero_points) {
+  const std::int64_t bits = config.whole(bits_key, bit_limits);
+  if (bits != 4 && bits != 8) config.refuse(bits_key, "only 4 and 8 are supported");
+  const double bytes = real(bits) / 8;
+  const auto* group = config.find(group_key);
+  const bool grouped = group && group->is_number_integer() && group->get<std::int64_t>() > 0;
+  const double per_group = bf16_bytes + (zero_points ? bytes : 0);
+  return {bits == 4 ? DType::int4 : DType::int8,
+          bytes + (grouped ? per_group / real(config.whole(group_key, block_limits)) : 0)};
+}
+
+/// A `weights` section of compressed-tensors.
+WeightFormat compressed(const JsonFields& weights) {
+  const std::int64_t bits = weights.whole("num_bits", bit_limits);
+  const std::string type = weights.text_or("type", "int");
+  if (type == "int") return integers(weights, "num_bits", "group_size", !weights.flag_or("symmetric", true));
+  if (type != "float") weights.refuse("type", "expected \"int\" or \"float\"");
+  if (bits == 8) return fp8(weights, "block_structure");
+  if (bits == 16) return {};
+  const std::int64_t group = weights.whole("group_size", block_limits);
+  if (bits == 4 && group == 16) return common_format(DType::nvfp4);
+  if (bits == 4 && group == 32) return common_format(DType::mxfp4);
+  weights.refuse("num_bits", fmt::format("floats of {} bits in groups of {} are not supported", bits, group));
+}
+
+WeightFormat modelopt_format(const JsonFields& config, const char* key) {
+  const std::string algorithm = config.text(key);
+  if (algorithm == "FP8" || algorithm == "FP8_PER_CHANNEL_PER_TOKEN") return common_format(DType::fp8);
+  if (algorithm == "FP8_PB_WO" || algorithm == "FP8_PB_REAL")
+    return {DType::fp8, 1 + fp32_bytes / (128.0 * 128)};
+  if (algorithm == "NVFP4" || algorithm == "NVFP4_AWQ" || algorithm == "W4A16_NVFP4")
+    return common_format(DType::nvfp4);
+  if (algorithm == "MXFP4" || algorithm == "W4A8_MXFP4_FP8") return common_format(DType::mxfp4);
+  if (algorithm == "W4A16_AWQ" || algorithm == "W4A8_AWQ") {
+    return config.has("group_size")
+               ? WeightFormat{DType::int4, 0.5 + bf16_bytes / real(config.whole("group_size", block_limits))}
+               : common_format(DType::int4);
+  }
+  if (algorithm == "W8A16" || algorithm == "W8A8_SQ_PER_CHANNEL") return common_format(DType::int8);
+  config.refuse(key,
+                "not a known algorithm; known: FP8, FP8_PB_WO, NVFP4, MXFP4, W4A16_AWQ, W4A8_AWQ, W8A16, "
+                "MIXED_PRECISION");
+}
+
+/// Parameters of a layer's modules, which share a prefix.
+struct Module {
+  std::string name;
+  double parameters;
+};
+
+/// But the output projection.
+std::vector<Module> attention_modules(const ModelSpec& spec) {
+  const AttentionSpec& a = spec.attention;
+  const double h = real(spec.hidden), q = real(a.q_heads * a.qk_head_dim);
+  if (a.kind == AttentionKind::gqa) {
+    const double k = real(a.kv_heads * a.qk_head_dim), v = real(a.kv_heads * a.v_head_dim);
+    return {{"q_proj", h * q}, {"k_proj", h * k}, {"v_proj", h * v}};
+  }
+  const double latent = real(a.kv_lora_rank), q_rank = real(a.q_lora_rank);
+  std::vector<Module> modules = {
+      {"kv_a_proj_with_mqa", h * (latent + real(a.qk_rope_head_dim))},
+      {"kv_b_proj", latent * real(a.q_heads * (a.qk_nope_head_dim + a.v_head_dim))}};
+  if (a.q_lora_rank == 0) {
+    modules.push_back({"q_proj", h * q});
+  } else {
+    modules.push_back({"q_a_proj", h * q_rank});
+    modules.push_back({"q_b_proj", q_rank * q});
+  }
+  return modules;
+}
+
+/// The mean over modules, with the type that most of the parameters have.
+class Mean {
+ public:
+  void add(const WeightFormat& format, double parameters) {
+    parameters_[format.dtype] += parameters;
+    bytes_ += format.bytes * parameters;
+    total_ += parameters;
+  }
+  void store(WeightFormat& format) const {
+    if (total_ == 0) return;
+    const auto most =
+        std::ranges::max_element(parameters_, {}, [](const auto& entry) { return entry.second; });
+    format = {most->first, bytes_ / total_};
+  }
+
+ private:
+  std::map<DType, double> parameters_;
+  double bytes_ = 0, total_ = 0;
+};
+
+void apply(const Rules& rules, ModelSpec& spec) {
+  std::map<WeightPart, Mean> means;
+  const std::vector<Module> attention = attention_modules(spec);
+  const auto add_ffn = [&](WeightPart part, const std::string& prefix) {
+    for (const char* projection : {"gate_proj", "up_proj", "down_proj"})
+      means[part].add(rules.of(prefix + projection), 1);
+  };
+  for (std::int64_t layer = 0; layer < spec.layers; ++layer) {
+    const std::string prefix = fmt::format("model.layers.{}.", layer);
+    for (const Module& m : attention)
+      means[WeightPart::attention].add(rules.of(prefix + "self_attn." + m.name), m.parameters);
+    means[WeightPart::output_projection].add(rules.of(prefix + "self_attn.o_proj"), 1);
+    if (!spec.layer_kind(layer).moe) {
+      add_ffn(WeightPart::dense_ffn, prefix + "mlp.");
+      continue;
+    }
+    add_ffn(WeightPart::routed_experts, prefix + "mlp.experts.0.");
+    if (spec.moe.shared_experts > 0) add_ffn(WeightPart::shared_experts, prefix + "mlp.shared_experts.");
+  }
+  for (const auto& [part, mean] : means) mean.store(spec.weights[part]);
+  if (!spec.tied_embeddings) spec.weights[WeightPart::lm_head] = rules.of("lm_head");
+}
+
+void read_kv_cache_scheme(const JsonFields& config, ModelSpec& spec) {
+  const auto scheme = config.object("kv_cache_scheme");
+  if (!scheme) return;
+  if (scheme->text_or("type", "float") != "float" || scheme->whole("num_bits", bit_limits) != 8) {
+    config.refuse("kv_cache_scheme", "only floats of 8 bits are supported");
+  }
+  spec.kv_dtype = DType::fp8;
+}
+
+Groups config_groups(const JsonFields& config) {
+  Groups rules;
+  const auto groups = config.object("config_groups");
+  if (!groups) config.refuse("config_groups", "expected an object");
+  for (const auto& [name, value] : config.find("config_groups")->items()) {
+    const auto group = groups->object(name.c_str());
+    if (!group) continue;
+    const auto weights = group->object("weights");
+    if (!weights) continue;  // activations only
+    Groups::Group& read = rules.groups.emplace_back();
+    read.format = compressed(*weights);
+    const auto* targets = group->array("targets");
+    read.every_linear = !targets || std::ranges::find(*targets, nlohmann::json("Linear")) != targets->end();
+    read.targets = patterns(*group, "targets");
+  }
+  rules.wide = patterns(config, "ignore");
+  return rules;
+}
+
+void read_modelopt(const JsonFields& config, ModelSpec& spec) {
+  if (config.has("kv_cache_quant_algo")) {
+    const std::string kv = config.text("kv_cache_quant_algo");
+    if (kv != "FP8" && kv != "NVFP4") config.refuse("kv_cache_quant_algo", "known: FP8, NVFP4");
+    spec.kv_dtype = kv == "FP8" ? DType::fp8 : DType::nvfp4;
+  }
+  if (const auto layers = config.object("quantized_layers")) {
+    Listed rules;
+    for (const auto& [name, value] : config.find("quantized_layers")->items()) {
+      if (const auto layer = layers->object(name.c_str()))
+        rules.layers[name] = modelopt_format(*layer, "quant_algo");
+    }
+    return apply(rules, spec);
+  }
+  if (!config.has("quant_algo")) {
+    if (config.has("config_groups")) apply(config_groups(config), spec);
+    return;  // a KV cache of its own, wide weights
+  }
+  OneFormat rules;
+  rules.format = modelopt_format(config, "quant_algo");
+  rules.lm_head = true;
+  rules.wide = patterns(config, config.has("exclude_modules") ? "exclude_modules" : "ignore");
+  apply(rules, spec);
+}
+
+void read_one_format(const JsonFields& config, const std::string& method, ModelSpec& spec) {
+  OneFormat rules;
+  rules.wide = patterns(config, config.has("ignored_layers") ? "ignored_layers" : "modules_to_not_convert");
+  if (method == "fp8" || method == "fbgemm_fp8") {
+    rules.format = fp8(config, "weight_block_size");
+  } else if (method == "mxfp4") {
+    rules.format = common_format(DType::mxfp4);
+    rules.experts_only = true;
+  } else if (method == "awq" || method == "gptq") {
+    rules.format =
+        integers(config, "bits", "group_size", method == "gptq" || config.flag_or("zero_point", true));
+    rules.lm_head = config.flag_or("lm_head", false);
+  } else {  // bitsandbytes: a scale per 64 values, itself in 8 bits where it is quantised twice
+    const bool four_bits = config.flag_or("load_in_4bit", false);
+    const double scale = config.flag_or("bnb_4bit_use_double_quant", false) ? 1.0 : fp32_bytes;
+    rules.format = four_bits ? WeightFormat{DType::int4, 0.5 + scale / 64} : WeightFormat{DType::int8, 1};
+  }
+  apply(rules, spec);
+}
+
+}  // namespace
+
+void read_precision(const JsonFields& config, ModelSpec& spec) {
+  const auto quantization = config.object("quantization_config");
+  if (!quantization) return;
+  const std::string method = quantization->text("quant_method");
+  read_kv_cache_scheme(*quantization, spec);  // of any method
+  if (method == "compressed-tensors" || method == "compressed_tensors") {
+    return apply(config_groups(*quantization), spec);
+  }
+  if (method.starts_with("modelopt")) return read_modelopt(*quantization, spec);
+  for (const char* known : {"fp8", "fbgemm_fp8", "mxfp4", "awq", "gptq", "bitsandbytes"}) {
+    if (method == known) return read_one_format(*quantization, method, spec);
+  }
+  quantization->refuse(
+      "quant_method",
+      "not a known method; known: fp8, fbgemm_fp8, compressed-tensors, modelopt, mxfp4, awq, gptq, "
+      "bitsandbytes");
+}
+
+void read_hf_quant_config(const JsonFields& file, ModelSpec& spec) {
+  if (const auto quantization = file.object("quantization")) read_modelopt(*quantization, spec);
+}
+
+}  // namespace helix

@@ -1,0 +1,76 @@
+#include "roofline/model/rope_config.hpp"
+
+#include <fmt/format.h>
+
+#include "roofline/model/model_keys.hpp"
+
+namespace helix {
+namespace {
+
+constexpr RealLimits factor_limits{1e-6, 1e6};
+constexpr RealLimits theta_limits{1.0, 1e15};
+constexpr WholeLimits position_limits{1, std::int64_t{1} << 40};
+constexpr double default_theta = 10000.0;
+
+void read_rope_scaling(const JsonFields& config, const JsonFields& scaling, ModelSpec& spec) {
+  RopeSpec& rope = spec.rope;
+  const char* type_key = scaling.has("type") && !scaling.has("rope_type") ? "type" : "rope_type";
+  const std::string type =
+      scaling.has("factor") ? scaling.text(type_key) : scaling.text_or(type_key, "default");
+  if (type == "default") return;
+  if (type != "linear" && type != "llama3" && type != "yarn") {
+    spec.not_runnable.emplace_back(scaling.show(type_key));
+    for (const std::string& key : scaling.unread()) scaling.find(key.c_str());  // they are its own
+    return;
+  }
+  rope.factor = scaling.real("factor", factor_limits);
+  if (type == "linear") {
+    rope.scaling = RopeScalingKind::linear;
+    return;
+  }
+  const char* original = "original_max_position_embeddings";
+  rope.original_max_position = scaling.has(original) || !config.has("max_position_embeddings")
+                                   ? scaling.whole(original, position_limits)
+                                   : config.whole("max_position_embeddings", position_limits);
+  if (type == "llama3") {
+    rope.scaling = RopeScalingKind::llama3;
+    rope.low_freq_factor = scaling.real_or("low_freq_factor", factor_limits, rope.low_freq_factor);
+    rope.high_freq_factor = scaling.real_or("high_freq_factor", factor_limits, rope.high_freq_factor);
+    if (rope.high_freq_factor <= rope.low_freq_factor) {
+      scaling.refuse("high_freq_factor",
+                     fmt::format("expected more than low_freq_factor = {}", rope.low_freq_factor));
+    }
+    return;
+  }
+  rope.scaling = RopeScalingKind::yarn;
+  rope.beta_fast = scaling.real_or("beta_fast", factor_limits, rope.beta_fast);
+  rope.beta_slow = scaling.real_or("beta_slow", factor_limits, rope.beta_slow);
+  rope.mscale = scaling.real_or("mscale", {0.0, factor_limits.max}, rope.mscale);
+  rope.mscale_all_dim = scaling.real_or("mscale_all_dim", {0.0, factor_limits.max}, rope.mscale_all_dim);
+  if (scaling.has("attention_factor")) spec.not_runnable.emplace_back(scaling.show("attention_factor"));
+  if (!scaling.flag_or("truncate", true)) spec.not_runnable.emplace_back(scaling.show("truncate"));
+}
+
+void read_partial_rotation(const JsonFields& fields, ModelSpec& spec) {
+  const char* key = "partial_rotary_factor";
+  if (fields.real_or(key, {0.0, 1.0}, 1.0) != 1.0) spec.not_runnable.emplace_back(fields.show(key));
+}
+
+}  // namespace
+
+void read_rope(const JsonFields& config, ModelSpec& spec) {
+  spec.rope.theta = config.real_or("rope_theta", theta_limits, default_theta);
+  read_partial_rotation(config, spec);
+  if (const auto scaling = config.object("rope_scaling")) {
+    read_rope_scaling(config, *scaling, spec);
+    judge_unread(*scaling, spec);
+  }
+  if (const auto parameters = config.object("rope_parameters")) {  // both in one, as transformers 5 writes it
+    spec.rope.theta = parameters->real_or("rope_theta", theta_limits, spec.rope.theta);
+    read_partial_rotation(*parameters, spec);
+    read_rope_scaling(config, *parameters, spec);
+    judge_unread(*parameters, spec);
+  }
+}
+
+}  // namespace helix

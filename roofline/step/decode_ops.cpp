@@ -1,0 +1,72 @@
+#include "roofline/step/decode_ops.hpp"
+
+#include "roofline/step/op_list.hpp"
+
+namespace helix {
+
+std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape) {
+  return ceil_div(shape.batch, sharding.pp);
+}
+
+std::int64_t attended_batch(const Sharding& sharding, const DecodeShape& shape) {
+  return ceil_div(stage_batch(sharding, shape), sharding.dp);
+}
+
+std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+  const std::int64_t b = stage_batch(sharding, shape);
+  const std::int64_t h = model.hidden;
+  const int n = sharding.stage_ranks();
+  const std::int64_t vocab = ceil_div(model.vocab, n);
+  constexpr double top_logit_bytes = 8;
+  OpList ops;
+  ops.repeat(head_repeats(model, sharding));
+  ops.elementwise("embedding", Phase::head, real(b * h) * 2 * bf16_bytes);
+  ops.collective("embedding all-reduce", Phase::head,
+                 {.op = Collective::all_reduce, .group = n, .payload_bytes = real(b * h) * bf16_bytes});
+  ops.elementwise("final norm", Phase::head, add_norm_bytes(b, h));
+  if (attends_whole_requests(sharding)) {
+    ops.collective("final all-gather", Phase::head,
+                   {.op = Collective::all_gather, .group = n, .payload_bytes = real(b * h) * bf16_bytes});
+  }
+  ops.gemm("LM head", Phase::head, {.m = b, .n = vocab, .k = h}, weight_format(shape, WeightPart::lm_head),
+           fp32_bytes);
+  ops.elementwise("argmax", Phase::head, real(b * vocab) * fp32_bytes);
+  ops.collective("argmax all-gather", Phase::head,
+                 {.op = Collective::all_gather, .group = n, .payload_bytes = real(b) * top_logit_bytes * n});
+  if (sharding.pp > 1) {
+    // A token passes every stage boundary once, and goes back to the first stage: the residual stream, and
+    // what the last block adds to it.
+    ops.repeat(sharding.pp);
+    ops.collective(
+        "stage hand-over", Phase::head,
+        {.op = Collective::send, .group = 2, .payload_bytes = real(b * h) * (fp32_bytes + bf16_bytes)});
+  }
+  return ops.take();
+}
+
+double head_repeats(const ModelSpec& model, const Sharding& sharding) {
+  return model.layers % sharding.pp == 0 ? sharding.pp : 1;
+}
+
+double layer_repeats(const ModelSpec& model, const Sharding& sharding) {
+  const std::int64_t longest_stage = ceil_div(model.layers, sharding.pp);
+  return real(longest_stage * sharding.pp) / real(model.layers);
+}
+
+std::vector<Op> decode_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+  std::vector<Op> all = head_ops(model, sharding, shape);
+  for (const LayerGroup& group : model.layer_groups()) {
+    const double repeats = real(group.count) * layer_repeats(model, sharding);
+    for (auto ops : {attention_ops(model, group.kind.window, sharding, shape),
+                     ffn_ops(model, group.kind.moe, sharding, shape),
+                     exchange_ops(model, group.kind.moe, sharding, shape)}) {
+      for (Op& op : ops) {
+        op.count *= repeats;
+        all.push_back(op);
+      }
+    }
+  }
+  return all;
+}
+
+}  // namespace helix

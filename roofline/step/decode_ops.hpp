@@ -1,0 +1,112 @@
+// The operations of one decode step on the busiest rank, each with the DRAM bytes it moves, its FLOPs and
+// what it sends. This is the one place where bytes are stated: prediction prices these ops and the engine
+// runs them.
+//
+// Per layer, with B requests of a pipeline micro-batch, b = ceil(B / dp) of them attended here, N
+// ranks a stage:
+//   norm, Q/K/V projections of the TPA shard (the same on all KVP peers), RoPE, append, attention over the
+//   local tokens, for KVP > 1 pack + all-to-all + merge, MLA's W_UV and the output projection on the owned
+//   heads, all-reduce over N; norm, dense SwiGLU or router + local experts + shared experts, all-reduce over
+//   N.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "roofline/step/phases.hpp"
+#include "roofline/step/sharding.hpp"
+#include "roofline/system/system_spec.hpp"
+
+namespace helix {
+
+/// y [m, n] = x [m, k] W^T, `matrices` times (per-head products).
+struct GemmShape {
+  std::int64_t m = 0, n = 0, k = 0, matrices = 1;
+  bool fused_on_gpu = false;  // GPU libraries append it to the previous product, whose input it shares
+};
+
+/// Flash-decode of `batch` requests over `tokens` local tokens each.
+struct AttentionShape {
+  AttentionKind kind = AttentionKind::gqa;
+  std::int64_t batch = 0, q_heads = 0, kv_heads = 0, head_dim = 0, v_dim = 0, tokens = 0;
+};
+
+/// Routed experts of one rank: `pairs` of (token, local expert), spread over `active_experts` distinct ones.
+struct MoeShape {
+  std::int64_t tokens = 0, hidden = 0, ffn = 0, local_experts = 0, top_k = 0;
+  double active_experts = 0, pairs = 0;
+};
+
+struct ElementwiseShape {
+  bool fused_on_gpu = false;  // GPU libraries do it inside a neighbouring kernel
+};
+
+struct CollectiveShape {
+  Collective op = Collective::all_reduce;
+  int group = 1;
+  double payload_bytes = 0;  // in the convention of `Collective`
+  /// Tokens on their way to their experts' ranks, or their sums on the way back; 0 tokens: other data.
+  struct Routed {
+    std::int64_t tokens = 0, top_k = 0, hidden = 0;  // of this rank
+    double bytes_per_value = 0;
+    bool combine = false;
+  } routed{};
+};
+
+using OpShape = std::variant<GemmShape, AttentionShape, MoeShape, ElementwiseShape, CollectiveShape>;
+
+struct DramBytes {
+  double weights = 0, kv = 0, activations = 0;
+  double total() const { return weights + kv + activations; }
+};
+
+/// Where GPU libraries do it another way than the engine, both ways are listed.
+enum class RunsOn { every_system, gpu, host };
+
+struct Op {
+  std::string_view name{};
+  Phase phase = Phase::attn;
+  OpShape shape{};
+  DType dtype = DType::bf16;  // of the weights or the KV cache
+  DramBytes bytes{};          // of one execution
+  double flops = 0;
+  double wire_bytes = 0;  // sent by this rank
+  double count = 1;       // executions in one step
+  RunsOn runs_on = RunsOn::every_system;
+  bool beside_routed = false;  // of the shared experts: some engines run it at the time of the routed ones
+};
+
+/// Requests that the ranks of a stage work on at a time: with pp stages, pp such micro-batches are in flight.
+std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape);
+/// Those of them that a rank attends.
+std::int64_t attended_batch(const Sharding& sharding, const DecodeShape& shape);
+
+// One layer's ops (count = 1 each, except those repeated for every HOP-B micro-batch), and those of the head.
+/// Up to the output projection. Of dp and the batch only ceil(B / dp) matters.
+std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const Sharding& sharding,
+                              const DecodeShape& shape);
+/// Up to the down projection.
+std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& sharding, const DecodeShape& shape);
+/// What ranks exchange after attention and after the FFN of a layer: two all-reduces over N. Where each rank
+/// attends whole requests (KVP = TPA = 1, DP = N) nothing needs to be summed after attention: tokens go to
+/// the FFN's ranks and back. GPU libraries send a token only to the ranks that hold some of its experts; the
+/// engine gathers all tokens on all ranks, which for a few ranks is the same.
+std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& sharding,
+                             const DecodeShape& shape);
+/// Embedding, final norm, LM head, choice of the token.
+std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+
+/// How often the last stage executes the head in one step: for each micro-batch, as it has as many layers as
+/// the others; where it has one less, the head is in its place, and only a token's own way through it counts.
+double head_repeats(const ModelSpec& model, const Sharding& sharding);
+
+/// How often the busiest rank executes a layer of the model in one step: its share of them, layers / pp
+/// rounded up to whole layers per stage, for each of the pp micro-batches.
+double layer_repeats(const ModelSpec& model, const Sharding& sharding);
+
+/// The whole step: the ops above with their counts.
+std::vector<Op> decode_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+
+}  // namespace helix

@@ -1,0 +1,92 @@
+#include "roofline/step/expert_load.hpp"
+#include "roofline/step/op_list.hpp"
+
+namespace helix {
+
+std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& sharding,
+                        const DecodeShape& shape) {
+  // Data-parallel ranks keep norm, router and shared experts of a MoE layer to their own requests.
+  const bool own_requests = moe && attends_whole_requests(sharding);
+  const std::int64_t all = stage_batch(sharding, shape);
+  const std::int64_t b = own_requests ? attended_batch(sharding, shape) : all;
+  const std::int64_t h = model.hidden;
+  // That share a dense FFN or the shared experts.
+  const std::int64_t ranks = own_requests ? 1 : std::int64_t{sharding.tpf} * sharding.ep;
+  const bool follows_all_reduce = all_reduces(sharding);
+  OpList ops;
+  ops.elementwise("ffn norm", Phase::ffn, add_norm_bytes(b, h), follows_all_reduce);
+  if (moe) {
+    const MoeSpec& m = model.moe;
+    ops.gemm("router", Phase::ffn, {.m = b, .n = m.experts, .k = h}, weight_format(shape, WeightPart::router),
+             fp32_bytes);
+    ops.elementwise("top-k", Phase::ffn, real(b * m.experts) * fp32_bytes, fused_on_gpu);
+    if (m.shared_experts > 0) {
+      ops.beside_routed(true);
+      ops.swiglu_ffn({"shared gate and up", "shared swiglu", "shared down"}, b, h,
+                     ceil_div(m.shared_ffn, ranks), weight_format(shape, WeightPart::shared_experts));
+      ops.beside_routed(false);
+    }
+    const std::int64_t local = ceil_div(m.experts, sharding.ep);
+    const std::int64_t f = ceil_div(m.expert_ffn, sharding.tpf);
+    const WeightFormat experts = weight_format(shape, WeightPart::routed_experts);
+    const auto [active, pairs] = routed_load(local, m.experts, m.top_k, all, shape.expert_skew);
+    ops.add({.name = "routed experts",
+             .phase = Phase::ffn,
+             .shape = MoeShape{.tokens = all,
+                               .hidden = h,
+                               .ffn = f,
+                               .local_experts = local,
+                               .top_k = m.top_k,
+                               .active_experts = active,
+                               .pairs = pairs},
+             .dtype = experts.dtype,
+             .bytes = {.weights = active * 3 * real(h * f) * experts.bytes,
+                       .activations = pairs * real(2 * h + 3 * f) * bf16_bytes},
+             .flops = 2 * pairs * 3 * real(h * f)});
+  } else {
+    ops.swiglu_ffn({"gate and up", "swiglu", "down"}, b, h, ceil_div(model.ffn, ranks),
+                   weight_format(shape, WeightPart::dense_ffn));
+  }
+  return ops.take();
+}
+
+std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& sharding,
+                             const DecodeShape& shape) {
+  const int n = sharding.stage_ranks();
+  const double hidden_bytes = real(model.hidden) * bf16_bytes;
+  const double all_bytes = real(stage_batch(sharding, shape)) * hidden_bytes;
+  OpList ops;
+  if (!attends_whole_requests(sharding)) {
+    const CollectiveShape sum{.op = Collective::all_reduce, .group = n, .payload_bytes = all_bytes};
+    ops.collective("attention all-reduce", Phase::attn_allreduce, sum);
+    ops.collective("ffn all-reduce", Phase::ffn_comm, sum);
+    return ops.take();
+  }
+  const CollectiveShape gathered{.op = Collective::all_gather, .group = n, .payload_bytes = all_bytes};
+  const CollectiveShape scattered{.op = Collective::reduce_scatter, .group = n, .payload_bytes = all_bytes};
+  if (moe) {
+    // A token goes once to each of the ranks that hold some of its experts.
+    const double ranks_per_token = expected_active_experts(n, n, 1, model.moe.top_k);
+    const std::int64_t own = attended_batch(sharding, shape);
+    CollectiveShape tokens{
+        .op = Collective::all_to_all,
+        .group = n,
+        .payload_bytes = real(own) * ranks_per_token * hidden_bytes,
+        .routed = {
+            .tokens = own, .top_k = model.moe.top_k, .hidden = model.hidden, .bytes_per_value = bf16_bytes}};
+    ops.on(RunsOn::gpu);
+    ops.collective("expert dispatch", Phase::ffn_comm, tokens);
+    tokens.routed.combine = true;
+    ops.collective("expert combine", Phase::ffn_comm, tokens);
+    ops.on(RunsOn::host);
+    CollectiveShape chosen = gathered;
+    chosen.payload_bytes = real(stage_batch(sharding, shape) * model.moe.top_k) * fp32_bytes;
+    ops.collective("expert id all-gather", Phase::ffn_comm, chosen);
+    ops.collective("expert weight all-gather", Phase::ffn_comm, chosen);
+  }
+  ops.collective("token all-gather", Phase::ffn_comm, gathered);
+  ops.collective("token reduce-scatter", Phase::ffn_comm, scattered);
+  return ops.take();
+}
+
+}  // namespace helix

@@ -1,0 +1,158 @@
+#include "roofline/step/memory.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <variant>
+#include <vector>
+
+#include "roofline/base/arithmetic.hpp"
+#include "roofline/step/decode_ops.hpp"
+
+namespace helix {
+namespace {
+
+/// Weight bytes that the op's rank holds: of routed experts all local ones, not only those touched.
+double held_weights(const Op& op) {
+  if (const auto* moe = std::get_if<MoeShape>(&op.shape)) {
+    return op.bytes.weights / moe->active_experts * real(moe->local_experts);
+  }
+  return op.bytes.weights;
+}
+
+/// One request, attended by this rank.
+DecodeShape one_request(DecodeShape shape) {
+  shape.batch = 1;
+  shape.hop_b = 1;
+  return shape;
+}
+
+void add_layers(HeldBytes& held, const std::vector<Op>& ops, const DecodeShape& shape, double layers) {
+  for (const Op& op : ops) {
+    held.weights += held_weights(op) * layers;
+    held.widest = std::max(held.widest, op.bytes.activations);
+    if (const auto* attention = std::get_if<AttentionShape>(&op.shape)) {
+      const std::int64_t pages = ceil_div(attention->tokens, shape.tokens_per_block);
+      const double rounded_up =
+          real(pages * shape.tokens_per_block) / real(std::max<std::int64_t>(attention->tokens, 1));
+      held.per_request += layers * op.bytes.kv * rounded_up;
+    }
+    if (const auto* collective = std::get_if<CollectiveShape>(&op.shape)) {
+      held.buffers = std::max(held.buffers, 2 * collective->payload_bytes);
+    }
+  }
+}
+
+}  // namespace
+
+HeldBytes held_by_attention(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+  HeldBytes held;
+  for (const LayerGroup& group : model.layer_groups()) {
+    const std::vector<Op> ops = attention_ops(model, group.kind.window, sharding, one_request(shape));
+    add_layers(held, ops, shape, real(group.count));
+    for (const Op& op : ops) {
+      if (const auto* attention = std::get_if<AttentionShape>(&op.shape)) {
+        held.kv.push_back(
+            {.window = group.kind.window,
+             .bytes = real(group.count) * op.bytes.kv / real(std::max<std::int64_t>(attention->tokens, 1))});
+      }
+    }
+  }
+  return held;
+}
+
+HeldBytes held_by_ffn(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+  HeldBytes held;
+  for (const LayerGroup& group : model.layer_groups()) {
+    add_layers(held, ffn_ops(model, group.kind.moe, sharding, one_request(shape)), shape, real(group.count));
+  }
+  return held;
+}
+
+HeldBytes held_by_head(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+  HeldBytes held;
+  for (const Op& op : head_ops(model, sharding, one_request(shape))) {
+    held.weights += held_weights(op);
+    held.widest = std::max(held.widest, op.bytes.activations);
+  }
+  if (!model.tied_embeddings) {  // else the embedding is the LM head's matrix
+    held.weights += real(ceil_div(model.vocab, sharding.stage_ranks()) * model.hidden) *
+                    weight_format(shape, WeightPart::embedding).bytes;
+  }
+  return held;
+}
+
+double MemoryModel::bytes(std::int64_t batch) const {
+  return weights + per_attended_request * real(ceil_div(batch, dp)) +
+         per_stage_request * real(ceil_div(batch, pp));
+}
+
+std::int64_t MemoryModel::max_batch(double capacity) const {
+  const double per_request = per_attended_request / dp + per_stage_request / pp;
+  auto batch = static_cast<std::int64_t>(std::max(0.0, (capacity - weights) / per_request));
+  while (batch > 0 && bytes(batch) > capacity) --batch;  // at most dp + pp steps: the rounding up
+  return batch;
+}
+
+std::int64_t MemoryModel::max_context(std::int64_t batch, double capacity) const {
+  constexpr std::int64_t longest = std::int64_t{1} << 40;
+  const double others = bytes(batch) - kv_per_request * real(ceil_div(batch, dp));
+  double left = (capacity - others) / real(ceil_div(batch, dp));  // for a request's pages
+  const auto block = std::int64_t{tokens_per_block};
+  // Layers whose window the answer exceeds hold no more than that: they are set aside one after the other.
+  std::vector<KvPerToken> growing = kv;
+  while (!growing.empty()) {
+    double per_token = 0;
+    for (const KvPerToken& layers : growing) per_token += layers.bytes;
+    const double blocks = std::floor(std::max(0.0, left) / (per_token * real(block)) * (1 + 1e-12));
+    const auto tokens = static_cast<std::int64_t>(std::min(blocks, real(longest / block))) * block;
+    const auto full = std::ranges::find_if(
+        growing, [&](const KvPerToken& layers) { return layers.window > 0 && layers.window < tokens; });
+    if (full == growing.end()) return std::min(tokens, longest / kvp) * kvp;
+    left -= full->bytes * real(ceil_div(full->window, block) * block);
+    growing.erase(full);
+  }
+  return left >= 0 ? longest : 0;
+}
+
+std::string shortage_text(double needed_bytes, double capacity_bytes, double memory_fraction) {
+  constexpr double gib = 1024.0 * 1024.0 * 1024.0;
+  std::string text = fmt::format("does not fit memory: needs {:.2f} GiB per rank, has {:.2f} ({:g} of {:.2f}",
+                                 needed_bytes / gib, capacity_bytes * memory_fraction / gib, memory_fraction,
+                                 capacity_bytes / gib);
+  if (needed_bytes <= capacity_bytes) {
+    const double least = std::ceil(needed_bytes / capacity_bytes * 1000) / 1000;
+    text += fmt::format("; it would with --memory-fraction {:g}", std::min(1.0, least));
+  }
+  return text + ")";
+}
+
+MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                         const HeldBytes& attention, const HeldBytes& ffn, const HeldBytes& head) {
+  const double stage = real(ceil_div(model.layers, sharding.pp)) / real(model.layers);
+  // Residual in fp32, a bf16 vector before and after an op, and the widest op.
+  const double activations = real(model.hidden) * (fp32_bytes + 2 * bf16_bytes) +
+                             std::max({attention.widest, ffn.widest, head.widest});
+  std::vector<KvPerToken> kv = attention.kv;
+  for (KvPerToken& layers : kv) layers.bytes *= stage;
+  return {.weights = (attention.weights + ffn.weights) * stage + head.weights,
+          .per_attended_request = attention.per_request * stage + attention.buffers,
+          .per_stage_request = activations,
+          .tokens_per_request = history_tokens(shape.context, shape.tokens_per_block, sharding.kvp, 0).size(),
+          .kv_duplication = real(sharding.tpa * cached_kv_heads(model, sharding, {}).size()) /
+                            real(model.attention.kv_heads),
+          .dp = sharding.dp,
+          .pp = sharding.pp,
+          .kv = kv,
+          .kv_per_request = attention.per_request * stage,
+          .kvp = sharding.kvp,
+          .tokens_per_block = shape.tokens_per_block};
+}
+
+MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+  return memory_model(model, sharding, shape, held_by_attention(model, sharding, shape),
+                      held_by_ffn(model, sharding, shape), held_by_head(model, sharding, shape));
+}
+
+}  // namespace helix

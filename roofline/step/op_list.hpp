@@ -1,0 +1,93 @@
+// How the ops of a step are stated: the bytes and FLOPs of each kind of op, the order, how often and where.
+#pragma once
+
+#include <array>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "roofline/base/arithmetic.hpp"
+#include "roofline/step/decode_ops.hpp"
+
+namespace helix {
+
+// RoPE and append are part of the attention op, top-k of the routed experts.
+constexpr bool fused_on_gpu = true;
+
+/// The ops of a layer in the order of their execution.
+class OpList {
+ public:
+  /// `weights`: the format of the weights of products that name none.
+  explicit OpList(const WeightFormat& weights = {}) : weights_(weights) {}
+
+  /// Executions of each op added from here on.
+  void repeat(double times) { repeat_ = times; }
+  /// Where they run.
+  void on(RunsOn system) { runs_on_ = system; }
+  /// Whether they may run at the time of the routed experts.
+  void beside_routed(bool beside) { beside_routed_ = beside; }
+
+  void add(Op op) {
+    op.count = repeat_;
+    op.runs_on = runs_on_;
+    op.beside_routed = beside_routed_;
+    ops_.push_back(op);
+  }
+
+  void gemm(std::string_view op, Phase phase, GemmShape s, const WeightFormat& weights,
+            double out_bytes = bf16_bytes) {
+    const double matrices = real(s.matrices);
+    add({.name = op,
+         .phase = phase,
+         .shape = s,
+         .dtype = weights.dtype,
+         .bytes = {.weights = matrices * real(s.n * s.k) * weights.bytes,
+                   .activations = matrices * real(s.m) * (real(s.k) * bf16_bytes + real(s.n) * out_bytes)},
+         .flops = 2 * matrices * real(s.m) * real(s.n) * real(s.k)});
+  }
+  void gemm(std::string_view op, Phase phase, GemmShape s) { gemm(op, phase, s, weights_); }
+
+  void elementwise(std::string_view op, Phase phase, double bytes, bool fused = false) {
+    add({.name = op,
+         .phase = phase,
+         .shape = ElementwiseShape{.fused_on_gpu = fused},
+         .bytes = {.activations = bytes}});
+  }
+
+  /// No op in a group of one. Sent bytes are those of a ring, the least that a rank must send.
+  void collective(std::string_view op, Phase phase, CollectiveShape s) {
+    if (s.group <= 1) return;
+    const double others = (s.group - 1.0) / s.group;
+    const double sent = s.op == Collective::send ? 1 : s.op == Collective::all_reduce ? 2 * others : others;
+    add({.name = op, .phase = phase, .shape = s, .wire_bytes = sent * s.payload_bytes});
+  }
+
+  /// Fused gate and up, SwiGLU, down.
+  void swiglu_ffn(std::array<std::string_view, 3> names, std::int64_t m, std::int64_t hidden,
+                  std::int64_t width, const WeightFormat& weights) {
+    gemm(names[0], Phase::ffn, {.m = m, .n = 2 * width, .k = hidden}, weights);
+    elementwise(names[1], Phase::ffn, real(m * width) * 3 * bf16_bytes);
+    gemm(names[2], Phase::ffn, {.m = m, .n = hidden, .k = width}, weights);
+  }
+
+  std::vector<Op> take() { return std::move(ops_); }
+
+ private:
+  WeightFormat weights_;
+  double repeat_ = 1;
+  RunsOn runs_on_ = RunsOn::every_system;
+  bool beside_routed_ = false;
+  std::vector<Op> ops_;
+};
+
+/// residual += delta, normalised: delta and result bf16, residual fp32 read and written.
+inline double add_norm_bytes(std::int64_t rows, std::int64_t hidden) {
+  return real(rows * hidden) * (2 * bf16_bytes + 2 * fp32_bytes);
+}
+
+/// Is there an all-reduce after attention and FFN? On a GPU its kernel does the norm that follows.
+inline bool all_reduces(const Sharding& sharding) {
+  return sharding.stage_ranks() > 1 && !attends_whole_requests(sharding);
+}
+
+}  // namespace helix

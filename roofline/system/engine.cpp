@@ -1,0 +1,27 @@
+#include "roofline/system/engine.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+
+#include "roofline/base/error.hpp"
+
+namespace helix {
+namespace {
+
+constexpr std::array<std::string_view, 4> names = {"none", "trtllm", "vllm", "sglang"};
+
+}  // namespace
+
+std::string_view name(Engine engine) {
+  return names[static_cast<std::size_t>(engine)];
+}
+
+Engine parse_engine(std::string_view text) {
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (names[i] == text) return static_cast<Engine>(i);
+  }
+  throw UsageError(fmt::format("unknown engine '{}'; valid: none, trtllm, vllm, sglang", text));
+}
+
+}  // namespace helix

@@ -1,0 +1,77 @@
+// Writes a point as TensorRT-LLM's configuration.
+#include <fmt/format.h>
+#include <yaml-cpp/yaml.h>
+
+#include "roofline/base/arithmetic.hpp"
+#include "sweeps/export/trtllm_config.hpp"
+
+namespace helix {
+namespace {
+
+constexpr std::string_view engine = "TensorRT-LLM";
+
+/// What the keys cannot say, as comments.
+std::string notes(const DeployedPoint& point) {
+  const DecodeShape& shape = point.row.config.shape;
+  std::string text;
+  if (point.row.config.sharding.kvp > 1) {
+    text += "# Helix is for generation servers of a disaggregated deployment.\n";
+    text += "# Where all GPUs share NVLink, cp_config.use_nccl_for_alltoall: false is faster.\n";
+  }
+  text += hop_b_note(engine, point) +
+          long_context_note(point, "max_seq_len alone does not scale RoPE, the checkpoint has to");
+  if (shape.kv_dtype == DType::fp4) {
+    text += "# The figures above count 0.5 bytes per KV value; nvfp4 takes 0.5625.\n";
+  }
+  if (shape.kv_dtype == DType::bf16 && point.model && point.model->kv_dtype != DType::bf16) {
+    text += fmt::format("# The figures above have a bf16 KV cache; auto takes the checkpoint's, {}.\n",
+                        name(point.model->kv_dtype));
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string trtllm_config(const DeployedPoint& point) {
+  const Sharding& s = point.row.config.sharding;
+  const DecodeShape& shape = point.row.config.shape;
+  refuse_idle_ranks(engine, point);
+  refuse_4_bit_latents(engine, point);
+  if (s.dp > 1 && s.tpa > 1) {
+    throw not_deployable(
+        engine, point,
+        fmt::format("its attention data parallelism takes all ranks of tensor_parallel_size, so DP {} "
+                    "and TPA {} exclude each other; valid: points with DP = 1 or TPA = 1",
+                    s.dp, s.tpa));
+  }
+  YAML::Emitter out;
+  out << YAML::BeginMap;
+  const auto entry = [&](const char* key, const auto& value) {
+    out << YAML::Key << key << YAML::Value << value;
+  };
+  entry("tensor_parallel_size", s.dp > 1 ? s.dp : s.tpa);
+  if (s.dp > 1) entry("enable_attention_dp", true);
+  if (s.kvp > 1) entry("context_parallel_size", s.kvp);
+  entry("pipeline_parallel_size", s.pp);
+  if (!point.model || point.model->moe.experts > 0) entry("moe_expert_parallel_size", s.ep);
+  if (s.kvp > 1) {
+    out << YAML::Key << "cp_config" << YAML::Value << YAML::BeginMap;
+    entry("cp_type", "HELIX");
+    entry("tokens_per_block", shape.tokens_per_block);
+    out << YAML::EndMap;
+  }
+  out << YAML::Key << "kv_cache_config" << YAML::Value << YAML::BeginMap;
+  entry("tokens_per_block", shape.tokens_per_block);
+  if (shape.kv_dtype == DType::bf16)
+    entry("dtype", "auto");
+  else
+    entry("dtype", shape.kv_dtype == DType::fp8 ? "fp8" : "nvfp4");
+  out << YAML::EndMap;
+  // Of a micro-batch on a rank: of its own requests with attention data parallelism.
+  entry("max_batch_size", ceil_div(ceil_div(shape.batch, s.pp), s.dp));
+  entry("max_seq_len", shape.context);
+  out << YAML::EndMap;
+  return deployment_header(point) + notes(point) + out.c_str() + '\n';
+}
+
+}  // namespace helix

@@ -1,0 +1,14 @@
+// vLLM's command line of a row.
+#pragma once
+
+#include <string>
+
+#include "sweeps/export/deployment.hpp"
+
+namespace helix {
+
+/// A shell command with what it cannot say as comments; MODEL in the environment names the checkpoint. Throws
+/// UsageError for a layout that vLLM does not have.
+std::string vllm_command(const DeployedPoint& point);
+
+}  // namespace helix

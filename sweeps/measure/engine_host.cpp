@@ -1,0 +1,58 @@
+#include "sweeps/measure/engine_host.hpp"
+
+#include <fmt/format.h>
+
+#include <exception>
+#include <new>
+
+#include "kernels/comm/rank_groups.hpp"
+#include "sweeps/launch/activity.hpp"
+#include "sweeps/launch/broadcast.hpp"
+
+namespace helix {
+
+void EngineHost::reserve(std::size_t kv_bytes) {
+  ensure(backend_, memory_.kv, kv_bytes);
+}
+
+void EngineHost::take_memory(const EngineRequest& request, int rank) {
+  const std::size_t kv_bytes = DecodeEngine::kv_bytes_needed(request.model, request.sharding, request.shape,
+                                                             request.layers, request.steps, rank, backend_);
+  // What earlier engines left must not push this one past its share of the node.
+  const double held = memory_.kv ? static_cast<double>(memory_.kv->bytes()) : 0;
+  if (request.memory_bytes + held - static_cast<double>(kv_bytes) > static_cast<double>(memory_bytes_)) {
+    memory_.kv.reset();
+  }
+  working_on("loading weights");
+  weights_.load(request.model, request.seed, request.sharding, rank, request.layers,
+                request.shape.weight_dtype);
+  ensure(backend_, memory_.kv, kv_bytes);
+}
+
+std::string EngineHost::run(const EngineRequest& request, MPI_Comm instance,
+                            const std::function<void(DecodeEngine&)>& work) {
+  const Groups groups = make_groups(backend_, instance, request.sharding);
+  // Ranks do not wait for each other while they take their memory, so that one of them may fail alone.
+  std::string problem;
+  try {
+    take_memory(request, groups.rank());
+  } catch (const std::bad_alloc&) {
+    problem = fmt::format("rank {} did not get its memory: the engine takes up to {:.0f} bytes per rank",
+                          groups.rank(), request.memory_bytes);
+  } catch (const std::exception& error) {
+    problem = fmt::format("rank {}: {}", groups.rank(), error.what());
+  }
+  problem = agree_on_failure(problem, instance);
+  if (!problem.empty()) {
+    weights_.release();
+    memory_ = {};
+    return problem;
+  }
+  working_on("filling the KV cache");
+  DecodeEngine engine(request.model, request.sharding, request.shape, request.layers, request.steps,
+                      request.seed, backend_, groups, weights_, memory_);
+  work(engine);
+  return {};
+}
+
+}  // namespace helix

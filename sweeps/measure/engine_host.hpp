@@ -1,0 +1,48 @@
+// What engines run in, one after the other: their memory and weights stay for the next that can use them.
+#pragma once
+
+#include <mpi.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "kernels/engine/decode_engine.hpp"
+
+namespace helix {
+
+/// One engine to be: `layers` of the model, with room for `steps` steps between rewinds.
+struct EngineRequest {
+  const ModelSpec& model;
+  const Sharding& sharding;
+  const DecodeShape& shape;
+  std::int64_t layers = 0, steps = 0;
+  std::uint64_t seed = 0;
+  double memory_bytes = 0;  // what all of it takes on the busiest rank
+};
+
+class EngineHost {
+ public:
+  /// `memory_bytes`: what a rank may take.
+  EngineHost(Backend& backend, std::size_t memory_bytes)
+      : backend_(backend), memory_bytes_(memory_bytes), weights_(backend) {}
+
+  /// Makes room for a KV cache of so many bytes, so that it is mapped once.
+  void reserve(std::size_t kv_bytes);
+
+  /// Sets the engine up on the ranks of `instance` and calls work(engine) on each; collective over them.
+  /// Returns why some rank could not take its memory or make its weights, the same text on every rank: then
+  /// `work` was not called, all memory is given back, and the host is good for other engines.
+  std::string run(const EngineRequest& request, MPI_Comm instance,
+                  const std::function<void(DecodeEngine&)>& work);
+
+ private:
+  void take_memory(const EngineRequest& request, int rank);
+
+  Backend& backend_;
+  std::size_t memory_bytes_;
+  EngineMemory memory_;
+  WeightStore weights_;
+};
+
+}  // namespace helix

@@ -1,0 +1,164 @@
+#include "sweeps/measure/run_verify.hpp"
+
+#include <fmt/format.h>
+#include <mpi.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "kernels/comm/mpi_check.hpp"
+#include "kernels/comm/rank_groups.hpp"
+#include "kernels/reference/reference_model.hpp"
+#include "roofline/base/csv.hpp"
+#include "sweeps/launch/activity.hpp"
+#include "sweeps/launch/backend_choice.hpp"
+#include "sweeps/launch/mpi_session.hpp"
+#include "sweeps/launch/progress.hpp"
+#include "sweeps/measure/engine_host.hpp"
+#include "sweeps/measure/point_runner.hpp"
+#include "sweeps/measure/step_clock.hpp"
+#include "sweeps/measure/verify.hpp"
+
+namespace helix {
+namespace {
+
+struct VerifyRow {
+  std::string id, status, reason;  // ok, skipped, failed
+  std::int64_t layers = 0, steps = 0;
+  Verification result;
+  double tolerance = 0;
+};
+
+CsvRecord header() {
+  return {"id", "status", "reason", "layers", "steps", "rel_error", "max_error", "tolerance"};
+}
+
+CsvRecord record(const VerifyRow& row) {
+  const bool ran = row.steps > 0;
+  const auto number = [&](double x) {
+    return ran && std::isfinite(x) ? fmt::format("{:.4g}", x) : std::string();
+  };
+  return {row.id,
+          row.status,
+          row.reason,
+          ran ? std::to_string(row.layers) : "",
+          ran ? std::to_string(row.steps) : "",
+          number(row.result.rel_error),
+          number(row.result.max_error),
+          number(row.tolerance)};
+}
+
+nlohmann::ordered_json to_json(const VerifyRow& row) {
+  nlohmann::ordered_json object{{"id", row.id}, {"status", row.status}, {"reason", row.reason}};
+  if (row.steps > 0) {
+    object.update({{"layers", row.layers},
+                   {"steps", row.steps},
+                   {"rel_error", row.result.rel_error},
+                   {"max_error", row.result.max_error},
+                   {"tolerance", row.tolerance}});
+  }
+  return object;
+}
+
+void print(const std::vector<VerifyRow>& rows, OutputFormat format) {
+  if (format == OutputFormat::json_lines) return;  // already printed, one by one
+  const ActivityFlag printing(&Activity::unwatched);
+  if (format == OutputFormat::csv) {
+    fmt::print("{}", csv_line(header()));
+    for (const VerifyRow& row : rows) fmt::print("{}", csv_line(record(row)));
+    return;
+  }
+  if (format == OutputFormat::json) {
+    nlohmann::ordered_json list = nlohmann::ordered_json::array();
+    for (const VerifyRow& row : rows) list.push_back(to_json(row));
+    fmt::print("{}\n", list.dump(2));
+    return;
+  }
+  fmt::print("{:<72} {:>8} {:>10} {:>10} {:>10}  {}\n", "configuration", "status", "rel error", "max error",
+             "allowed", "");
+  for (const VerifyRow& row : rows) {
+    const CsvRecord fields = record(row);
+    fmt::print("{:<72} {:>8} {:>10} {:>10} {:>10}  {}\n", row.id, row.status, fields[5], fields[6], fields[7],
+               row.reason);
+  }
+}
+
+}  // namespace
+
+int run_verify(const SweepRequest& request) {
+  World world = describe_world(MPI_COMM_WORLD, request.memory_fraction);
+  const ModelTable models = load_models(request.blocks);
+  for (const auto& [name, model] : models) require_runnable(model);
+  const std::vector<SweepPoint> points =
+      enumerate(request.blocks, models, {.max_ranks = world.size}, world.size);
+  const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
+  RankGroups groups(world.comm);
+  Progress progress(points.size(), world.rank == 0 && !request.quiet);
+  EngineHost host(*backend, world.memory_bytes);
+
+  std::vector<VerifyRow> rows;
+  for (const SweepPoint& point : points) {
+    const Configuration& c = point.config;
+    VerifyRow row;
+    row.id = configuration_id(c);
+    row.status = "skipped";
+    progress.running(row.id);
+    working_on_row(row.id);
+    const ModelSpec& model = *point.model;
+    // As few layers as show every kind of layer on every stage, unless --layers says otherwise.
+    const std::int64_t held =
+        c.layers > 0 ? std::min(c.layers, model.layers) : least_layers(model, c.sharding);
+    const std::vector<std::int64_t> layers =
+        c.layers > 0 ? reference::first_layers(held) : telling_layers(model, c.sharding, held);
+    row.layers = std::ssize(layers);
+    const OwnerChange change = steps_to_owner_change(c.shape.tokens_per_block);
+    const Admission admission =
+        admit(point, {.layers = held, .least_layers = c.sharding.pp, .steps = change.steps}, *backend, world);
+    row.reason = admission.reason;
+    if (row.reason.empty()) {
+      row.steps = change.steps;
+      row.tolerance = verify_tolerance(c.shape.kv_dtype, c.shape.context);
+      if (const MPI_Comm instance = groups.first(c.sharding.ranks()); instance != MPI_COMM_NULL) {
+        const EngineRequest engine_request{.model = model,
+                                           .sharding = c.sharding,
+                                           .shape = c.shape,
+                                           .layers = held,
+                                           .steps = row.steps,
+                                           .seed = request.seed,
+                                           .memory_bytes = admission.memory_bytes};
+        row.reason = host.run(engine_request, instance, [&](DecodeEngine& engine) {
+          row.result = verify(engine, model, c.shape, request.seed,
+                              {.steps = row.steps,
+                               .first_turn = change.first_turn,
+                               .layers = layers,
+                               .first_compared_step = row.steps - 2},
+                              instance);
+        });
+        if (!row.reason.empty()) row.steps = 0;  // nothing has run
+      }
+      if (row.reason.empty()) row.reason = row.result.failure;
+      row.status = row.reason.empty() ? "ok" : "failed";
+      working_on("end of the row");
+      const ActivityFlag idle(&Activity::bystander, groups.first(c.sharding.ranks()) == MPI_COMM_NULL);
+      wait_idle(world.comm);
+    }
+    rows.push_back(row);
+    if (world.rank == 0 && !request.quiet && request.output == OutputFormat::json_lines) {
+      const ActivityFlag printing(&Activity::unwatched);
+      fmt::print("{}\n", to_json(row).dump());
+      std::fflush(stdout);
+    }
+    progress.finished();
+  }
+  progress.clear();
+
+  int failures = 0;
+  for (const VerifyRow& row : rows) failures += row.status == "failed" ? 1 : 0;
+  const bool wanted = !request.quiet || request.output != OutputFormat::table;
+  if (world.rank == 0 && wanted) print(rows, request.output);
+  // Rank 0 is in every group, so it knows every row.
+  HELIX_MPI(MPI_Bcast(&failures, 1, MPI_INT, 0, world.comm));
+  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace helix

@@ -1,0 +1,276 @@
+#include "sweeps/measure/verify.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "kernels/reference/reference_model.hpp"
+#include "kernels/state/weight_plan.hpp"
+#include "sweeps/launch/activity.hpp"
+#include "sweeps/launch/broadcast.hpp"
+
+namespace helix {
+namespace {
+
+/// A followed request; its reference is on the rank that computes it.
+struct Follower {
+  std::int64_t request;
+  int owner;
+  std::optional<reference::ReferenceRequest> reference;
+};
+
+/// First and last of the batch and others between them, at most `count`.
+std::vector<std::int64_t> followed_requests(std::int64_t batch, std::int64_t count) {
+  count = std::min(count, batch);
+  std::vector<std::int64_t> requests;
+  for (std::int64_t i = 0; i < count; ++i) requests.push_back(count == 1 ? 0 : i * (batch - 1) / (count - 1));
+  return requests;
+}
+
+struct Difference {
+  double rel_error = 0;
+  double max_error = 0;
+};
+
+// NaN anywhere makes both figures infinite: it must not slip through a comparison.
+template <class T>
+Difference compare(std::span<const T> values, const reference::Vector& expected) {
+  double squares = 0, norm = 0, largest = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    double value = 0;
+    if constexpr (std::is_same_v<T, BF16>) {
+      value = static_cast<double>(to_float(values[i]));
+    } else {
+      value = static_cast<double>(values[i]);
+    }
+    const double d = value - expected[i];
+    squares += d * d;
+    norm += expected[i] * expected[i];
+    largest = std::max(largest, std::fabs(d));
+  }
+  if (!std::isfinite(squares) || !std::isfinite(norm) || norm == 0) return {HUGE_VAL, HUGE_VAL};
+  return {std::sqrt(squares / norm), largest};
+}
+
+/// Keeps what each block adds to the residual stream in one step, as far as this rank has it.
+class BlockRecorder final : public StepObserver {
+ public:
+  explicit BlockRecorder(const DecodeEngine& engine) : engine_(engine) {}
+  void phase_done(Phase phase) override {
+    if (phase == Phase::attn_allreduce) attention_ = engine_.block_output();
+    if (phase == Phase::ffn_comm) ffn_ = engine_.block_output();
+  }
+  void layer_done(std::int64_t layer) override {
+    keep({layer, false}, attention_);
+    keep({layer, true}, ffn_);
+  }
+  void clear() { rows_.clear(); }
+  /// Empty if the block's output for this request is not on this rank.
+  std::span<const BF16> row(std::int64_t layer, bool ffn, std::int64_t request) const {
+    const auto found = rows_.find({{layer, ffn}, request});
+    return found == rows_.end() ? std::span<const BF16>{} : found->second;
+  }
+
+ private:
+  using Block = std::pair<std::int64_t, bool>;  // layer, FFN or attention
+  void keep(const Block& block, const std::vector<BF16>& output) {
+    const Range requests = engine_.block_requests();
+    const auto width = std::ssize(output) / requests.size();
+    for (std::int64_t r = 0; r < requests.size(); ++r) {
+      rows_[{block, requests.begin + r}].assign(output.begin() + r * width, output.begin() + (r + 1) * width);
+    }
+  }
+
+  const DecodeEngine& engine_;
+  std::vector<BF16> attention_, ffn_;
+  std::map<std::pair<Block, std::int64_t>, std::vector<BF16>> rows_;
+};
+
+std::string check_token(std::int32_t token, std::span<const float> logits,
+                        const reference::ReferenceStep& expected, double max_error) {
+  const auto best = static_cast<std::int32_t>(std::ranges::max_element(logits) - logits.begin());
+  if (token != best) return fmt::format("token {} is not the argmax {} of its logits", token, best);
+  if (token != expected.token && expected.top2_gap > 2 * max_error) {
+    return fmt::format("token {} instead of {}, which leads by {:.3g}", token, expected.token,
+                       expected.top2_gap);
+  }
+  return {};
+}
+
+/// The tokens of a settled engine on every rank: rank 0 is one of the first stage, which has them.
+std::vector<std::int32_t> tokens_of_all(const DecodeEngine& engine, MPI_Comm instance) {
+  std::vector<std::int32_t> tokens = engine.tokens();
+  HELIX_MPI(MPI_Bcast(tokens.data(), static_cast<int>(tokens.size()), MPI_INT32_T, 0, instance));
+  return tokens;
+}
+
+/// The experts chosen in a layer, from the stage that runs it to every rank; empty for a dense layer.
+std::vector<std::int32_t> routing_of(const DecodeEngine& engine, const ModelSpec& model, std::int64_t layer,
+                                     const DecodeShape& shape, MPI_Comm instance) {
+  if (!model.layer_kind(layer).moe) return {};
+  std::vector<std::int32_t> ids = engine.routing(layer);
+  ids.resize(static_cast<std::size_t>(shape.batch * model.moe.top_k), -1);
+  HELIX_MPI(
+      MPI_Allreduce(MPI_IN_PLACE, ids.data(), static_cast<int>(ids.size()), MPI_INT32_T, MPI_MAX, instance));
+  return ids;
+}
+
+/// What the owner of a reference computed, to every rank: in one message, as verification of small models is
+/// a matter of latencies.
+void broadcast(reference::ReferenceStep& step, const ModelSpec& model, std::size_t layers, int owner,
+               MPI_Comm instance) {
+  const auto hidden = static_cast<std::size_t>(model.hidden), vocab = static_cast<std::size_t>(model.vocab);
+  step.block_outputs.resize(2 * layers, reference::Vector(hidden));
+  step.logits.resize(vocab);
+  std::vector<double> message;
+  for (const reference::Vector& output : step.block_outputs) {
+    message.insert(message.end(), output.begin(), output.end());
+  }
+  message.insert(message.end(), step.logits.begin(), step.logits.end());
+  message.insert(message.end(), {static_cast<double>(step.token), step.top2_gap});
+  HELIX_MPI(MPI_Bcast(message.data(), static_cast<int>(message.size()), MPI_DOUBLE, owner, instance));
+  auto at = message.begin();
+  for (reference::Vector& output : step.block_outputs) {
+    output.assign(at, at + model.hidden);
+    at += model.hidden;
+  }
+  step.logits.assign(at, at + model.vocab);
+  step.token = static_cast<std::int32_t>(message[message.size() - 2]);
+  step.top2_gap = message.back();
+}
+
+}  // namespace
+
+OwnerChange steps_to_owner_change(int tokens_per_block) {
+  constexpr std::int64_t most_steps = 33;  // the default block's; more would take minutes and show no more
+  const std::int64_t all = std::int64_t{tokens_per_block} + 1;
+  const std::int64_t steps = std::min(all, most_steps);
+  return {.steps = steps, .first_turn = all - steps};
+}
+
+double verify_tolerance(DType kv_dtype, std::int64_t context) {
+  if (kv_dtype == DType::nvfp4 && context < 256) return 7e-2;
+  return kv_dtype == DType::bf16 ? 1e-2 : 3e-2;
+}
+
+std::vector<std::int64_t> telling_layers(const ModelSpec& model, const Sharding& sharding,
+                                         std::int64_t layers) {
+  std::vector<std::int64_t> list;
+  for (int stage = 0; stage < sharding.pp; ++stage) {
+    std::vector<LayerKind> seen;
+    const Range own = stage_layers(layers, sharding, stage);
+    for (std::int64_t l = own.begin; l < own.end; ++l) {
+      if (std::ranges::find(seen, model.layer_kind(l)) != seen.end()) continue;
+      seen.push_back(model.layer_kind(l));
+      list.push_back(l);
+    }
+  }
+  return list;
+}
+
+Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeShape& shape,
+                    std::uint64_t seed, const VerifyOptions& options, MPI_Comm instance) {
+  int rank = 0, size = 1;
+  HELIX_MPI(MPI_Comm_rank(instance, &rank));
+  HELIX_MPI(MPI_Comm_size(instance, &size));
+
+  // Each reference runs on one rank, different requests on different ranks.
+  std::vector<Follower> followers;
+  const reference::ReferenceSetup setup{.model = model,
+                                        .seed = seed,
+                                        .layers = options.layers,
+                                        .context = shape.context,
+                                        .weight_dtype = shape.weight_dtype,
+                                        .kv_dtype = shape.kv_dtype};
+  for (const std::int64_t request : followed_requests(shape.batch, options.max_requests)) {
+    followers.push_back({request, static_cast<int>(followers.size()) % size, {}});
+    if (followers.back().owner == rank) followers.back().reference.emplace(setup, request);
+  }
+
+  engine.rewind(options.first_turn);
+  BlockRecorder recorder(engine);
+  WatchedStep watched(recorder);
+  Verification result;
+  std::string failure;
+  const auto fail = [&](const std::string& what) {
+    if (failure.empty()) failure = what;
+  };
+  std::vector<std::int32_t> input = tokens_of_all(engine, instance);
+  for (std::int64_t step = 0; step < options.steps; ++step) {
+    recorder.clear();
+    working_on("verifying");
+    engine.step(watched, options.layers);
+    engine.settle();
+    const std::vector<std::int32_t> output = tokens_of_all(engine, instance);
+    std::vector<std::vector<std::int32_t>> routing;
+    for (const std::int64_t layer : options.layers)
+      routing.push_back(routing_of(engine, model, layer, shape, instance));
+    const bool compared = step >= options.first_compared_step;
+    const std::vector<float> logits = compared ? engine.gather_logits() : std::vector<float>{};
+
+    for (Follower& f : followers) {
+      const auto b = static_cast<std::size_t>(f.request);
+      const std::string where = fmt::format("request {}, step {}: ", f.request, step);
+      reference::ReferenceStep expected;
+      if (f.reference) {
+        working_on("the reference of verification");
+        std::vector<std::vector<std::int32_t>> chosen;
+        for (const std::vector<std::int32_t>& layer : routing) {
+          const auto k = static_cast<std::ptrdiff_t>(layer.size()) / shape.batch;
+          chosen.emplace_back(layer.begin() + f.request * k, layer.begin() + (f.request + 1) * k);
+        }
+        expected = f.reference->step(input[b], chosen);
+        if (!expected.routing_problem.empty()) fail(where + expected.routing_problem);
+      }
+      if (!compared) continue;
+      {
+        const ActivityFlag waiting(&Activity::bystander, f.owner != rank);
+        broadcast(expected, model, options.layers.size(), f.owner, instance);
+      }
+      const double allowed = verify_tolerance(shape.kv_dtype, shape.context);
+      const auto hold = [&](const Difference& difference, const std::string& what) {
+        result.rel_error = std::max(result.rel_error, difference.rel_error);
+        if (difference.rel_error > allowed) {
+          fail(where +
+               fmt::format("{}: relative error {:.3g} exceeds {:.3g}", what, difference.rel_error, allowed));
+        }
+      };
+      std::vector<int> holders(expected.block_outputs.size());
+      for (std::size_t block = 0; block < holders.size(); ++block) {
+        const std::int64_t layer = options.layers[block / 2];
+        const bool ffn = block % 2 == 1;
+        const std::span<const BF16> produced = recorder.row(layer, ffn, f.request);
+        if (produced.empty()) continue;
+        holders[block] = 1;
+        hold(compare(produced, expected.block_outputs[block]),
+             fmt::format("{} of layer {}", ffn ? "FFN" : "attention", layer));
+      }
+      HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, holders.data(), static_cast<int>(holders.size()), MPI_INT,
+                              MPI_SUM, instance));
+      if (std::ranges::count(holders, 0) > 0) fail(where + "a layer has not been run");
+      if (logits.empty()) continue;
+      const auto vocab = static_cast<std::size_t>(model.vocab);
+      const std::span<const float> row(logits.data() + b * vocab, vocab);
+      const Difference difference = compare(row, expected.logits);
+      result.max_error = std::max(result.max_error, difference.max_error);
+      hold(difference, "logits");
+      if (const std::string token = check_token(output[b], row, expected, difference.max_error);
+          !token.empty()) {
+        fail(where + token);
+      }
+    }
+    input = output;
+  }
+  HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &result.rel_error, 1, MPI_DOUBLE, MPI_MAX, instance));
+  HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &result.max_error, 1, MPI_DOUBLE, MPI_MAX, instance));
+  result.failure = agree_on_failure(failure, instance);
+  engine.rewind();
+  return result;
+}
+
+}  // namespace helix

@@ -1,0 +1,60 @@
+// Holding an engine's output against the fp64 single-rank reference.
+#pragma once
+
+#include <mpi.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/engine/decode_engine.hpp"
+
+namespace helix {
+
+struct VerifyOptions {
+  std::int64_t steps = 1;            // decode steps from `first_turn` on; the engine must have room for them
+  std::int64_t first_turn = 0;       // see DecodeEngine::rewind
+  std::vector<std::int64_t> layers;  // to run, of those that the engine has
+  std::int64_t max_requests = 2;     // requests do not see each other, so a few of the batch are followed
+  /// Steps before this one only advance both sides; from it on their logits are compared.
+  std::int64_t first_compared_step = 0;
+};
+
+struct Verification {
+  /// Largest ||x - reference|| / ||reference|| of a request and step, x being the logits and what each
+  /// attention and FFN block adds to the residual stream. (Over a long context attention adds little, and
+  /// logits alone would hide its errors.)
+  double rel_error = 0;
+  double max_error = 0;  // largest |logit - reference|
+  std::string failure;   // empty: passed
+  bool ok() const { return failure.empty(); }
+};
+
+/// Of the engine's first `layers` layers a few that show all it does: of each pipeline stage the first layer
+/// of each kind.
+std::vector<std::int64_t> telling_layers(const ModelSpec& model, const Sharding& sharding,
+                                         std::int64_t layers);
+
+/// The last two of these steps are those between which the owner of new tokens changes. Where a block is
+/// long, the first owner's turn has begun before: its tokens are part of the history.
+struct OwnerChange {
+  std::int64_t steps, first_turn;
+};
+OwnerChange steps_to_owner_change(int tokens_per_block);
+
+/// Allowed rel_error: 1e-2 with a bf16 KV cache, 3e-2 with fp8 or NVFP4; 7e-2 with NVFP4 and less than 256
+/// tokens of context. Decoded rows differ from the reference's by rounding, about 3e-3, and where a value is
+/// next to a boundary of the cache's type it is stored a whole spacing off: that makes sqrt(spacing x
+/// difference) of the row, 1.4e-2 in e4m3 and 3.4e-2 in NVFP4 (seen in random rows), and as much in the
+/// output as the row has weight in it. In the shortest contexts its share is up to twice that.
+double verify_tolerance(DType kv_dtype, std::int64_t context);
+
+/// Rewinds the engine, decodes options.steps tokens greedily and compares block outputs and logits of the
+/// followed requests, on every rank that has them, with the reference, which is given the engine's tokens
+/// and, where its own scores allow them, the engine's choice of experts. Tokens must be the argmax of the
+/// engine's logits, and that of the reference wherever its top-2 gap exceeds what the logits differ by.
+/// Collective over `instance`; the same on every rank. The engine is rewound afterwards.
+Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeShape& shape,
+                    std::uint64_t seed, const VerifyOptions& options, MPI_Comm instance);
+
+}  // namespace helix

@@ -1,0 +1,22 @@
+#include "sweeps/output/row_line.hpp"
+
+#include <fmt/format.h>
+
+namespace helix {
+
+std::string row_line(const ResultRow& row) {
+  if (row.status != Status::ok || !row.measurement) {
+    const char* status = row.status == Status::failed ? "failed" : "skipped";
+    return fmt::format("{} {}: {}", status, row.id, row.reason);
+  }
+  const Measurement& m = *row.measurement;
+  std::string line = fmt::format("{}  {:.3f} ms +- {:.1f} % of {} samples", row.id, m.ttl_us / 1e3,
+                                 100.0 * m.ttl_rel_stderr, m.samples);
+  if (row.prediction) {
+    line += fmt::format(", model {:+.1f} %", 100.0 * (row.prediction->model_ttl_us / m.ttl_us - 1.0));
+  }
+  if (!row.reason.empty()) line += "; " + row.reason;
+  return line;
+}
+
+}  // namespace helix

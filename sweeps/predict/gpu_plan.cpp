@@ -1,0 +1,352 @@
+#include "sweeps/predict/gpu_plan.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <tuple>
+
+#include "roofline/base/error.hpp"
+#include "roofline/step/baseline.hpp"
+#include "sweeps/common/text_table.hpp"
+#include "sweeps/output/table.hpp"
+#include "sweeps/predict/plan_directory.hpp"
+#include "sweeps/predict/plan_summary.hpp"
+#include "sweeps/results/results.hpp"
+#include "sweeps/results/row_text.hpp"
+
+namespace helix {
+namespace {
+
+constexpr double gib = 1024.0 * 1024.0 * 1024.0;
+
+/// Which numbers of micro-batches may be chosen.
+struct HopChoice {
+  bool off = false, best = false;
+  std::vector<int> numbers;
+};
+
+HopChoice hop_choice(const SweepRequest& request) {
+  HopChoice choice;
+  for (const SweepSpace& block : request.blocks) {
+    if (block.hop_b.empty()) choice.off = choice.best = true;
+    for (const std::int64_t requested : block.hop_b) {
+      if (requested == SweepSpace::best_hop_b) {
+        choice.best = true;
+      } else if (requested == 1) {
+        choice.off = true;
+      } else {
+        choice.numbers.push_back(static_cast<int>(requested));
+      }
+    }
+  }
+  return choice;
+}
+
+/// Sizes of an instance: what divides the GPUs, and powers of two.
+std::vector<std::int64_t> instance_sizes(int gpus) {
+  std::vector<std::int64_t> sizes;
+  for (std::int64_t size = 1; size <= gpus; ++size) {
+    if (gpus % size == 0 || (size & (size - 1)) == 0) sizes.push_back(size);
+  }
+  return sizes;
+}
+
+/// The request as layouts, each with the largest batch that fits.
+SweepRequest layouts_of(SweepRequest request, int gpus) {
+  for (SweepSpace& block : request.blocks) {
+    if (block.batches.kind != Choice::Kind::unset && block.batches.kind != Choice::Kind::most) {
+      throw UsageError("--gpus: solves for the batch; valid without --batch, or predict without --gpus");
+    }
+    block.batches = {Choice::Kind::most, {}};
+    block.hop_b = {1};
+    if (!block.ranks.listed()) block.ranks = {Choice::Kind::listed, instance_sizes(gpus)};
+  }
+  return request;
+}
+
+struct Candidate {
+  SweepPoint point;
+  Prediction prediction;
+};
+
+/// Prices one layout at any batch, with the best of the allowed numbers of micro-batches.
+class Layout {
+ public:
+  Layout(PlannedSweep& sweep, const SystemSpec& system, const SweepPoint& point, const HopChoice& hop)
+      : sweep_(sweep), system_(system), point_(point), hop_(hop), most_(point.config.shape.batch) {}
+
+  std::int64_t fewest() const { return point_.config.sharding.dp; }
+  std::int64_t most() const { return most_; }
+
+  Candidate at(std::int64_t batch) {
+    Candidate best{point_, {}};
+    best.point.config.shape.batch = batch;
+    SweepPoint tried = best.point;
+    for (const int pieces : pieces_of(batch)) {
+      tried.config.shape.hop_b = pieces;
+      const Prediction p = sweep_.predict(tried, system_);
+      if (best.prediction.model_ttl_us == 0 || p.model_ttl_us < best.prediction.model_ttl_us)
+        best = {tried, p};
+    }
+    return best;
+  }
+
+  /// At the largest batch within the budget, the smallest batch if none is.
+  Candidate within(double budget_us) {
+    Candidate inside = at(fewest());
+    if (inside.prediction.model_ttl_us > budget_us) return inside;
+    std::int64_t low = fewest(), beyond = most_ + 1;
+    while (beyond - low > 1) {
+      // The answer is often near neither end: doubling first, then halving.
+      const std::int64_t middle = low * 2 < beyond ? low * 2 : low + (beyond - low) / 2;
+      const Candidate candidate = at(middle);
+      if (candidate.prediction.model_ttl_us <= budget_us) {
+        low = middle;
+        inside = candidate;
+      } else {
+        beyond = middle;
+      }
+    }
+    return inside;
+  }
+
+  /// Of doubling batches and the largest the one with the largest product of tokens/s/user and tokens/s/GPU.
+  Candidate knee() {
+    const auto product = [](const Candidate& c) {
+      return c.prediction.tokens_per_s_user * c.prediction.tokens_per_s_gpu;
+    };
+    Candidate best = at(most_);
+    for (std::int64_t batch = fewest(); batch < most_; batch *= 2) {
+      const Candidate candidate = at(batch);
+      if (product(candidate) > product(best)) best = candidate;
+    }
+    return best;
+  }
+
+ private:
+  std::vector<int> pieces_of(std::int64_t batch) const {
+    const Sharding& s = point_.config.sharding;
+    const std::int64_t per_group = batch / s.dp;
+    if (!traits(point_.config.strategy).hop_b || s.kvp == 1 || per_group < 2) return {1};
+    std::vector<int> pieces;
+    if (hop_.off) pieces.push_back(1);
+    for (const int number : hop_.numbers) {
+      if (number <= per_group) pieces.push_back(number);
+    }
+    if (hop_.best) {
+      for (const int number : hop_b_candidates(per_group)) pieces.push_back(number);
+    }
+    if (pieces.empty()) pieces.push_back(1);
+    return pieces;
+  }
+
+  PlannedSweep& sweep_;
+  const SystemSpec& system_;
+  SweepPoint point_;
+  const HopChoice& hop_;
+  std::int64_t most_;
+};
+
+/// Of one request on all ranks of its instance: copies count.
+double kv_bytes_per_user(const ResultRow& row) {
+  const Sharding& s = row.config.sharding;
+  const Prediction& p = *row.prediction;
+  const auto attended = static_cast<double>((row.config.shape.batch + s.dp - 1) / s.dp);
+  return p.kv_bytes_per_rank / attended * s.kvp * s.tpa * s.pp;
+}
+
+/// 300000 is "293K": whole K or M, rounded down.
+std::string rounded_tokens(std::int64_t tokens) {
+  if (tokens >= 10 << 20) return fmt::format("{}M", tokens >> 20);
+  return tokens >= 10 << 10 ? fmt::format("{}K", tokens >> 10) : fmt::format("{}", tokens);
+}
+
+std::string figure(double value) {
+  return value >= 100 ? fmt::format("{:.0f}", value) : fmt::format("{:.1f}", value);
+}
+
+std::string heading(const GpuPlan& plan, const PredictRequest& request) {
+  std::string text = fmt::format(
+      "{}, {} tokens, {}, on {} x {}", plan.model.name, token_text(plan.shape.context),
+      precision_text(plan.shape.weight_dtype, plan.shape.kv_dtype), *request.gpus, plan.system.name);
+  if (request.sweep.ttl_budget_ms)
+    text += fmt::format(", at most {:g} ms a token", *request.sweep.ttl_budget_ms);
+  return text;
+}
+
+void print(const GpuPlan& plan, const PredictRequest& request) {
+  const std::optional<std::size_t> width = terminal_width();
+  fmt::print("{}\n", wrapped(heading(plan, request), width));
+  if (plan.answers.empty()) {
+    fmt::print("nothing fits the memory: {:g} of {:.1f} GiB a GPU\n\n", plan.system.dram.memory_fraction,
+               plan.system.dram.capacity_bytes / gib);
+    return;
+  }
+  if (!plan.reachable) fmt::print("{}\n", wrapped("Nothing meets this budget; the fastest there is:", width));
+  using enum TextColumn::Align;
+  TextTable table({{"", right},
+                   {"strategy"},
+                   {"layout"},
+                   {"GPUs", right, 2},
+                   {"users", right},
+                   {"ms", point, 5},
+                   {"tok/s/user", point},
+                   {"tok/s/GPU", point},
+                   {"GiB+free", right, 1},
+                   {"KV/user", point, 4},
+                   {"max ctx", right, 3},
+                   {"gain", point}});
+  int number = 0;
+  for (const PlanAnswer& answer : plan.answers) {
+    const Prediction& p = *answer.row.prediction;
+    const Configuration& c = answer.row.config;
+    const double free = p.memory_capacity_bytes * p.memory_fraction - p.memory_bytes_per_rank;
+    table.add({fmt::format("{}", ++number), std::string(name(counted_as(c.strategy, c.sharding))),
+               short_sharding_text(c), fmt::format("{}x{}", answer.instances, c.sharding.ranks()),
+               fmt::format("{}", answer.users()), fmt::format("{:.1f}", p.model_ttl_us / 1e3),
+               figure(p.tokens_per_s_user), figure(answer.tokens_per_s() / *request.gpus),
+               fmt::format("{:.0f}+{:.0f}", p.memory_bytes_per_rank / gib, free / gib),
+               fmt::format("{:.2f}", kv_bytes_per_user(answer.row) / gib), rounded_tokens(p.max_context),
+               answer.gain ? fmt::format("{:.2f}x", *answer.gain) : ""});
+  }
+  fmt::print("{}", table.text(width));
+  number = 0;
+  for (const PlanAnswer& answer : plan.answers) fmt::print("{} {}\n", ++number, answer.row.id);
+  fmt::print("\n");
+}
+
+nlohmann::ordered_json to_json(const std::vector<GpuPlan>& plans, int gpus) {
+  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  for (const GpuPlan& plan : plans) {
+    for (const PlanAnswer& answer : plan.answers) {
+      nlohmann::ordered_json object = row_to_json(answer.row);
+      object["instances"] = answer.instances;
+      object["gpus"] = gpus;
+      object["users"] = answer.users();
+      object["plan_tokens_per_s_gpu"] = answer.tokens_per_s() / gpus;
+      object["gain"] = answer.gain ? nlohmann::ordered_json(*answer.gain) : nlohmann::ordered_json(nullptr);
+      all.push_back(std::move(object));
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
+double PlanAnswer::tokens_per_s() const {
+  return static_cast<double>(users()) * row.prediction->tokens_per_s_user;
+}
+
+std::vector<GpuPlan> plan_gpus(const SweepRequest& request, int gpus) {
+  const HopChoice hop = hop_choice(request);
+  const SweepRequest layouts = layouts_of(request, gpus);
+  PlannedSweep sweep(layouts);
+  using Best = std::array<std::optional<PlanAnswer>, strategy_count>;
+  struct Scene {
+    GpuPlan plan;
+    Best best;
+    std::optional<PlanAnswer> fastest;  // whatever the budget
+  };
+  std::vector<Scene> scenes;
+  using Key = std::tuple<const SystemSpec*, const ModelSpec*, std::int64_t, DType, DType>;
+  std::map<Key, std::size_t> index;
+  sweep.walk([&](const SweepPoint& point, const SystemSpec& system, const Prediction* p, std::size_t) {
+    const Configuration& c = point.config;
+    if (c.sharding.ranks() > gpus) return;
+    const DecodeShape& shape = c.shape;
+    const Key key{&system, point.model, shape.context, shape.weight_dtype, shape.kv_dtype};
+    const auto [entry, added] = index.try_emplace(key, scenes.size());
+    if (added)
+      scenes.push_back({.plan = {.system = system, .model = *point.model, .shape = shape, .answers = {}},
+                        .best = {},
+                        .fastest = {}});
+    if (!p || !point.skip_reason.empty()) return;
+    Scene& scene = scenes[entry->second];
+    Layout layout(sweep, system, point, hop);
+    const Candidate chosen =
+        request.ttl_budget_ms ? layout.within(*request.ttl_budget_ms * 1e3) : layout.knee();
+    PlanAnswer answer{.row = sweep.row(chosen.point, system, &chosen.prediction),
+                      .instances = gpus / c.sharding.ranks(),
+                      .gain = {}};
+    if (!answer.row.within_budget()) {
+      const auto ttl = [](const PlanAnswer& a) { return a.row.prediction->model_ttl_us; };
+      if (!scene.fastest || ttl(answer) < ttl(*scene.fastest)) scene.fastest = answer;
+      return;
+    }
+    auto& best = scene.best[static_cast<std::size_t>(counted_as(c.strategy, c.sharding))];
+    const auto score = [&](const PlanAnswer& a) {
+      return a.tokens_per_s() * (request.ttl_budget_ms ? 1.0 : a.row.prediction->tokens_per_s_user);
+    };
+    if (!best || score(answer) > score(*best)) best = std::move(answer);
+  });
+
+  std::vector<GpuPlan> plans;
+  for (Scene& scene : scenes) {
+    GpuPlan& plan = scene.plan;
+    for (auto& best : scene.best) {
+      if (best) plan.answers.push_back(*std::move(best));
+    }
+    std::ranges::stable_sort(plan.answers, std::greater<>{}, &PlanAnswer::tokens_per_s);
+    for (std::size_t i = 0; plan.answers.size() > 1 && i < plan.answers.size(); ++i) {
+      const PlanAnswer& other = plan.answers[i == 0 ? 1 : 0];
+      plan.answers[i].gain = plan.answers[i].tokens_per_s() / other.tokens_per_s();
+    }
+    plan.reachable = !plan.answers.empty() || !scene.fastest;
+    if (!plan.reachable) plan.answers = {*scene.fastest};
+    plans.push_back(std::move(plan));
+  }
+  return plans;
+}
+
+int run_gpu_plan(const PredictRequest& request) {
+  const std::vector<GpuPlan> plans = plan_gpus(request.sweep, *request.gpus);
+  std::vector<ResultRow> rows;
+  for (const GpuPlan& plan : plans) {
+    for (const PlanAnswer& answer : plan.answers) rows.push_back(answer.row);
+  }
+  mark_pareto(rows);
+  if (!request.sweep.out.empty()) {
+    std::vector<SystemSpec> systems;
+    for (const GpuPlan& plan : plans) {
+      if (std::ranges::count(systems, plan.system.name, &SystemSpec::name) == 0)
+        systems.push_back(plan.system);
+    }
+    PlanDirectory directory(request, systems);
+    for (const ResultRow& row : rows) directory.append(row);
+    directory.finish(rows.size(), "");
+  }
+  switch (request.sweep.output) {
+    case OutputFormat::json:
+      fmt::print("{}\n", to_json(plans, *request.gpus).dump(2));
+      return 0;
+    case OutputFormat::json_lines:
+      for (const auto& answer : to_json(plans, *request.gpus)) fmt::print("{}\n", answer.dump());
+      return 0;
+    case OutputFormat::csv:
+      fmt::print("{}", format_csv(rows));
+      return 0;
+    case OutputFormat::table:
+      break;
+  }
+  if (request.sweep.quiet) return 0;
+  fmt::print("{}\n\n", wrapped(std::string(sharding_legend) +
+                                   " GPUs: instances x GPUs of each. GiB of a GPU used + free, KV GiB "
+                                   "of a user.",
+                               terminal_width()));
+  for (const GpuPlan& plan : plans) print(plan, request);
+  fmt::print(
+      "{}\n",
+      wrapped(
+          request.sweep.ttl_budget_ms
+              ? "Gain: tokens/s of all GPUs against the best other strategy."
+              : "Without --ttl-budget: each strategy at its knee, the largest product of tokens/s/user and "
+                "tokens/s/GPU. Gain: tokens/s of all GPUs against the best other strategy.",
+          terminal_width()));
+  return 0;
+}
+
+}  // namespace helix

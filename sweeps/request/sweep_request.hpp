@@ -1,0 +1,47 @@
+// A whole request of sweep, verify, calibrate or predict: what to run, how precisely, and where
+// the results go.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "roofline/system/system_spec.hpp"
+#include "sweeps/request/stopping.hpp"
+#include "sweeps/request/sweep_space.hpp"
+
+namespace helix {
+
+/// json_lines: an object a line, each as soon as its row is known.
+enum class OutputFormat { table, json, csv, json_lines };
+
+struct SweepRequest {
+  std::vector<SweepSpace> blocks;
+  /// Built-in names, YAML files, or auto: calibrate on start. Empty: the command's own choice.
+  std::vector<std::string> systems;
+  std::string backend = "auto";  // cpu, cuda, auto
+  std::optional<double> ttl_budget_ms;
+  std::optional<Engine> engine;                      // whose steps to predict; nothing: what suits the system
+  double memory_fraction = default_memory_fraction;  // of a device, for weights, KV cache and buffers
+  StoppingLimits stopping;
+  std::uint64_t seed = 1;
+  double stall_timeout_s = 120;  // see run_with_mpi
+
+  std::filesystem::path out;  // empty: a new directory under results/
+  bool resume = false;
+  bool quiet = false;
+  OutputFormat output = OutputFormat::table;
+  std::vector<std::string> command_line;
+};
+
+struct PredictRequest {
+  SweepRequest sweep;
+  std::filesystem::path validate;  // measured kernels to hold the model against; empty: predict the sweep
+  bool bench = false;              // print configurations per second
+  std::optional<int> gpus;         // solve for the best use of so many; nothing: predict the sweep
+  std::optional<std::size_t> top;  // rows kept of each strategy beside its frontier; nothing: all
+};
+
+}  // namespace helix

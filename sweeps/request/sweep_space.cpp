@@ -1,0 +1,146 @@
+#include "sweeps/request/sweep_space.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "roofline/base/error.hpp"
+
+namespace helix {
+namespace {
+
+/// Runs a parser of one entry and names the flag in what it refuses.
+template <class Parse>
+auto parse_entries(std::string_view text, const std::string& where, Parse parse) {
+  std::vector<decltype(parse(std::string{}))> parsed;
+  for (const std::string& entry : split_list(text, where)) {
+    try {
+      const auto value = parse(entry);
+      if (std::ranges::find(parsed, value) == parsed.end()) parsed.push_back(value);
+    } catch (const UsageError& error) {
+      throw UsageError(fmt::format("{}: {}", where, error.what()));
+    }
+  }
+  return parsed;
+}
+
+template <Choice SweepSpace::*member, const Quantity& quantity>
+void apply_choice(SweepSpace& space, std::string_view text, const std::string& where) {
+  space.*member = parse_choice(text, quantity, where);
+}
+
+template <std::int64_t SweepSpace::*member, const Quantity& quantity>
+void apply_count(SweepSpace& space, std::string_view text, const std::string& where) {
+  space.*member = parse_count(text, quantity, where);
+}
+
+/// `fp8,nvfp4` are two requests; `fp8,attention=bf16` is one, a part's type belonging to what stands before
+/// it (the checkpoint's own types, if nothing does).
+void apply_weight_dtypes(SweepSpace& space, std::string_view text, const std::string& where) {
+  std::vector<WeightRequest> requests;
+  try {
+    for (const std::string& entry : split_list(text, where)) {
+      const std::size_t equals = entry.find('=');
+      if (equals == entry.npos) {
+        requests.push_back(entry == "auto" ? WeightRequest{} : WeightRequest{parse_dtype(entry)});
+      } else {
+        if (requests.empty()) requests.emplace_back();
+        requests.back().set(parse_weight_part(std::string_view(entry).substr(0, equals)),
+                            parse_dtype(std::string_view(entry).substr(equals + 1)));
+      }
+    }
+  } catch (const UsageError& error) {
+    throw UsageError(fmt::format("{}: {}", where, error.what()));
+  }
+  space.weight_dtypes.clear();
+  for (const WeightRequest& request : requests) {
+    if (std::ranges::find(space.weight_dtypes, request) == space.weight_dtypes.end())
+      space.weight_dtypes.push_back(request);
+  }
+}
+
+void apply_kv_dtypes(SweepSpace& space, std::string_view text, const std::string& where) {
+  space.kv_dtypes = parse_entries(text, where, [](const std::string& entry) -> std::optional<DType> {
+    if (entry == "auto") return std::nullopt;
+    return parse_kv_dtype(entry);
+  });
+}
+
+void apply_models(SweepSpace& space, std::string_view text, const std::string& where) {
+  space.models = split_paths(text, where);
+}
+
+void apply_strategies(SweepSpace& space, std::string_view text, const std::string& where) {
+  if (text == "all") {
+    space.strategies.clear();
+    for (const StrategyTraits& row : strategies()) space.strategies.push_back(row.strategy);
+    return;
+  }
+  space.strategies =
+      parse_entries(text, where, [](const std::string& entry) { return parse_strategy(entry); });
+}
+
+void apply_hop_b(SweepSpace& space, std::string_view text, const std::string& where) {
+  space.hop_b = parse_entries(text, where, [](const std::string& entry) {
+    if (entry == "off") return std::int64_t{1};
+    if (entry == "on") return SweepSpace::best_hop_b;
+    try {
+      return parse_count(entry, batch_requests, "");
+    } catch (const UsageError&) {
+      throw UsageError(fmt::format(
+          "'{}' is not valid; valid are off, on (as many micro-batches as the model finds best) and "
+          "numbers of micro-batches from 1 to {}",
+          entry, batch_requests.largest));
+    }
+  });
+}
+
+const std::string strategy_help = "all, or of " + strategy_names() + "; default helix,tp (predict: all)";
+
+const auto settings = std::to_array<SpaceSetting>({
+    {"model", "", "NAME|FILE,...", "built-in models or Hugging Face config.json files", apply_models},
+    {"context", "", "LIST",
+     "cached tokens per request; k = 1024, m = 1024 x 1024; default: the built-in sweep's, with --model 64k "
+     "(predict 1m)",
+     apply_choice<&SweepSpace::contexts, context_tokens>},
+    {"batch", "", "LIST",
+     "requests of the whole instance; default: the built-in sweep's, with --model 1,8 (predict 1:1024)",
+     apply_choice<&SweepSpace::batches, batch_requests>},
+    {"strategy", "", "LIST", strategy_help, apply_strategies},
+    {"ranks", "", "LIST", "ranks of an instance; default: as many as launched (predict: up to 64)",
+     apply_choice<&SweepSpace::ranks, rank_count>},
+    {"kvp", "cp", "LIST", "KV-parallel width", apply_choice<&SweepSpace::kvp, rank_count>},
+    {"tpa", "tp", "LIST", "tensor-parallel width of attention", apply_choice<&SweepSpace::tpa, rank_count>},
+    {"tpf", "", "LIST", "tensor-parallel width of the FFN", apply_choice<&SweepSpace::tpf, rank_count>},
+    {"ep", "", "LIST", "expert-parallel width", apply_choice<&SweepSpace::ep, rank_count>},
+    {"pp", "", "LIST", "pipeline stages", apply_choice<&SweepSpace::pp, rank_count>},
+    {"dp", "", "LIST", "data-parallel width of attention", apply_choice<&SweepSpace::dp, rank_count>},
+    {"weight-dtype", "", "auto|LIST",
+     "of bf16, fp8, nvfp4 (with a scale for each 16 values) (predict only: fp4 flat as papers count, mxfp4, "
+     "int8, int4), or PART=T,... of attention, ffn, experts, "
+     "shared, router, embedding, head; auto, the default: as the checkpoint stores them",
+     apply_weight_dtypes},
+    {"kv-dtype", "", "auto|LIST", "of bf16, fp8, nvfp4, fp4; auto, the default: as the checkpoint says",
+     apply_kv_dtypes},
+    {"tokens-per-block", "", "N", "tokens of a KV block, the unit of staggered growth; default 32",
+     apply_count<&SweepSpace::tokens_per_block, block_tokens>},
+    {"hop-b", "", "off|on|LIST",
+     "micro-batches whose all-to-all overlaps the attention of the next; on: as many as the model finds best",
+     apply_hop_b},
+    {"expert-skew", "", "S", "predict with experts whose popularity falls as rank^-S (0: all the same)",
+     [](SweepSpace& space, std::string_view text, const std::string& where) {
+       space.expert_skew = parse_real(text, 0, 10, where);
+     },
+     only_predict},
+    {"layers", "", "N", "measure N layers and scale to the model's depth",
+     apply_count<&SweepSpace::layers, layer_count>, only_measuring},
+});
+
+}  // namespace
+
+std::span<const SpaceSetting> space_settings() {
+  return settings;
+}
+
+}  // namespace helix

@@ -1,0 +1,57 @@
+// What a sweep asks for: the lists whose legal combinations are measured or predicted.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "roofline/base/dtype.hpp"
+#include "roofline/step/sharding.hpp"
+#include "roofline/step/weight_request.hpp"
+#include "sweeps/common/list_syntax.hpp"
+
+namespace helix {
+
+struct SweepSpace {
+  std::vector<std::string> models;  // built-in names or paths of config.json files
+  Choice contexts, batches;
+  std::vector<Strategy> strategies;  // empty: the command's choice
+  Choice ranks, kvp, tpa, tpf, ep, pp, dp;
+  std::vector<WeightRequest> weight_dtypes{WeightRequest{}};
+  std::vector<std::optional<DType>> kv_dtypes{std::nullopt};  // nothing: as the checkpoint has it
+  std::int64_t tokens_per_block = 32;
+  std::vector<std::int64_t> hop_b;  // micro-batches, 1: off; empty: the command's choice
+  double expert_skew = 0;           // Zipf exponent of the experts' popularity; predicted, not measured
+  std::int64_t layers = 0;          // layers to measure, 0: all of the model
+
+  /// HOP-B with the number of micro-batches that the model likes best.
+  static constexpr std::int64_t best_hop_b = 0;
+};
+
+/// The commands that take a request; what one has no use for is none of its flags.
+enum class Command { sweep, verify, predict };
+/// A set of them.
+struct Commands {
+  bool sweep = true, verify = true, predict = true;
+  bool contains(Command command) const {
+    return command == Command::sweep ? sweep : command == Command::verify ? verify : predict;
+  }
+};
+inline constexpr Commands only_measuring{.sweep = true, .verify = true, .predict = false};
+inline constexpr Commands only_sweep{.sweep = true, .verify = false, .predict = false};
+inline constexpr Commands only_predict{.sweep = false, .verify = false, .predict = true};
+inline constexpr Commands all_but_verify{.sweep = true, .verify = false, .predict = true};
+
+/// One quantity of a sweep: a flag `--name VALUE` and the key `name` of a sweep file, with the same syntax.
+struct SpaceSetting {
+  std::string_view name, alias, value, help;
+  /// `where` names the flag or key in a UsageError.
+  void (*apply)(SweepSpace& space, std::string_view text, const std::string& where);
+  Commands used_by{};
+};
+std::span<const SpaceSetting> space_settings();
+
+}  // namespace helix

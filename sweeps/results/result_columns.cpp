@@ -1,0 +1,399 @@
+#include "sweeps/results/result_columns.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <charconv>
+#include <cmath>
+
+#include "roofline/base/error.hpp"
+#include "roofline/base/excerpt.hpp"
+
+namespace helix {
+namespace {
+
+struct Column {
+  std::string_view name;
+  std::string (*write)(const ResultRow& row);
+  void (*read)(ResultRow& row, const std::string& text);  // text is not empty
+};
+
+std::string number(double value) {
+  return std::isfinite(value) ? fmt::format("{:.7g}", value) : std::string{};
+}
+std::string whole(double value) {
+  return std::isfinite(value) ? fmt::format("{:.0f}", value) : std::string{};
+}
+
+template <class T>
+T parse_number(const std::string& text) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size()) {
+    throw UsageError(fmt::format("'{}' is not a number", excerpt(text)));
+  }
+  return value;
+}
+
+template <class T>
+T& engaged(std::optional<T>& value) {
+  return value ? *value : value.emplace();
+}
+
+// Columns that are one field of something in the row.
+template <auto member>
+constexpr Column text_column(std::string_view name) {
+  return {name, [](const ResultRow& row) { return row.*member; },
+          [](ResultRow& row, const std::string& text) { row.*member = text; }};
+}
+
+template <int Sharding::*member>
+constexpr Column width_column(std::string_view name) {
+  return {
+      name, [](const ResultRow& row) { return fmt::format("{}", row.config.sharding.*member); },
+      [](ResultRow& row, const std::string& text) { row.config.sharding.*member = parse_number<int>(text); }};
+}
+
+template <auto member>
+constexpr Column shape_column(std::string_view name) {
+  return {name, [](const ResultRow& row) { return fmt::format("{}", row.config.shape.*member); },
+          [](ResultRow& row, const std::string& text) {
+            row.config.shape.*member =
+                parse_number<std::remove_cvref_t<decltype(row.config.shape.*member)>>(text);
+          }};
+}
+
+template <DType DecodeShape::*member>
+constexpr Column dtype_column(std::string_view column) {
+  return {column, [](const ResultRow& row) { return std::string(name(row.config.shape.*member)); },
+          [](ResultRow& row, const std::string& text) { row.config.shape.*member = parse_dtype(text); }};
+}
+
+template <std::int64_t ResultRow::*member>
+constexpr Column count_column(std::string_view name) {
+  return {name, [](const ResultRow& row) { return row.*member > 0 ? fmt::format("{}", row.*member) : ""; },
+          [](ResultRow& row, const std::string& text) { row.*member = parse_number<std::int64_t>(text); }};
+}
+
+template <double Measurement::*member>
+constexpr Column measured_column(std::string_view name) {
+  return {name,
+          [](const ResultRow& row) { return row.measurement ? number((*row.measurement).*member) : ""; },
+          [](ResultRow& row, const std::string& text) {
+            engaged(row.measurement).*member = parse_number<double>(text);
+          }};
+}
+
+template <Phase phase>
+constexpr Column measured_phase_column(std::string_view name) {
+  return {name,
+          [](const ResultRow& row) { return row.measurement ? number(row.measurement->phases[phase]) : ""; },
+          [](ResultRow& row, const std::string& text) {
+            engaged(row.measurement).phases[phase] = parse_number<double>(text);
+          }};
+}
+
+template <double Prediction::*member, std::string (*format)(double) = number>
+constexpr Column predicted_column(std::string_view name) {
+  return {name, [](const ResultRow& row) { return row.prediction ? format((*row.prediction).*member) : ""; },
+          [](ResultRow& row, const std::string& text) {
+            engaged(row.prediction).*member = parse_number<double>(text);
+          }};
+}
+
+template <Phase phase>
+constexpr Column predicted_phase_column(std::string_view name) {
+  return {name,
+          [](const ResultRow& row) { return row.prediction ? number(row.prediction->phases[phase]) : ""; },
+          [](ResultRow& row, const std::string& text) {
+            engaged(row.prediction).phases[phase] = parse_number<double>(text);
+          }};
+}
+
+std::string share(double time_us, const Prediction& p) {
+  return std::isfinite(time_us / p.model_ttl_us) ? fmt::format("{:.4f}", time_us / p.model_ttl_us) : "";
+}
+
+/// Part of the predicted step in phases that have no column of their own.
+template <Phase phase>
+constexpr Column predicted_share_column(std::string_view name) {
+  return {name,
+          [](const ResultRow& row) {
+            return row.prediction ? share(row.prediction->phases[phase], *row.prediction) : "";
+          },
+          [](ResultRow& row, const std::string& text) {
+            Prediction& p = engaged(row.prediction);
+            p.phases[phase] = parse_number<double>(text) * p.model_ttl_us;
+          }};
+}
+
+/// Follows from other columns: written, not read.
+constexpr Column derived_column(std::string_view name, std::string (*write)(const ResultRow&)) {
+  return {name, write, [](ResultRow&, const std::string&) {}};
+}
+
+template <class Enum, std::size_t n>
+Enum parse_name(const std::array<Enum, n>& all, const std::string& text) {
+  for (const Enum value : all) {
+    if (text == name(value)) return value;
+  }
+  throw UsageError(fmt::format("unknown word '{}'", excerpt(text)));
+}
+
+double predicted_comm_us(const Prediction& p) {
+  return p.phases[Phase::a2a] + p.phases[Phase::attn_allreduce] + p.phases[Phase::ffn_comm];
+}
+
+constexpr auto columns = std::to_array<Column>({
+    text_column<&ResultRow::id>("id"),
+    {"status", [](const ResultRow& row) { return std::string(name(row.status)); },
+     [](ResultRow& row, const std::string& text) {
+       row.status = parse_name(std::array{Status::ok, Status::skipped, Status::failed}, text);
+     }},
+    text_column<&ResultRow::reason>("reason"),
+    {"strategy", [](const ResultRow& row) { return std::string(name(row.config.strategy)); },
+     [](ResultRow& row, const std::string& text) { row.config.strategy = parse_strategy(text); }},
+    {"model", [](const ResultRow& row) { return row.config.model; },
+     [](ResultRow& row, const std::string& text) { row.config.model = text; }},
+    text_column<&ResultRow::system>("system"),
+    text_column<&ResultRow::backend>("backend"),
+    text_column<&ResultRow::kernel>("kernel"),
+    derived_column("ranks",
+                   [](const ResultRow& row) { return fmt::format("{}", row.config.sharding.ranks()); }),
+    width_column<&Sharding::kvp>("kvp"),
+    width_column<&Sharding::tpa>("tpa"),
+    width_column<&Sharding::tpf>("tpf"),
+    width_column<&Sharding::ep>("ep"),
+    width_column<&Sharding::pp>("pp"),
+    width_column<&Sharding::dp>("dp"),
+    shape_column<&DecodeShape::context>("context"),
+    shape_column<&DecodeShape::batch>("batch"),
+    shape_column<&DecodeShape::hop_b>("hop_b"),
+    shape_column<&DecodeShape::tokens_per_block>("tokens_per_block"),
+    dtype_column<&DecodeShape::weight_dtype>("weight_dtype"),
+    dtype_column<&DecodeShape::kv_dtype>("kv_dtype"),
+    {"precision", [](const ResultRow& row) { return row.config.precision; },
+     [](ResultRow& row, const std::string& text) { row.config.precision = text; }},
+    {"precision_source", [](const ResultRow& row) { return row.config.precision_source; },
+     [](ResultRow& row, const std::string& text) { row.config.precision_source = text; }},
+    count_column<&ResultRow::layers_measured>("layers_measured"),
+    count_column<&ResultRow::layers_total>("layers_total"),
+    {"samples",
+     [](const ResultRow& row) { return row.measurement ? fmt::format("{}", row.measurement->samples) : ""; },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.measurement).samples = parse_number<std::size_t>(text);
+     }},
+    measured_column<&Measurement::ttl_us>("ttl_us"),
+    measured_column<&Measurement::ttl_p90_us>("ttl_p90_us"),
+    measured_column<&Measurement::ttl_p99_us>("ttl_p99_us"),
+    measured_column<&Measurement::ttl_min_us>("ttl_min_us"),
+    measured_column<&Measurement::ttl_rel_stderr>("ttl_rel_stderr"),
+    {"tokens_per_s_user",
+     [](const ResultRow& row) { return tokens_per_s_user(row) > 0 ? number(tokens_per_s_user(row)) : ""; },
+     [](ResultRow& row, const std::string& text) {
+       if (!row.measurement) engaged(row.prediction).tokens_per_s_user = parse_number<double>(text);
+     }},
+    {"tokens_per_s_gpu",
+     [](const ResultRow& row) { return tokens_per_s_gpu(row) > 0 ? number(tokens_per_s_gpu(row)) : ""; },
+     [](ResultRow& row, const std::string& text) {
+       if (!row.measurement) engaged(row.prediction).tokens_per_s_gpu = parse_number<double>(text);
+     }},
+    predicted_column<&Prediction::roofline_ttl_us>("roofline_ttl_us"),
+    predicted_column<&Prediction::model_ttl_us>("model_ttl_us"),
+    derived_column("roofline_fraction",
+                   [](const ResultRow& row) {
+                     return row.prediction && row.measurement
+                                ? number(row.prediction->roofline_ttl_us / row.measurement->ttl_us)
+                                : "";
+                   }),
+    derived_column("model_error",
+                   [](const ResultRow& row) {
+                     return row.prediction && row.measurement
+                                ? number(row.prediction->model_ttl_us / row.measurement->ttl_us - 1.0)
+                                : "";
+                   }),
+    {"bound",
+     [](const ResultRow& row) { return row.prediction ? std::string(name(row.prediction->bound)) : ""; },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.prediction).bound = parse_name(
+           std::array{Bound::dram, Bound::compute, Bound::kernel, Bound::latency, Bound::comm}, text);
+     }},
+    measured_phase_column<Phase::attn>("attn_us"),
+    measured_phase_column<Phase::a2a>("a2a_us"),
+    measured_phase_column<Phase::merge>("merge_us"),
+    measured_phase_column<Phase::attn_proj>("attn_proj_us"),
+    measured_phase_column<Phase::attn_allreduce>("attn_allreduce_us"),
+    measured_phase_column<Phase::ffn>("ffn_us"),
+    measured_phase_column<Phase::ffn_comm>("ffn_comm_us"),
+    measured_phase_column<Phase::head>("head_us"),
+    {"exposed_comm_us",
+     [](const ResultRow& row) {
+       if (row.measurement) return number(row.measurement->exposed_comm_us);
+       return row.prediction ? number(row.prediction->exposed_comm_us) : std::string{};
+     },
+     [](ResultRow& row, const std::string& text) {
+       const double value = parse_number<double>(text);
+       (row.measurement ? row.measurement->exposed_comm_us : engaged(row.prediction).exposed_comm_us) = value;
+     }},
+    predicted_phase_column<Phase::attn>("model_attn_us"),
+    predicted_phase_column<Phase::a2a>("model_a2a_us"),
+    predicted_phase_column<Phase::ffn>("model_ffn_us"),
+    {"model_comm_us",
+     [](const ResultRow& row) -> std::string {
+       return row.prediction ? number(predicted_comm_us(*row.prediction)) : "";
+     },
+     [](ResultRow& row, const std::string& text) {
+       // The file has only the sum of what is not the all-to-all.
+       PhaseTimes& t = engaged(row.prediction).phases;
+       t[Phase::attn_allreduce] = parse_number<double>(text) - t[Phase::a2a];
+     }},
+    predicted_column<&Prediction::kv_bytes_per_rank, whole>("kv_bytes_per_rank"),
+    predicted_column<&Prediction::weight_bytes_per_rank, whole>("weight_bytes_per_rank"),
+    predicted_column<&Prediction::comm_bytes_per_rank, whole>("comm_bytes_per_rank"),
+    predicted_column<&Prediction::memory_bytes_per_rank, whole>("memory_bytes_per_rank"),
+    {"max_batch",
+     [](const ResultRow& row) { return row.prediction ? fmt::format("{}", row.prediction->max_batch) : ""; },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.prediction).max_batch = parse_number<std::int64_t>(text);
+     }},
+    {"verify_rel_error",
+     [](const ResultRow& row) { return row.verify_rel_error ? number(*row.verify_rel_error) : ""; },
+     [](ResultRow& row, const std::string& text) { row.verify_rel_error = parse_number<double>(text); }},
+    {"pareto",
+     [](const ResultRow& row) { return row.status == Status::ok ? (row.pareto ? "1" : "0") : std::string{}; },
+     [](ResultRow& row, const std::string& text) { row.pareto = text == "1"; }},
+    // Beyond the stable columns.
+    {"stop_reason",
+     [](const ResultRow& row) { return row.measurement ? std::string(name(row.measurement->stop)) : ""; },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.measurement).stop =
+           parse_name(std::array{StopReason::converged, StopReason::plateau, StopReason::max_time}, text);
+     }},
+    // Shares of model_ttl_us, which add up to 1; comm is model_comm_us.
+    derived_column("model_attn_share",
+                   [](const ResultRow& row) {
+                     return row.prediction ? share(row.prediction->phases[Phase::attn], *row.prediction) : "";
+                   }),
+    predicted_share_column<Phase::merge>("model_merge_share"),
+    predicted_share_column<Phase::attn_proj>("model_attn_proj_share"),
+    derived_column("model_ffn_share",
+                   [](const ResultRow& row) {
+                     return row.prediction ? share(row.prediction->phases[Phase::ffn], *row.prediction) : "";
+                   }),
+    derived_column("model_comm_share",
+                   [](const ResultRow& row) {
+                     return row.prediction ? share(predicted_comm_us(*row.prediction), *row.prediction) : "";
+                   }),
+    predicted_share_column<Phase::head>("model_head_share"),
+    {"kv_tokens_per_rank",
+     [](const ResultRow& row) {
+       return row.prediction ? fmt::format("{}", row.prediction->kv_tokens_per_rank) : "";
+     },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.prediction).kv_tokens_per_rank = parse_number<std::int64_t>(text);
+     }},
+    predicted_column<&Prediction::kv_duplication>("kv_duplication"),
+    {"meets_budget",
+     [](const ResultRow& row) -> std::string {
+       return row.meets_budget ? (*row.meets_budget ? "1" : "0") : "";
+     },
+     [](ResultRow& row, const std::string& text) { row.meets_budget = text == "1"; }},
+    predicted_column<&Prediction::memory_capacity_bytes, whole>("memory_capacity_bytes"),
+    predicted_column<&Prediction::memory_fraction>("memory_fraction"),
+    {"max_context",
+     [](const ResultRow& row) {
+       return row.prediction ? fmt::format("{}", row.prediction->max_context) : "";
+     },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.prediction).max_context = parse_number<std::int64_t>(text);
+     }},
+    {"engine",
+     [](const ResultRow& row) { return row.prediction ? std::string(name(row.prediction->engine)) : ""; },
+     [](ResultRow& row, const std::string& text) { engaged(row.prediction).engine = parse_engine(text); }},
+    // Percent: nine of ten measured kernels of the least known family in the step lie within it.
+    {"confidence",
+     [](const ResultRow& row) -> std::string {
+       if (!row.prediction || row.prediction->trust.error_percent <= 0) return "";
+       return number(row.prediction->trust.error_percent);
+     },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.prediction).trust.error_percent = parse_number<double>(text);
+     }},
+    {"extrapolated",
+     [](const ResultRow& row) -> std::string {
+       return row.prediction ? to_string(row.prediction->trust.extrapolated) : "";
+     },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.prediction).trust.extrapolated = parse_extrapolated(text);
+     }},
+});
+
+}  // namespace
+
+CsvRecord result_header() {
+  CsvRecord header;
+  for (const Column& column : columns) header.emplace_back(column.name);
+  return header;
+}
+
+CsvRecord to_record(const ResultRow& row) {
+  CsvRecord record;
+  for (const Column& column : columns) record.push_back(column.write(row));
+  return record;
+}
+
+ResultRow from_record(const CsvRecord& record) {
+  if (record.size() != columns.size()) {
+    throw UsageError(fmt::format("a row has {} columns instead of {}", record.size(), columns.size()));
+  }
+  ResultRow row;
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    if (record[i].empty()) continue;
+    try {
+      columns[i].read(row, record[i]);
+    } catch (const UsageError& error) {
+      throw UsageError(
+          fmt::format("row '{}', column {}: {}", excerpt(record.front()), columns[i].name, error.what()));
+    }
+  }
+  row.config.layers = row.layers_measured == row.layers_total ? 0 : row.layers_measured;
+  return row;
+}
+
+double tokens_per_s_user(const ResultRow& row) {
+  if (row.measurement) return 1e6 / row.measurement->ttl_us;
+  return row.prediction ? row.prediction->tokens_per_s_user : 0.0;
+}
+
+double tokens_per_s_gpu(const ResultRow& row) {
+  if (row.measurement) {
+    return tokens_per_s_user(row) * static_cast<double>(row.config.shape.batch) / row.config.sharding.ranks();
+  }
+  return row.prediction ? row.prediction->tokens_per_s_gpu : 0.0;
+}
+
+std::string_view name(Status status) {
+  switch (status) {
+    case Status::ok:
+      return "ok";
+    case Status::skipped:
+      return "skipped";
+    case Status::failed:
+      return "failed";
+  }
+  return "?";
+}
+
+std::string_view name(StopReason reason) {
+  switch (reason) {
+    case StopReason::converged:
+      return "converged";
+    case StopReason::plateau:
+      return "plateau";
+    case StopReason::max_time:
+      return "max_time";
+  }
+  return "?";
+}
+
+}  // namespace helix

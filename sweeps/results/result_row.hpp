@@ -1,0 +1,62 @@
+// One configuration and everything known about it: a row of results.csv.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "roofline/cost/predict.hpp"
+#include "roofline/step/sharding.hpp"
+
+namespace helix {
+
+/// One point of a sweep.
+struct Configuration {
+  std::string model;
+  Strategy strategy = Strategy::helix;
+  Sharding sharding;
+  DecodeShape shape;
+  std::int64_t layers = 0;  // layers to measure, scaled to the model's depth; 0: all of the model
+  /// The types of the weights' parts and where they come from: precision_of_parts, WeightRequest::source.
+  std::string precision{}, precision_source{};
+};
+
+enum class Status { ok, skipped, failed };
+
+/// Why sampling of a row ended.
+enum class StopReason { converged, plateau, max_time };
+
+struct Measurement {
+  std::size_t samples = 0;
+  /// Slowest rank's time of each step, scaled to the model's full depth; empty in a row read back
+  /// from a file.
+  std::vector<double> samples_us;
+  double ttl_us = 0, ttl_p90_us = 0, ttl_p99_us = 0, ttl_min_us = 0, ttl_rel_stderr = 0;
+  PhaseTimes phases;  // of instrumented steps, scaled likewise
+  double exposed_comm_us = 0;
+  StopReason stop = StopReason::converged;
+};
+
+struct ResultRow {
+  std::string
+      id;  // stable: made from the configuration, e.g. "llama-3.2-1b/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/..."
+  Configuration config;
+  Status status = Status::ok;
+  std::string reason;  // skipped, failed; for an ok row a caveat ("cache-resident: ...", "oversubscribed:
+                       // ...") or empty
+  std::string system, backend, kernel;
+  std::int64_t layers_measured = 0, layers_total = 0;
+  std::optional<Prediction> prediction;
+  std::optional<Measurement> measurement;
+  std::optional<double> verify_rel_error;
+  /// Whether the token-to-token latency, measured or else predicted, is within the request's budget; nothing
+  /// without a budget or a latency.
+  std::optional<bool> meets_budget;
+  bool pareto = false;
+
+  /// Frontier, crossover and what is printed only know such rows.
+  bool within_budget() const { return meets_budget.value_or(true); }
+};
+
+}  // namespace helix

@@ -1,0 +1,44 @@
+#include "sweeps/results/row_text.hpp"
+
+#include <fmt/format.h>
+
+namespace helix {
+
+std::string token_text(std::int64_t count) {
+  if (count >= 1 << 20 && count % (1 << 20) == 0) return fmt::format("{}M", count >> 20);
+  if (count >= 1 << 10 && count % (1 << 10) == 0) return fmt::format("{}K", count >> 10);
+  return fmt::format("{}", count);
+}
+
+std::string sharding_text(const Sharding& s) {
+  std::string text = fmt::format("KVP {} TPA {} > TPF {} EP {}", s.kvp, s.tpa, s.tpf, s.ep);
+  if (s.pp > 1) text += fmt::format(" PP {}", s.pp);
+  if (s.dp > 1) text += fmt::format(" DP {}", s.dp);
+  return text;
+}
+
+std::string sharding_text(const Configuration& config) {
+  const int hop_b = config.shape.hop_b;
+  return sharding_text(config.sharding) + (hop_b > 1 ? fmt::format(" HOP-B {}", hop_b) : "");
+}
+
+std::string short_sharding_text(const Configuration& config) {
+  const Sharding& s = config.sharding;
+  const auto part = [](char letter, int width) {
+    return width > 1 ? fmt::format("{}{}", letter, width) : std::string();
+  };
+  const std::string attention = part('D', s.dp) + part('K', s.kvp) + part('T', s.tpa);
+  const std::string ffn = part('F', s.tpf) + part('E', s.ep);
+  std::string text = attention.empty() ? "1" : attention;
+  text += '>';
+  text += ffn.empty() ? "1" : ffn;
+  text += part('P', s.pp);
+  if (config.shape.hop_b > 1) text += fmt::format(" H{}", config.shape.hop_b);
+  return text;
+}
+
+std::string precision_text(DType weights, DType kv) {
+  return fmt::format("{}/{}", name(weights), name(kv));
+}
+
+}  // namespace helix

@@ -1,0 +1,245 @@
+// Every supported architecture from its config.json, and how a model is found.
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "model_configs.hpp"
+#include "roofline/base/error.hpp"
+#include "roofline/model/model_spec.hpp"
+
+using namespace helix;
+using namespace helix::test;
+using Catch::Matchers::Contains;
+using nlohmann::json;
+
+namespace {
+
+using Features = std::vector<std::string>;
+
+/// A folder of this process alone, removed at the end of the test.
+struct TemporaryFolder {
+  std::filesystem::path path =
+      std::filesystem::temp_directory_path() / ("helix_test_model_spec." + std::to_string(getpid()));
+  TemporaryFolder() { std::filesystem::create_directories(path); }
+  ~TemporaryFolder() { std::filesystem::remove_all(path); }
+};
+
+}  // namespace
+
+TEST_CASE("every built-in model loads, and only gpt-oss is not runnable") {
+  CHECK(built_in_models().size() == 17);
+  for (const std::string& name : built_in_models()) {
+    CAPTURE(name);
+    const ModelSpec model = load_model(name);
+    CHECK(model.name == name);
+    CHECK(model.not_runnable.empty() == (name != "gpt-oss-120b"));
+    CHECK(model.rope.interleaved == (model.attention.kind == AttentionKind::mla));
+  }
+}
+
+TEST_CASE("Llama: dimensions, llama3 RoPE, tied embeddings") {
+  const ModelSpec m = load_model("Llama-3.2-1B");
+  CHECK(m.name == "llama-3.2-1b");
+  CHECK((m.hidden == 2048 && m.layers == 16 && m.ffn == 8192 && m.vocab == 128256));
+  CHECK((m.attention.q_heads == 32 && m.attention.kv_heads == 8));
+  CHECK((m.attention.qk_head_dim == 64 && m.attention.v_head_dim == 64));
+  CHECK(m.attention.kv_values_per_token() == 128);
+  CHECK(m.tied_embeddings);
+  CHECK(m.rope.scaling == RopeScalingKind::llama3);
+  CHECK((m.rope.theta == 500000.0 && m.rope.factor == 32.0 && m.rope.original_max_position == 8192));
+  CHECK((m.rope.low_freq_factor == 1.0 && m.rope.high_freq_factor == 4.0));
+  CHECK(m.moe.experts == 0);
+  CHECK_FALSE(m.attention.qk_norm);
+}
+
+TEST_CASE("Qwen3: norms on Q and K; its MoE has no dense FFN") {
+  CHECK(load_model("qwen3-32b").attention.qk_norm);
+  const ModelSpec m = load_model("qwen3-235b-a22b");
+  CHECK(m.attention.qk_norm);
+  CHECK((m.moe.experts == 128 && m.moe.top_k == 8 && m.moe.expert_ffn == 1536));
+  CHECK(m.moe.router == RouterKind::softmax_topk);
+  CHECK(m.moe.normalize_top_k);
+  CHECK(m.ffn == 0);
+  CHECK_FALSE(parsed(changed("qwen3-235b-a22b", {{"norm_topk_prob", nullptr}})).moe.normalize_top_k);
+}
+
+TEST_CASE("Mixtral: its experts have the width intermediate_size and its top-k is normalised") {
+  const ModelSpec m = load_model("mixtral-8x7b");
+  CHECK((m.moe.experts == 8 && m.moe.top_k == 2 && m.moe.expert_ffn == 14336));
+  CHECK(m.moe.normalize_top_k);
+  CHECK(m.layer_groups().size() == 1);
+  CHECK(m.layer_kind(0).moe);
+}
+
+TEST_CASE("DeepSeek-R1: latent attention, grouped router, YaRN") {
+  const ModelSpec m = load_model("deepseek-r1");
+  const AttentionSpec& a = m.attention;
+  CHECK(a.kind == AttentionKind::mla);
+  CHECK((a.q_heads == 128 && a.kv_heads == 1 && a.qk_head_dim == 192 && a.v_head_dim == 128));
+  CHECK((a.q_lora_rank == 1536 && a.kv_lora_rank == 512 && a.qk_nope_head_dim == 128 &&
+         a.qk_rope_head_dim == 64));
+  CHECK(a.kv_values_per_token() == 576);
+  CHECK((m.moe.experts == 256 && m.moe.top_k == 8 && m.moe.expert_ffn == 2048));
+  CHECK((m.moe.shared_experts == 1 && m.moe.shared_ffn == 2048 && m.moe.first_dense_layers == 3));
+  CHECK(m.moe.router == RouterKind::sigmoid_grouped);
+  CHECK((m.moe.groups == 8 && m.moe.top_groups == 4 && m.moe.routed_scaling == 2.5));
+  CHECK(m.ffn == 18432);
+  CHECK(m.rope.scaling == RopeScalingKind::yarn);
+  CHECK((m.rope.factor == 40.0 && m.rope.mscale_all_dim == 1.0 && m.rope.original_max_position == 4096));
+  const auto groups = m.layer_groups();
+  REQUIRE(groups.size() == 2);
+  CHECK((!groups[0].kind.moe && groups[0].count == 3));
+  CHECK((groups[1].kind.moe && groups[1].count == 58));
+}
+
+TEST_CASE("DeepSeek-V2-Lite: one product for Q, softmax router, two shared experts") {
+  const ModelSpec m = load_model("deepseek-v2-lite");
+  CHECK(m.attention.q_lora_rank == 0);
+  CHECK(m.moe.router == RouterKind::softmax_topk);
+  CHECK_FALSE(m.moe.normalize_top_k);
+  CHECK((m.moe.shared_experts == 2 && m.moe.shared_ffn == 2816));
+  CHECK((m.ffn == 10944 && m.rope.mscale == 0.707));
+}
+
+TEST_CASE("gpt-oss: planned, with every feature the engine does not run") {
+  const ModelSpec m = load_model("gpt-oss-120b");
+  CHECK(m.not_runnable == Features{"attention sinks", "router and expert biases", "swiglu_limit = 7.0",
+                                   "rope_scaling.truncate = false", "sliding_window = 128",
+                                   "attention_bias = true"});
+  CHECK(m.attention.qkv_bias);
+  const auto groups = m.layer_groups();
+  REQUIRE(groups.size() == 2);
+  CHECK((groups[0].kind == LayerKind{.moe = true, .window = 128} && groups[0].count == 18));
+  CHECK((groups[1].kind == LayerKind{.moe = true, .window = 0} && groups[1].count == 18));
+}
+
+TEST_CASE("layer groups count the first layers only") {
+  const ModelSpec m = load_model("deepseek-r1");
+  CHECK(m.layer_groups(0).empty());
+  CHECK(m.layer_groups(2).size() == 1);
+  CHECK(m.layer_groups(5).back().count == 2);
+  CHECK(m.layer_groups(1000).back().count == 58);
+}
+
+TEST_CASE("fields that may be absent") {
+  SECTION("head_dim = hidden / heads, also when null") {
+    json config = built_in("llama-3.1-8b");
+    config["head_dim"] = nullptr;
+    CHECK(parsed(config).attention.qk_head_dim == 128);
+    config.erase("head_dim");
+    CHECK(parsed(config).attention.qk_head_dim == 128);
+  }
+  SECTION("head_dim need not be hidden / heads") {
+    CHECK(load_model("tiny-gqa").attention.qk_head_dim == 64);
+  }
+  SECTION("KV heads = heads") {
+    CHECK(parsed(changed("llama-3.1-8b", {{"num_key_value_heads", nullptr}})).attention.kv_heads == 32);
+  }
+  SECTION("no RoPE scaling") {
+    json config = built_in("llama-3.1-8b");
+    config["rope_scaling"] = nullptr;
+    CHECK(parsed(config).rope.scaling == RopeScalingKind::none);
+    config.erase("rope_theta");
+    CHECK(parsed(config).rope.theta == 10000.0);
+  }
+  SECTION("YaRN's original length is max_position_embeddings") {
+    const json scaling = {
+        {"rope_type", "yarn"}, {"low_freq_factor", nullptr}, {"original_max_position_embeddings", nullptr}};
+    const ModelSpec m = parsed(changed("llama-3.1-8b", {{"rope_scaling", scaling}}));
+    CHECK(m.rope.scaling == RopeScalingKind::yarn);
+    CHECK(m.rope.original_max_position == 131072);
+    CHECK((m.rope.beta_fast == 32.0 && m.rope.beta_slow == 1.0 && m.rope.mscale == 1.0 &&
+           m.rope.mscale_all_dim == 0.0));
+  }
+  SECTION("the router of the DeepSeek-V3 architecture") {
+    const ModelSpec m = parsed(changed(
+        "deepseek-r1", {{"scoring_func", nullptr}, {"topk_method", nullptr}, {"norm_topk_prob", nullptr}}));
+    CHECK(m.moe.router == RouterKind::sigmoid_grouped);
+    CHECK(m.moe.normalize_top_k);
+  }
+}
+
+TEST_CASE("RoPE parameters in one object, as newer configurations have them") {
+  const json parameters = {{"rope_type", "linear"}, {"factor", 2.0}, {"rope_theta", 250000.0}};
+  const ModelSpec m = parsed(changed(
+      "llama-3.1-8b", {{"rope_scaling", nullptr}, {"rope_theta", nullptr}, {"rope_parameters", parameters}}));
+  CHECK(m.rope.theta == 250000.0);
+  CHECK((m.rope.scaling == RopeScalingKind::linear && m.rope.factor == 2.0));
+}
+
+TEST_CASE("sliding windows") {
+  SECTION("Mistral: every layer") {
+    const ModelSpec m =
+        parsed(changed("llama-3.1-8b", {{"model_type", "mistral"}, {"sliding_window", 4096}}));
+    CHECK(m.layer_windows == std::vector<std::int64_t>(32, 4096));
+    CHECK(m.not_runnable == Features{"sliding_window = 4096"});
+  }
+  SECTION("Qwen3: none unless asked for, then from max_window_layers on") {
+    const json window = {{"sliding_window", 4096}, {"max_window_layers", 60}};
+    CHECK(parsed(changed("qwen3-32b", window)).layer_windows.empty());
+    json used = window;
+    used["use_sliding_window"] = false;
+    CHECK(parsed(changed("qwen3-32b", used)).not_runnable.empty());
+    used["use_sliding_window"] = true;
+    const ModelSpec m = parsed(changed("qwen3-32b", used));
+    CHECK(std::ranges::count(m.layer_windows, 4096) == 4);
+    CHECK((m.layer_windows[59] == 0 && m.layer_windows[60] == 4096));
+  }
+  SECTION("layer_types decide") {
+    const json types = {"full_attention", "sliding_attention", "full_attention"};
+    const ModelSpec m = parsed(changed("tiny-gqa", {{"layer_types", types}, {"sliding_window", 64}}));
+    CHECK(m.layer_windows == std::vector<std::int64_t>{0, 64, 0});
+    CHECK_THAT(complaint("tiny-gqa", {{"layer_types", types}}), Contains("sliding_window is missing"));
+    CHECK_THAT(complaint("llama-3.1-8b", {{"layer_types", types}}),
+               Contains("layer_types") && Contains("32"));
+    CHECK_THAT(complaint("tiny-gqa", {{"layer_types", {"full_attention", "chunked_attention", 3}}}),
+               Contains("layer_types"));
+  }
+}
+
+TEST_CASE("what the planner counts but the engine does not run") {
+  const auto features = [](const char* model, const json& changes) {
+    return parsed(changed(model, changes)).not_runnable;
+  };
+  CHECK(features("llama-3.1-8b", {{"hidden_act", "gelu"}}) == Features{"hidden_act = \"gelu\""});
+  CHECK(features("llama-3.1-8b", {{"hidden_act", "silu"}}).empty());
+  CHECK(features("llama-3.1-8b", {{"mlp_bias", true}}) == Features{"mlp_bias = true"});
+  CHECK(features("llama-3.1-8b", {{"attention_bias", true}}) == Features{"attention_bias = true"});
+  CHECK(features("llama-3.1-8b", {{"model_type", "qwen2"}}) == Features{"QKV bias"});
+  CHECK(features("llama-3.1-8b", {{"partial_rotary_factor", 0.5}}) ==
+        Features{"partial_rotary_factor = 0.5"});
+  CHECK(features("llama-3.1-8b", {{"rope_scaling", {{"rope_type", "dynamic"}}}}) ==
+        Features{"rope_scaling.rope_type = \"dynamic\""});
+  CHECK(features("deepseek-v2-lite", {{"topk_method", "group_limited_greedy"}}) ==
+        Features{"scoring_func = \"softmax\"", "topk_method = \"group_limited_greedy\""});
+  CHECK(features("llama-3.1-8b", {{"quantization_config", {{"quant_method", "fp8"}}}}).empty());
+}
+
+TEST_CASE("load_model takes a name or a file") {
+  const TemporaryFolder folder;
+  const auto write = [&](const std::filesystem::path& file, const std::string& text) {
+    std::filesystem::create_directories((folder.path / file).parent_path());
+    std::ofstream(folder.path / file) << text;
+    return (folder.path / file).string();
+  };
+  const std::string text = built_in("tiny-gqa").dump();
+
+  CHECK(load_model(write("org--my-model.v2.json", text)).name == "org--my-model.v2");
+  CHECK(load_model(write("my-model/config.json", text)).name == "my-model");
+  CHECK(load_model("TINY-gqa").hidden == 256);
+
+  CHECK_THROWS_AS(load_model("no-such-model"), UsageError);
+  CHECK_THROWS_WITH(load_model("no-such-model"), Contains("no-such-model") && Contains("llama-3.1-405b"));
+  CHECK_THROWS_AS(load_model(""), UsageError);
+  CHECK_THROWS_AS(load_model(std::string(10000, 'a')), UsageError);
+  CHECK_THROWS_AS(load_model(folder.path.string()), UsageError);
+  CHECK_THROWS_WITH(load_model(folder.path.string()), Contains("directory"));
+  const std::string broken = write("broken.json", "{");
+  CHECK_THROWS_WITH(load_model(broken), Contains(broken) && Contains("line 1"));
+}

@@ -1,0 +1,187 @@
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <set>
+#include <string>
+
+#include "sweeps/request/enumerate.hpp"
+#include "tests/usage_error.hpp"
+
+using namespace helix;
+
+namespace {
+
+/// A space of small defaults, changed by flags as on a command line.
+SweepSpace space_of(std::initializer_list<std::pair<std::string, std::string>> flags) {
+  SweepSpace space;
+  space.models = {"llama-3.2-1b"};  // 32 query heads, 8 KV heads, dense
+  space.ranks = {.kind = Choice::Kind::every, .values = {}};
+  for (const auto& [flag, text] : flags) {
+    const auto settings = space_settings();
+    const auto found = std::ranges::find(settings, flag, &SpaceSetting::name);
+    REQUIRE(found != settings.end());
+    found->apply(space, text, "--" + flag);
+  }
+  return space;
+}
+
+const SweepDefaults defaults{.max_ranks = 4, .contexts = {1024}, .batches = {2}};
+
+std::vector<SweepPoint> points_of(const SweepSpace& space, std::int64_t world = 4) {
+  static std::vector<ModelTable> kept;  // points refer to their model
+  kept.push_back(load_models({space}));
+  SweepDefaults of_world = defaults;
+  of_world.max_ranks = world;
+  return enumerate({space}, kept.back(), of_world, world);
+}
+
+std::string refusal(const SweepSpace& space, std::int64_t world = 4) {
+  return usage_error([&] { points_of(space, world); });
+}
+
+/// "helix 2.1>2.1" is KVP 2, TPA 1, TPF 2, EP 1.
+std::multiset<std::string> grids(const std::vector<SweepPoint>& points, bool runnable = true) {
+  std::multiset<std::string> found;
+  for (const SweepPoint& p : points) {
+    const Sharding& s = p.config.sharding;
+    if (p.skip_reason.empty() != runnable) continue;
+    found.insert(std::string(name(p.config.strategy)) + " " + std::to_string(s.kvp) + "." +
+                 std::to_string(s.tpa) + ">" + std::to_string(s.tpf) + "." + std::to_string(s.ep) +
+                 (s.pp > 1 ? " pp" + std::to_string(s.pp) : "") +
+                 (s.dp > 1 ? " dp" + std::to_string(s.dp) : ""));
+  }
+  return found;
+}
+using Grids = std::multiset<std::string>;
+
+}  // namespace
+
+TEST_CASE("without any width a block means the whole launch, or as many of its ranks as admit a grid") {
+  SweepSpace space = space_of({});
+  space.ranks = {};
+  for (const SweepPoint& p : points_of(space, 4)) CHECK(p.config.sharding.ranks() == 4);
+  CHECK(grids(points_of(space, 1)) == Grids{"tp 1.1>1.1"});
+  for (const SweepPoint& p : points_of(space, 3))
+    CHECK(p.config.sharding.ranks() == 2);  // 32 heads on 3 ranks: none
+}
+
+TEST_CASE("without lists a sweep holds every legal grid of the world, and none twice") {
+  const auto points = points_of(space_of({}));
+  CHECK(grids(points) ==
+        Grids{"tp 1.1>1.1", "tp 1.2>2.1", "tp 1.4>4.1", "helix 2.1>2.1", "helix 2.2>4.1", "helix 4.1>4.1"});
+  CHECK(grids(points, false).empty());
+}
+
+TEST_CASE("Helix alone includes KVP 1") {
+  CHECK(grids(points_of(space_of({{"strategy", "helix"}}), 2)) ==
+        Grids{"helix 1.1>1.1", "helix 1.2>2.1", "helix 2.1>2.1"});
+}
+
+TEST_CASE("a Helix layout that is a baseline stands under the baseline alone, where that is asked for") {
+  CHECK(grids(points_of(space_of({{"kvp", "auto"}}), 2)) ==
+        Grids{"tp 1.1>1.1", "tp 1.2>2.1", "helix 2.1>2.1"});
+  const auto moe = points_of(space_of({{"model", "deepseek-v2-lite"},
+                                       {"strategy", "helix,dp+ep"},
+                                       {"ranks", "2"},
+                                       {"kvp", "auto"},
+                                       {"dp", "auto"}}));
+  CHECK(grids(moe) == Grids{"dp+ep 1.1>1.2 dp2", "helix 2.1>1.2"});
+  // Of another FFN grid it is no repetition.
+  CHECK(
+      grids(points_of(space_of({{"model", "tiny-qwen3-moe"}, {"ranks", "2"}, {"kvp", "1"}, {"tpa", "2"}}))) ==
+      Grids{"tp 1.2>2.1", "helix 1.2>1.2"});
+}
+
+TEST_CASE("listed widths restrict, the rest follows") {
+  CHECK(grids(points_of(space_of({{"ranks", "4"}, {"kvp", "2"}}))) == Grids{"tp 1.4>4.1", "helix 2.2>4.1"});
+  CHECK(grids(points_of(space_of({{"strategy", "helix"}, {"ranks", "4"}, {"kvp", "auto"}}))) ==
+        Grids{"helix 1.4>4.1", "helix 2.2>4.1", "helix 4.1>4.1"});
+  CHECK(grids(points_of(space_of({{"strategy", "helix"}, {"kvp", "2"}, {"tpa", "1"}, {"dp", "2"}}))) ==
+        Grids{"helix 2.1>4.1 dp2"});
+}
+
+TEST_CASE("a mixture of experts is spread over EP by default and over every grid when asked") {
+  const SweepSpace base = space_of({{"model", "deepseek-v2-lite"}, {"strategy", "helix"}, {"ranks", "4"}});
+  CHECK(grids(points_of(base)) == Grids{"helix 4.1>1.4"});  // MLA: TPA = 1
+  SweepSpace every = base;
+  every.ep.kind = Choice::Kind::every;
+  CHECK(grids(points_of(every)) == Grids{"helix 4.1>1.4", "helix 4.1>2.2", "helix 4.1>4.1"});
+}
+
+TEST_CASE("the other strategies are enumerated too") {
+  CHECK(grids(points_of(space_of({{"strategy", "tp+pp"}}))) ==
+        Grids{"tp+pp 1.1>1.1 pp2", "tp+pp 1.1>1.1 pp3", "tp+pp 1.1>1.1 pp4", "tp+pp 1.2>2.1 pp2"});
+  CHECK(grids(points_of(space_of({{"strategy", "medha"}}))) ==
+        Grids{"medha 2.1>1.1", "medha 2.2>2.1", "medha 4.1>1.1"});
+  const auto dp_ep =
+      points_of(space_of({{"strategy", "dp+ep"}, {"model", "deepseek-v2-lite"}, {"ranks", "2"}}));
+  CHECK(grids(dp_ep) == Grids{"dp+ep 1.1>1.2 dp2"});
+}
+
+TEST_CASE("what was asked for and is illegal is a skipped row with its reason") {
+  const auto points = points_of(space_of({{"strategy", "helix,tp"}, {"ranks", "3"}}));
+  CHECK(grids(points).empty());
+  REQUIRE(points.size() == 2);
+  for (const SweepPoint& p : points) CHECK_FALSE(p.skip_reason.empty());
+
+  const auto wide = points_of(space_of({{"strategy", "helix"}, {"kvp", "1"}, {"tpa", "16"}}), 16);
+  REQUIRE(wide.size() == 1);
+  CHECK_THAT(wide[0].skip_reason, Catch::Contains("TPA"));
+}
+
+TEST_CASE("points larger than the world are skipped beside smaller ones, alone they are a usage error") {
+  const auto points = points_of(space_of({{"strategy", "tp"}, {"ranks", "2,8"}}), 3);
+  REQUIRE(points.size() == 2);
+  CHECK(points[0].skip_reason.empty());
+  CHECK(points[1].skip_reason == "needs 8 MPI ranks, this launch has 3");
+  CHECK_THAT(refusal(space_of({{"ranks", "64"}}), 3),
+             Catch::Contains("needs 64 MPI ranks, this launch has 3"));
+  CHECK_THAT(refusal(space_of({{"strategy", "helix"}, {"kvp", "64"}}), 3),
+             Catch::Contains("needs 64 MPI ranks"));
+}
+
+TEST_CASE("lists that would be ignored are refused") {
+  CHECK_THAT(refusal(space_of({{"strategy", "tp"}, {"kvp", "2"}})), Catch::Contains("--kvp"));
+  CHECK_THAT(refusal(space_of({{"ranks", "2"}, {"kvp", "3"}})), Catch::Contains("--kvp 3"));
+  CHECK_THAT(refusal(space_of({{"layers", "17"}})), Catch::Contains("16 layers"));
+  CHECK(refusal(space_of({{"strategy", "tp"}, {"kvp", "1"}})).empty());
+}
+
+TEST_CASE("absurd products of widths neither overflow nor take long") {
+  CHECK_FALSE(
+      refusal(space_of({{"strategy", "helix"}, {"kvp", "1048576"}, {"tpa", "1048576"}, {"dp", "1048576"}}))
+          .empty());
+  CHECK_FALSE(refusal(space_of({{"strategy", "helix"}, {"ranks", "1048576"}})).empty());
+}
+
+TEST_CASE("HOP-B belongs to configurations with an all-to-all") {
+  const auto points = points_of(space_of({{"ranks", "2"}, {"batch", "8"}, {"hop-b", "off,on,2"}}));
+  std::multiset<std::pair<std::string, int>> found;
+  for (const SweepPoint& p : points) found.emplace(name(p.config.strategy), p.config.shape.hop_b);
+  CHECK(found ==
+        std::multiset<std::pair<std::string, int>>{{"helix", 1}, {"helix", 2}, {"helix", 8}, {"tp", 1}});
+}
+
+TEST_CASE("ids are unique, stable and blind to how often a point is asked for") {
+  const SweepSpace space = space_of({{"context", "1k,2k"},
+                                     {"batch", "1,2"},
+                                     {"kv-dtype", "bf16,fp8"},
+                                     {"hop-b", "1,2"},
+                                     {"strategy", "helix,tp,medha,tp+pp"}});
+  const auto models = load_models({space});
+  const auto once = enumerate({space}, models, defaults, 4);
+  CHECK(enumerate({space, space}, models, defaults, 4).size() == once.size());
+  std::set<std::string> ids;
+  for (const SweepPoint& p : once) ids.insert(configuration_id(p.config));
+  CHECK(ids.size() == once.size());
+
+  Configuration config{
+      .model = "m", .strategy = Strategy::helix, .sharding = {.kvp = 2, .tpa = 1, .tpf = 2}, .shape = {}};
+  config.shape.context = 65536;
+  config.shape.batch = 4;
+  CHECK(configuration_id(config) == "m/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/bf16-bf16/blk32");
+  config.layers = 6;
+  config.shape.hop_b = 4;
+  config.sharding.dp = 2;
+  CHECK(configuration_id(config) == "m/helix/kvp2.tpa1.tpf2.ep1.dp2/s65536/b4/bf16-bf16/blk32/hop4/l6");
+}
