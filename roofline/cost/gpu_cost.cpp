@@ -50,16 +50,25 @@ bool serves(KernelFormat kernel, DType weights) {
 
 namespace {
 
+/// Whether the engine runs experts of this format with Triton's kernel.
+bool uses_triton(const SystemSpec& system, DType weights) {
+  return engine_overhead(system).triton_experts &&
+         std::ranges::any_of(system.gpu->moe, [&](const GpuMoe& g) {
+           return g.kernel == MoeKernel::triton && serves(g.format, weights);
+         });
+}
+
 /// The fastest of the kernels that can run an op: libraries choose so.
 template <class Kernels, class Terms>
 OpTime fastest(const Kernels& kernels, const Op& op, const SystemSpec& system, Terms terms_of) {
   const double none = std::numeric_limits<double>::infinity();
   double best_us = none;
   KernelTerms best;
+  [[maybe_unused]] const bool triton = uses_triton(system, op.dtype);
   for (const auto& kernel : kernels) {
     if (!serves(kernel.format, op.dtype)) continue;
     if constexpr (requires { kernel.gated; }) {
-      if (!kernel.gated) continue;
+      if (!kernel.gated || (kernel.kernel == MoeKernel::triton) != triton) continue;
     }
     const KernelTerms terms = terms_of(kernel);
     const double us = terms.total_us();

@@ -114,7 +114,7 @@ struct GpuMla {
 };
 
 /// Who wrote the kernels of the routed experts.
-enum class MoeKernel { tf_min_latency, tf_cutlass, tf_nongated, tf, deepgemm };
+enum class MoeKernel { tf_min_latency, tf_cutlass, tf_nongated, tf, deepgemm, triton };
 std::string_view name(MoeKernel kernel);  // as measurement files name them
 
 /// Routed experts of one rank: routing, permutation, two grouped products, finalisation.
@@ -127,6 +127,8 @@ struct GpuMoe {
   double most_tile_tokens = 0;  // the tile follows the load that it expects, up to this; 0: 128 tokens always
   double k_us = 0;              // a tile walks 1024 values of k ...
   double tile_us = 0;           // ... and this more for 128 tokens
+  double small_step_tokens = 0;  // tiles have 16 tokens in a layer of up to this many, else 64, and the tensor
+                                 // cores multiply them whole; 0: as above
   double efficiency = 0;
   double compute_efficiency = 1;
   double local_expert_us = 0;   // per expert of the rank: its tile schedule
@@ -190,7 +192,15 @@ struct GpuEngine {
   double collective_us = 0;                // more for every collective: ranks that arrive at different times
   double step_us = 0;                      // once: sampling, and the host's work between steps
   bool overlaps_shared_experts = false;    // on a second stream beside the routed ones
-  double quantised_cache_bytes_per_s = 0;  // its attention kernels widen no more of it; 0: not known to limit
+  // Its attention kernels' limits, 0 where none is known: of DRAM bandwidth, and the quantised cache that all
+  // SMs widen.
+  double attention_efficiency = 0;
+  double quantised_cache_bytes_per_s = 0;
+  // Steps are captured graphs of certain sizes (graph_rows of engine.hpp), up to this many rows of a group of
+  // ranks; beyond, the host launches kernels one by one: so long for each layer. 0: no padding.
+  double captured_rows = 0, launched_layer_us = 0;
+  bool gathers_tokens = false;   // all ranks' for their experts, instead of sending each to its experts' ranks
+  bool triton_experts = false;   // routed experts by MoeKernel::triton, where the system has it for the format
 };
 
 /// What the parameters were fitted on; predictions beyond are extrapolations.

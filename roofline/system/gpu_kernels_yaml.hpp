@@ -24,6 +24,7 @@ constexpr std::array moe_kernels = {
     std::pair{MoeKernel::tf_nongated, std::string_view("tf_nongated")},
     std::pair{MoeKernel::tf, std::string_view("tf")},
     std::pair{MoeKernel::deepgemm, std::string_view("deepgemm")},
+    std::pair{MoeKernel::triton, std::string_view("triton")},
 };
 
 constexpr std::array collective_ops = {
@@ -162,6 +163,7 @@ struct DescribeGpu {
       in.number("most_tile_tokens", g.most_tile_tokens, {0, 1e4}, optional);
       in.number("k_us", g.k_us, time_us);
       in.number("tile_us", g.tile_us, time_us, optional);
+      in.number("small_step_tokens", g.small_step_tokens, count, optional);
       in.number("efficiency", g.efficiency, some_share);
       in.number("compute_efficiency", g.compute_efficiency, some_share, optional);
       in.number("local_expert_us", g.local_expert_us, time_us);
@@ -207,7 +209,12 @@ struct DescribeGpu {
       in.number("collective_us", e.collective_us, time_us);
       in.number("step_us", e.step_us, time_us);
       in.flag("overlaps_shared_experts", e.overlaps_shared_experts);
+      in.number("attention_efficiency", e.attention_efficiency, share, optional);
       in.number("quantised_cache_bytes_per_s", e.quantised_cache_bytes_per_s, bytes, optional);
+      in.number("captured_rows", e.captured_rows, count, optional);
+      in.number("launched_layer_us", e.launched_layer_us, time_us, optional);
+      in.flag("gathers_tokens", e.gathers_tokens);
+      in.flag("triton_experts", e.triton_experts);
     });
     io.section("fitted", gpu.fitted, [](auto& in, auto& f) {
       in.text("system", f.system);
