@@ -52,8 +52,7 @@ namespace {
 
 /// Whether the engine runs experts of this format with Triton's kernel.
 bool uses_triton(const SystemSpec& system, DType weights) {
-  return engine_overhead(system).triton_experts &&
-         std::ranges::any_of(system.gpu->moe, [&](const GpuMoe& g) {
+  return engine_overhead(system).triton_experts && std::ranges::any_of(system.gpu->moe, [&](const GpuMoe& g) {
            return g.kernel == MoeKernel::triton && serves(g.format, weights);
          });
 }
@@ -98,8 +97,13 @@ OpTime gpu_op_time(const Op& op, const SystemSpec& system) {
                      [&](const GpuGemm& g) { return gemm_terms(system, g, s, op.bytes.weights); });
     }
     OpTime operator()(const AttentionShape& s) const {
+      if (s.picked > 0)
+        return sparse_terms(system, sparse_kernel(system, s, op.dtype), s, op.bytes.kv).time();
       if (s.kind == AttentionKind::mla) return mla_terms(system, s, op.bytes.kv, op.dtype).time();
       return gqa_terms(system, gqa_kernel(system, s, op.dtype), s, op.bytes.kv).time();
+    }
+    OpTime operator()(const IndexerShape& s) const {
+      return indexer_terms(system, indexer_kernel(system, s), s, op.bytes.kv).time();
     }
     OpTime operator()(const MoeShape& s) const {
       return fastest(gpu.moe, op, system,

@@ -31,6 +31,15 @@ struct GemmShape {
 struct AttentionShape {
   AttentionKind kind = AttentionKind::gqa;
   std::int64_t batch = 0, q_heads = 0, kv_heads = 0, head_dim = 0, v_dim = 0, tokens = 0;
+  std::int64_t picked = 0;  // of those tokens, the only ones that are read (IndexerShape); 0: all are
+};
+
+/// Sparse attention's choice: each request's query scores the keys of its cached tokens with `heads` small
+/// heads and picks the `top_k` best.
+struct IndexerShape {
+  std::int64_t batch = 0, heads = 0, head_dim = 0, top_k = 0;
+  std::int64_t keys = 0;            // of each request
+  std::int64_t tokens_per_key = 1;  // compressed attention (DeepSeek-V4) keeps one for several tokens
 };
 
 /// Routed experts of one rank: `pairs` of (token, local expert), spread over `active_experts` distinct ones.
@@ -55,10 +64,11 @@ struct CollectiveShape {
   } routed{};
 };
 
-using OpShape = std::variant<GemmShape, AttentionShape, MoeShape, ElementwiseShape, CollectiveShape>;
+using OpShape =
+    std::variant<GemmShape, AttentionShape, IndexerShape, MoeShape, ElementwiseShape, CollectiveShape>;
 
 struct DramBytes {
-  double weights = 0, kv = 0, activations = 0;
+  double weights = 0, kv = 0, activations = 0;  // kv: an indexer's keys, too
   double total() const { return weights + kv + activations; }
 };
 
