@@ -87,7 +87,8 @@ KernelTerms gqa_terms(const SystemSpec& system, const GpuGqa& g, const Attention
   }
   if (engine.quantised_cache_bytes_per_s > 0 && row_bytes < bf16_bytes * real(s.head_dim)) {
     // A block has all query heads of a KV head; the last wave of blocks leaves SMs idle.
-    const double ways = std::clamp(std::floor(system.sms / kv_heads), 1.0, std::max(1.0, tokens / g.split_tokens));
+    const double ways =
+        std::clamp(std::floor(system.sms / kv_heads), 1.0, std::max(1.0, tokens / g.split_tokens));
     const double waves = kv_heads * std::floor(ways) / system.sms;
     const double busy = waves / std::ceil(waves);
     stream_us = std::max(stream_us, kv_bytes / (engine.quantised_cache_bytes_per_s * busy) * us_per_second);

@@ -67,9 +67,10 @@ Prediction Planner::predict(const Sharding& s, const DecodeShape& shape) {
   const int kind = s.stage_ranks() == 1 ? 1 : attends_whole_requests(s) ? 2 : 0;
   const auto skew = std::bit_cast<std::uint64_t>(shape.expert_skew);
 
-  const auto& common =
-      find_or_price<StepCost>(common_, Key{pack(s.stage_ranks(), s.pp, kind), 0, pack(requests, rows, computed.padded_rows > 0), types},
-                              [&] { return common_cost(model_, s, computed, system_); });
+  const auto& common = find_or_price<StepCost>(
+      common_,
+      Key{pack(s.stage_ranks(), s.pp, kind), 0, pack(requests, rows, computed.padded_rows > 0), types},
+      [&] { return common_cost(model_, s, computed, system_); });
   const auto& attention =
       find_or_price<StepCost>(attention_,
                               Key{pack(s.kvp, s.tpa, kind), static_cast<std::uint64_t>(shape.context),

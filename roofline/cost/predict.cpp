@@ -25,8 +25,8 @@ Prediction predict(const ModelSpec& model, Strategy, const Sharding& sharding, c
   const MemoryModel memory = memory_model(model, sharding, shape);
   const DecodeShape computed = as_computed(sharding, shape, system);
   return assemble(common_cost(model, sharding, computed, system),
-                  attention_cost(model, sharding, computed, system), ffn_cost(model, sharding, computed, system),
-                  layer_repeats(model, sharding), memory,
+                  attention_cost(model, sharding, computed, system),
+                  ffn_cost(model, sharding, computed, system), layer_repeats(model, sharding), memory,
                   memory.max_batch(system.dram.usable_bytes()), sharding, shape, system);
 }
 

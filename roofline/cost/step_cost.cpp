@@ -53,7 +53,8 @@ DecodeShape as_computed(const Sharding& sharding, const DecodeShape& shape, cons
   DecodeShape computed = shape;
   if (!system.gpu) return computed;
   const std::int64_t rows = attended_batch(sharding, shape);
-  if (static_cast<double>(rows) <= engine_overhead(system).captured_rows) computed.padded_rows = graph_rows(rows);
+  if (static_cast<double>(rows) <= engine_overhead(system).captured_rows)
+    computed.padded_rows = graph_rows(rows);
   return computed;
 }
 

@@ -4,7 +4,6 @@
 namespace helix {
 namespace {
 
-
 /// Of a stage.
 std::int64_t all_rows(const Sharding& sharding, const DecodeShape& shape) {
   return shape.padded_rows > 0 ? computed_rows(sharding, shape) * sharding.dp : stage_batch(sharding, shape);
