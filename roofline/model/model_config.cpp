@@ -94,7 +94,8 @@ void read_mixtral_moe(const JsonFields& config, ModelSpec& spec) {
 
 void read_qwen3_moe(const JsonFields& config, ModelSpec& spec) {
   // transformers 5 writes all experts' number under Mixtral's name.
-  const char* experts = config.has("num_experts") ? "num_experts" : "num_local_experts";
+  const bool renamed = config.has("num_local_experts") && !config.has("num_experts");
+  const char* experts = renamed ? "num_local_experts" : "num_experts";
   read_experts(config, spec.moe, experts, "moe_intermediate_size");
   spec.moe.normalize_top_k = config.flag_or("norm_topk_prob", false);
   config.whole_or("decoder_sparse_step", only_one, 1);
