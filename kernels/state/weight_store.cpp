@@ -112,7 +112,9 @@ const T* WeightStore::values(Slot where, const std::vector<T>& host) {
 
 void WeightStore::load(const ModelSpec& model, std::uint64_t seed, const Sharding& sharding, int rank,
                        std::int64_t layers, DType dtype, const WeightSource* source) {
-  if (source != source_) release();  // what it holds are other weights
+  const std::uint64_t source_id = source != nullptr ? source->id() : 0;
+  if (source_id != source_id_) release();  // what it holds are other weights
+  source_id_ = source_id;
   source_ = source;
   const RankCoords at = rank_coords(sharding, rank);
   const Range own = stage_layers(layers, sharding, at.pp);

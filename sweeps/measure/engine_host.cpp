@@ -25,7 +25,7 @@ void EngineHost::take_memory(const EngineRequest& request, int rank) {
   }
   working_on("loading weights");
   weights_.load(request.model, request.seed, request.sharding, rank, request.layers,
-                request.shape.weight_dtype);
+                request.shape.weight_dtype, request.weights);
   ensure(backend_, memory_.kv, kv_bytes);
 }
 

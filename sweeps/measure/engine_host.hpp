@@ -18,7 +18,8 @@ struct EngineRequest {
   const DecodeShape& shape;
   std::int64_t layers = 0, steps = 0;
   std::uint64_t seed = 0;
-  double memory_bytes = 0;  // what all of it takes on the busiest rank
+  double memory_bytes = 0;                // what all of it takes on the busiest rank
+  const WeightSource* weights = nullptr;  // null: synthetic ones
 };
 
 class EngineHost {

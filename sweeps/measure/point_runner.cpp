@@ -172,11 +172,12 @@ Admission admit(const SweepPoint& point, const EngineExtent& extent, Backend& ba
 }
 
 PointRunner::PointRunner(const World& world, Backend& backend, RankGroups& groups,
-                         const SweepRequest& request)
+                         const SweepRequest& request, const WeightSource* weights)
     : world_(world),
       backend_(backend),
       groups_(groups),
       request_(request),
+      weights_(weights),
       host_(backend, world.memory_bytes) {}
 
 void PointRunner::reserve(const std::vector<SweepPoint>& points) {
@@ -251,11 +252,12 @@ void PointRunner::run_in_group(const SweepPoint& point, double memory_bytes, Res
                                      .layers = row.layers_measured,
                                      .steps = measured_steps_room,
                                      .seed = request_.seed,
-                                     .memory_bytes = memory_bytes};
+                                     .memory_bytes = memory_bytes,
+                                     .weights = weights_};
   const std::string problem = host_.run(engine_request, instance, [&](DecodeEngine& engine) {
-    const Verification check =
-        verify(engine, model, c.shape, request_.seed,
-               {.layers = telling_layers(model, c.sharding, row.layers_measured)}, instance);
+    const Verification check = verify(
+        engine, model, c.shape, request_.seed,
+        {.layers = telling_layers(model, c.sharding, row.layers_measured), .weights = weights_}, instance);
     row.verify_rel_error = check.rel_error;
     if (!check.ok()) {
       row.status = Status::failed;

@@ -12,6 +12,7 @@
 #include <thread>
 #include <tuple>
 
+#include "kernels/checkpoint/checkpoint.hpp"
 #include "kernels/comm/mpi_check.hpp"
 #include "roofline/base/error.hpp"
 #include "sweeps/launch/activity.hpp"
@@ -134,6 +135,8 @@ int run_sweep(const SweepRequest& request) {
   World world = describe_world(MPI_COMM_WORLD, request.memory_fraction);
   const ModelTable models = load_models(request.blocks);
   for (const auto& [name, model] : models) require_runnable(model);
+  std::optional<Checkpoint> weights;
+  if (!request.weights.empty()) weights.emplace(request.weights, models.begin()->second);
   std::vector<SweepPoint> points = enumerate(request.blocks, models, {.max_ranks = world.size}, world.size);
   order_by_sharding(points);
   const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
@@ -192,7 +195,7 @@ int run_sweep(const SweepRequest& request) {
     directory->begin(run);
   });
 
-  PointRunner runner(world, *backend, groups, request);
+  PointRunner runner(world, *backend, groups, request, weights ? &*weights : nullptr);
   runner.reserve(points);
   for (const SweepPoint& point : points) {
     if (const std::string signal = stop.agreed(world.comm); !signal.empty()) {

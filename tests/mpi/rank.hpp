@@ -11,6 +11,7 @@
 #include "kernels/comm/rank_groups.hpp"
 #include "kernels/engine/decode_engine.hpp"
 #include "kernels/reference/reference_model.hpp"
+#include "sweeps/measure/text_agreement.hpp"
 #include "sweeps/measure/verify.hpp"
 
 namespace helix {
@@ -34,6 +35,16 @@ class Rank {
     DecodeEngine engine(model, sharding, shape, model.layers, options.steps, seed, *backend_, groups,
                         weights_, memory_);
     return verify(engine, model, shape, seed, options, MPI_COMM_WORLD);
+  }
+
+  /// Logits of a text with weights from elsewhere, on the last rank.
+  std::vector<float> decode(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                            std::span<const std::int32_t> tokens, const WeightSource& source) {
+    const Groups groups = make_groups(*backend_, MPI_COMM_WORLD, sharding);
+    weights_.load(model, 0, sharding, groups.rank(), model.layers, shape.weight_dtype, &source);
+    DecodeEngine engine(model, sharding, shape, model.layers, std::ssize(tokens), 0, *backend_, groups,
+                        weights_, memory_);
+    return decode_text(engine, tokens, shape.batch, model.vocab, MPI_COMM_WORLD);
   }
 
  private:

@@ -1,0 +1,50 @@
+#include "sweeps/measure/text_points.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "roofline/base/error.hpp"
+
+namespace helix {
+
+std::vector<SweepPoint> text_points(const SweepRequest& request, const ModelTable& models,
+                                    std::int64_t tokens, int world_ranks) {
+  std::vector<SweepSpace> blocks = request.blocks;
+  for (SweepSpace& block : blocks) {
+    // Enough for every DP group; what a group decodes is the same, so that one request is.
+    block.batches = {.kind = Choice::Kind::listed, .values = {world_ranks}};
+    block.contexts = {.kind = Choice::Kind::listed, .values = {tokens}};
+  }
+  std::vector<SweepPoint> points = enumerate(blocks, models, {.max_ranks = world_ranks}, world_ranks);
+  for (SweepPoint& point : points) {
+    const Sharding& s = point.config.sharding;
+    point.config.shape.batch =
+        s.dp > 1 ? std::int64_t{s.dp} * s.pp : 1;  // in every micro-batch one of each group
+  }
+  return points;
+}
+
+DecodeShape text_shape(const SweepPoint& point) {
+  DecodeShape shape = point.config.shape;
+  shape.context = 0;
+  return shape;
+}
+
+Admission admit_text(const SweepPoint& point, std::int64_t steps, Backend& backend, const World& world) {
+  SweepPoint empty = point;
+  empty.config.shape = text_shape(point);
+  return admit(empty,
+               {.layers = point.model->layers, .least_layers = point.config.sharding.pp, .steps = steps},
+               backend, world);
+}
+
+void require_tokens(const std::vector<std::int32_t>& tokens, const ModelSpec& model) {
+  const auto outside =
+      std::ranges::find_if(tokens, [&](std::int32_t t) { return t < 0 || t >= model.vocab; });
+  if (outside == tokens.end()) return;
+  throw UsageError(
+      fmt::format("token {} of the prompt: the vocabulary of {} has {}", *outside, model.name, model.vocab));
+}
+
+}  // namespace helix

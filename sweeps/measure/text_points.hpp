@@ -1,0 +1,26 @@
+// Points that decode a text from an empty cache, with weights of a checkpoint: what verify --weights and generate run.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+#include "kernels/checkpoint/checkpoint.hpp"
+#include "sweeps/measure/point_runner.hpp"
+#include "sweeps/request/enumerate.hpp"
+#include "sweeps/request/sweep_request.hpp"
+
+namespace helix {
+
+/// The points of the request, one request a DP group; their ids name `tokens` as context, the engine begins with 0.
+std::vector<SweepPoint> text_points(const SweepRequest& request, const ModelTable& models,
+                                    std::int64_t tokens, int world_ranks);
+
+/// The engine of such a point: its shape, and whether it runs here.
+DecodeShape text_shape(const SweepPoint& point);
+Admission admit_text(const SweepPoint& point, std::int64_t steps, Backend& backend, const World& world);
+
+/// Throws UsageError: tokens that the model's vocabulary has not.
+void require_tokens(const std::vector<std::int32_t>& tokens, const ModelSpec& model);
+
+}  // namespace helix
