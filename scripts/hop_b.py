@@ -41,7 +41,11 @@ def sweep(nodes, program, pieces, batch=32, context=4096, max_time=1.5):
     if done.returncode != 0:
         sys.exit(f"hop_b.py: the sweep ended with {done.returncode}: {done.stderr}")
     with open(run / "results.csv", newline="") as file:
-        return {int(row["hop_b"]): row for row in csv.DictReader(file)}
+        rows = {int(row["hop_b"]): row for row in csv.DictReader(file)}
+    for count in pieces:
+        if count not in rows or rows[count]["status"] != "ok":
+            sys.exit(f"hop_b.py: no time for {count} pieces: {rows.get(count, {}).get('reason', 'no such row')}")
+    return rows
 
 
 def milliseconds(row):

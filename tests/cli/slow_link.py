@@ -22,9 +22,8 @@ try:
         less = []
         while max(less.count(True), less.count(False)) < ENOUGH:
             rows = hop_b.sweep(nodes, program, [1, PIECES])
-            assert set(rows) == {1, PIECES}, rows
             for row in rows.values():
-                assert row["status"] == "ok" and row["verify_rel_error"], row
+                assert float(row["verify_rel_error"]) <= 1e-2, row
             print(*hop_b.table(rows), sep="\n")
             less.append(float(rows[PIECES]["a2a_us"]) < float(rows[1]["a2a_us"]))
         assert less.count(True) == ENOUGH, f"{less.count(False)} of {len(less)} times HOP-B hid nothing of the exchange"
