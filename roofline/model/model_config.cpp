@@ -93,7 +93,10 @@ void read_mixtral_moe(const JsonFields& config, ModelSpec& spec) {
 }
 
 void read_qwen3_moe(const JsonFields& config, ModelSpec& spec) {
-  read_experts(config, spec.moe, "num_experts", "moe_intermediate_size");
+  // transformers 5 writes all experts' number under Mixtral's name.
+  const bool renamed = config.has("num_local_experts") && !config.has("num_experts");
+  const char* experts = renamed ? "num_local_experts" : "num_experts";
+  read_experts(config, spec.moe, experts, "moe_intermediate_size");
   spec.moe.normalize_top_k = config.flag_or("norm_topk_prob", false);
   config.whole_or("decoder_sparse_step", only_one, 1);
   if (const auto* layers = config.array("mlp_only_layers"); layers && !layers->empty()) {
@@ -129,19 +132,23 @@ void read_expert_groups(const JsonFields& config, MoeSpec& moe) {
 
 struct DeepSeekDefaults {
   std::string_view scoring_func, topk_method;
-  bool norm_topk_prob;
+  bool normalize_top_k;
+  bool reads_norm_topk_prob;  // the class of V2 does not
   double routed_scaling_factor;
+  std::int64_t shared_experts, dense_layers;
 };
 
 void read_deepseek_moe(const JsonFields& config, ModelSpec& spec, const DeepSeekDefaults& defaults) {
   MoeSpec& moe = spec.moe;
   read_experts(config, moe, "n_routed_experts", "moe_intermediate_size");
-  moe.shared_experts = config.whole_or("n_shared_experts", {0, expert_limits.max}, 0);
+  moe.shared_experts = config.whole_or("n_shared_experts", {0, expert_limits.max}, defaults.shared_experts);
   moe.shared_ffn = moe.shared_experts * moe.expert_ffn;
-  moe.first_dense_layers = config.whole_or("first_k_dense_replace", {0, spec.layers}, 0);
+  moe.first_dense_layers = config.whole_or("first_k_dense_replace", {0, spec.layers},
+                                           std::min(spec.layers, defaults.dense_layers));
   config.whole_or("moe_layer_freq", only_one, 1);
   if (moe.first_dense_layers > 0) spec.ffn = config.whole("intermediate_size", ffn_limits);
-  moe.normalize_top_k = config.flag_or("norm_topk_prob", defaults.norm_topk_prob);
+  const bool normalize = config.flag_or("norm_topk_prob", defaults.normalize_top_k);
+  moe.normalize_top_k = normalize && defaults.reads_norm_topk_prob;
   moe.routed_scaling = config.real_or("routed_scaling_factor", factor_limits, defaults.routed_scaling_factor);
 
   const std::string scoring = config.text_or("scoring_func", defaults.scoring_func);
@@ -158,11 +165,11 @@ void read_deepseek_moe(const JsonFields& config, ModelSpec& spec, const DeepSeek
 }
 
 void read_deepseek_v2_moe(const JsonFields& config, ModelSpec& spec) {
-  read_deepseek_moe(config, spec, {"softmax", "greedy", false, 1.0});
+  read_deepseek_moe(config, spec, {"softmax", "greedy", false, false, 1.0, 2, 0});
 }
 
 void read_deepseek_v3_moe(const JsonFields& config, ModelSpec& spec) {
-  read_deepseek_moe(config, spec, {"sigmoid", "noaux_tc", true, 2.5});
+  read_deepseek_moe(config, spec, {"sigmoid", "noaux_tc", true, true, 2.5, 1, 3});
 }
 
 /// Which layers attend over a window where the configuration states its length but not layer_types.

@@ -28,6 +28,8 @@ struct AttentionSpec {
   std::int64_t kv_lora_rank = 0;
   std::int64_t qk_nope_head_dim = 0;
   std::int64_t qk_rope_head_dim = 0;
+  /// Of the norms of the low-rank Q and of the latent: whatever rms_norm_eps says, as in DeepSeek's own code.
+  static constexpr double latent_norm_eps = 1e-6;
 
   /// Values cached per token and KV head: 2 * head_dim for GQA (K and V), latent + rope for MLA.
   std::int64_t kv_values_per_token() const;
@@ -61,7 +63,7 @@ struct RopeSpec {
   double factor = 1.0;
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
   double beta_fast = 32.0, beta_slow = 1.0;              // yarn
-  double mscale = 1.0, mscale_all_dim = 0.0;             // yarn
+  double mscale = 0.0, mscale_all_dim = 0.0;             // yarn, 0: not given
   std::int64_t original_max_position = 0;
 };
 

@@ -13,6 +13,7 @@ double align16(double bytes) {
 /// What the rank with index 0 on every axis owns, the busiest by construction (low parts hold the extra).
 struct AttentionShard {
   std::int64_t q_heads, owned_heads, kv_heads, tokens, batch;
+  std::int64_t rows;  // computed for them
 };
 
 AttentionShard attention_shard(const ModelSpec& model, std::int64_t window, const Sharding& sharding,
@@ -24,12 +25,13 @@ AttentionShard attention_shard(const ModelSpec& model, std::int64_t window, cons
           .owned_heads = owned_heads(model, sharding, first).size(),
           .kv_heads = cached_kv_heads(model, sharding, first).size(),
           .tokens = tokens,
-          .batch = attended_batch(sharding, shape)};
+          .batch = attended_batch(sharding, shape),
+          .rows = computed_rows(sharding, shape)};
 }
 
 void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionShard& shard, DType kv_dtype) {
   const AttentionSpec& a = model.attention;
-  const std::int64_t b = shard.batch;
+  const std::int64_t b = shard.rows;
   const std::int64_t q = shard.q_heads * a.qk_head_dim;
   const std::int64_t kv = shard.kv_heads * (a.qk_head_dim + a.v_head_dim);
   ops.gemm("qkv projection", Phase::attn_proj, {.m = b, .n = q + kv, .k = model.hidden});
@@ -42,7 +44,7 @@ void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionShard& 
 
 void mla_projections(OpList& ops, const ModelSpec& model, const AttentionShard& shard, DType kv_dtype) {
   const AttentionSpec& a = model.attention;
-  const std::int64_t b = shard.batch;
+  const std::int64_t b = shard.rows;
   const std::int64_t q = shard.q_heads * a.qk_head_dim;
   const std::int64_t row = a.kv_lora_rank + a.qk_rope_head_dim;
   const bool low_rank_q = a.q_lora_rank > 0;
@@ -72,7 +74,7 @@ std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const
   const AttentionShard shard = attention_shard(model, window, sharding, shape);
   const bool follows_all_reduce = all_reduces(sharding);  // whose kernel does it on a GPU
   OpList ops(weight_format(shape, WeightPart::attention));
-  ops.elementwise("attention norm", Phase::attn_proj, add_norm_bytes(shard.batch, model.hidden),
+  ops.elementwise("attention norm", Phase::attn_proj, add_norm_bytes(shard.rows, model.hidden),
                   follows_all_reduce);
   if (mla) {
     mla_projections(ops, model, shard, shape.kv_dtype);
@@ -117,10 +119,10 @@ std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const
 
   if (mla) {
     ops.gemm("W_UV", Phase::attn_proj,
-             {.m = shard.batch, .n = a.v_head_dim, .k = a.kv_lora_rank, .matrices = shard.owned_heads});
+             {.m = shard.rows, .n = a.v_head_dim, .k = a.kv_lora_rank, .matrices = shard.owned_heads});
   }
   ops.gemm("output projection", Phase::attn_proj,
-           {.m = shard.batch, .n = model.hidden, .k = shard.owned_heads * a.v_head_dim},
+           {.m = shard.rows, .n = model.hidden, .k = shard.owned_heads * a.v_head_dim},
            weight_format(shape, WeightPart::output_projection));
   return ops.take();
 }

@@ -1,17 +1,15 @@
 // Every supported architecture from its config.json, and how a model is found.
-#include <unistd.h>
-
 #include <catch2/catch.hpp>
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "model_configs.hpp"
 #include "roofline/base/error.hpp"
 #include "roofline/model/model_spec.hpp"
+#include "tests/scratch_folder.hpp"
 
 using namespace helix;
 using namespace helix::test;
@@ -22,18 +20,10 @@ namespace {
 
 using Features = std::vector<std::string>;
 
-/// A folder of this process alone, removed at the end of the test.
-struct TemporaryFolder {
-  std::filesystem::path path =
-      std::filesystem::temp_directory_path() / ("helix_test_model_spec." + std::to_string(getpid()));
-  TemporaryFolder() { std::filesystem::create_directories(path); }
-  ~TemporaryFolder() { std::filesystem::remove_all(path); }
-};
-
 }  // namespace
 
 TEST_CASE("every built-in model loads, and only gpt-oss is not runnable") {
-  CHECK(built_in_models().size() == 17);
+  CHECK(built_in_models().size() == 18);
   for (const std::string& name : built_in_models()) {
     CAPTURE(name);
     const ModelSpec model = load_model(name);
@@ -154,7 +144,7 @@ TEST_CASE("fields that may be absent") {
     const ModelSpec m = parsed(changed("llama-3.1-8b", {{"rope_scaling", scaling}}));
     CHECK(m.rope.scaling == RopeScalingKind::yarn);
     CHECK(m.rope.original_max_position == 131072);
-    CHECK((m.rope.beta_fast == 32.0 && m.rope.beta_slow == 1.0 && m.rope.mscale == 1.0 &&
+    CHECK((m.rope.beta_fast == 32.0 && m.rope.beta_slow == 1.0 && m.rope.mscale == 0.0 &&
            m.rope.mscale_all_dim == 0.0));
   }
   SECTION("the router of the DeepSeek-V3 architecture") {
@@ -222,11 +212,9 @@ TEST_CASE("what the planner counts but the engine does not run") {
 }
 
 TEST_CASE("load_model takes a name or a file") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   const auto write = [&](const std::filesystem::path& file, const std::string& text) {
-    std::filesystem::create_directories((folder.path / file).parent_path());
-    std::ofstream(folder.path / file) << text;
-    return (folder.path / file).string();
+    return folder.write(file, text).string();
   };
   const std::string text = built_in("tiny-gqa").dump();
 
