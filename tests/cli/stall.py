@@ -12,6 +12,8 @@ import sys
 import tempfile
 import time
 
+from messages import messages
+
 program, mpirun = sys.argv[1:3]
 ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                "OMPI_MCA_rmaps_base_oversubscribe": "1"}
@@ -24,10 +26,6 @@ TIMEOUT = 4
 def start(*arguments, launch=("-n", "2")):
     return subprocess.Popen([mpirun, *launch, program, *arguments], cwd=scratch, env=ENVIRONMENT,
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def messages(stderr):
-    return [line for line in stderr.splitlines() if line.startswith("helix-bench: ")]
 
 
 def ranks_of(launcher):
