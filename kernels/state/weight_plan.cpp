@@ -150,7 +150,7 @@ std::string why_not_cut(const ModelSpec& model, const Sharding& sharding, DType 
       problem(model.moe.experts > 0 ? model.moe.expert_ffn : 0, sharding.tpf),
       problem(attends_whole_requests(sharding) ? 0 : model.moe.shared_ffn, parts)};
   for (std::int64_t l = 0; l < model.layers; ++l)
-    if (!model.layer_kind(l).moe) reasons.push_back(problem(model.ffn, parts));
+    if (!model.layer_kind(l).moe()) reasons.push_back(problem(model.ffn, parts));
   for (const std::string& reason : reasons)
     if (!reason.empty()) return reason;
   return {};

@@ -122,7 +122,7 @@ void WeightStore::load(const ModelSpec& model, std::uint64_t seed, const Shardin
     }
     if (model.attention.q_lora_rank > 0) w.q_a_norm = gain(slot::q_a_norm, Tensor::q_a_norm);
     if (model.attention.kind == AttentionKind::mla) w.kv_a_norm = gain(slot::kv_a_norm, Tensor::kv_a_norm);
-    if (model.layer_kind(l).moe && model.moe.router == RouterKind::sigmoid_grouped) {
+    if (model.layer_kind(l).moe() && model.moe.router == RouterKind::sigmoid_grouped) {
       w.router_bias = values({l, slot::router_bias}, router_bias_values(model, seed, l));
     }
   }

@@ -84,6 +84,15 @@ OpTime gpu_op_time(const Op& op, const SystemSpec& system) {
     const SystemSpec& system;
     const GpuKernels& gpu;
 
+    /// Kernels that read and write once, at the rate of elementwise ones.
+    OpTime streamed(double kernels, double compute_us) const {
+      const double dram = dram_us(system, gpu.common.elementwise_efficiency, op.bytes.total());
+      const double fixed = kernels_us(system, kernels);
+      return {.dram_us = dram,
+              .compute_us = compute_us,
+              .fixed_us = fixed,
+              .total_us = fixed + std::max(dram, compute_us)};
+    }
     OpTime operator()(const GemmShape& s) const {
       return fastest(gpu.gemm, op, system,
                      [&](const GpuGemm& g) { return gemm_terms(system, g, s, op.bytes.weights); });
@@ -92,15 +101,17 @@ OpTime gpu_op_time(const Op& op, const SystemSpec& system) {
       if (s.kind == AttentionKind::mla) return mla_terms(system, s, op.bytes.kv, op.dtype).time();
       return gqa_terms(system, gqa_kernel(system, s, op.dtype), s, op.bytes.kv).time();
     }
+    OpTime operator()(const IndexerShape&) const {
+      const bool wide = op.dtype == DType::bf16 || system.peak_flops.fp8 <= 0;
+      const double peak = wide ? system.peak_flops.bf16 : system.peak_flops.fp8;
+      return streamed(2, op.flops / peak * us_per_second);  // the scores, and the choice among them
+    }
+    OpTime operator()(const StateShape&) const { return streamed(2, 0); }  // convolution, update
     OpTime operator()(const MoeShape& s) const {
       return fastest(gpu.moe, op, system,
                      [&](const GpuMoe& g) { return moe_terms(system, g, s, op.bytes.weights); });
     }
-    OpTime operator()(const ElementwiseShape& s) const {
-      const double dram = dram_us(system, gpu.common.elementwise_efficiency, op.bytes.total());
-      const double fixed = s.fused_on_gpu ? 0 : kernels_us(system, 1);
-      return {.dram_us = dram, .fixed_us = fixed, .total_us = fixed + dram};
-    }
+    OpTime operator()(const ElementwiseShape& s) const { return streamed(s.fused_on_gpu ? 0 : 1, 0); }
     OpTime operator()(const CollectiveShape& s) const { return gpu_collective_time(system, s); }
   };
   return std::visit(Price{op, system, gpu}, op.shape);

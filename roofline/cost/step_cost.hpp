@@ -17,7 +17,7 @@ struct StepCost {
   double dram_us = 0, compute_us = 0;  // at the DRAM's bandwidth and the peak: least_time
   double kernel_us = 0;                // of kernels, beyond the larger of these and the fixed cost
   double latency_us = 0, comm_us = 0;
-  double weight_bytes = 0, kv_bytes = 0, wire_bytes = 0;
+  double weight_bytes = 0, kv_bytes = 0, state_bytes = 0, wire_bytes = 0;
   Trust trust{};
 
   void add(const StepCost& other, double times);
