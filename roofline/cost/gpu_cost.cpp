@@ -50,16 +50,24 @@ bool serves(KernelFormat kernel, DType weights) {
 
 namespace {
 
+/// Whether the engine runs experts of this format with Triton's kernel.
+bool uses_triton(const SystemSpec& system, DType weights) {
+  return engine_overhead(system).triton_experts && std::ranges::any_of(system.gpu->moe, [&](const GpuMoe& g) {
+           return g.kernel == MoeKernel::triton && serves(g.format, weights);
+         });
+}
+
 /// The fastest of the kernels that can run an op: libraries choose so.
 template <class Kernels, class Terms>
 OpTime fastest(const Kernels& kernels, const Op& op, const SystemSpec& system, Terms terms_of) {
   const double none = std::numeric_limits<double>::infinity();
   double best_us = none;
   KernelTerms best;
+  [[maybe_unused]] const bool triton = uses_triton(system, op.dtype);
   for (const auto& kernel : kernels) {
     if (!serves(kernel.format, op.dtype)) continue;
     if constexpr (requires { kernel.gated; }) {
-      if (!kernel.gated) continue;
+      if (!kernel.gated || (kernel.kernel == MoeKernel::triton) != triton) continue;
     }
     const KernelTerms terms = terms_of(kernel);
     const double us = terms.total_us();
@@ -85,33 +93,33 @@ OpTime gpu_op_time(const Op& op, const SystemSpec& system) {
     const GpuKernels& gpu;
 
     /// Kernels that read and write once, at the rate of elementwise ones.
-    OpTime streamed(double kernels, double compute_us) const {
+    OpTime streamed(double kernels) const {
       const double dram = dram_us(system, gpu.common.elementwise_efficiency, op.bytes.total());
       const double fixed = kernels_us(system, kernels);
-      return {.dram_us = dram,
-              .compute_us = compute_us,
-              .fixed_us = fixed,
-              .total_us = fixed + std::max(dram, compute_us)};
+      return {.dram_us = dram, .fixed_us = fixed, .total_us = fixed + dram};
     }
     OpTime operator()(const GemmShape& s) const {
       return fastest(gpu.gemm, op, system,
                      [&](const GpuGemm& g) { return gemm_terms(system, g, s, op.bytes.weights); });
     }
     OpTime operator()(const AttentionShape& s) const {
-      if (s.kind == AttentionKind::mla) return mla_terms(system, s, op.bytes.kv, op.dtype).time();
-      return gqa_terms(system, gqa_kernel(system, s, op.dtype), s, op.bytes.kv).time();
+      if (s.kind == AttentionKind::mla) {
+        return s.picked > 0 ? sparse_terms(system, sparse_kernel(system, s, op.dtype), s, op.bytes.kv).time()
+                            : mla_terms(system, s, op.bytes.kv, op.dtype).time();
+      }
+      AttentionShape read = s;  // whole blocks are picked: as if there were no other tokens
+      if (s.picked > 0) read.tokens = s.picked;
+      return gqa_terms(system, gqa_kernel(system, read, op.dtype), read, op.bytes.kv).time();
     }
-    OpTime operator()(const IndexerShape&) const {
-      const bool wide = op.dtype == DType::bf16 || system.peak_flops.fp8 <= 0;
-      const double peak = wide ? system.peak_flops.bf16 : system.peak_flops.fp8;
-      return streamed(2, op.flops / peak * us_per_second);  // the scores, and the choice among them
+    OpTime operator()(const IndexerShape& s) const {
+      return indexer_terms(system, indexer_kernel(system, s), s, op.bytes.kv).time();
     }
-    OpTime operator()(const StateShape&) const { return streamed(2, 0); }  // convolution, update
+    OpTime operator()(const StateShape&) const { return streamed(2); }  // convolution, update
     OpTime operator()(const MoeShape& s) const {
       return fastest(gpu.moe, op, system,
                      [&](const GpuMoe& g) { return moe_terms(system, g, s, op.bytes.weights); });
     }
-    OpTime operator()(const ElementwiseShape& s) const { return streamed(s.fused_on_gpu ? 0 : 1, 0); }
+    OpTime operator()(const ElementwiseShape& s) const { return streamed(s.fused_on_gpu ? 0 : 1); }
     OpTime operator()(const CollectiveShape& s) const { return gpu_collective_time(system, s); }
   };
   return std::visit(Price{op, system, gpu}, op.shape);

@@ -15,8 +15,10 @@ double align16(double bytes) {
 /// What the rank with index 0 on every axis owns, the busiest by construction (low parts hold the extra).
 struct AttentionShard {
   std::int64_t q_heads = 0, owned_heads = 0, kv_heads = 0, batch = 0;
-  std::int64_t tokens = 0;  // cached entries that a step attends
-  std::int64_t scored = 0;  // keys that an indexer reads
+  std::int64_t rows = 0;      // computed for them
+  std::int64_t tokens = 0;    // cached entries that a step can attend
+  std::int64_t attended = 0;  // those that it does
+  std::int64_t keys = 0;      // that an indexer scores
 };
 
 AttentionShard attention_shard(const AttentionSpec& attention, const Sharding& sharding,
@@ -25,12 +27,18 @@ AttentionShard attention_shard(const AttentionSpec& attention, const Sharding& s
   AttentionShard shard{.q_heads = query_heads(attention, sharding, first).size(),
                        .owned_heads = owned_heads(attention, sharding, first).size(),
                        .kv_heads = cached_kv_heads(attention, sharding, first).size(),
-                       .batch = attended_batch(sharding, shape)};
+                       .batch = attended_batch(sharding, shape),
+                       .rows = computed_rows(sharding, shape)};
   for (const KvStore& store : kv_stores(attention, {.context = shape.context,
                                                    .tokens_per_block = shape.tokens_per_block,
                                                    .kvp = sharding.kvp,
                                                    .kv_heads = shard.kv_heads})) {
-    (store.index_keys ? shard.scored : shard.tokens) += store.read;
+    if (store.index_keys) {
+      shard.keys += store.read;
+    } else {
+      shard.tokens += store.present;
+      shard.attended += store.read;
+    }
   }
   return shard;
 }
@@ -38,7 +46,7 @@ AttentionShard attention_shard(const AttentionSpec& attention, const Sharding& s
 /// One product for all, or two for queries of low rank.
 void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionSpec& a, const AttentionShard& shard,
                      DType kv_dtype) {
-  const std::int64_t b = shard.batch;
+  const std::int64_t b = shard.rows;
   const std::int64_t q = shard.q_heads * a.qk_head_dim;
   const std::int64_t cached = a.borrows_kv ? 0 : shard.kv_heads * a.kv_values_per_token();
   const std::int64_t kv = a.values_from_keys ? shard.kv_heads * a.qk_head_dim : cached;
@@ -62,7 +70,7 @@ void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionSpec& a
 
 void mla_projections(OpList& ops, const ModelSpec& model, const AttentionSpec& a, const AttentionShard& shard,
                      DType kv_dtype) {
-  const std::int64_t b = shard.batch;
+  const std::int64_t b = shard.rows;
   const std::int64_t q = shard.q_heads * a.qk_head_dim;
   const std::int64_t row = a.kv_lora_rank + a.qk_rope_head_dim;
   const bool low_rank_q = a.q_lora_rank > 0;
@@ -102,29 +110,30 @@ void compressor(OpList& ops, const ModelSpec& model, const AttentionSpec& a, std
 void indexer(OpList& ops, const ModelSpec& model, const AttentionSpec& a, const AttentionShard& shard,
              const Sharding& sharding, DType kv_dtype) {
   const IndexerSpec& i = a.indexer;
-  const std::int64_t b = shard.batch;
+  const std::int64_t b = shard.rows;
   ops.gemm("index query projection", Phase::attn_proj,
            {.m = b, .n = i.heads * i.head_dim, .k = a.q_lora_rank > 0 ? a.q_lora_rank : model.hidden});
   const std::int64_t key = a.compression > 0 ? 0 : i.head_dim;  // else it is the compressor's
   ops.gemm("index key and weights", Phase::attn_proj, {.m = b, .n = key + i.heads, .k = model.hidden});
-  const double scores = real(b * shard.scored);
+  const double scores = real(shard.batch * shard.keys);
   ops.add({.name = "indexer",
            .phase = Phase::attn,
-           .shape = IndexerShape{.batch = b,
+           .shape = IndexerShape{.batch = shard.batch,
                                  .heads = i.heads,
                                  .head_dim = i.head_dim,
-                                 .tokens = shard.scored,
-                                 .top_k = i.top_k},
+                                 .top_k = i.top_k,
+                                 .keys = shard.keys,
+                                 .tokens_per_key = std::max<std::int64_t>(1, a.compression)},
            .dtype = kv_dtype,
            .bytes = {.kv = scores * real(i.head_dim) * bytes_per_value(kv_dtype),
                      .activations = scores * 2 * fp32_bytes},  // written, and read to choose from
            .flops = 2 * scores * real(i.heads * i.head_dim)});
   constexpr double score_and_position = 8;
-  ops.collective(
-      "index top-k all-gather", Phase::attn,
-      {.op = Collective::all_gather,
-       .group = sharding.kvp,
-       .payload_bytes = real(b * std::min(i.top_k, shard.scored)) * score_and_position * sharding.kvp});
+  ops.collective("index top-k all-gather", Phase::attn,
+                 {.op = Collective::all_gather,
+                  .group = sharding.kvp,
+                  .payload_bytes =
+                      real(shard.batch * std::min(i.top_k, shard.keys)) * score_and_position * sharding.kvp});
 }
 
 /// Where the output's heads are projected in groups first, those of a rank are whole groups or a part of one.
@@ -136,14 +145,14 @@ void output_projection(OpList& ops, const ModelSpec& model, const AttentionSpec&
     const std::int64_t group = a.q_heads / a.output_groups;
     const std::int64_t groups = ceil_div(shard.owned_heads, group);
     ops.gemm("output group projection", Phase::attn_proj,
-             {.m = shard.batch,
+             {.m = shard.rows,
               .n = a.output_rank,
               .k = std::min(shard.owned_heads, group) * a.v_head_dim,
               .matrices = groups},
              weights);
     width = groups * a.output_rank;
   }
-  ops.gemm("output projection", Phase::attn_proj, {.m = shard.batch, .n = model.hidden, .k = width}, weights);
+  ops.gemm("output projection", Phase::attn_proj, {.m = shard.rows, .n = model.hidden, .k = width}, weights);
 }
 
 /// Flash-decode, and under KVP the exchange and merge of its partial results.
@@ -157,7 +166,7 @@ void attend(OpList& ops, const AttentionSpec& a, const AttentionShard& shard, co
 
   const std::int64_t micro_batches = std::clamp<std::int64_t>(shape.hop_b, 1, shard.batch);
   const std::int64_t mb = ceil_div(shard.batch, micro_batches);
-  const double tokens = real(mb * shard.tokens);
+  const double tokens = real(mb * shard.attended);
   ops.repeat(real(micro_batches));
   ops.add({.name = "attention",
            .phase = Phase::attn,
@@ -168,7 +177,7 @@ void attend(OpList& ops, const AttentionSpec& a, const AttentionShard& shard, co
                                    .head_dim = key_dim,
                                    .v_dim = out_dim,
                                    .tokens = shard.tokens,
-                                   .chosen = a.indexer.heads > 0},
+                                   .picked = a.indexer.heads > 0 ? shard.attended : 0},
            .dtype = shape.kv_dtype,
            .bytes = {.kv = tokens * real(cached) * bytes_per_value(shape.kv_dtype),
                      .activations = real(mb * shard.q_heads * (key_dim + out_dim)) * bf16_bytes},
@@ -197,23 +206,23 @@ std::vector<Op> attention_ops(const ModelSpec& model, const LayerKind& kind, con
   const AttentionShard shard = attention_shard(a, sharding, shape);
   const bool follows_all_reduce = all_reduces(sharding);  // whose kernel does it on a GPU
   OpList ops(weight_format(shape, WeightPart::attention));
-  ops.elementwise("attention norm", Phase::attn_proj, add_norm_bytes(shard.batch, model.hidden),
+  ops.elementwise("attention norm", Phase::attn_proj, add_norm_bytes(shard.rows, model.hidden),
                   follows_all_reduce);
   if (a.kind == AttentionKind::mla) {
     mla_projections(ops, model, a, shard, shape.kv_dtype);
   } else {
     gqa_projections(ops, model, a, shard, shape.kv_dtype);
   }
-  if (a.compression > 0) compressor(ops, model, a, shard.batch);
+  if (a.compression > 0) compressor(ops, model, a, shard.rows);
   if (a.indexer.heads > 0 && !a.indexer.reused) indexer(ops, model, a, shard, sharding, shape.kv_dtype);
   attend(ops, a, shard, sharding, shape);
   if (a.kind == AttentionKind::mla) {
     ops.gemm("W_UV", Phase::attn_proj,
-             {.m = shard.batch, .n = a.v_head_dim, .k = a.kv_lora_rank, .matrices = shard.owned_heads});
+             {.m = shard.rows, .n = a.v_head_dim, .k = a.kv_lora_rank, .matrices = shard.owned_heads});
   }
   output_projection(ops, model, a, shard, shape);
   if (model.post_norms) {
-    ops.elementwise("attention output norm", Phase::attn_proj, norm_bytes(shard.batch, model.hidden),
+    ops.elementwise("attention output norm", Phase::attn_proj, norm_bytes(shard.rows, model.hidden),
                     follows_all_reduce);
   }
   return ops.take();

@@ -1,5 +1,7 @@
 #include "roofline/step/decode_ops.hpp"
 
+#include <algorithm>
+
 #include "roofline/step/op_list.hpp"
 
 namespace helix {
@@ -10,6 +12,10 @@ std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape) {
 
 std::int64_t attended_batch(const Sharding& sharding, const DecodeShape& shape) {
   return ceil_div(stage_batch(sharding, shape), sharding.dp);
+}
+
+std::int64_t computed_rows(const Sharding& sharding, const DecodeShape& shape) {
+  return std::max(attended_batch(sharding, shape), shape.padded_rows);
 }
 
 std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {

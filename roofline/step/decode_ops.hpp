@@ -30,15 +30,17 @@ struct GemmShape {
 
 /// Flash-decode of `batch` requests over `tokens` local tokens each.
 struct AttentionShape {
-  AttentionKind kind =
-      AttentionKind::gqa;  // whose kernels; one vector that is key and value is read as MLA's
+  AttentionKind kind = AttentionKind::gqa;  // whose kernels: one vector that is key and value is as in MLA
   std::int64_t batch = 0, q_heads = 0, kv_heads = 0, head_dim = 0, v_dim = 0, tokens = 0;
-  bool chosen = false;  // by an indexer: single tokens from all over the cache
+  std::int64_t picked = 0;  // of those tokens, the only ones that are read (IndexerShape); 0: all are
 };
 
-/// Scores of all local keys of `batch` requests, and the best `top_k` of each.
+/// Sparse attention's choice: each request's query scores the keys of its cached tokens with `heads` small
+/// heads and picks the `top_k` best.
 struct IndexerShape {
-  std::int64_t batch = 0, heads = 0, head_dim = 0, tokens = 0, top_k = 0;
+  std::int64_t batch = 0, heads = 0, head_dim = 0, top_k = 0;
+  std::int64_t keys = 0;            // of each request
+  std::int64_t tokens_per_key = 1;  // compressed attention (DeepSeek-V4) keeps one for several tokens
 };
 
 /// A state's short convolution and its update, [heads, key_dim, value_dim] for each request.
@@ -74,12 +76,13 @@ using OpShape = std::variant<GemmShape, AttentionShape, IndexerShape, StateShape
                              CollectiveShape>;
 
 struct DramBytes {
-  double weights = 0, kv = 0, state = 0, activations = 0;
+  double weights = 0, kv = 0, state = 0, activations = 0;  // kv: an indexer's keys, too
   double total() const { return weights + kv + state + activations; }
 };
 
-/// Where GPU libraries do it another way than the engine, both ways are listed.
-enum class RunsOn { every_system, gpu, host };
+/// Where tokens reach their experts by sending each to its experts' ranks or by gathering all on all ranks,
+/// both ways are listed.
+enum class Way { every, sends, gathers };
 
 struct Op {
   std::string_view name{};
@@ -90,7 +93,7 @@ struct Op {
   double flops = 0;
   double wire_bytes = 0;  // sent by this rank
   double count = 1;       // executions in one step
-  RunsOn runs_on = RunsOn::every_system;
+  Way way = Way::every;
   bool beside_routed = false;  // of the shared experts: some engines run it at the time of the routed ones
 };
 
@@ -98,6 +101,8 @@ struct Op {
 std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape);
 /// Those of them that a rank attends.
 std::int64_t attended_batch(const Sharding& sharding, const DecodeShape& shape);
+/// Rows that a group of ranks computes for them: more where an engine pads steps.
+std::int64_t computed_rows(const Sharding& sharding, const DecodeShape& shape);
 
 // One layer's ops (count = 1 each, except those repeated for every HOP-B micro-batch), and those of the head.
 /// What mixes tokens, up to the output projection. Of dp and the batch only ceil(B / dp) matters.
@@ -109,8 +114,8 @@ std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sha
 /// What ranks exchange after attention and after the FFN of a layer: an all-reduce over N for each, one for
 /// both where they run in parallel. Where each rank
 /// attends whole requests (KVP = TPA = 1, DP = N) nothing needs to be summed after attention: tokens go to
-/// the FFN's ranks and back. GPU libraries send a token only to the ranks that hold some of its experts; the
-/// engine gathers all tokens on all ranks, which for a few ranks is the same.
+/// the FFN's ranks and back. Libraries for GPUs send a token only to the ranks that hold some of its experts; our
+/// engine and some serving engines gather all tokens on all ranks, which for a few ranks is the same.
 std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
                              const DecodeShape& shape);
 /// Embedding, final norm, LM head, choice of the token.

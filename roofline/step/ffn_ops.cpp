@@ -4,6 +4,11 @@
 namespace helix {
 namespace {
 
+/// Of a stage.
+std::int64_t all_rows(const Sharding& sharding, const DecodeShape& shape) {
+  return shape.padded_rows > 0 ? computed_rows(sharding, shape) * sharding.dp : stage_batch(sharding, shape);
+}
+
 using OpNames = std::array<std::string_view, 3>;
 
 }  // namespace
@@ -14,8 +19,8 @@ std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sha
   const bool moe = kind.moe();
   // Data-parallel ranks keep norm, router and shared experts of a MoE layer to their own requests.
   const bool own_requests = moe && attends_whole_requests(sharding);
-  const std::int64_t all = stage_batch(sharding, shape);
-  const std::int64_t b = own_requests ? attended_batch(sharding, shape) : all;
+  const std::int64_t all = all_rows(sharding, shape);
+  const std::int64_t b = own_requests ? computed_rows(sharding, shape) : all;
   const std::int64_t h = model.hidden;
   // That share a dense FFN or the shared experts.
   const std::int64_t ranks = own_requests ? 1 : std::int64_t{sharding.tpf} * sharding.ep;
@@ -76,7 +81,7 @@ std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, cons
                              const DecodeShape& shape) {
   const int n = sharding.stage_ranks();
   const double hidden_bytes = real(model.hidden) * bf16_bytes;
-  const double all_bytes = real(stage_batch(sharding, shape)) * hidden_bytes;
+  const double all_bytes = real(all_rows(sharding, shape)) * hidden_bytes;
   OpList ops;
   if (!attends_whole_requests(sharding)) {
     const CollectiveShape sum{.op = Collective::all_reduce, .group = n, .payload_bytes = all_bytes};
@@ -92,20 +97,20 @@ std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, cons
   if (kind.moe()) {
     // A token goes once to each of the ranks that hold some of its experts.
     const double ranks_per_token = expected_active_experts(n, n, 1, model.moe.top_k);
-    const std::int64_t own = attended_batch(sharding, shape);
+    const std::int64_t own = computed_rows(sharding, shape);
     CollectiveShape tokens{
         .op = Collective::all_to_all,
         .group = n,
         .payload_bytes = real(own) * ranks_per_token * hidden_bytes,
         .routed = {
             .tokens = own, .top_k = model.moe.top_k, .hidden = model.hidden, .bytes_per_value = bf16_bytes}};
-    ops.on(RunsOn::gpu);
+    ops.only_if(Way::sends);
     ops.collective("expert dispatch", Phase::ffn_comm, tokens);
     tokens.routed.combine = true;
     ops.collective("expert combine", Phase::ffn_comm, tokens);
-    ops.on(RunsOn::host);
+    ops.only_if(Way::gathers);
     CollectiveShape chosen = gathered;
-    chosen.payload_bytes = real(stage_batch(sharding, shape) * model.moe.top_k) * fp32_bytes;
+    chosen.payload_bytes = real(all_rows(sharding, shape) * model.moe.top_k) * fp32_bytes;
     ops.collective("expert id all-gather", Phase::ffn_comm, chosen);
     ops.collective("expert weight all-gather", Phase::ffn_comm, chosen);
   }

@@ -22,6 +22,7 @@ std::vector<KvStore> kv_stores(const AttentionSpec& a, const KvShard& shard) {
     tokens.held = busiest(std::min(shard.context, a.window));
     tokens.full_at = busiest(a.window);
   }
+  tokens.present = tokens.held;
   tokens.read = a.compression > 0 ? tokens.held : chosen(tokens.held);
   if (a.borrows_kv) tokens.held = 0;
   stores.push_back(tokens);
@@ -29,11 +30,15 @@ std::vector<KvStore> kv_stores(const AttentionSpec& a, const KvShard& shard) {
   std::int64_t scored = busiest(shard.context);
   if (a.compression > 0) {
     scored = ceil_div(shard.context / a.compression, shard.kvp);
-    stores.push_back(
-        {.held = scored, .read = chosen(scored), .values = values, .tokens_per_entry = a.compression});
+    stores.push_back({.held = scored,
+                      .present = scored,
+                      .read = chosen(scored),
+                      .values = values,
+                      .tokens_per_entry = a.compression});
   }
   if (a.indexer.heads > 0 && !a.indexer.reused) {
     stores.push_back({.held = scored,
+                      .present = scored,
                       .read = scored,
                       .values = a.indexer.head_dim,
                       .index_keys = true,

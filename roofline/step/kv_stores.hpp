@@ -10,7 +10,9 @@ namespace helix {
 
 /// Entries of one kind on the busiest of the KVP ranks, each of `values` values.
 struct KvStore {
-  std::int64_t held = 0, read = 0;
+  std::int64_t held = 0;     // 0 where they are another layer's
+  std::int64_t present = 0;  // to choose from
+  std::int64_t read = 0;
   std::int64_t values = 0;
   bool index_keys = false;  // the indexer's
   // How many more a longer context brings: one for so many tokens, until the store is full.

@@ -45,7 +45,7 @@ std::vector<Op> state_ops(const ModelSpec& model, const Sharding& sharding, cons
   const StateSpec& s = *model.state;
   const int ranks = sharding.kvp * sharding.tpa;
   const StateShard shard = state_shard(s, ranks);
-  const std::int64_t b = attended_batch(sharding, shape);
+  const std::int64_t b = computed_rows(sharding, shape);
   const std::int64_t values = shard.heads * s.value_dim;
   OpList ops(weight_format(shape, WeightPart::attention));
   ops.elementwise("attention norm", Phase::attn_proj, add_norm_bytes(b, model.hidden), all_reduces(sharding));
@@ -56,13 +56,13 @@ std::vector<Op> state_ops(const ModelSpec& model, const Sharding& sharding, cons
   ops.add({.name = "state update",
            .phase = Phase::attn,
            .shape = StateShape{.kind = s.kind,
-                               .batch = b,
+                               .batch = attended_batch(sharding, shape),
                                .heads = shard.heads,
                                .key_dim = s.key_dim,
                                .value_dim = s.value_dim,
                                .conv_weights = conv_weights},
            .bytes = {.weights = real(conv_weights) * bf16_bytes,
-                     .state = 2 * real(b) * state_bytes(s, ranks),
+                     .state = 2 * real(attended_batch(sharding, shape)) * state_bytes(s, ranks),
                      .activations = real(b * (shard.inputs + values)) * bf16_bytes},
            .flops = 7 * real(b * shard.heads * s.key_dim * s.value_dim)});
   ops.elementwise("state output norm", Phase::attn_proj, real(b * values) * 3 * bf16_bytes);

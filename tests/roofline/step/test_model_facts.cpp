@@ -133,11 +133,11 @@ TEST_CASE("KVP ranks agree on what an indexer chooses") {
     if (found == ops.end()) throw std::out_of_range(std::string(name));
     return *found;
   };
-  const auto tokens = [](const Op& op) { return std::get<AttentionShape>(op.shape).tokens; };
+  const auto picked = [](const Op& op) { return std::get<AttentionShape>(op.shape).picked; };
   CHECK(std::ranges::none_of(one, named("index top-k all-gather")));
   CHECK(std::get<CollectiveShape>(find(four, "index top-k all-gather").shape).payload_bytes ==
         4.0 * 2 * 2048 * 8);
-  CHECK(tokens(find(one, "attention")) == 2048);
-  CHECK(tokens(find(four, "attention")) == 512);
-  CHECK(std::get<IndexerShape>(find(four, "indexer").shape).tokens == 1 << 15);
+  CHECK(picked(find(one, "attention")) == 2048);
+  CHECK(picked(find(four, "attention")) == 512);
+  CHECK(std::get<IndexerShape>(find(four, "indexer").shape).keys == 1 << 15);
 }
