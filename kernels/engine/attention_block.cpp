@@ -71,7 +71,7 @@ void DecodeEngine::project_mla(const LayerWeights& w, const KvView& cache, bool 
   const std::int64_t batch = now_.attended.size();
   const std::int64_t* positions = a_.positions + now_.cached;
   const BF16* normed = a_.normed + now_.attended.begin * model_.hidden;
-  const auto eps = static_cast<float>(model_.rms_eps);
+  const auto eps = static_cast<float>(AttentionSpec::latent_norm_eps);
   const std::int64_t latent = a.kv_lora_rank;
   const std::int64_t q_row = heads_.size() * a.qk_head_dim;
   const std::int64_t absorbed_row = heads_.size() * kv_shape_.head_dim;

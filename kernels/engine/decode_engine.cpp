@@ -88,7 +88,7 @@ DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, con
   backend.copy_to_device(a_.inv_freq, frequencies.data(), frequencies.size() * sizeof(float));
   rope_ = {.inv_freq = a_.inv_freq,
            .rope_dim = rope_dim,
-           .amplitude = rope_amplitude(model.rope),
+           .amplitude = static_cast<float>(rope_amplitude(model.rope)),
            .interleaved = model.rope.interleaved};
 
   std::vector<Range> cached;
@@ -195,6 +195,11 @@ void DecodeEngine::rewind(std::int64_t first_turn) {
   for (std::size_t b = 0; b < tokens.size(); ++b)
     tokens[b] = first_token(model_, seed_, static_cast<std::int64_t>(b));
   backend_.copy_to_device(a_.tokens, tokens.data(), tokens.size() * sizeof(std::int32_t));
+}
+
+void DecodeEngine::give_tokens(std::span<const std::int32_t> tokens) {
+  settle();  // or the last stage's would arrive over them
+  backend_.copy_to_device(a_.tokens, tokens.data(), tokens.size_bytes());
 }
 
 DecodeEngine::StepKind DecodeEngine::next_kind() const {

@@ -62,6 +62,8 @@ class DecodeEngine {
   /// Back to the history alone. The KVP ranks append in turns, beginning with the turn of decode step
   /// `first_turn`. Collective.
   void rewind(std::int64_t first_turn = 0);
+  /// What the next step decodes instead of the tokens that the last one chose, [batch]. Collective.
+  void give_tokens(std::span<const std::int32_t> tokens);
   /// Steps until the appended tokens fill their room.
   std::int64_t steps_before_rewind() const;
 

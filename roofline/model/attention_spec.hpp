@@ -29,6 +29,8 @@ struct AttentionSpec {
   std::int64_t kv_lora_rank = 0;
   std::int64_t qk_nope_head_dim = 0;
   std::int64_t qk_rope_head_dim = 0;
+  /// Of the norms of the low-rank Q and of the latent: whatever rms_norm_eps says, as in DeepSeek's own code.
+  static constexpr double latent_norm_eps = 1e-6;
 
   // What is cached and attended.
   std::int64_t window = 0;       // tokens that are looked back on, 0: all

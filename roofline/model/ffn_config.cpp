@@ -33,7 +33,8 @@ const char* present(const JsonFields& config, std::initializer_list<const char*>
   return *keys.begin();
 }
 
-void read_experts(const JsonFields& config, MoeSpec& moe, const MoeKeys& keys) {
+void read_experts(const JsonFields& config, MoeSpec& moe, const MoeKeys& keys,
+                  std::int64_t shared_by_default = 0) {
   moe.experts = config.whole(keys.experts, limits::experts);
   moe.top_k = config.whole(keys.top_k, limits::experts);
   if (moe.top_k > moe.experts) {
@@ -41,7 +42,7 @@ void read_experts(const JsonFields& config, MoeSpec& moe, const MoeKeys& keys) {
   }
   moe.expert_ffn = config.whole(keys.width, limits::ffn);
   if (keys.shared_count) {
-    moe.shared_experts = config.whole_or(keys.shared_count, limits::or_none(limits::experts), 0);
+    moe.shared_experts = config.whole_or(keys.shared_count, limits::or_none(limits::experts), shared_by_default);
     moe.shared_ffn = moe.shared_experts * moe.expert_ffn;
   }
   if (keys.shared_width && config.has(keys.shared_width)) {
@@ -111,14 +112,16 @@ void read_expert_groups(const JsonFields& config, MoeSpec& moe, const MoeKeys& k
 
 struct RouterDefaults {
   std::string_view scoring_func, topk_method;
-  bool norm_topk_prob;
+  bool normalize_top_k;
+  bool reads_norm_topk_prob;  // the class of DeepSeek-V2 does not
   double routed_scaling_factor;
 };
 
 void read_router(const JsonFields& config, ModelSpec& spec, const MoeKeys& keys,
                  const RouterDefaults& defaults) {
   MoeSpec& moe = spec.moe;
-  moe.normalize_top_k = config.flag_or("norm_topk_prob", defaults.norm_topk_prob);
+  const bool normalize = config.flag_or("norm_topk_prob", defaults.normalize_top_k);
+  moe.normalize_top_k = normalize && defaults.reads_norm_topk_prob;
   moe.routed_scaling =
       config.real_or("routed_scaling_factor", limits::factor, defaults.routed_scaling_factor);
   const std::string scoring = config.text_or("scoring_func", defaults.scoring_func);
@@ -134,14 +137,19 @@ void read_router(const JsonFields& config, ModelSpec& spec, const MoeKeys& keys,
   }
 }
 
-void read_deepseek_moe(const JsonFields& config, ModelSpec& spec, const RouterDefaults& defaults) {
+struct LayerDefaults {
+  std::int64_t shared_experts = 0, dense_layers = 0;
+};
+
+void read_deepseek_moe(const JsonFields& config, ModelSpec& spec, const RouterDefaults& router,
+                       const LayerDefaults& layers = {}) {
   const MoeKeys keys{
       .experts = present(config, {"n_routed_experts", "num_experts"}),
       .shared_count = present(config, {"n_shared_experts", "num_shared_experts"}),
   };
-  read_experts(config, spec.moe, keys);
-  place_experts_after_dense(config, spec, 0);
-  read_router(config, spec, keys, defaults);
+  read_experts(config, spec.moe, keys, layers.shared_experts);
+  place_experts_after_dense(config, spec, layers.dense_layers);
+  read_router(config, spec, keys, router);
 }
 
 }  // namespace
@@ -159,7 +167,10 @@ void read_mixtral_moe(const JsonFields& config, ModelSpec& spec) {
 }
 
 void read_qwen_moe(const JsonFields& config, ModelSpec& spec) {
-  read_experts(config, spec.moe, {.shared_width = "shared_expert_intermediate_size"});
+  // transformers 5 writes all experts' number under Mixtral's name.
+  read_experts(config, spec.moe,
+               {.experts = present(config, {"num_experts", "num_local_experts"}),
+                .shared_width = "shared_expert_intermediate_size"});
   spec.moe.normalize_top_k = config.flag_or("norm_topk_prob", false);
   if (spec.moe.shared_ffn > 0) spec.not_runnable.emplace_back("gated shared expert");
   const std::int64_t step = config.whole_or("decoder_sparse_step", limits::layers, 1);
@@ -184,19 +195,19 @@ void read_gpt_oss_moe(const JsonFields& config, ModelSpec& spec) {
 }
 
 void read_deepseek_v2_moe(const JsonFields& config, ModelSpec& spec) {
-  read_deepseek_moe(config, spec, {"softmax", "greedy", false, 1.0});
+  read_deepseek_moe(config, spec, {"softmax", "greedy", false, false, 1.0}, {.shared_experts = 2});
 }
 
 void read_deepseek_v3_moe(const JsonFields& config, ModelSpec& spec) {
-  read_deepseek_moe(config, spec, {"sigmoid", "noaux_tc", true, 2.5});
+  read_deepseek_moe(config, spec, {"sigmoid", "noaux_tc", true, true, 2.5}, {.shared_experts = 1, .dense_layers = 3});
 }
 
 void read_deepseek_like_moe(const JsonFields& config, ModelSpec& spec) {
-  read_deepseek_moe(config, spec, {"sigmoid", "noaux_tc", true, 1.0});
+  read_deepseek_moe(config, spec, {"sigmoid", "noaux_tc", true, true, 1.0});
 }
 
 void read_deepseek_v4_moe(const JsonFields& config, ModelSpec& spec) {
-  read_deepseek_moe(config, spec, {"sqrtsoftplus", "noaux_tc", true, 1.5});
+  read_deepseek_moe(config, spec, {"sqrtsoftplus", "noaux_tc", true, true, 1.5});
 }
 
 void read_minimax_moe(const JsonFields& config, ModelSpec& spec) {
@@ -209,7 +220,7 @@ void read_minimax_moe(const JsonFields& config, ModelSpec& spec) {
   place_experts_after_dense(config, spec, 0, dense_width);
   if (!config.flag_or("use_routing_bias", true))
     spec.not_runnable.emplace_back(config.show("use_routing_bias"));
-  read_router(config, spec, keys, {"sigmoid", "noaux_tc", true, 1.0});
+  read_router(config, spec, keys, {"sigmoid", "noaux_tc", true, true, 1.0});
 }
 
 void read_ernie_moe(const JsonFields& config, ModelSpec& spec) {
@@ -305,7 +316,7 @@ void read_kimi_linear_moe(const JsonFields& config, ModelSpec& spec) {
                      .shared_count = "num_shared_experts"};
   read_experts(config, spec.moe, keys);
   place_experts_after_dense(config, spec, 0);
-  read_router(config, spec, keys, {"sigmoid", "noaux_tc", true, 1.0});
+  read_router(config, spec, keys, {"sigmoid", "noaux_tc", true, true, 1.0});
   spec.moe.expert_hidden = config.whole_or("routed_expert_hidden_size", limits::or_none(limits::hidden), 0);
   if (spec.moe.expert_hidden > 0) spec.not_runnable.emplace_back(config.show("routed_expert_hidden_size"));
 }

@@ -43,7 +43,7 @@ struct RopeSpec {
   double factor = 1.0;
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
   double beta_fast = 32.0, beta_slow = 1.0;              // yarn
-  double mscale = 1.0, mscale_all_dim = 0.0;             // yarn
+  double mscale = 0.0, mscale_all_dim = 0.0;             // yarn, 0: not given
   std::int64_t original_max_position = 0;
 };
 

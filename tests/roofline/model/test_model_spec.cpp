@@ -197,7 +197,7 @@ TEST_CASE("fields that may be absent") {
     const ModelSpec m = parsed(changed("llama-3.1-8b", {{"rope_scaling", scaling}}));
     CHECK(m.rope.scaling == RopeScalingKind::yarn);
     CHECK(m.rope.original_max_position == 131072);
-    CHECK((m.rope.beta_fast == 32.0 && m.rope.beta_slow == 1.0 && m.rope.mscale == 1.0 &&
+    CHECK((m.rope.beta_fast == 32.0 && m.rope.beta_slow == 1.0 && m.rope.mscale == 0.0 &&
            m.rope.mscale_all_dim == 0.0));
   }
   SECTION("the router of the DeepSeek-V3 architecture") {
