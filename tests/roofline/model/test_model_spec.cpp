@@ -1,11 +1,8 @@
 // Every supported architecture from its config.json, and how a model is found.
-#include <unistd.h>
-
 #include <catch2/catch.hpp>
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <set>
 #include <string>
 #include <vector>
@@ -13,6 +10,7 @@
 #include "model_configs.hpp"
 #include "roofline/base/error.hpp"
 #include "roofline/model/model_spec.hpp"
+#include "tests/scratch_folder.hpp"
 
 using namespace helix;
 using namespace helix::test;
@@ -22,14 +20,6 @@ using nlohmann::json;
 namespace {
 
 using Features = std::vector<std::string>;
-
-/// A folder of this process alone, removed at the end of the test.
-struct TemporaryFolder {
-  std::filesystem::path path =
-      std::filesystem::temp_directory_path() / ("helix_test_model_spec." + std::to_string(getpid()));
-  TemporaryFolder() { std::filesystem::create_directories(path); }
-  ~TemporaryFolder() { std::filesystem::remove_all(path); }
-};
 
 }  // namespace
 
@@ -265,11 +255,9 @@ TEST_CASE("what the planner counts but the engine does not run") {
 }
 
 TEST_CASE("load_model takes a name or a file") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   const auto write = [&](const std::filesystem::path& file, const std::string& text) {
-    std::filesystem::create_directories((folder.path / file).parent_path());
-    std::ofstream(folder.path / file) << text;
-    return (folder.path / file).string();
+    return folder.write(file, text).string();
   };
   const std::string text = built_in("tiny-gqa").dump();
 

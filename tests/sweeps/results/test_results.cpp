@@ -1,5 +1,4 @@
 #include <sys/resource.h>
-#include <unistd.h>
 #include <catch2/catch.hpp>
 
 #include <cmath>
@@ -15,6 +14,7 @@
 #include "sweeps/request/enumerate.hpp"
 #include "sweeps/results/result_columns.hpp"
 #include "sweeps/results/results.hpp"
+#include "tests/scratch_folder.hpp"
 #include "tests/usage_error.hpp"
 
 using namespace helix;
@@ -22,10 +22,10 @@ namespace fs = std::filesystem;
 
 namespace {
 
+/// A run directory that is still to be made.
 struct ScratchDirectory {
-  fs::path path = fs::temp_directory_path() / ("helix-results-" + std::to_string(getpid()));
-  ScratchDirectory() { fs::remove_all(path); }
-  ~ScratchDirectory() { fs::remove_all(path); }
+  ScratchFolder folder;
+  fs::path path = folder.path / "run";
 };
 
 std::string read(const fs::path& path) {
