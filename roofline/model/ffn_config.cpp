@@ -42,7 +42,8 @@ void read_experts(const JsonFields& config, MoeSpec& moe, const MoeKeys& keys,
   }
   moe.expert_ffn = config.whole(keys.width, limits::ffn);
   if (keys.shared_count) {
-    moe.shared_experts = config.whole_or(keys.shared_count, limits::or_none(limits::experts), shared_by_default);
+    moe.shared_experts =
+        config.whole_or(keys.shared_count, limits::or_none(limits::experts), shared_by_default);
     moe.shared_ffn = moe.shared_experts * moe.expert_ffn;
   }
   if (keys.shared_width && config.has(keys.shared_width)) {
@@ -199,7 +200,8 @@ void read_deepseek_v2_moe(const JsonFields& config, ModelSpec& spec) {
 }
 
 void read_deepseek_v3_moe(const JsonFields& config, ModelSpec& spec) {
-  read_deepseek_moe(config, spec, {"sigmoid", "noaux_tc", true, true, 2.5}, {.shared_experts = 1, .dense_layers = 3});
+  read_deepseek_moe(config, spec, {"sigmoid", "noaux_tc", true, true, 2.5},
+                    {.shared_experts = 1, .dense_layers = 3});
 }
 
 void read_deepseek_like_moe(const JsonFields& config, ModelSpec& spec) {
