@@ -127,6 +127,28 @@ constexpr Column predicted_share_column(std::string_view name) {
           }};
 }
 
+template <double ModelFigures::*member>
+constexpr Column figure_column(std::string_view name) {
+  return {name, [](const ResultRow& row) { return row.figures ? whole((*row.figures).*member) : ""; },
+          [](ResultRow& row, const std::string& text) {
+            engaged(row.figures).*member = parse_number<double>(text);
+          }};
+}
+
+/// A part of memory_bytes_per_rank, which is read first.
+template <double Prediction::*member>
+constexpr Column memory_share_column(std::string_view name) {
+  return {name,
+          [](const ResultRow& row) {
+            return row.prediction ? number((*row.prediction).*member / row.prediction->memory_bytes_per_rank)
+                                  : "";
+          },
+          [](ResultRow& row, const std::string& text) {
+            Prediction& p = engaged(row.prediction);
+            p.*member = parse_number<double>(text) * p.memory_bytes_per_rank;
+          }};
+}
+
 /// Follows from other columns: written, not read.
 constexpr Column derived_column(std::string_view name, std::string (*write)(const ResultRow&)) {
   return {name, write, [](ResultRow&, const std::string&) {}};
@@ -326,6 +348,14 @@ constexpr auto columns = std::to_array<Column>({
      [](ResultRow& row, const std::string& text) {
        engaged(row.prediction).trust.extrapolated = parse_extrapolated(text);
      }},
+    figure_column<&ModelFigures::active_parameters>("active_parameters"),
+    figure_column<&ModelFigures::kv_bytes_per_token>("kv_bytes_per_token"),
+    figure_column<&ModelFigures::kv_read_bytes_per_token>("kv_read_bytes_per_token"),
+    figure_column<&ModelFigures::state_bytes_per_request>("state_bytes_per_request"),
+    // The rest are activations and buffers.
+    memory_share_column<&Prediction::weights_held_bytes_per_rank>("memory_weights_share"),
+    memory_share_column<&Prediction::kv_held_bytes_per_rank>("memory_kv_share"),
+    memory_share_column<&Prediction::state_bytes_per_rank>("memory_state_share"),
 });
 
 }  // namespace
