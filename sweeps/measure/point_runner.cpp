@@ -16,6 +16,7 @@
 #include "sweeps/measure/measure.hpp"
 #include "sweeps/measure/step_clock.hpp"
 #include "sweeps/measure/verify.hpp"
+#include "sweeps/results/costs.hpp"
 #include "sweeps/results/row_text.hpp"
 
 namespace helix {
@@ -49,6 +50,11 @@ KvShape first_ranks_cache(const SweepPoint& point) {
 
 /// Why the backend has no kernels for a legal point, so that its calibration cannot predict it either.
 std::string why_no_kernels(const SweepPoint& point, const Backend& backend) {
+  if (point.config.shape.exchange != CacheExchange{}) {
+    return fmt::format(
+        "predicted only: the engine runs dcp with --dcp-merge a2a --dcp-queries replicated, not {}",
+        to_string(point.config.shape.exchange));
+  }
   if (!point.model->not_runnable.empty())
     return fmt::format("predicted only: the engine does not run {}", point.model->not_runnable.front());
   const std::string of_types = why_dtypes_not_measured(point.config.shape, backend);
@@ -236,6 +242,7 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   const MPI_Comm instance = groups_.first(c.sharding.ranks());
   if (instance != MPI_COMM_NULL) run_in_group(point, admission.memory_bytes, row, instance);
   row.meets_budget = row.measurement ? within(request_.ttl_budget_ms, row.measurement->ttl_us) : std::nullopt;
+  set_costs(row, request_.bill, system.board_watts);
   working_on("end of the row");
   const ActivityFlag idle(&Activity::bystander, instance == MPI_COMM_NULL);
   wait_idle(world_.comm);

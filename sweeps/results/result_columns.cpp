@@ -127,6 +127,12 @@ constexpr Column predicted_share_column(std::string_view name) {
           }};
 }
 
+template <std::optional<double> ResultRow::*member>
+constexpr Column optional_column(std::string_view name) {
+  return {name, [](const ResultRow& row) { return row.*member ? number(*(row.*member)) : ""; },
+          [](ResultRow& row, const std::string& text) { row.*member = parse_number<double>(text); }};
+}
+
 template <double ModelFigures::*member>
 constexpr Column figure_column(std::string_view name) {
   return {name, [](const ResultRow& row) { return row.figures ? whole((*row.figures).*member) : ""; },
@@ -332,6 +338,13 @@ constexpr auto columns = std::to_array<Column>({
     {"engine",
      [](const ResultRow& row) { return row.prediction ? std::string(name(row.prediction->engine)) : ""; },
      [](ResultRow& row, const std::string& text) { engaged(row.prediction).engine = parse_engine(text); }},
+    {"dcp",
+     [](const ResultRow& row) -> std::string {
+       return traits(row.config.strategy).cuts_group ? to_string(row.config.shape.exchange) : "";
+     },
+     [](ResultRow& row, const std::string& text) { row.config.shape.exchange = parse_cache_exchange(text); }},
+    optional_column<&ResultRow::usd_per_mtok>("usd_per_mtok"),
+    optional_column<&ResultRow::joules_per_token>("joules_per_token"),
     // Percent: nine of ten measured kernels of the least known family in the step lie within it.
     {"confidence",
      [](const ResultRow& row) -> std::string {
