@@ -30,14 +30,14 @@ LocalHistory local_history(const Sharding& sharding, const DecodeShape& shape, i
   return {.first_position = tokens.begin, .tokens = tokens.size()};
 }
 
-}  // namespace
-
 void require_runnable(const ModelSpec& model) {
   if (!model.not_runnable.empty()) {
     throw UsageError("model " + model.name + ": the engine does not run " + model.not_runnable.front() +
                      "; predict counts it");
   }
 }
+
+}  // namespace
 
 DecodeEngine::DecodeEngine(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
                            std::int64_t layers, std::int64_t steps, std::uint64_t seed, Backend& backend,
@@ -294,7 +294,7 @@ Range DecodeEngine::block_requests() const {
 
 std::vector<std::int32_t> DecodeEngine::routing(std::int64_t layer) const {
   const bool here = layer >= stage_layers_.begin && layer < stage_layers_.end && has_ffn(sharding_, at_);
-  if (!here || !model_.layer_kind(layer).moe) return {};
+  if (!here || !model_.layer_kind(layer).moe()) return {};
   const std::int64_t count = shape_.batch * model_.moe.top_k;
   std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
   backend_.copy_to_host(ids.data(), a_.routing + (layer - stage_layers_.begin) * count,

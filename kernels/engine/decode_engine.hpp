@@ -39,9 +39,6 @@ struct OutOfRoom : std::logic_error {
   using std::logic_error::logic_error;
 };
 
-/// Throws UsageError naming the first feature of the model that the engine does not run.
-void require_runnable(const ModelSpec& model);
-
 class DecodeEngine {
  public:
   /// The calling rank's part of one instance; collective over its ranks. `weights` must be loaded with the

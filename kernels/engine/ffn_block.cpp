@@ -16,7 +16,7 @@ void DecodeEngine::ffn_block(std::int64_t layer, StepObserver& observer) {
                         static_cast<float>(model_.rms_eps), a_.normed + kept.begin * hidden);
   if (!has_ffn(sharding_, at_)) {
     backend_.set_bytes(delta, 0, static_cast<std::size_t>(rows() * hidden) * sizeof(BF16));
-  } else if (model_.layer_kind(layer).moe) {
+  } else if (model_.layer_kind(layer).moe()) {
     moe_ffn(layer, observer);
   } else {
     if (whole_requests_) {

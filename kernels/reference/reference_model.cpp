@@ -222,7 +222,7 @@ ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const std::ve
     result.routing.emplace_back();
     const bool given = i < routing.size();
     result.block_outputs.push_back(
-        model.layer_kind(l).moe
+        model.layer_kind(l).moe()
             ? experts(w, x, given ? std::span(routing[i]) : std::span<const std::int32_t>{}, result)
             : w.gated(Tensor::gate, Tensor::up, Tensor::down, x));
     add(result.block_outputs.back(), residual);

@@ -133,7 +133,7 @@ std::string why_not_cut(const ModelSpec& model, const Sharding& sharding, DType 
       problem(model.moe.experts > 0 ? model.moe.expert_ffn : 0, sharding.tpf),
       problem(attends_whole_requests(sharding) ? 0 : model.moe.shared_ffn, parts)};
   for (std::int64_t l = 0; l < model.layers; ++l)
-    if (!model.layer_kind(l).moe) reasons.push_back(problem(model.ffn, parts));
+    if (!model.layer_kind(l).moe()) reasons.push_back(problem(model.ffn, parts));
   for (const std::string& reason : reasons)
     if (!reason.empty()) return reason;
   return {};
@@ -149,7 +149,7 @@ std::vector<Tensor> layer_vectors(const ModelSpec& model, std::int64_t layer) {
   if (model.attention.qk_norm) tensors.insert(tensors.end(), {Tensor::q_norm, Tensor::k_norm});
   if (model.attention.q_lora_rank > 0) tensors.push_back(Tensor::q_a_norm);
   if (model.attention.kind == AttentionKind::mla) tensors.push_back(Tensor::kv_a_norm);
-  if (model.layer_kind(layer).moe && model.moe.router == RouterKind::sigmoid_grouped)
+  if (model.layer_kind(layer).moe() && model.moe.router == RouterKind::sigmoid_grouped)
     tensors.push_back(Tensor::router_bias);
   return tensors;
 }

@@ -63,9 +63,9 @@ std::vector<Op> decode_ops(const ModelSpec& model, const Sharding& sharding, con
   std::vector<Op> all = head_ops(model, sharding, shape);
   for (const LayerGroup& group : model.layer_groups()) {
     const double repeats = real(group.count) * layer_repeats(model, sharding);
-    for (auto ops : {attention_ops(model, group.kind.window, sharding, shape),
-                     ffn_ops(model, group.kind.moe, sharding, shape),
-                     exchange_ops(model, group.kind.moe, sharding, shape)}) {
+    for (auto ops :
+         {attention_ops(model, group.kind, sharding, shape), ffn_ops(model, group.kind, sharding, shape),
+          exchange_ops(model, group.kind, sharding, shape)}) {
       for (Op& op : ops) {
         op.count *= repeats;
         all.push_back(op);

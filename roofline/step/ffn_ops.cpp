@@ -9,10 +9,14 @@ std::int64_t all_rows(const Sharding& sharding, const DecodeShape& shape) {
   return shape.padded_rows > 0 ? computed_rows(sharding, shape) * sharding.dp : stage_batch(sharding, shape);
 }
 
+using OpNames = std::array<std::string_view, 3>;
+
 }  // namespace
 
-std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& sharding,
+std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
                         const DecodeShape& shape) {
+  if (kind.ffn == Ffn::none) return {};
+  const bool moe = kind.moe();
   // Data-parallel ranks keep norm, router and shared experts of a MoE layer to their own requests.
   const bool own_requests = moe && attends_whole_requests(sharding);
   const std::int64_t all = all_rows(sharding, shape);
@@ -22,7 +26,8 @@ std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& shardi
   const std::int64_t ranks = own_requests ? 1 : std::int64_t{sharding.tpf} * sharding.ep;
   const bool follows_all_reduce = all_reduces(sharding);
   OpList ops;
-  ops.elementwise("ffn norm", Phase::ffn, add_norm_bytes(b, h), follows_all_reduce);
+  const bool normed_by_attention = model.parallel_blocks && kind.mixer != Mixer::none;
+  if (!normed_by_attention) ops.elementwise("ffn norm", Phase::ffn, add_norm_bytes(b, h), follows_all_reduce);
   if (moe) {
     const MoeSpec& m = model.moe;
     ops.gemm("router", Phase::ffn, {.m = b, .n = m.experts, .k = h}, weight_format(shape, WeightPart::router),
@@ -30,35 +35,49 @@ std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& shardi
     ops.elementwise("top-k", Phase::ffn, real(b * m.experts) * fp32_bytes, fused_on_gpu);
     if (m.shared_experts > 0) {
       ops.beside_routed(true);
-      ops.swiglu_ffn({"shared gate and up", "shared swiglu", "shared down"}, b, h,
-                     ceil_div(m.shared_ffn, ranks), weight_format(shape, WeightPart::shared_experts));
+      ops.ffn(model.gated_ffn ? OpNames{"shared gate and up", "shared swiglu", "shared down"}
+                              : OpNames{"shared up", "shared activation", "shared down"},
+              b, h, ceil_div(m.shared_ffn, ranks), model.gated_ffn,
+              weight_format(shape, WeightPart::shared_experts));
       ops.beside_routed(false);
+    }
+    const std::int64_t width = m.expert_hidden > 0 ? m.expert_hidden : h;
+    if (width != h) {
+      ops.gemm("expert input projection", Phase::ffn, {.m = b, .n = width, .k = h},
+               weight_format(shape, WeightPart::shared_experts));
     }
     const std::int64_t local = ceil_div(m.experts, sharding.ep);
     const std::int64_t f = ceil_div(m.expert_ffn, sharding.tpf);
     const WeightFormat experts = weight_format(shape, WeightPart::routed_experts);
+    const std::int64_t matrices = model.gated_ffn ? 3 : 2;
     const auto [active, pairs] = routed_load(local, m.experts, m.top_k, all, shape.expert_skew);
     ops.add({.name = "routed experts",
              .phase = Phase::ffn,
              .shape = MoeShape{.tokens = all,
-                               .hidden = h,
+                               .hidden = width,
                                .ffn = f,
                                .local_experts = local,
                                .top_k = m.top_k,
                                .active_experts = active,
-                               .pairs = pairs},
+                               .pairs = pairs,
+                               .matrices = matrices},
              .dtype = experts.dtype,
-             .bytes = {.weights = active * 3 * real(h * f) * experts.bytes,
-                       .activations = pairs * real(2 * h + 3 * f) * bf16_bytes},
-             .flops = 2 * pairs * 3 * real(h * f)});
+             .bytes = {.weights = active * real(matrices * width * f) * experts.bytes,
+                       .activations = pairs * real(2 * width + matrices * f) * bf16_bytes},
+             .flops = 2 * pairs * real(matrices * width * f)});
+    if (width != h) {
+      ops.gemm("expert output projection", Phase::ffn, {.m = b, .n = h, .k = width},
+               weight_format(shape, WeightPart::shared_experts));
+    }
   } else {
-    ops.swiglu_ffn({"gate and up", "swiglu", "down"}, b, h, ceil_div(model.ffn, ranks),
-                   weight_format(shape, WeightPart::dense_ffn));
+    ops.ffn(model.gated_ffn ? OpNames{"gate and up", "swiglu", "down"} : OpNames{"up", "activation", "down"},
+            b, h, ceil_div(model.ffn, ranks), model.gated_ffn, weight_format(shape, WeightPart::dense_ffn));
   }
+  if (model.post_norms) ops.elementwise("ffn output norm", Phase::ffn, norm_bytes(b, h), follows_all_reduce);
   return ops.take();
 }
 
-std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& sharding,
+std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
                              const DecodeShape& shape) {
   const int n = sharding.stage_ranks();
   const double hidden_bytes = real(model.hidden) * bf16_bytes;
@@ -66,13 +85,16 @@ std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& s
   OpList ops;
   if (!attends_whole_requests(sharding)) {
     const CollectiveShape sum{.op = Collective::all_reduce, .group = n, .payload_bytes = all_bytes};
-    ops.collective("attention all-reduce", Phase::attn_allreduce, sum);
-    ops.collective("ffn all-reduce", Phase::ffn_comm, sum);
+    const bool mixes = kind.mixer != Mixer::none, has_ffn = kind.ffn != Ffn::none;
+    if (mixes && !(has_ffn && model.parallel_blocks))
+      ops.collective("attention all-reduce", Phase::attn_allreduce, sum);
+    if (has_ffn) ops.collective("ffn all-reduce", Phase::ffn_comm, sum);
     return ops.take();
   }
+  if (kind.ffn == Ffn::none) return {};
   const CollectiveShape gathered{.op = Collective::all_gather, .group = n, .payload_bytes = all_bytes};
   const CollectiveShape scattered{.op = Collective::reduce_scatter, .group = n, .payload_bytes = all_bytes};
-  if (moe) {
+  if (kind.moe()) {
     // A token goes once to each of the ranks that hold some of its experts.
     const double ranks_per_token = expected_active_experts(n, n, 1, model.moe.top_k);
     const std::int64_t own = computed_rows(sharding, shape);
@@ -88,6 +110,7 @@ std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& s
     ops.collective("expert combine", Phase::ffn_comm, tokens);
     ops.only_if(Way::gathers);
     CollectiveShape chosen = gathered;
+    chosen.grouped_on_gpu = true;
     chosen.payload_bytes = real(all_rows(sharding, shape) * model.moe.top_k) * fp32_bytes;
     ops.collective("expert id all-gather", Phase::ffn_comm, chosen);
     ops.collective("expert weight all-gather", Phase::ffn_comm, chosen);

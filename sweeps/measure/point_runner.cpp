@@ -16,15 +16,13 @@
 #include "sweeps/measure/measure.hpp"
 #include "sweeps/measure/step_clock.hpp"
 #include "sweeps/measure/verify.hpp"
+#include "sweeps/results/costs.hpp"
+#include "sweeps/results/row_text.hpp"
 
 namespace helix {
 namespace {
 
 constexpr double gib = 1024.0 * 1024.0 * 1024.0;
-
-void add_caveat(std::string& reason, const std::string& caveat) {
-  reason += reason.empty() ? caveat : "; " + caveat;
-}
 
 std::string why_dtype_not_measured(const char* what, DType dtype, std::span<const DType> measured) {
   if (std::ranges::count(measured, dtype) > 0) return {};
@@ -52,6 +50,13 @@ KvShape first_ranks_cache(const SweepPoint& point) {
 
 /// Why the backend has no kernels for a legal point, so that its calibration cannot predict it either.
 std::string why_no_kernels(const SweepPoint& point, const Backend& backend) {
+  if (point.config.shape.exchange != CacheExchange{}) {
+    return fmt::format(
+        "predicted only: the engine runs dcp with --dcp-merge a2a --dcp-queries replicated, not {}",
+        to_string(point.config.shape.exchange));
+  }
+  if (!point.model->not_runnable.empty())
+    return fmt::format("predicted only: the engine does not run {}", point.model->not_runnable.front());
   const std::string of_types = why_dtypes_not_measured(point.config.shape, backend);
   if (!of_types.empty()) return of_types;
   const std::string of_cache = backend.why_not(first_ranks_cache(point));
@@ -151,7 +156,7 @@ std::int64_t layers_to_measure(const Configuration& config, const ModelSpec& mod
 ModelSpec truncated(const ModelSpec& model, std::int64_t layers) {
   ModelSpec shallow = model;
   shallow.layers = layers;
-  if (!shallow.layer_windows.empty()) shallow.layer_windows.resize(static_cast<std::size_t>(layers));
+  if (!shallow.layer_kinds.empty()) shallow.layer_kinds.resize(static_cast<std::size_t>(layers));
   return shallow;
 }
 
@@ -203,6 +208,7 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   row.backend = backend_.name();
   row.layers_total = model.layers;
   row.layers_measured = layers_to_measure(c, model);
+  row.figures = model_figures(model, c.shape);
   row.status = Status::skipped;
   const Admission admission = admit(point,
                                     {.layers = row.layers_measured,
@@ -231,11 +237,13 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
                            working_set / gib, static_cast<double>(world_.node_cache_bytes) / gib));
   }
   if (world_.oversubscribed) add_caveat(row.reason, "oversubscribed: more worker threads than CPUs");
+  add_caveat(row.reason, long_context(model, c.shape.context));
 
   row.status = Status::ok;
   const MPI_Comm instance = groups_.first(c.sharding.ranks());
   if (instance != MPI_COMM_NULL) run_in_group(point, admission.memory_bytes, row, instance);
   row.meets_budget = row.measurement ? within(request_.ttl_budget_ms, row.measurement->ttl_us) : std::nullopt;
+  set_costs(row, request_.bill, system.board_watts);
   working_on("end of the row");
   const ActivityFlag idle(&Activity::bystander, instance == MPI_COMM_NULL);
   wait_idle(world_.comm);

@@ -121,9 +121,8 @@ int run_generate(const SweepRequest& request) {
   World world = describe_world(MPI_COMM_WORLD, request.memory_fraction);
   const ModelTable models = load_models(request.blocks);
   const ModelSpec& model = models.begin()->second;
-  require_runnable(model);
   require_tokens(request.prompt, model);
-  const Checkpoint weights(request.weights, model);
+  const std::unique_ptr<Checkpoint> weights = open_checkpoint(request, model);
   const std::set<std::int32_t> stops = stop_tokens(request.weights);
   const std::int64_t tokens = std::ssize(request.prompt) + request.max_new_tokens - 1;
   const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
@@ -139,7 +138,7 @@ int run_generate(const SweepRequest& request) {
   std::string problem;
   const std::string id = configuration_id(config);
   working_on_row(id);
-  progress.running(fmt::format("loading {:.3g} GB", static_cast<double>(weights.bytes()) / 1e9));
+  progress.running(fmt::format("loading {:.3g} GB", static_cast<double>(weights->bytes()) / 1e9));
   const MPI_Comm instance = groups.first(config.sharding.ranks());
   if (instance != MPI_COMM_NULL) {
     const EngineRequest engine_request{.model = model,
@@ -149,7 +148,7 @@ int run_generate(const SweepRequest& request) {
                                        .steps = tokens,
                                        .seed = request.seed,
                                        .memory_bytes = chosen.memory_bytes,
-                                       .weights = &weights};
+                                       .weights = weights.get()};
     const auto begin = Clock::now();
     problem = host.run(engine_request, instance, [&](DecodeEngine& engine) {
       const double loading_s = std::chrono::duration<double>(Clock::now() - begin).count();
@@ -165,7 +164,7 @@ int run_generate(const SweepRequest& request) {
   }
   problem = broadcast_text(problem, 0, world.comm);  // rank 0 is in every group
   if (!problem.empty()) throw BrokenOff("generate: " + problem);
-  if (world.rank == 0) print(request, result, id, weights.bytes());
+  if (world.rank == 0) print(request, result, id, weights->bytes());
   return 0;
 }
 

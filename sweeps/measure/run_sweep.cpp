@@ -12,7 +12,6 @@
 #include <thread>
 #include <tuple>
 
-#include "kernels/checkpoint/checkpoint.hpp"
 #include "kernels/comm/mpi_check.hpp"
 #include "roofline/base/error.hpp"
 #include "sweeps/launch/activity.hpp"
@@ -25,6 +24,7 @@
 #include "sweeps/launch/watchdog.hpp"
 #include "sweeps/measure/measured_systems.hpp"
 #include "sweeps/measure/point_runner.hpp"
+#include "sweeps/measure/text_points.hpp"
 #include "sweeps/output/provenance.hpp"
 #include "sweeps/output/row_line.hpp"
 #include "sweeps/output/table.hpp"
@@ -134,9 +134,7 @@ void print_line(const ResultRow& row) {
 int run_sweep(const SweepRequest& request) {
   World world = describe_world(MPI_COMM_WORLD, request.memory_fraction);
   const ModelTable models = load_models(request.blocks);
-  for (const auto& [name, model] : models) require_runnable(model);
-  std::optional<Checkpoint> weights;
-  if (!request.weights.empty()) weights.emplace(request.weights, models.begin()->second);
+  const std::unique_ptr<Checkpoint> weights = open_checkpoint(request, models.begin()->second);
   std::vector<SweepPoint> points = enumerate(request.blocks, models, {.max_ranks = world.size}, world.size);
   order_by_sharding(points);
   const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
@@ -195,7 +193,7 @@ int run_sweep(const SweepRequest& request) {
     directory->begin(run);
   });
 
-  PointRunner runner(world, *backend, groups, request, weights ? &*weights : nullptr);
+  PointRunner runner(world, *backend, groups, request, weights.get());
   runner.reserve(points);
   for (const SweepPoint& point : points) {
     if (const std::string signal = stop.agreed(world.comm); !signal.empty()) {
@@ -231,7 +229,7 @@ int run_sweep(const SweepRequest& request) {
     fmt::print("{}", format_rows(rows_to_print(directory->rows(), request.output), request.output));
     if (request.quiet || request.output != OutputFormat::table) return;
     if (request.ttl_budget_ms) fmt::print("\n{}", budget_text(directory->rows(), *request.ttl_budget_ms));
-    fmt::print("{}", trust_text(directory->rows()));
+    fmt::print("{}{}", trust_text(directory->rows()), left_out_text(models));
     if (world.oversubscribed) {
       fmt::print("\nMore worker threads than CPUs: these times say little about this machine.\n");
     }

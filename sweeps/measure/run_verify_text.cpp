@@ -120,8 +120,7 @@ int run_verify_text(const SweepRequest& request) {
   World world = describe_world(MPI_COMM_WORLD, request.memory_fraction);
   const ModelTable models = load_models(request.blocks);
   const ModelSpec& model = models.begin()->second;
-  require_runnable(model);
-  const Checkpoint weights(request.weights, model);
+  const std::unique_ptr<Checkpoint> weights = open_checkpoint(request, model);
   const std::vector<std::int32_t> text =
       request.prompt.empty() ? random_text(model, request.seed) : request.prompt;
   require_tokens(text, model);
@@ -149,7 +148,7 @@ int run_verify_text(const SweepRequest& request) {
                                     .layers = reference::first_layers(model.layers),
                                     .weight_dtype = c.shape.weight_dtype,
                                     .kv_dtype = c.shape.kv_dtype,
-                                    .weights = &weights},
+                                    .weights = weights.get()},
                                    text, world.comm);
       }
       const MPI_Comm instance = groups.first(c.sharding.ranks());
@@ -162,7 +161,7 @@ int run_verify_text(const SweepRequest& request) {
                                            .steps = steps,
                                            .seed = request.seed,
                                            .memory_bytes = admission.memory_bytes,
-                                           .weights = &weights};
+                                           .weights = weights.get()};
         row.reason = host.run(engine_request, instance, [&](DecodeEngine& engine) {
           const std::vector<float> logits = decode_text(engine, text, shape.batch, model.vocab, instance);
           if (!logits.empty()) row.result = judge_text(known->second, logits, model);

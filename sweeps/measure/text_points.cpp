@@ -8,6 +8,15 @@
 
 namespace helix {
 
+std::unique_ptr<Checkpoint> open_checkpoint(const SweepRequest& request, const ModelSpec& model) {
+  if (request.weights.empty()) return nullptr;
+  if (!model.not_runnable.empty()) {
+    throw UsageError(fmt::format("--weights {}: the engine does not run {}", request.weights.string(),
+                                 model.not_runnable.front()));
+  }
+  return std::make_unique<Checkpoint>(request.weights, model);
+}
+
 std::vector<SweepPoint> text_points(const SweepRequest& request, const ModelTable& models,
                                     std::int64_t tokens, int world_ranks) {
   std::vector<SweepSpace> blocks = request.blocks;

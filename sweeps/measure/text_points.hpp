@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
+#include <memory>
 #include <vector>
 
 #include "kernels/checkpoint/checkpoint.hpp"
@@ -11,6 +11,10 @@
 #include "sweeps/request/sweep_request.hpp"
 
 namespace helix {
+
+/// The checkpoint of the request, null without one. Throws UsageError: the engine does not run its model, or see
+/// Checkpoint.
+std::unique_ptr<Checkpoint> open_checkpoint(const SweepRequest& request, const ModelSpec& model);
 
 /// The points of the request, one request a DP group; their ids name `tokens` as context, the engine begins with 0.
 std::vector<SweepPoint> text_points(const SweepRequest& request, const ModelTable& models,

@@ -13,6 +13,8 @@
 namespace helix {
 namespace {
 
+constexpr int panel_width = 310, panel_height = 230;  // pixels
+
 enum class Source { measured, model };
 constexpr std::array sources = {Source::measured, Source::model};
 
@@ -29,6 +31,11 @@ std::optional<ParetoPoint> point_of(const ResultRow& row, Source source) {
   const double per_user = 1e6 / ttl;
   return ParetoPoint{per_user,
                      per_user * static_cast<double>(row.config.shape.batch) / row.config.sharding.ranks()};
+}
+
+/// Of a predicted time, as a share of it; 0: not stated.
+double known_within(const ResultRow& row) {
+  return row.measurement || !row.prediction ? 0 : row.prediction->trust.error_percent / 100;
 }
 
 /// Points inside the frontier only show where the field lies: one for each cell of a fine grid is enough.
@@ -85,12 +92,40 @@ Json values_of(const Scene& scene, Window& window) {
                       {"y", points[i].tokens_per_s_gpu},
                       {"source", name(source)},
                       {"front", on_front.contains(i)}};
+        const double error = known_within(*with_time[i]);
+        if (error > 0) {
+          datum["slower"] = points[i].tokens_per_s_user / (1 + error);
+          datum["faster"] = points[i].tokens_per_s_user * (1 + error);
+        }
         add_configuration(datum, *with_time[i]);
         values.push_back(std::move(datum));
       }
     }
   }
   return values;
+}
+
+/// Writes the batch at the frontiers' marks, of what was measured if anything was, as far as the numbers do
+/// not lie over one another.
+void label_batches(Json& values, const Window& window, bool measured) {
+  const auto pixel = [](double value, const Json& domain, double size) {
+    const double low = domain[0], high = domain[1];
+    return size * std::log(value / low) / std::log(high / low);
+  };
+  const Json across = window.per_user.domain(), upwards = window.per_gpu.domain();
+  std::vector<std::pair<double, double>> taken;
+  for (Json& datum : values) {
+    const bool labelled =
+        datum["front"] && datum["source"] == name(measured ? Source::measured : Source::model);
+    if (!labelled) continue;
+    const double x = pixel(datum["x"], across, panel_width), y = pixel(datum["y"], upwards, panel_height);
+    const bool free = std::ranges::none_of(taken, [&](const auto& other) {
+      return std::abs(other.first - x) < 30 && std::abs(other.second - y) < 15;
+    });
+    if (!free) continue;
+    taken.emplace_back(x, y);
+    datum["label"] = fmt::format("{}", datum["batch"].get<std::int64_t>());
+  }
 }
 
 Json axis(const char* field, const std::string& title, const Json& domain) {
@@ -126,6 +161,9 @@ Plot pareto_plot(const std::vector<Scene>& scenes) {
   if (any_measured) shown.push_back("measured"), dashes.push_back(Json::array({1, 0}));
   if (any_model) shown.push_back("model"), dashes.push_back(Json::array({5, 4}));
 
+  for (std::size_t i = 0; i < scenes.size(); ++i)
+    label_batches(values[i], window_of(scenes[i]), any_measured);
+
   std::vector<Json> panels;
   for (std::size_t i = 0; i < scenes.size(); ++i) {
     const bool cpu = scenes[i].rows.front()->backend == "cpu";
@@ -149,11 +187,15 @@ Plot pareto_plot(const std::vector<Scene>& scenes) {
     const Json points = {{"shape", shape}, {"tooltip", configuration_tooltip()}};
     panels.push_back(
         {{"title", panel_title(scenes[i], several_runs(scenes))},
-         {"width", 310},
-         {"height", 230},
+         {"width", panel_width},
+         {"height", panel_height},
          {"data", {{"values", values[i]}}},
          {"layer",
-          Json::array({encoded(layer("!datum.front", {{"type", "point"},
+          Json::array({encoded(layer("datum.front && isValid(datum.slower)",
+                                     {{"type", "rule"}, {"opacity", 0.45}, {"clip", true}}),
+                               {{"x", axis("slower", "tokens/s per user", window.per_user.domain())},
+                                {"x2", {{"field", "faster"}}}}),
+                       encoded(layer("!datum.front", {{"type", "point"},
                                                       {"filled", true},
                                                       {"size", 22},
                                                       {"opacity", 0.35},
@@ -166,14 +208,21 @@ Plot pareto_plot(const std::vector<Scene>& scenes) {
                                points),
                        encoded(layer("datum.front && datum.source == 'model'",
                                      {{"type", "point"}, {"filled", false}, {"size", 55}, {"opacity", 1}}),
-                               points)})}});
+                               points),
+                       {{"transform", Json::array({{{"filter", "isValid(datum.label)"}}})},
+                        {"mark", {{"type", "text"}, {"fontSize", 10}, {"dy", -11}}},
+                        {"encoding", {{"x", x}, {"y", y}, {"text", {{"field", "label"}}}}}}})}});
   }
   return {.name = "pareto",
           .title = "Pareto frontiers",
           .caption =
               "Each point is a configuration: to the right a user gets tokens faster, upwards a GPU serves "
               "more of them. Lines join the best of each strategy; filled marks on solid lines are "
-              "measured, hollow marks on dashed lines predicted; small pale marks lie behind a frontier." +
+              "measured, hollow marks on dashed lines predicted; a number is the batch at a mark; small pale "
+              "marks "
+              "lie behind a frontier. Bars reach as far as nine of ten measured kernels of the least known "
+              "kind in "
+              "the step were off." +
               thinning_note(panels.size()),
           .spec = panel_grid(std::move(panels), 3)};
 }

@@ -50,8 +50,8 @@ AttentionWidths attention_widths(const SweepSpace& space, Strategy strategy) {
     return WidthRange{&choice, rule == WidthRule::several && unset ? 2 : 1, false};
   };
   const StrategyTraits& row = traits(strategy);
-  AttentionWidths widths{range(row.pp, space.pp), range(row.dp, space.dp), range(row.kvp, space.kvp),
-                         range(row.tpa, space.tpa)};
+  AttentionWidths widths{range(row.pp, space.pp), range(row.dp, space.dp),
+                         range(row.kvp, row.cuts_group ? space.dcp : space.kvp), range(row.tpa, space.tpa)};
   // Where nobody asks for 1: Helix with KVP = 1 is tp, dp+ep of one rank too.
   const auto skip_one = [](WidthRange& width) {
     if (!width.fixed && width.choice->kind == Choice::Kind::unset) width.first = 2;
@@ -67,8 +67,10 @@ void refuse_unused_lists(const SweepSpace& space) {
     return [rule](const StrategyTraits& row) { return row.*rule != WidthRule::one; };
   };
   using Uses = std::function<bool(const StrategyTraits&)>;
-  const std::array<std::tuple<const Choice*, std::string_view, Uses>, 5> widths{{
-      {&space.kvp, "kvp", attention(&StrategyTraits::kvp)},
+  const std::array<std::tuple<const Choice*, std::string_view, Uses>, 6> widths{{
+      {&space.kvp, "kvp",
+       [](const StrategyTraits& row) { return row.kvp != WidthRule::one && !row.cuts_group; }},
+      {&space.dcp, "dcp", [](const StrategyTraits& row) { return row.cuts_group; }},
       {&space.tpa, "tpa", attention(&StrategyTraits::tpa)},
       {&space.tpf, "tpf", [](const StrategyTraits& row) { return row.ffn == FfnGrid::all_ranks; }},
       {&space.pp, "pp", attention(&StrategyTraits::pp)},
@@ -148,9 +150,11 @@ ShardingGroups sharding_groups(const SweepSpace& space, const ModelSpec& model, 
             const auto pin = [](const Choice& choice, std::int64_t value) {
               return choice.listed() ? value : 0;
             };
-            const Key key{pin(space.ranks, ranks), pin(space.kvp, kvp), pin(space.tpa, tpa),
-                          pin(space.tpf, tpf),     pin(space.ep, ep),   pin(space.pp, pp),
-                          pin(space.dp, dp)};
+            const Key key{
+                pin(space.ranks, ranks), pin(traits(strategy).cuts_group ? space.dcp : space.kvp, kvp),
+                pin(space.tpa, tpa),     pin(space.tpf, tpf),
+                pin(space.ep, ep),       pin(space.pp, pp),
+                pin(space.dp, dp)};
             groups[key].push_back({static_cast<int>(kvp), static_cast<int>(tpa), static_cast<int>(tpf),
                                    static_cast<int>(ep), static_cast<int>(pp), static_cast<int>(dp)});
           });
@@ -219,6 +223,7 @@ void refuse_unmet_lists(const SweepSpace& space,
   };
   check("ranks", space.ranks, [](const Sharding& s) { return s.ranks(); });
   check("kvp", space.kvp, [](const Sharding& s) { return s.kvp; });
+  check("dcp", space.dcp, [](const Sharding& s) { return s.kvp; });
   check("tpa", space.tpa, [](const Sharding& s) { return s.tpa; });
   check("tpf", space.tpf, [](const Sharding& s) { return s.tpf; });
   check("ep", space.ep, [](const Sharding& s) { return s.ep; });
@@ -329,12 +334,13 @@ std::vector<int> hop_b_candidates(std::int64_t requests_of_a_group) {
 
 SweepSpace resolved(SweepSpace space, const SweepDefaults& defaults) {
   // Attention's widths without a number of ranks are a layout, of which nothing else is to be varied.
-  const bool given = (space.kvp.listed() || space.tpa.listed()) && !space.ranks.listed();
+  const bool given =
+      (space.kvp.listed() || space.tpa.listed() || space.dcp.listed()) && !space.ranks.listed();
   const SweepDefaults plain;
   if (space.strategies.empty()) space.strategies = given ? plain.strategies : defaults.strategies;
   if (space.hop_b.empty()) space.hop_b = given ? plain.hop_b : defaults.hop_b;
   if (!defaults.every_width || given) return space;
-  for (Choice* width : {&space.kvp, &space.tpa, &space.tpf, &space.ep, &space.pp, &space.dp}) {
+  for (Choice* width : {&space.kvp, &space.tpa, &space.tpf, &space.ep, &space.pp, &space.dp, &space.dcp}) {
     if (width->kind == Choice::Kind::unset) width->kind = Choice::Kind::every;
   }
   return space;
@@ -387,6 +393,7 @@ void for_each_point(const SweepSpace& requested_space, const ModelTable& models,
             shape.kv_dtype = kv.value_or(point.model->kv_dtype);
             for (const auto& [strategy, groups] : grids) {
               point.config.strategy = strategy;
+              shape.exchange = traits(strategy).cuts_group ? space.dcp_exchange : CacheExchange{};
               for (const auto& group : groups) visit_group(group, point);
             }
           }
@@ -402,7 +409,7 @@ namespace {
 /// the most ranks.
 void keep_largest(const SweepSpace& space, std::int64_t world_ranks, std::vector<SweepPoint>& points) {
   const auto unset = [](const Choice& choice) { return choice.kind == Choice::Kind::unset; };
-  for (const Choice* choice : {&space.ranks, &space.kvp, &space.tpa, &space.pp, &space.dp}) {
+  for (const Choice* choice : {&space.ranks, &space.kvp, &space.tpa, &space.pp, &space.dp, &space.dcp}) {
     if (!unset(*choice)) return;
   }
   int most = 0;
@@ -475,6 +482,7 @@ std::string configuration_id(const Configuration& config) {
   if (s.dp > 1) id += fmt::format(".dp{}", s.dp);
   id += fmt::format("/s{}/b{}/{}-{}/blk{}", shape.context, shape.batch, weights_text(shape),
                     name(shape.kv_dtype), shape.tokens_per_block);
+  if (traits(config.strategy).cuts_group) id += "/" + to_string(shape.exchange);
   if (shape.hop_b > 1) id += fmt::format("/hop{}", shape.hop_b);
   if (shape.expert_skew > 0) id += fmt::format("/skew{}", shape.expert_skew);
   if (config.layers > 0) id += fmt::format("/l{}", config.layers);

@@ -127,6 +127,34 @@ constexpr Column predicted_share_column(std::string_view name) {
           }};
 }
 
+template <std::optional<double> ResultRow::*member>
+constexpr Column optional_column(std::string_view name) {
+  return {name, [](const ResultRow& row) { return row.*member ? number(*(row.*member)) : ""; },
+          [](ResultRow& row, const std::string& text) { row.*member = parse_number<double>(text); }};
+}
+
+template <double ModelFigures::*member>
+constexpr Column figure_column(std::string_view name) {
+  return {name, [](const ResultRow& row) { return row.figures ? whole((*row.figures).*member) : ""; },
+          [](ResultRow& row, const std::string& text) {
+            engaged(row.figures).*member = parse_number<double>(text);
+          }};
+}
+
+/// A part of memory_bytes_per_rank, which is read first.
+template <double Prediction::*member>
+constexpr Column memory_share_column(std::string_view name) {
+  return {name,
+          [](const ResultRow& row) {
+            return row.prediction ? number((*row.prediction).*member / row.prediction->memory_bytes_per_rank)
+                                  : "";
+          },
+          [](ResultRow& row, const std::string& text) {
+            Prediction& p = engaged(row.prediction);
+            p.*member = parse_number<double>(text) * p.memory_bytes_per_rank;
+          }};
+}
+
 /// Follows from other columns: written, not read.
 constexpr Column derived_column(std::string_view name, std::string (*write)(const ResultRow&)) {
   return {name, write, [](ResultRow&, const std::string&) {}};
@@ -310,6 +338,13 @@ constexpr auto columns = std::to_array<Column>({
     {"engine",
      [](const ResultRow& row) { return row.prediction ? std::string(name(row.prediction->engine)) : ""; },
      [](ResultRow& row, const std::string& text) { engaged(row.prediction).engine = parse_engine(text); }},
+    {"dcp",
+     [](const ResultRow& row) -> std::string {
+       return traits(row.config.strategy).cuts_group ? to_string(row.config.shape.exchange) : "";
+     },
+     [](ResultRow& row, const std::string& text) { row.config.shape.exchange = parse_cache_exchange(text); }},
+    optional_column<&ResultRow::usd_per_mtok>("usd_per_mtok"),
+    optional_column<&ResultRow::joules_per_token>("joules_per_token"),
     // Percent: nine of ten measured kernels of the least known family in the step lie within it.
     {"confidence",
      [](const ResultRow& row) -> std::string {
@@ -326,6 +361,14 @@ constexpr auto columns = std::to_array<Column>({
      [](ResultRow& row, const std::string& text) {
        engaged(row.prediction).trust.extrapolated = parse_extrapolated(text);
      }},
+    figure_column<&ModelFigures::active_parameters>("active_parameters"),
+    figure_column<&ModelFigures::kv_bytes_per_token>("kv_bytes_per_token"),
+    figure_column<&ModelFigures::kv_read_bytes_per_token>("kv_read_bytes_per_token"),
+    figure_column<&ModelFigures::state_bytes_per_request>("state_bytes_per_request"),
+    // The rest are activations and buffers.
+    memory_share_column<&Prediction::weights_held_bytes_per_rank>("memory_weights_share"),
+    memory_share_column<&Prediction::kv_held_bytes_per_rank>("memory_kv_share"),
+    memory_share_column<&Prediction::state_bytes_per_rank>("memory_state_share"),
 });
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "roofline/cost/predict.hpp"
+#include "roofline/step/model_facts.hpp"
 #include "roofline/step/sharding.hpp"
 
 namespace helix {
@@ -47,12 +48,14 @@ struct ResultRow {
                        // ...") or empty
   std::string system, backend, kernel;
   std::int64_t layers_measured = 0, layers_total = 0;
+  std::optional<ModelFigures> figures;
   std::optional<Prediction> prediction;
   std::optional<Measurement> measurement;
   std::optional<double> verify_rel_error;
   /// Whether the token-to-token latency, measured or else predicted, is within the request's budget; nothing
   /// without a budget or a latency.
   std::optional<bool> meets_budget;
+  std::optional<double> usd_per_mtok, joules_per_token;
   bool pareto = false;
 
   /// Frontier, crossover and what is printed only know such rows.
