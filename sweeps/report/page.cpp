@@ -89,7 +89,8 @@ std::string model_error_text(const Run& run) {
 }
 
 std::string summary_table(std::span<const Run> runs) {
-  TableText table({"run", "kind", "system", "device", "started", "ok", "skipped", "failed", "|model error|"});
+  TableText table(
+      {"run", "kind", "system", "device", "started", "ok", "skipped", "failed", "wrong", "|model error|"});
   for (const Run& run : runs) {
     const bool complete = value_at(run, "/complete") != "false";
     table.row()
@@ -101,6 +102,7 @@ std::string summary_table(std::span<const Run> runs) {
         .number(count_of(run, Status::ok))
         .number(count_of(run, Status::skipped))
         .number(count_of(run, Status::failed))
+        .number(count_of(run, Status::wrong))
         .text(model_error_text(run));
   }
   return table.str();
@@ -162,7 +164,7 @@ std::string missing_rows(std::span<const Run> runs) {
     const auto& [run, status, reason] = key;
     table.row().name(run).text(status).text(reason).number(fmt::format("{}", entry.first)).name(entry.second);
   }
-  return "<h2 id=\"missing\">Skipped and failed</h2>\n" + table.str();
+  return "<h2 id=\"missing\">Skipped, failed and wrong</h2>\n" + table.str();
 }
 
 std::string provenance(const Run& run) {
@@ -221,7 +223,7 @@ std::string body(std::span<const Run> runs, const std::vector<Plot>& plots,
   for (const Plot& plot : plots)
     text += fmt::format("<a href=\"#{}\">{}</a>", plot.name, html_text(plot.title));
   const std::string missing = missing_rows(runs);
-  text += missing.empty() ? "" : "<a href=\"#missing\">Skipped and failed</a>";
+  text += missing.empty() ? "" : "<a href=\"#missing\">Skipped, failed and wrong</a>";
   text += "<a href=\"#rows\">Rows</a><a href=\"#provenance\">Provenance</a></nav>\n";
   text += "<h2>Runs</h2>\n" + summary_table(runs);
   if (plots.empty()) text += "<p>No row has a time, so there is nothing to plot.</p>\n";

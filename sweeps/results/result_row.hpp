@@ -8,6 +8,7 @@
 
 #include "roofline/cost/predict.hpp"
 #include "roofline/step/sharding.hpp"
+#include "sweeps/results/status.hpp"
 
 namespace helix {
 
@@ -21,8 +22,6 @@ struct Configuration {
   /// The types of the weights' parts and where they come from: precision_of_parts, WeightRequest::source.
   std::string precision{}, precision_source{};
 };
-
-enum class Status { ok, skipped, failed };
 
 /// Why sampling of a row ended.
 enum class StopReason { converged, plateau, max_time };
@@ -43,8 +42,9 @@ struct ResultRow {
       id;  // stable: made from the configuration, e.g. "llama-3.2-1b/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/..."
   Configuration config;
   Status status = Status::ok;
-  std::string reason;  // skipped, failed; for an ok row a caveat ("cache-resident: ...", "oversubscribed:
-                       // ...") or empty
+  std::string
+      reason;  // skipped, failed, wrong; for an ok row a caveat ("cache-resident: ...", "oversubscribed:
+               // ...") or empty
   std::string system, backend, kernel;
   std::int64_t layers_measured = 0, layers_total = 0;
   std::optional<Prediction> prediction;
