@@ -71,7 +71,7 @@ Prediction Planner::predict(const Sharding& s, const DecodeShape& shape) {
   const auto& attention =
       find_or_price<StepCost>(attention_,
                               Key{pack(s.kvp, s.tpa, kind), static_cast<std::uint64_t>(shape.context),
-                                  pack(attended_batch(s, shape), shape.hop_b), types},
+                                  pack(attended_batch(s, shape), shape.hop_b, kept_batch(s, shape)), types},
                               [&] { return attention_cost(model_, s, shape, system_); });
   const auto& ffn = find_or_price<StepCost>(ffn_, Key{pack(s.tpf, s.ep, kind), skew, pack(requests), types},
                                             [&] { return ffn_cost(model_, s, shape, system_); });

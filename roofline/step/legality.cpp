@@ -48,7 +48,7 @@ Reason illegal_shape(const Sharding& s, const DecodeShape& shape) {
     return fmt::format("batch={} leaves some of dp={} groups without a request", shape.batch, s.dp);
   }
   if (shape.hop_b < 1 || shape.hop_b > shape.batch / s.dp) {
-    return fmt::format("hop_b={}: micro-batches are from 1 to the {} requests of a group (batch={}, dp={})",
+    return fmt::format("hop_b={}: pieces are from 1 to the {} requests of a group (batch={}, dp={})",
                        shape.hop_b, shape.batch / s.dp, shape.batch, s.dp);
   }
   return std::nullopt;

@@ -33,7 +33,7 @@ struct StrategyTraits {
   FfnGrid ffn;
   bool divides_kv_heads;  // TPA divides K; else TPA > K caches each head on TPA / K ranks
   bool widest_ep;  // a MoE model's EP, where a request names neither TPF nor EP: as wide as it goes, else 1
-  bool hop_b;      // micro-batches hide the all-to-all
+  bool hop_b;      // pieces of the batch hide the all-to-all
   const char *color, *marker;  // in plots
 
   bool idles_ranks() const { return ffn == FfnGrid::tpa_ranks; }
