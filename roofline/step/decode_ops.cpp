@@ -1,5 +1,9 @@
 #include "roofline/step/decode_ops.hpp"
 
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
 #include "roofline/step/op_list.hpp"
 
 namespace helix {
@@ -10,6 +14,10 @@ std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape) {
 
 std::int64_t attended_batch(const Sharding& sharding, const DecodeShape& shape) {
   return ceil_div(stage_batch(sharding, shape), sharding.dp);
+}
+
+std::int64_t kept_batch(const Sharding& sharding, const DecodeShape& shape) {
+  return attends_whole_requests(sharding) ? attended_batch(sharding, shape) : stage_batch(sharding, shape);
 }
 
 std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
@@ -23,7 +31,7 @@ std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const
   ops.elementwise("embedding", Phase::head, real(b * h) * 2 * bf16_bytes);
   ops.collective("embedding all-reduce", Phase::head,
                  {.op = Collective::all_reduce, .group = n, .payload_bytes = real(b * h) * bf16_bytes});
-  ops.elementwise("final norm", Phase::head, add_norm_bytes(b, h));
+  ops.elementwise("final norm", Phase::head, add_norm_bytes(kept_batch(sharding, shape), h));
   if (attends_whole_requests(sharding)) {
     ops.collective("final all-gather", Phase::head,
                    {.op = Collective::all_gather, .group = n, .payload_bytes = real(b * h) * bf16_bytes});
@@ -53,17 +61,39 @@ double layer_repeats(const ModelSpec& model, const Sharding& sharding) {
   return real(longest_stage * sharding.pp) / real(model.layers);
 }
 
+std::vector<Op> layer_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
+                          const DecodeShape& shape) {
+  std::vector<Op> ops = attention_ops(model, kind.window, sharding, shape);
+  const std::vector<Op> exchange = exchange_ops(model, kind.moe, sharding, shape);
+  const auto exchange_those = [&](auto which) {
+    std::ranges::copy_if(exchange, std::back_inserter(ops), which);
+  };
+  exchange_those([](const Op& op) { return op.phase == Phase::attn_allreduce; });
+  // Tokens arrive before the first op that works on those of all ranks, and their sums leave behind the last.
+  const auto arrives = [](const Op& op) {
+    const auto& collective = std::get<CollectiveShape>(op.shape);
+    return op.phase == Phase::ffn_comm &&
+           (collective.op == Collective::all_gather ||
+            (collective.op == Collective::all_to_all && !collective.routed.combine));
+  };
+  bool arrived = false;
+  for (const Op& op : ffn_ops(model, kind.moe, sharding, shape)) {
+    const bool on_all =
+        kind.moe ? std::holds_alternative<MoeShape>(op.shape) : std::holds_alternative<GemmShape>(op.shape);
+    if (on_all && !std::exchange(arrived, true)) exchange_those(arrives);
+    ops.push_back(op);
+  }
+  exchange_those([&](const Op& op) { return op.phase == Phase::ffn_comm && !arrives(op); });
+  return ops;
+}
+
 std::vector<Op> decode_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
   std::vector<Op> all = head_ops(model, sharding, shape);
   for (const LayerGroup& group : model.layer_groups()) {
     const double repeats = real(group.count) * layer_repeats(model, sharding);
-    for (auto ops : {attention_ops(model, group.kind.window, sharding, shape),
-                     ffn_ops(model, group.kind.moe, sharding, shape),
-                     exchange_ops(model, group.kind.moe, sharding, shape)}) {
-      for (Op& op : ops) {
-        op.count *= repeats;
-        all.push_back(op);
-      }
+    for (Op op : layer_ops(model, group.kind, sharding, shape)) {
+      op.count *= repeats;
+      all.push_back(op);
     }
   }
   return all;

@@ -1,6 +1,6 @@
 // The operations of one decode step on the busiest rank, each with the DRAM bytes it moves, its FLOPs and
 // what it sends. This is the one place where bytes are stated: prediction prices these ops and the engine
-// runs them.
+// runs them, to which a test holds it.
 //
 // Per layer, with B requests of a pipeline micro-batch, b = ceil(B / dp) of them attended here, N
 // ranks a stage:
@@ -82,9 +82,11 @@ struct Op {
 std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape);
 /// Those of them that a rank attends.
 std::int64_t attended_batch(const Sharding& sharding, const DecodeShape& shape);
+/// Those of them whose residual stream it keeps: all, or those that it attends, whole.
+std::int64_t kept_batch(const Sharding& sharding, const DecodeShape& shape);
 
-// One layer's ops (count = 1 each, except those repeated for every HOP-B micro-batch), and those of the head.
-/// Up to the output projection. Of dp and the batch only ceil(B / dp) matters.
+// One layer's ops (count = 1 each, except those repeated for every piece of HOP-B), and those of the head.
+/// Up to the output projection. Of dp and the batch only ceil(B / dp) and kept_batch matter.
 std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const Sharding& sharding,
                               const DecodeShape& shape);
 /// Up to the down projection.
@@ -95,6 +97,9 @@ std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& shardi
 /// engine gathers all tokens on all ranks, which for a few ranks is the same.
 std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& sharding,
                              const DecodeShape& shape);
+/// All of these, in the order of their execution.
+std::vector<Op> layer_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
+                          const DecodeShape& shape);
 /// Embedding, final norm, LM head, choice of the token.
 std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
 

@@ -1,20 +1,20 @@
 #include "roofline/step/expert_load.hpp"
 #include "roofline/step/op_list.hpp"
+#include "roofline/step/rank_plan.hpp"
 
 namespace helix {
 
 std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& sharding,
                         const DecodeShape& shape) {
-  // Data-parallel ranks keep norm, router and shared experts of a MoE layer to their own requests.
+  // Data-parallel ranks keep router and shared experts of a MoE layer to their own requests.
   const bool own_requests = moe && attends_whole_requests(sharding);
   const std::int64_t all = stage_batch(sharding, shape);
   const std::int64_t b = own_requests ? attended_batch(sharding, shape) : all;
   const std::int64_t h = model.hidden;
-  // That share a dense FFN or the shared experts.
-  const std::int64_t ranks = own_requests ? 1 : std::int64_t{sharding.tpf} * sharding.ep;
+  const FfnPart part = ffn_part(model, sharding, {});
   const bool follows_all_reduce = all_reduces(sharding);
   OpList ops;
-  ops.elementwise("ffn norm", Phase::ffn, add_norm_bytes(b, h), follows_all_reduce);
+  ops.elementwise("ffn norm", Phase::ffn, add_norm_bytes(kept_batch(sharding, shape), h), follows_all_reduce);
   if (moe) {
     const MoeSpec& m = model.moe;
     ops.gemm("router", Phase::ffn, {.m = b, .n = m.experts, .k = h}, weight_format(shape, WeightPart::router),
@@ -22,12 +22,12 @@ std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& shardi
     ops.elementwise("top-k", Phase::ffn, real(b * m.experts) * fp32_bytes, fused_on_gpu);
     if (m.shared_experts > 0) {
       ops.beside_routed(true);
-      ops.swiglu_ffn({"shared gate and up", "shared swiglu", "shared down"}, b, h,
-                     ceil_div(m.shared_ffn, ranks), weight_format(shape, WeightPart::shared_experts));
+      ops.swiglu_ffn({"shared gate and up", "shared swiglu", "shared down"}, b, h, part.shared.size(),
+                     weight_format(shape, WeightPart::shared_experts));
       ops.beside_routed(false);
     }
-    const std::int64_t local = ceil_div(m.experts, sharding.ep);
-    const std::int64_t f = ceil_div(m.expert_ffn, sharding.tpf);
+    const std::int64_t local = part.experts.size();
+    const std::int64_t f = part.expert_columns.size();
     const WeightFormat experts = weight_format(shape, WeightPart::routed_experts);
     const auto [active, pairs] = routed_load(local, m.experts, m.top_k, all, shape.expert_skew);
     ops.add({.name = "routed experts",
@@ -44,7 +44,7 @@ std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& shardi
                        .activations = pairs * real(2 * h + 3 * f) * bf16_bytes},
              .flops = 2 * pairs * 3 * real(h * f)});
   } else {
-    ops.swiglu_ffn({"gate and up", "swiglu", "down"}, b, h, ceil_div(model.ffn, ranks),
+    ops.swiglu_ffn({"gate and up", "swiglu", "down"}, b, h, part.dense.size(),
                    weight_format(shape, WeightPart::dense_ffn));
   }
   return ops.take();
