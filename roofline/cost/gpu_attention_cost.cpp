@@ -79,11 +79,23 @@ KernelTerms gqa_terms(const SystemSpec& system, const GpuGqa& g, const Attention
   const double rows = tokens * (tensor_cores ? kv_heads * whole(q_heads / kv_heads, heads_at_once)
                                              : q_heads * real(s.head_dim) / row_values);
   const double rate = g.sm_rows_per_s * busy_sms * (splits > 1 ? g.split_rate : 1);
-  const double widened_per_s = engine_overhead(system).quantised_cache_bytes_per_s;
-  const bool widens = widened_per_s > 0 && row_bytes < bf16_bytes * real(s.head_dim);
+
+  const GpuEngine& engine = engine_overhead(system);
+  double stream_us = dram_us(system, share, kv_bytes);
+  if (engine.attention_efficiency > 0) {
+    stream_us = std::max(stream_us, dram_us(system, engine.attention_efficiency, kv_bytes));
+  }
+  if (engine.quantised_cache_bytes_per_s > 0 && row_bytes < bf16_bytes * real(s.head_dim)) {
+    // A block has all query heads of a KV head; the last wave of blocks leaves SMs idle.
+    const double ways =
+        std::clamp(std::floor(system.sms / kv_heads), 1.0, std::max(1.0, tokens / g.split_tokens));
+    const double waves = kv_heads * std::floor(ways) / system.sms;
+    const double busy = waves / std::ceil(waves);
+    stream_us = std::max(stream_us, kv_bytes / (engine.quantised_cache_bytes_per_s * busy) * us_per_second);
+  }
   return {.fixed_us = kernels_us(system, g.kernels),
-          .memory_us = g.dram_latency_us + dram_us(system, share, kv_bytes),
-          .compute_us = std::max(rows / rate, widens ? kv_bytes / widened_per_s : 0) * us_per_second,
+          .memory_us = g.dram_latency_us + stream_us,
+          .compute_us = rows / rate * us_per_second,
           .serial_us = g.split_us * (splits - 1),
           .norm = overlap_norm,
           .trust = attention_trust(system, g.error_percent, s)};

@@ -50,16 +50,24 @@ bool serves(KernelFormat kernel, DType weights) {
 
 namespace {
 
+/// Whether the engine runs experts of this format with Triton's kernel.
+bool uses_triton(const SystemSpec& system, DType weights) {
+  return engine_overhead(system).triton_experts && std::ranges::any_of(system.gpu->moe, [&](const GpuMoe& g) {
+           return g.kernel == MoeKernel::triton && serves(g.format, weights);
+         });
+}
+
 /// The fastest of the kernels that can run an op: libraries choose so.
 template <class Kernels, class Terms>
 OpTime fastest(const Kernels& kernels, const Op& op, const SystemSpec& system, Terms terms_of) {
   const double none = std::numeric_limits<double>::infinity();
   double best_us = none;
   KernelTerms best;
+  [[maybe_unused]] const bool triton = uses_triton(system, op.dtype);
   for (const auto& kernel : kernels) {
     if (!serves(kernel.format, op.dtype)) continue;
     if constexpr (requires { kernel.gated; }) {
-      if (!kernel.gated) continue;
+      if (!kernel.gated || (kernel.kernel == MoeKernel::triton) != triton) continue;
     }
     const KernelTerms terms = terms_of(kernel);
     const double us = terms.total_us();
@@ -89,8 +97,13 @@ OpTime gpu_op_time(const Op& op, const SystemSpec& system) {
                      [&](const GpuGemm& g) { return gemm_terms(system, g, s, op.bytes.weights); });
     }
     OpTime operator()(const AttentionShape& s) const {
+      if (s.picked > 0)
+        return sparse_terms(system, sparse_kernel(system, s, op.dtype), s, op.bytes.kv).time();
       if (s.kind == AttentionKind::mla) return mla_terms(system, s, op.bytes.kv, op.dtype).time();
       return gqa_terms(system, gqa_kernel(system, s, op.dtype), s, op.bytes.kv).time();
+    }
+    OpTime operator()(const IndexerShape& s) const {
+      return indexer_terms(system, indexer_kernel(system, s), s, op.bytes.kv).time();
     }
     OpTime operator()(const MoeShape& s) const {
       return fastest(gpu.moe, op, system,

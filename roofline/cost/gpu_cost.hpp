@@ -30,11 +30,18 @@ KernelTerms gemm_terms(const SystemSpec& system, const GpuGemm& kernel, const Ge
 KernelTerms gqa_terms(const SystemSpec& system, const GpuGqa& kernel, const AttentionShape& shape,
                       double kv_bytes);
 KernelTerms mla_terms(const SystemSpec& system, const AttentionShape& shape, double kv_bytes, DType cache);
+KernelTerms sparse_terms(const SystemSpec& system, const GpuSparseAttention& kernel,
+                         const AttentionShape& shape, double kv_bytes);
+KernelTerms indexer_terms(const SystemSpec& system, const GpuIndexer& indexer, const IndexerShape& shape,
+                          double key_bytes);
 KernelTerms moe_terms(const SystemSpec& system, const GpuMoe& kernel, const MoeShape& shape,
                       double weight_bytes);
 
 /// The kernel that serves such a cache and group of query heads. Throws UsageError if there is none.
 const GpuGqa& gqa_kernel(const SystemSpec& system, const AttentionShape& shape, DType cache);
+/// Likewise for attention to picked rows, and for the choice of them.
+const GpuSparseAttention& sparse_kernel(const SystemSpec& system, const AttentionShape& shape, DType cache);
+const GpuIndexer& indexer_kernel(const SystemSpec& system, const IndexerShape& shape);
 /// How much slower than the smallest tile, on all SMs, MLA's kernel streams this shape's cache.
 double mla_slowdown(const SystemSpec& system, const AttentionShape& shape, DType cache);
 

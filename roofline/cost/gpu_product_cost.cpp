@@ -72,11 +72,13 @@ KernelTerms moe_terms(const SystemSpec& system, const GpuMoe& g, const MoeShape&
     tile_tokens = std::clamp(static_cast<double>(std::bit_ceil(expected)), least_tile, g.most_tile_tokens);
     walk_us += g.tile_us * tile_tokens / tile_m;
   }
+  if (g.small_step_tokens > 0) tile_tokens = real(s.tokens) <= g.small_step_tokens ? 16 : 64;
   const double rows_per_expert = whole(pairs, tile_tokens * std::max(active, 1e-9));
   const auto waves = [&](double n) {
     return std::max(1.0, active * rows_per_expert * whole(n, g.tile_n) / system.sms);
   };
-  const double flops = 2 * pairs * matrices * h * f;
+  const double multiplied_rows = g.small_step_tokens > 0 ? active * rows_per_expert * tile_tokens : pairs;
+  const double flops = 2 * multiplied_rows * matrices * h * f;
   const double permuted = pairs * (4 * h + 2 * matrices * f) + 4 * real(s.tokens) * h;
   Trust trust = fitted_within(system, g.error_percent);
   trust.extrapolated.shape = real(s.tokens) > system.gpu->fitted.rows;

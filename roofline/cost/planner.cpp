@@ -60,21 +60,24 @@ const Planner::Capacity& Planner::capacity(const Sharding& s, const DecodeShape&
 Prediction Planner::predict(const Sharding& s, const DecodeShape& shape) {
   const std::uint64_t types = storage(shape);
   const std::int64_t requests = stage_batch(s, shape);
+  const DecodeShape computed = as_computed(s, shape, system_);
+  const std::int64_t rows = stage_rows(s, computed);
   // A single rank has no all-reduce to take the norms along; ranks with requests of their
   // own exchange tokens.
   const int kind = s.stage_ranks() == 1 ? 1 : attends_whole_requests(s) ? 2 : 0;
   const auto skew = std::bit_cast<std::uint64_t>(shape.expert_skew);
 
-  const auto& common =
-      find_or_price<StepCost>(common_, Key{pack(s.stage_ranks(), s.pp, kind), 0, pack(requests), types},
-                              [&] { return common_cost(model_, s, shape, system_); });
+  const auto& common = find_or_price<StepCost>(
+      common_,
+      Key{pack(s.stage_ranks(), s.pp, kind), 0, pack(requests, rows, computed.padded_rows > 0), types},
+      [&] { return common_cost(model_, s, computed, system_); });
   const auto& attention =
       find_or_price<StepCost>(attention_,
                               Key{pack(s.kvp, s.tpa, kind), static_cast<std::uint64_t>(shape.context),
-                                  pack(attended_batch(s, shape), shape.hop_b, kept_batch(s, shape)), types},
-                              [&] { return attention_cost(model_, s, shape, system_); });
-  const auto& ffn = find_or_price<StepCost>(ffn_, Key{pack(s.tpf, s.ep, kind), skew, pack(requests), types},
-                                            [&] { return ffn_cost(model_, s, shape, system_); });
+                                  pack(attended_batch(s, shape), shape.hop_b, kept_rows(s, computed)), types},
+                              [&] { return attention_cost(model_, s, computed, system_); });
+  const auto& ffn = find_or_price<StepCost>(ffn_, Key{pack(s.tpf, s.ep, kind), skew, pack(rows), types},
+                                            [&] { return ffn_cost(model_, s, computed, system_); });
   const Capacity& room = capacity(s, shape);
   return assemble(common, attention, ffn, layer_repeats(model_, s), room.memory, room.max_batch, s, shape,
                   system_);

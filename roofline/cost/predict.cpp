@@ -23,8 +23,10 @@ std::string_view name(Bound bound) {
 Prediction predict(const ModelSpec& model, Strategy, const Sharding& sharding, const DecodeShape& shape,
                    const SystemSpec& system) {
   const MemoryModel memory = memory_model(model, sharding, shape);
-  return assemble(common_cost(model, sharding, shape, system), attention_cost(model, sharding, shape, system),
-                  ffn_cost(model, sharding, shape, system), layer_repeats(model, sharding), memory,
+  const DecodeShape computed = as_computed(sharding, shape, system);
+  return assemble(common_cost(model, sharding, computed, system),
+                  attention_cost(model, sharding, computed, system),
+                  ffn_cost(model, sharding, computed, system), layer_repeats(model, sharding), memory,
                   memory.max_batch(system.dram.usable_bytes()), sharding, shape, system);
 }
 

@@ -16,6 +16,7 @@ void StepCost::add(const StepCost& other, double times) {
   kernel_us += times * other.kernel_us;
   latency_us += times * other.latency_us;
   comm_us += times * other.comm_us;
+  launched_us += times * other.launched_us;
   weight_bytes += times * other.weight_bytes;
   kv_bytes += times * other.kv_bytes;
   wire_bytes += times * other.wire_bytes;
@@ -48,13 +49,23 @@ class SharedExperts {
 
 }  // namespace
 
+DecodeShape as_computed(const Sharding& sharding, const DecodeShape& shape, const SystemSpec& system) {
+  DecodeShape computed = shape;
+  if (!system.gpu) return computed;
+  const std::int64_t rows = attended_batch(sharding, shape);
+  if (static_cast<double>(rows) <= engine_overhead(system).captured_rows)
+    computed.padded_rows = graph_rows(rows);
+  return computed;
+}
+
 StepCost cost_of(std::span<const Op> ops, const SystemSpec& system) {
   StepCost cost;
   SharedExperts shared;
   double pieces = 1;
-  const RunsOn elsewhere = system.gpu ? RunsOn::host : RunsOn::gpu;
+  const bool sends = system.gpu && !engine_overhead(system).gathers_tokens;
+  const Way other_way = sends ? Way::gathers : Way::sends;
   for (const Op& op : ops) {
-    if (op.runs_on == elsewhere) continue;
+    if (op.way == other_way) continue;
     const OpTime t = op_time(op, system);
     cost.phases[op.phase] += op.count * t.total_us;
     const double busy_us = std::max(0.0, t.total_us - t.fixed_us - t.comm_us);
@@ -79,8 +90,7 @@ StepCost cost_of(std::span<const Op> ops, const SystemSpec& system) {
   if (pieces > 1) {
     const double compute = cost.phases[Phase::attn] + cost.phases[Phase::merge];
     double& exchange = cost.phases[Phase::a2a];
-    const double exposed =
-        pipelined_us(compute / pieces, exchange / pieces, pieces) - compute;
+    const double exposed = pipelined_us(compute / pieces, exchange / pieces, pieces) - compute;
     cost.comm_us -= exchange - exposed;
     exchange = exposed;
   }
@@ -96,6 +106,12 @@ StepCost common_cost(const ModelSpec& model, const Sharding& sharding, const Dec
     sum.latency_us += step_us;
   }
   const double repeats = layer_repeats(model, sharding);
+  if (system.gpu) {
+    const GpuEngine& engine = engine_overhead(system);
+    const auto rows = static_cast<double>(attended_batch(sharding, shape));
+    if (rows > engine.captured_rows)
+      sum.launched_us = engine.launched_layer_us * repeats * static_cast<double>(model.layers);
+  }
   for (const LayerGroup& group : model.layer_groups()) {
     sum.add(cost_of(exchange_ops(model, group.kind.moe, sharding, shape), system),
             repeats * static_cast<double>(group.count));
@@ -129,6 +145,10 @@ Prediction assemble(const StepCost& common, const StepCost& attention, const Ste
   StepCost step = common;
   step.add(attention, repeats);
   step.add(ffn, repeats);
+  if (const double waits_us = step.launched_us - step.phases.total(); waits_us > 0) {
+    step.phases[Phase::head] += waits_us;
+    step.latency_us += waits_us;
+  }
   const std::array terms{std::pair{step.dram_us, Bound::dram}, std::pair{step.compute_us, Bound::compute},
                          std::pair{step.kernel_us, Bound::kernel}, std::pair{step.latency_us, Bound::latency},
                          std::pair{step.comm_us, Bound::comm}};

@@ -17,17 +17,21 @@ struct StepCost {
   double dram_us = 0, compute_us = 0;  // at the DRAM's bandwidth and the peak: least_time
   double kernel_us = 0;                // of kernels, beyond the larger of these and the fixed cost
   double latency_us = 0, comm_us = 0;
+  double launched_us = 0;  // the step takes at least this long: the host launches its kernels one by one
   double weight_bytes = 0, kv_bytes = 0, wire_bytes = 0;
   Trust trust{};
 
   void add(const StepCost& other, double times);
 };
 
+/// The shape as the system's engine computes it.
+DecodeShape as_computed(const Sharding& sharding, const DecodeShape& shape, const SystemSpec& system);
+
 /// Attention's all-to-all counts only as far as nothing hides it (HOP-B).
 StepCost cost_of(std::span<const Op> ops, const SystemSpec& system);
 
 // The three parts of a decode step. Each reads only some of the widths, so that a sweep can price it once for
-// all configurations that share those.
+// all configurations that share those. Shapes are those of as_computed.
 /// Embedding, head and the exchanges of all layers.
 StepCost common_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
                      const SystemSpec& system);

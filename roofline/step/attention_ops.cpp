@@ -10,18 +10,22 @@ namespace {
 struct AttentionShard {
   AttentionPart part;
   std::int64_t batch, tokens;
+  std::int64_t rows;  // computed for them
 };
 
 AttentionShard attention_shard(const ModelSpec& model, std::int64_t window, const Sharding& sharding,
                                const DecodeShape& shape) {
   const AttentionPart part = attention_part(model, sharding, {}, shape);
   const std::int64_t tokens = part.history.size();
-  return {part, attended_batch(sharding, shape), window > 0 ? std::min(tokens, window) : tokens};
+  return {.part = part,
+          .batch = attended_batch(sharding, shape),
+          .tokens = window > 0 ? std::min(tokens, window) : tokens,
+          .rows = computed_rows(sharding, shape)};
 }
 
 void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionShard& shard, DType kv_dtype) {
   const AttentionSpec& a = model.attention;
-  const std::int64_t b = shard.batch;
+  const std::int64_t b = shard.rows;
   const std::int64_t q = shard.part.heads.size() * a.qk_head_dim;
   const std::int64_t kv = shard.part.cache.values_per_token();
   ops.gemm("qkv projection", Phase::attn_proj, {.m = b, .n = q + kv, .k = model.hidden});
@@ -35,7 +39,7 @@ void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionShard& 
 
 void mla_projections(OpList& ops, const ModelSpec& model, const AttentionShard& shard, DType kv_dtype) {
   const AttentionSpec& a = model.attention;
-  const std::int64_t b = shard.batch;
+  const std::int64_t b = shard.rows;
   const std::int64_t q = shard.part.heads.size() * a.qk_head_dim;
   const std::int64_t row = shard.part.cache.values_per_token();
   const bool low_rank_q = a.q_lora_rank > 0;
@@ -67,7 +71,7 @@ std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const
   const bool follows_all_reduce = all_reduces(sharding);  // whose kernel does it on a GPU
   OpList ops(weight_format(shape, WeightPart::attention));
   ops.elementwise("attention norm", Phase::attn_proj,
-                  add_norm_bytes(kept_batch(sharding, shape), model.hidden), follows_all_reduce);
+                  add_norm_bytes(kept_rows(sharding, shape), model.hidden), follows_all_reduce);
   if (mla) {
     mla_projections(ops, model, shard, shape.kv_dtype);
   } else {
@@ -105,10 +109,10 @@ std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const
 
   if (mla) {
     ops.gemm("W_UV", Phase::attn_proj,
-             {.m = shard.batch, .n = a.v_head_dim, .k = a.kv_lora_rank, .matrices = shard.part.owned.size()});
+             {.m = shard.rows, .n = a.v_head_dim, .k = a.kv_lora_rank, .matrices = shard.part.owned.size()});
   }
   ops.gemm("output projection", Phase::attn_proj,
-           {.m = shard.batch, .n = model.hidden, .k = shard.part.owned.size() * a.v_head_dim},
+           {.m = shard.rows, .n = model.hidden, .k = shard.part.owned.size() * a.v_head_dim},
            weight_format(shape, WeightPart::output_projection));
   return ops.take();
 }

@@ -16,8 +16,16 @@ std::int64_t attended_batch(const Sharding& sharding, const DecodeShape& shape) 
   return ceil_div(stage_batch(sharding, shape), sharding.dp);
 }
 
-std::int64_t kept_batch(const Sharding& sharding, const DecodeShape& shape) {
-  return attends_whole_requests(sharding) ? attended_batch(sharding, shape) : stage_batch(sharding, shape);
+std::int64_t computed_rows(const Sharding& sharding, const DecodeShape& shape) {
+  return std::max(attended_batch(sharding, shape), shape.padded_rows);
+}
+
+std::int64_t stage_rows(const Sharding& sharding, const DecodeShape& shape) {
+  return shape.padded_rows > 0 ? computed_rows(sharding, shape) * sharding.dp : stage_batch(sharding, shape);
+}
+
+std::int64_t kept_rows(const Sharding& sharding, const DecodeShape& shape) {
+  return attends_whole_requests(sharding) ? computed_rows(sharding, shape) : stage_rows(sharding, shape);
 }
 
 std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
@@ -31,7 +39,8 @@ std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const
   ops.elementwise("embedding", Phase::head, real(b * h) * 2 * bf16_bytes);
   ops.collective("embedding all-reduce", Phase::head,
                  {.op = Collective::all_reduce, .group = n, .payload_bytes = real(b * h) * bf16_bytes});
-  ops.elementwise("final norm", Phase::head, add_norm_bytes(kept_batch(sharding, shape), h));
+  ops.elementwise("final norm", Phase::head,
+                  add_norm_bytes(attends_whole_requests(sharding) ? attended_batch(sharding, shape) : b, h));
   if (attends_whole_requests(sharding)) {
     ops.collective("final all-gather", Phase::head,
                    {.op = Collective::all_gather, .group = n, .payload_bytes = real(b * h) * bf16_bytes});

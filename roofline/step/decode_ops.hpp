@@ -31,6 +31,15 @@ struct GemmShape {
 struct AttentionShape {
   AttentionKind kind = AttentionKind::gqa;
   std::int64_t batch = 0, q_heads = 0, kv_heads = 0, head_dim = 0, v_dim = 0, tokens = 0;
+  std::int64_t picked = 0;  // of those tokens, the only ones that are read (IndexerShape); 0: all are
+};
+
+/// Sparse attention's choice: each request's query scores the keys of its cached tokens with `heads` small
+/// heads and picks the `top_k` best.
+struct IndexerShape {
+  std::int64_t batch = 0, heads = 0, head_dim = 0, top_k = 0;
+  std::int64_t keys = 0;            // of each request
+  std::int64_t tokens_per_key = 1;  // compressed attention (DeepSeek-V4) keeps one for several tokens
 };
 
 /// Routed experts of one rank: `pairs` of (token, local expert), spread over `active_experts` distinct ones.
@@ -55,15 +64,17 @@ struct CollectiveShape {
   } routed{};
 };
 
-using OpShape = std::variant<GemmShape, AttentionShape, MoeShape, ElementwiseShape, CollectiveShape>;
+using OpShape =
+    std::variant<GemmShape, AttentionShape, IndexerShape, MoeShape, ElementwiseShape, CollectiveShape>;
 
 struct DramBytes {
-  double weights = 0, kv = 0, activations = 0;
+  double weights = 0, kv = 0, activations = 0;  // kv: an indexer's keys, too
   double total() const { return weights + kv + activations; }
 };
 
-/// Where GPU libraries do it another way than the engine, both ways are listed.
-enum class RunsOn { every_system, gpu, host };
+/// Where tokens reach their experts by sending each to its experts' ranks or by gathering all on all ranks,
+/// both ways are listed.
+enum class Way { every, sends, gathers };
 
 struct Op {
   std::string_view name{};
@@ -74,7 +85,7 @@ struct Op {
   double flops = 0;
   double wire_bytes = 0;  // sent by this rank
   double count = 1;       // executions in one step
-  RunsOn runs_on = RunsOn::every_system;
+  Way way = Way::every;
   bool beside_routed = false;  // of the shared experts: some engines run it at the time of the routed ones
 };
 
@@ -82,19 +93,22 @@ struct Op {
 std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape);
 /// Those of them that a rank attends.
 std::int64_t attended_batch(const Sharding& sharding, const DecodeShape& shape);
-/// Those of them whose residual stream it keeps: all, or those that it attends, whole.
-std::int64_t kept_batch(const Sharding& sharding, const DecodeShape& shape);
+/// Rows that a group of ranks computes for them, more where an engine pads steps, and those of all groups.
+std::int64_t computed_rows(const Sharding& sharding, const DecodeShape& shape);
+std::int64_t stage_rows(const Sharding& sharding, const DecodeShape& shape);
+/// Rows whose residual stream a rank keeps: of the requests that it attends whole, else of all groups.
+std::int64_t kept_rows(const Sharding& sharding, const DecodeShape& shape);
 
 // One layer's ops (count = 1 each, except those repeated for every piece of HOP-B), and those of the head.
-/// Up to the output projection. Of dp and the batch only ceil(B / dp) and kept_batch matter.
+/// Up to the output projection. Of dp and the batch only ceil(B / dp) and kept_rows matter.
 std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const Sharding& sharding,
                               const DecodeShape& shape);
 /// Up to the down projection.
 std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& sharding, const DecodeShape& shape);
 /// What ranks exchange after attention and after the FFN of a layer: two all-reduces over N. Where each rank
 /// attends whole requests (KVP = TPA = 1, DP = N) nothing needs to be summed after attention: tokens go to
-/// the FFN's ranks and back. GPU libraries send a token only to the ranks that hold some of its experts; the
-/// engine gathers all tokens on all ranks, which for a few ranks is the same.
+/// the FFN's ranks and back. Libraries for GPUs send a token only to the ranks that hold some of its experts; our
+/// engine and some serving engines gather all tokens on all ranks, which for a few ranks is the same.
 std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& sharding,
                              const DecodeShape& shape);
 /// All of these, in the order of their execution.

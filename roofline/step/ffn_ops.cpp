@@ -8,13 +8,13 @@ std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& shardi
                         const DecodeShape& shape) {
   // Data-parallel ranks keep router and shared experts of a MoE layer to their own requests.
   const bool own_requests = moe && attends_whole_requests(sharding);
-  const std::int64_t all = stage_batch(sharding, shape);
-  const std::int64_t b = own_requests ? attended_batch(sharding, shape) : all;
+  const std::int64_t all = stage_rows(sharding, shape);
+  const std::int64_t b = own_requests ? computed_rows(sharding, shape) : all;
   const std::int64_t h = model.hidden;
   const FfnPart part = ffn_part(model, sharding, {});
   const bool follows_all_reduce = all_reduces(sharding);
   OpList ops;
-  ops.elementwise("ffn norm", Phase::ffn, add_norm_bytes(kept_batch(sharding, shape), h), follows_all_reduce);
+  ops.elementwise("ffn norm", Phase::ffn, add_norm_bytes(kept_rows(sharding, shape), h), follows_all_reduce);
   if (moe) {
     const MoeSpec& m = model.moe;
     ops.gemm("router", Phase::ffn, {.m = b, .n = m.experts, .k = h}, weight_format(shape, WeightPart::router),
@@ -54,7 +54,7 @@ std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& s
                              const DecodeShape& shape) {
   const int n = sharding.stage_ranks();
   const double hidden_bytes = real(model.hidden) * bf16_bytes;
-  const double all_bytes = real(stage_batch(sharding, shape)) * hidden_bytes;
+  const double all_bytes = real(stage_rows(sharding, shape)) * hidden_bytes;
   OpList ops;
   if (!attends_whole_requests(sharding)) {
     const CollectiveShape sum{.op = Collective::all_reduce, .group = n, .payload_bytes = all_bytes};
@@ -67,20 +67,20 @@ std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& s
   if (moe) {
     // A token goes once to each of the ranks that hold some of its experts.
     const double ranks_per_token = expected_active_experts(n, n, 1, model.moe.top_k);
-    const std::int64_t own = attended_batch(sharding, shape);
+    const std::int64_t own = computed_rows(sharding, shape);
     CollectiveShape tokens{
         .op = Collective::all_to_all,
         .group = n,
         .payload_bytes = real(own) * ranks_per_token * hidden_bytes,
         .routed = {
             .tokens = own, .top_k = model.moe.top_k, .hidden = model.hidden, .bytes_per_value = bf16_bytes}};
-    ops.on(RunsOn::gpu);
+    ops.only_if(Way::sends);
     ops.collective("expert dispatch", Phase::ffn_comm, tokens);
     tokens.routed.combine = true;
     ops.collective("expert combine", Phase::ffn_comm, tokens);
-    ops.on(RunsOn::host);
+    ops.only_if(Way::gathers);
     CollectiveShape chosen = gathered;
-    chosen.payload_bytes = real(stage_batch(sharding, shape) * model.moe.top_k) * fp32_bytes;
+    chosen.payload_bytes = real(stage_rows(sharding, shape) * model.moe.top_k) * fp32_bytes;
     ops.collective("expert id all-gather", Phase::ffn_comm, chosen);
     ops.collective("expert weight all-gather", Phase::ffn_comm, chosen);
   }

@@ -21,6 +21,13 @@ double held_weights(const Op& op) {
   return op.bytes.weights;
 }
 
+/// That an attention or indexer op's request holds: of sparse attention more than it reads.
+double cached_bytes(const Op& op) {
+  const auto* attention = std::get_if<AttentionShape>(&op.shape);
+  if (!attention || attention->picked == 0) return op.bytes.kv;
+  return op.bytes.kv * real(attention->tokens) / real(attention->picked);
+}
+
 /// One request, attended by this rank.
 DecodeShape one_request(DecodeShape shape) {
   shape.batch = 1;
@@ -36,8 +43,9 @@ void add_layers(HeldBytes& held, const std::vector<Op>& ops, const DecodeShape& 
       const std::int64_t pages = ceil_div(attention->tokens, shape.tokens_per_block);
       const double rounded_up =
           real(pages * shape.tokens_per_block) / real(std::max<std::int64_t>(attention->tokens, 1));
-      held.per_request += layers * op.bytes.kv * rounded_up;
+      held.per_request += layers * cached_bytes(op) * rounded_up;
     }
+    if (std::holds_alternative<IndexerShape>(op.shape)) held.per_request += layers * op.bytes.kv;
     if (const auto* collective = std::get_if<CollectiveShape>(&op.shape)) {
       held.buffers = std::max(held.buffers, 2 * collective->payload_bytes);
     }
@@ -52,11 +60,13 @@ HeldBytes held_by_attention(const ModelSpec& model, const Sharding& sharding, co
     const std::vector<Op> ops = attention_ops(model, group.kind.window, sharding, one_request(shape));
     add_layers(held, ops, shape, real(group.count));
     for (const Op& op : ops) {
-      if (const auto* attention = std::get_if<AttentionShape>(&op.shape)) {
-        held.kv.push_back(
-            {.window = group.kind.window,
-             .bytes = real(group.count) * op.bytes.kv / real(std::max<std::int64_t>(attention->tokens, 1))});
-      }
+      const auto* attention = std::get_if<AttentionShape>(&op.shape);
+      const auto* indexer = std::get_if<IndexerShape>(&op.shape);
+      if (!attention && !indexer) continue;
+      const std::int64_t tokens = attention ? attention->tokens : indexer->keys * indexer->tokens_per_key;
+      held.kv.push_back(
+          {.window = group.kind.window,
+           .bytes = real(group.count) * cached_bytes(op) / real(std::max<std::int64_t>(tokens, 1))});
     }
   }
   return held;

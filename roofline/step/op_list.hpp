@@ -22,14 +22,14 @@ class OpList {
 
   /// Executions of each op added from here on.
   void repeat(double times) { repeat_ = times; }
-  /// Where they run.
-  void on(RunsOn system) { runs_on_ = system; }
+  /// How tokens reach their experts.
+  void only_if(Way way) { way_ = way; }
   /// Whether they may run at the time of the routed experts.
   void beside_routed(bool beside) { beside_routed_ = beside; }
 
   void add(Op op) {
     op.count = repeat_;
-    op.runs_on = runs_on_;
+    op.way = way_;
     op.beside_routed = beside_routed_;
     ops_.push_back(op);
   }
@@ -75,7 +75,7 @@ class OpList {
  private:
   WeightFormat weights_;
   double repeat_ = 1;
-  RunsOn runs_on_ = RunsOn::every_system;
+  Way way_ = Way::every;
   bool beside_routed_ = false;
   std::vector<Op> ops_;
 };

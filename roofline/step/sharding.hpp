@@ -34,6 +34,7 @@ struct DecodeShape {
   DType kv_dtype = DType::bf16;
   double expert_skew =
       0;  // Zipf exponent of the experts' popularity, 0: uniform; the busiest rank has the favourites
+  std::int64_t padded_rows = 0;  // at least so many are computed by each group of ranks (engines' graphs)
   /// Of each part where they differ from what weight_dtype alone means: WeightPrecision::uniform.
   std::optional<WeightPrecision> weights{};
 };

@@ -24,4 +24,11 @@ Engine parse_engine(std::string_view text) {
   throw UsageError(fmt::format("unknown engine '{}'; valid: none, trtllm, vllm, sglang", text));
 }
 
+std::int64_t graph_rows(std::int64_t rows) {
+  if (rows <= 2) return rows;
+  if (rows <= 4) return 4;
+  const std::int64_t step = rows <= 256 ? 8 : 16;
+  return (rows + step - 1) / step * step;
+}
+
 }  // namespace helix

@@ -113,8 +113,38 @@ struct GpuMla {
   } loop;
 };
 
+/// Attention over rows of a latent cache that an indexer picked, gathered one by one.
+struct GpuSparseAttention {
+  std::string kernel;  // as measurement files name it
+  GpuGqa::Cache cache = GpuGqa::Cache::any;
+  double row_values = 0;  // of a cached token: 576 MLA, 512 compressed attention
+  double kernels = 0;
+  double gather_efficiency = 0;   // of DRAM bandwidth
+  double compute_efficiency = 0;  // of the bf16 peak, for tiles of 64 heads
+  double head_us = 0;             // a request and head: queries, outputs, partial results
+  double error_percent = 0;
+  struct Loop {  // around a whole module, its projections included
+    double fixed_us = 0;
+    double quantise_us = 0;        // inputs of 8-bit projections
+    double weight_efficiency = 0;  // of DRAM bandwidth, all projections together
+  } loop;
+};
+
+/// Scores of cached keys, and the choice of the best.
+struct GpuIndexer {
+  double tokens_per_key = 1;
+  double kernels = 0;         // besides its projections
+  double key_efficiency = 0;  // of DRAM bandwidth
+  double key_us = 0;          // 1024 keys of a request: one block walks them
+  double sort_us = 0;         // more where the keys exceed top_k by 512 and more, up to sort_keys
+  double sort_keys = 0;
+  struct Loop {
+    double fixed_us = 0;
+  } loop;
+};
+
 /// Who wrote the kernels of the routed experts.
-enum class MoeKernel { tf_min_latency, tf_cutlass, tf_nongated, tf, deepgemm };
+enum class MoeKernel { tf_min_latency, tf_cutlass, tf_nongated, tf, deepgemm, triton };
 std::string_view name(MoeKernel kernel);  // as measurement files name them
 
 /// Routed experts of one rank: routing, permutation, two grouped products, finalisation.
@@ -127,6 +157,9 @@ struct GpuMoe {
   double most_tile_tokens = 0;  // the tile follows the load that it expects, up to this; 0: 128 tokens always
   double k_us = 0;              // a tile walks 1024 values of k ...
   double tile_us = 0;           // ... and this more for 128 tokens
+  double small_step_tokens =
+      0;  // tiles have 16 tokens in a layer of up to this many, else 64, and the tensor
+          // cores multiply them whole; 0: as above
   double efficiency = 0;
   double compute_efficiency = 1;
   double local_expert_us = 0;   // per expert of the rank: its tile schedule
@@ -186,17 +219,26 @@ struct GpuExpertExchange {
 /// What a decode step has besides its isolated kernels.
 struct GpuEngine {
   Engine engine = Engine::none;
-  double kernel_us = 0;                    // more for every kernel: gaps in the graph, fixed cost that stays
-  double collective_us = 0;                // more for every collective: ranks that arrive at different times
-  double step_us = 0;                      // once: sampling, and the host's work between steps
-  bool overlaps_shared_experts = false;    // on a second stream beside the routed ones
-  double quantised_cache_bytes_per_s = 0;  // its attention kernels widen no more of it; 0: not known to limit
+  double kernel_us = 0;                  // more for every kernel: gaps in the graph, fixed cost that stays
+  double collective_us = 0;              // more for every collective: ranks that arrive at different times
+  double step_us = 0;                    // once: sampling, and the host's work between steps
+  bool overlaps_shared_experts = false;  // on a second stream beside the routed ones
+  // Its attention kernels' limits, 0 where none is known: of DRAM bandwidth, and the quantised cache that all
+  // SMs widen.
+  double attention_efficiency = 0;
+  double quantised_cache_bytes_per_s = 0;
+  // Steps are captured graphs of certain sizes (graph_rows of engine.hpp), up to this many rows of a group of
+  // ranks; beyond, the host launches kernels one by one: so long for each layer. 0: no padding.
+  double captured_rows = 0, launched_layer_us = 0;
+  bool gathers_tokens = false;  // all ranks' for their experts, instead of sending each to its experts' ranks
+  bool triton_experts = false;  // routed experts by MoeKernel::triton, where the system has it for the format
 };
 
 /// What the parameters were fitted on; predictions beyond are extrapolations.
 struct GpuFitted {
   std::string system;
   double context_tokens = 0;
+  double sparse_context_tokens = 0;
   double rows = 0;   // of a product, tokens of a MoE layer
   double ranks = 0;  // of a collective
 };
@@ -206,6 +248,8 @@ struct GpuKernels {
   std::vector<GpuGemm> gemm;
   std::vector<GpuGqa> gqa;
   GpuMla mla;
+  std::vector<GpuSparseAttention> sparse_attention;
+  std::vector<GpuIndexer> indexers;
   std::vector<GpuMoe> moe;
   std::vector<GpuCollective> library_collectives;
   GpuOneShot one_shot;

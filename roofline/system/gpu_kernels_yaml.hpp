@@ -24,6 +24,7 @@ constexpr std::array moe_kernels = {
     std::pair{MoeKernel::tf_nongated, std::string_view("tf_nongated")},
     std::pair{MoeKernel::tf, std::string_view("tf")},
     std::pair{MoeKernel::deepgemm, std::string_view("deepgemm")},
+    std::pair{MoeKernel::triton, std::string_view("triton")},
 };
 
 constexpr std::array collective_ops = {
@@ -153,6 +154,31 @@ struct DescribeGpu {
         warm_cache(loop_io, loop.warm);
       });
     });
+    io.list("sparse_attention", gpu.sparse_attention, [](auto& in, auto& a) {
+      in.text("kernel", a.kernel);
+      in.choice("cache", a.cache, attention_caches);
+      in.number("row_values", a.row_values, {1, 1e5});
+      in.number("kernels", a.kernels, count);
+      in.number("gather_efficiency", a.gather_efficiency, some_share);
+      in.number("compute_efficiency", a.compute_efficiency, some_share);
+      in.number("head_us", a.head_us, time_us);
+      in.number("error_percent", a.error_percent, percent, optional);
+      in.section("loop", a.loop, [](auto& loop_io, auto& loop) {
+        loop_io.number("fixed_us", loop.fixed_us, time_us);
+        loop_io.number("quantise_us", loop.quantise_us, time_us);
+        loop_io.number("weight_efficiency", loop.weight_efficiency, some_share);
+      });
+    });
+    io.list("indexers", gpu.indexers, [](auto& in, auto& x) {
+      in.number("tokens_per_key", x.tokens_per_key, {1, 1e5});
+      in.number("kernels", x.kernels, count);
+      in.number("key_efficiency", x.key_efficiency, some_share);
+      in.number("key_us", x.key_us, time_us);
+      in.number("sort_us", x.sort_us, time_us);
+      in.number("sort_keys", x.sort_keys, bytes);
+      in.section("loop", x.loop,
+                 [](auto& loop_io, auto& loop) { loop_io.number("fixed_us", loop.fixed_us, time_us); });
+    });
     io.list("moe", gpu.moe, [](auto& in, auto& g) {
       in.choice("kernel", g.kernel, moe_kernels);
       in.choice("dtype", g.format, kernel_formats);
@@ -162,6 +188,7 @@ struct DescribeGpu {
       in.number("most_tile_tokens", g.most_tile_tokens, {0, 1e4}, optional);
       in.number("k_us", g.k_us, time_us);
       in.number("tile_us", g.tile_us, time_us, optional);
+      in.number("small_step_tokens", g.small_step_tokens, count, optional);
       in.number("efficiency", g.efficiency, some_share);
       in.number("compute_efficiency", g.compute_efficiency, some_share, optional);
       in.number("local_expert_us", g.local_expert_us, time_us);
@@ -207,11 +234,17 @@ struct DescribeGpu {
       in.number("collective_us", e.collective_us, time_us);
       in.number("step_us", e.step_us, time_us);
       in.flag("overlaps_shared_experts", e.overlaps_shared_experts);
+      in.number("attention_efficiency", e.attention_efficiency, share, optional);
       in.number("quantised_cache_bytes_per_s", e.quantised_cache_bytes_per_s, bytes, optional);
+      in.number("captured_rows", e.captured_rows, count, optional);
+      in.number("launched_layer_us", e.launched_layer_us, time_us, optional);
+      in.flag("gathers_tokens", e.gathers_tokens);
+      in.flag("triton_experts", e.triton_experts);
     });
     io.section("fitted", gpu.fitted, [](auto& in, auto& f) {
       in.text("system", f.system);
       in.number("context_tokens", f.context_tokens, {1, 1e12});
+      in.number("sparse_context_tokens", f.sparse_context_tokens, {1, 1e12}, optional);
       in.number("rows", f.rows, {1, 1e9});
       in.number("ranks", f.ranks, {1, 1e6});
     });

@@ -55,6 +55,17 @@ double moe_us(const SystemSpec& system, const GpuMoe& g, const MoeShape& s, doub
   return t.total_us();
 }
 
+double sparse_module_us(const SystemSpec& system, const GpuSparseAttention& a, const SparseModule& m) {
+  KernelTerms t = sparse_terms(system, a, m.attention, m.kv_bytes);
+  t.fixed_us = a.loop.fixed_us + (m.quantised_inputs ? a.loop.quantise_us : 0) +
+               dram_us(system, a.loop.weight_efficiency, m.weight_bytes);
+  if (!m.indexer) return t.total_us();
+  const GpuIndexer& x = indexer_kernel(system, *m.indexer);
+  KernelTerms choice = indexer_terms(system, x, *m.indexer, m.key_bytes);
+  choice.fixed_us = x.loop.fixed_us;
+  return t.total_us() + choice.total_us();
+}
+
 double expert_exchange_us(const SystemSpec& system, const GpuExpertExchange& e, const CollectiveShape& s) {
   GpuExpertExchange waiting = e;
   waiting.dispatch.base_us = e.dispatch.loop_base_us;

@@ -16,6 +16,15 @@ double mla_us(const SystemSpec& system, const AttentionShape& shape, double kv_b
 /// One phase of an expert all-to-all.
 double expert_exchange_us(const SystemSpec& system, const GpuExpertExchange& exchange,
                           const CollectiveShape& shape);
+/// A sparse-attention module, its projections of `weight_bytes` included; without `indexer` it is told the rows.
+struct SparseModule {
+  AttentionShape attention;
+  const IndexerShape* indexer = nullptr;
+  double weight_bytes = 0, kv_bytes = 0, key_bytes = 0;
+  bool quantised_inputs = false;
+};
+double sparse_module_us(const SystemSpec& system, const GpuSparseAttention& kernel,
+                        const SparseModule& module);
 double moe_us(const SystemSpec& system, const GpuMoe& kernel, const MoeShape& shape, double weight_bytes);
 
 }  // namespace helix::benchmark_loop

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <cmath>
 #include <filesystem>
@@ -56,6 +57,16 @@ FamilyError summary(const std::string& family, const std::vector<double>& errors
           .p90 = quantile(ordered, 0.9)};
 }
 
+/// A form of files, known by a column that only it has; the last one where none is there.
+struct Form {
+  const char *mark, *value, *device;
+  Verdict (*judge)(const MeasuredRow&, const SystemSpec&);
+};
+constexpr std::array forms{
+    Form{"step_ms", "step_ms", "device", judge_step}, Form{"tpot_ms", "tpot_ms", "device", judge_step},
+    Form{"op_name", "latency_us", "device", judge_sparse}, Form{"metric", "value", "system", judge_line},
+    Form{"op", "latency_us", "device", judge_kernel}};
+
 }  // namespace
 
 Validation validate(std::istream& csv, const std::string& source, const SystemSpec* every_device) {
@@ -64,16 +75,15 @@ Validation validate(std::istream& csv, const std::string& source, const SystemSp
   if (!reader.next(cells)) throw UsageError(fmt::format("'{}' is empty", source));
   ColumnIndex columns;
   for (const std::string& column : cells) columns.emplace(column, columns.size());
-  const bool steps = columns.contains("step_ms") || columns.contains("tpot_ms");
+  const auto* form = std::ranges::find_if(forms, [&](const Form& f) { return columns.contains(f.mark); });
+  if (form == forms.end()) --form;
   const auto require = [&](const char* column) {
     if (columns.contains(column)) return;
     throw UsageError(fmt::format("'{}' has no column '{}': it is no CSV of measurements", source, column));
   };
-  if (!steps) {
-    require("op");
-    require("latency_us");
-  }
-  require("device");
+  require(form->mark);
+  require(form->value);
+  require(form->device);
 
   Validation result;
   std::map<std::string, SystemSpec> systems;
@@ -81,7 +91,7 @@ Validation validate(std::istream& csv, const std::string& source, const SystemSp
   while (reader.next(cells)) {
     if (cells.size() == 1 && cells.front().empty()) continue;  // an empty line
     const MeasuredRow row(columns, cells, fmt::format("{}:{}", source, reader.line()));
-    const std::string& device = row.text("device");
+    const std::string& device = row.text(form->device);
     auto system = systems.find(device);
     if (system == systems.end()) {
       system =
@@ -91,7 +101,7 @@ Validation validate(std::istream& csv, const std::string& source, const SystemSp
             fmt::format("system {} has no GPU kernels to hold against {}", system->second.name, source));
       }
     }
-    const Verdict verdict = steps ? judge_step(row, system->second) : judge_kernel(row, system->second);
+    const Verdict verdict = form->judge(row, system->second);
     if (const auto* judged = std::get_if<Judged>(&verdict)) {
       const double error = std::abs(judged->model_us / judged->measured_us - 1) * 100;
       if (!std::isfinite(error))

@@ -1,6 +1,7 @@
 // The model held against measurements: CSV files with one row a measurement, whose `device` column
-// says on which system: kernels in benchmark loops (column `op`), whole decode steps (`step_ms`),
-// served models (`tpot_ms`).
+// says on which system: kernels in benchmark loops (column `op`), sparse-attention modules in such (`op_name`),
+// whole decode steps (`step_ms`), served models (`tpot_ms`), published latencies of one GPU (`metric`; there the
+// device is called `system`).
 #pragma once
 
 #include <cstddef>
@@ -16,7 +17,8 @@ struct SystemSpec;
 /// Errors in percent of the measured time.
 struct FamilyError {
   /// gqa_decode, mla_decode, gemm_<gemm_dtype>, moe_<kernel>, a collective's op, moe_a2a_<phase>_<kernel>;
-  /// of steps <model>/<device>/<layout>; of served models <model>/<device>/<engine>/<weight_dtype>.
+  /// of sparse attention <model>/<kernel_source>; of steps <model>/<device>/<layout>; of served models
+  /// <model>/<device>/<engine>/<weight_dtype>; of latencies <model>/<system>/<metric>.
   std::string family;
   std::size_t rows = 0;
   double mdape = 0, mape = 0, p90 = 0;

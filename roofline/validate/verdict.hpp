@@ -22,5 +22,9 @@ using Verdict = std::variant<Judged, LeftOut>;
 Verdict judge_kernel(const MeasuredRow& row, const SystemSpec& system);
 /// A whole decode step: `step_ms`, or the mean time per token of a served model: `tpot_ms`.
 Verdict judge_step(const MeasuredRow& row, const SystemSpec& system);
+/// A sparse-attention module in a benchmark loop: `op_name` and `latency_us`.
+Verdict judge_sparse(const MeasuredRow& row, const SystemSpec& system);
+/// Inter-token latency of one GPU: `metric` and `value`, in ms or, of a slope, ms a token.
+Verdict judge_line(const MeasuredRow& row, const SystemSpec& system);
 
 }  // namespace helix

@@ -80,11 +80,11 @@ std::vector<std::string> lines(const std::vector<Noted>& notes) {
   return text;
 }
 
-/// As the engine does it: what GPU libraries do another way is not in it.
+/// As the engine does it, which gathers tokens instead of sending each to its experts.
 std::vector<Noted> of_model(const std::vector<Op>& ops) {
   std::vector<Noted> notes;
   for (const Op& op : ops) {
-    if (op.runs_on != RunsOn::gpu) notes.push_back(noted(op));
+    if (op.way != Way::sends) notes.push_back(noted(op));
   }
   return notes;
 }

@@ -133,7 +133,7 @@ TEST_CASE(
   const DecodeShape shape{.context = 4096, .batch = 32, .weight_dtype = DType::fp8};
   const auto exchange = exchange_ops(m, true, s, shape);
   const Op& sent = find(exchange, "expert dispatch");
-  CHECK(sent.runs_on == RunsOn::gpu);
+  CHECK(sent.way == Way::sends);
   const auto& dispatch = std::get<CollectiveShape>(sent.shape);
   // 8 draws among 8 ranks touch 8 (1 - (7/8)^8) of them; 4 requests, bf16.
   CHECK(dispatch.payload_bytes == Approx(4 * 8 * (1 - std::pow(7.0 / 8, 8)) * 7168 * 2));
@@ -144,7 +144,7 @@ TEST_CASE(
   // The engine gathers all 32 tokens instead, with their experts, and scatters the sums; each system pays for
   // its own way alone.
   const Op& gathered = find(exchange, "token all-gather");
-  CHECK(gathered.runs_on == RunsOn::host);
+  CHECK(gathered.way == Way::gathers);
   CHECK(std::get<CollectiveShape>(gathered.shape).payload_bytes == 32.0 * 7168 * 2);
   CHECK(std::get<CollectiveShape>(find(exchange, "expert id all-gather").shape).payload_bytes ==
         32.0 * 8 * 4);
@@ -154,7 +154,7 @@ TEST_CASE(
   const std::vector<Op> dense_exchange = exchange_ops(m, false, s, shape);
   const Op& dense = find(dense_exchange, "token all-gather");
   CHECK(dense.phase == Phase::ffn_comm);
-  CHECK(dense.runs_on == RunsOn::every_system);
+  CHECK(dense.way == Way::every);
 }
 
 TEST_CASE(

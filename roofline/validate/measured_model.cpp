@@ -1,0 +1,53 @@
+#include "roofline/validate/measured_model.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <map>
+#include <optional>
+
+#include "roofline/base/error.hpp"
+
+namespace helix {
+
+const ModelSpec* known_model(const std::string& name) {
+  static std::map<std::string, std::optional<ModelSpec>> models;
+  const auto found = models.find(name);
+  if (found != models.end()) return found->second ? &*found->second : nullptr;
+  std::optional<ModelSpec>& model = models[name];
+  const std::string last = name.substr(name.rfind('/') + 1);
+  const std::vector<std::string> built_in = built_in_models();
+  const auto same = [&](const std::string& candidate) {
+    return std::ranges::equal(
+        candidate, last, [](unsigned char a, unsigned char b) { return std::tolower(a) == std::tolower(b); });
+  };
+  const auto match = std::ranges::find_if(built_in, same);
+  if (match != built_in.end()) model = load_model(*match);
+  return model ? &*model : nullptr;
+}
+
+DType measured_storage(const MeasuredRow& row, const char* column) {
+  const std::string& text = row.text(column);
+  if (text == "bfloat16" || text == "float16" || text == "bf16" || text == "auto") return DType::bf16;
+  if (text.starts_with("fp8")) return DType::fp8;
+  if (text.find("fp4") != std::string::npos) return DType::nvfp4;
+  throw UsageError(
+      fmt::format("{}: {} = '{}'; valid: bf16, fp8, fp8_block, nvfp4", row.where(), column, text));
+}
+
+WeightRequest measured_weights(const MeasuredRow& row) {
+  if (row.text("weight_dtype").find("mxfp4") == std::string::npos)
+    return measured_storage(row, "weight_dtype");
+  WeightRequest request(DType::bf16);
+  request.set(WeightPart::routed_experts, DType::mxfp4);
+  return request;
+}
+
+Engine measured_engine(const MeasuredRow& row) {
+  const std::string& text = row.has("engine") ? row.text("engine") : std::string();
+  const std::string first = text.substr(0, text.find(' '));
+  return first.empty() ? Engine::trtllm : parse_engine(first);
+}
+
+}  // namespace helix

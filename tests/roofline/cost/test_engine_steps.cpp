@@ -1,0 +1,96 @@
+#include <catch2/catch.hpp>
+
+#include "roofline/cost/gpu_cost.hpp"
+#include "roofline/cost/predict.hpp"
+#include "roofline/system/engine.hpp"
+
+using namespace helix;
+
+namespace {
+
+Prediction step(Engine engine, std::int64_t batch, const Sharding& s = {.tpa = 4, .tpf = 4},
+                Strategy strategy = Strategy::tp) {
+  SystemSpec h200 = load_system("h200");
+  h200.engine = engine;
+  const DecodeShape shape{
+      .context = 1024, .batch = batch, .weight_dtype = DType::fp8, .kv_dtype = DType::fp8};
+  return predict(load_model("minimax-m2.7"), strategy, s, shape, h200);
+}
+
+}  // namespace
+
+TEST_CASE("Graphs are captured for 1, 2, 4, then every 8 rows, from 256 on every 16") {
+  for (const auto& [rows, graph] :
+       {std::pair{1, 1}, {2, 2}, {3, 4}, {4, 4}, {5, 8}, {17, 24}, {256, 256}, {257, 272}})
+    CHECK(graph_rows(rows) == graph);
+}
+
+TEST_CASE("vLLM computes a step's padding, TensorRT-LLM does not; neither attends for it") {
+  const Prediction nine = step(Engine::vllm, 9), sixteen = step(Engine::vllm, 16);
+  CHECK(nine.phases[Phase::ffn] == sixteen.phases[Phase::ffn]);
+  CHECK(nine.phases[Phase::attn_allreduce] == sixteen.phases[Phase::attn_allreduce]);
+  CHECK(nine.kv_bytes_per_rank < sixteen.kv_bytes_per_rank);
+  CHECK(step(Engine::trtllm, 9).phases[Phase::ffn] < step(Engine::trtllm, 16).phases[Phase::ffn]);
+}
+
+TEST_CASE("Beyond the largest graph the host launches every kernel") {
+  const Prediction captured = step(Engine::vllm, 512), launched = step(Engine::vllm, 513);
+  CHECK(launched.model_ttl_us > 1.5 * captured.model_ttl_us);
+  CHECK(launched.phases.total() == Approx(launched.model_ttl_us));
+  CHECK(launched.bound == Bound::latency);
+}
+
+TEST_CASE("Engines that gather tokens for their experts send more than those that send each to its experts") {
+  const Sharding dp_ep{.ep = 8, .dp = 8};
+  const double gathered = step(Engine::vllm, 512, dp_ep, Strategy::dp_ep).comm_bytes_per_rank;
+  CHECK(gathered > step(Engine::none, 512, dp_ep, Strategy::dp_ep).comm_bytes_per_rank);
+}
+
+TEST_CASE("Triton's experts serve only the engines that use them") {
+  const Op experts{.shape = MoeShape{.tokens = 16,
+                                     .hidden = 3072,
+                                     .ffn = 768,
+                                     .local_experts = 256,
+                                     .top_k = 8,
+                                     .active_experts = 100,
+                                     .pairs = 128},
+                   .dtype = DType::fp8,
+                   .bytes = {.weights = 7e8}};
+  SystemSpec h100 = load_system("h100");
+  const double library_us = gpu_op_time(experts, h100).total_us;
+  h100.engine = Engine::vllm;
+  const double triton_us = gpu_op_time(experts, h100).total_us;
+  CHECK(triton_us != library_us);
+  h100.engine = Engine::trtllm;
+  const double engine_us = gpu_op_time(experts, h100).total_us;
+  CHECK(engine_us > library_us);  // the same kernels, with the engine's gaps
+}
+
+TEST_CASE("Sparse attention reads what was picked; its indexer walks every key") {
+  const SystemSpec b200 = load_system("b200");
+  const auto attention_us = [&](std::int64_t tokens) {
+    const std::int64_t picked = std::min<std::int64_t>(tokens, 2048);
+    const Op op{.shape = AttentionShape{.kind = AttentionKind::mla,
+                                        .batch = 8,
+                                        .q_heads = 16,
+                                        .kv_heads = 1,
+                                        .head_dim = 576,
+                                        .v_dim = 512,
+                                        .tokens = tokens,
+                                        .picked = picked},
+                .dtype = DType::fp8,
+                .bytes = {.kv = 8.0 * static_cast<double>(picked) * 576}};
+    return gpu_op_time(op, b200);
+  };
+  CHECK(attention_us(65536).total_us == attention_us(1 << 20).total_us);
+  CHECK(attention_us(1024).total_us < attention_us(65536).total_us);
+  CHECK_FALSE(attention_us(1 << 20).trust.extrapolated.context);
+  CHECK(attention_us(1 << 21).trust.extrapolated.context);
+
+  const auto indexer_us = [&](std::int64_t keys) {
+    const Op op{.shape = IndexerShape{.batch = 1, .heads = 64, .head_dim = 128, .top_k = 2048, .keys = keys},
+                .bytes = {.kv = 132.0 * static_cast<double>(keys)}};
+    return gpu_op_time(op, b200).total_us;
+  };
+  CHECK(indexer_us(1 << 20) > 4 * indexer_us(1 << 16));
+}
