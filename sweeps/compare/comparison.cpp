@@ -66,9 +66,9 @@ std::optional<ComparedRow> unjudgeable(const MatchedRow& pair, const ComparisonL
     row.reason = std::move(reason);
     return row;
   };
-  if (head && fails(*head)) {
+  if (head && is_failure(*head)) {
     const std::string& reason = pair.head.find(*head)->reason;
-    return as(Verdict::failing, base && fails(*base) ? "in both: " + reason : reason);
+    return as(Verdict::failing, base && is_failure(*base) ? "in both: " + reason : reason);
   }
   if (!head) {
     if (!base) return as(Verdict::unmatched, "not in all runs of either side");

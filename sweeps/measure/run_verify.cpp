@@ -153,7 +153,7 @@ int run_verify(const SweepRequest& request) {
   progress.clear();
 
   int failures = 0;
-  for (const VerifyRow& row : rows) failures += fails(row.status) ? 1 : 0;
+  for (const VerifyRow& row : rows) failures += is_failure(row.status) ? 1 : 0;
   const bool wanted = !request.quiet || request.output != OutputFormat::table;
   if (world.rank == 0 && wanted) print(rows, request.output);
   // Rank 0 is in every group, so it knows every row.

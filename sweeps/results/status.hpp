@@ -12,7 +12,7 @@ std::string_view name(Status status);
 /// Throws UsageError naming the unknown word.
 Status parse_status(std::string_view text);
 /// Whether a row of this status fails a check.
-constexpr bool fails(Status status) {
+constexpr bool is_failure(Status status) {
   return status == Status::failed || status == Status::wrong;
 }
 
