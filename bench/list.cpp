@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/command_line.hpp"
+#include "bench/list_models.hpp"
 #include "roofline/base/error.hpp"
 #include "roofline/system/system_spec.hpp"
 #include "sweeps/launch/mpi_session.hpp"
@@ -10,19 +11,6 @@
 
 namespace helix {
 namespace {
-
-std::string describe_model(const std::string& model_name) {
-  const ModelSpec model = load_model(model_name);
-  const AttentionSpec& attention = model.attention;
-  const std::string heads = attention.kind == AttentionKind::mla
-                                ? fmt::format("MLA {} heads, latent {} + {}", attention.q_heads,
-                                              attention.kv_lora_rank, attention.qk_rope_head_dim)
-                                : fmt::format("GQA {} heads on {}", attention.q_heads, attention.kv_heads);
-  const std::string ffn = model.moe.experts > 0
-                              ? fmt::format("{} experts, top {}", model.moe.experts, model.moe.top_k)
-                              : fmt::format("dense FFN {}", model.ffn);
-  return fmt::format("{} layers, hidden {}, {}, {}", model.layers, model.hidden, heads, ffn);
-}
 
 std::string describe_system(const std::string& system_name) {
   const SystemSpec system = load_system(system_name);
@@ -46,20 +34,34 @@ struct Catalogue {
   std::vector<std::string> (*entries)();
   std::string (*describe)(const std::string&);
 };
-constexpr Catalogue catalogues[] = {{"models", built_in_models, describe_model},
-                                    {"systems", built_in_systems, describe_system},
+constexpr Catalogue catalogues[] = {{"systems", built_in_systems, describe_system},
                                     {"sweeps", built_in_sweeps, describe_sweep}};
+
+/// Those asked for, or those that are built in.
+int list_models(const std::vector<std::string>& asked, bool json) {
+  const std::vector<std::string> names = asked.empty() ? built_in_models() : asked;
+  const std::string text = json ? describe_models(names).dump(2) + "\n" : models_table(names);
+  if (launched_rank() == 0) fmt::print("{}", text);
+  return 0;
+}
 
 }  // namespace
 
 int list_command(const Arguments& arguments) {
   CLI::App app("Lists what is built in", "list");
-  app.footer("Example: helix-bench list models");
+  app.footer("Example: helix-bench list models --model deepseek-v3.2 --model config.json --json");
   std::string what;
+  std::vector<std::string> models;
   bool json = false;
   app.add_option("WHAT", what, "models, systems or sweeps");
+  app.add_option("--model", models,
+                 "of models: built-in ones or config.json files, each after its own --model")
+      ->expected(1)
+      ->take_all();
   app.add_flag("--json", json, "print as JSON");
   if (parse_or_help(app, arguments)) return 0;
+  if (what == "models") return list_models(models, json);
+  if (!models.empty()) throw UsageError(fmt::format("list '{}' --model: valid: list models --model", what));
   for (const Catalogue& catalogue : catalogues) {
     if (catalogue.name != what) continue;
     nlohmann::ordered_json entries = nlohmann::ordered_json::object();

@@ -2,7 +2,9 @@
 # What a new user meets: a command of the README on a bare Debian, with nothing but what the project's own scripts
 # install. The Debian is a root that debootstrap makes (kept in build/fresh_machine, copied for each use); the sources are
 # those of the commit that is checked out.
-#   scripts/fresh_machine.sh [bookworm|trixie] [run|test]      default: bookworm run
+#   scripts/fresh_machine.sh [bookworm|trixie] [run|test|bundle]      default: bookworm run
+# bundle: starts build/gpu-bundle (scripts/gpu_bundle.sh) there, with the CUDA toolkit of this machine and nothing else,
+# once with that Debian's C library and once with the bundle's.
 # Ends with 0 if the command did its work, 1 if not, 2 for arguments it does not know, and 77, saying why, where no such
 # root can be made: it needs root, debootstrap, and the right to mount.
 set -euo pipefail
@@ -12,9 +14,9 @@ release=bookworm command=run
 for argument in "$@"; do
   case $argument in
     bookworm | trixie) release=$argument ;;
-    run | test) command=$argument ;;
+    run | test | bundle) command=$argument ;;
     *)
-      echo "fresh_machine.sh: '$argument' is not known; valid: bookworm, trixie, run, test" >&2
+      echo "fresh_machine.sh: '$argument' is not known; valid: bookworm, trixie, run, test, bundle" >&2
       exit 2
       ;;
   esac
@@ -62,18 +64,33 @@ for name in http_proxy https_proxy no_proxy PIP_INDEX_URL PIP_CERT SSL_CERT_FILE
   [[ -z ${!name:-} ]] || environment+=("$name=${!name}")
 done
 
-git clone --quiet . "$root/srv/helix-bench"
-[[ -z $(git status --porcelain) ]] || echo "fresh_machine.sh: changes that are not committed are left out" >&2
-for folder in dev proc sys; do mount --rbind "/$folder" "$root/$folder"; done
+mounts=(dev proc sys)
+for folder in "${mounts[@]}"; do mount --rbind "/$folder" "$root/$folder"; done
+if [[ $command == bundle ]]; then
+  what=build/gpu-bundle
+  [[ -x $what/helix-bench ]] || { echo "fresh_machine.sh: no $what: scripts/gpu_bundle.sh makes it" >&2; exit 1; }
+  nvcc=$(PATH=$PATH:/usr/local/cuda/bin command -v nvcc) || cannot "no CUDA toolkit, from which a node would have cuBLASLt"
+  mkdir -p "$root/usr/local/cuda"
+  mount --bind "$(dirname "$(dirname "$(readlink -f "$nvcc")")")" "$root/usr/local/cuda"
+  mounts+=(usr/local/cuda)
+  cp -a "$what" "$root/srv/helix-bench"
+  sweep="./helix-bench sweep --backend cpu --ranks 1 --model tiny-gqa --context 300 --batch 1 --max-time 0.1 --system h200 --out"
+  run="$sweep own && HELIX_BUNDLE_LIBC=1 $sweep bundled && grep -q ',ok,' own/results.csv && grep -q ',ok,' bundled/results.csv &&
+    { ./run.sh; ((\$? == 2)); }"  # it names what a machine without a GPU lacks
+else
+  what=scripts/$command.sh
+  git clone --quiet . "$root/srv/helix-bench"
+  [[ -z $(git status --porcelain) ]] || echo "fresh_machine.sh: changes that are not committed are left out" >&2
+  run=$what
+fi
 
-echo "scripts/$command.sh on a bare $release (log: $log)"
+echo "$what on a bare $release (log: $log)"
 begin=$SECONDS outcome=0
-env -i "${environment[@]}" chroot "$root" bash -c "cd /srv/helix-bench && scripts/$command.sh" >"$log" 2>&1 </dev/null ||
-  outcome=$?
-for folder in dev proc sys; do umount --lazy "$root/$folder"; done
+env -i "${environment[@]}" chroot "$root" bash -c "cd /srv/helix-bench && $run" >"$log" 2>&1 </dev/null || outcome=$?
+for folder in "${mounts[@]}"; do umount --lazy "$root/$folder"; done
 if ((outcome != 0)); then
   tail -n 30 "$log" >&2
-  echo "fresh_machine.sh: scripts/$command.sh ended with $outcome on a bare $release after $((SECONDS - begin)) s, see $log" >&2
+  echo "fresh_machine.sh: $what ended with $outcome on a bare $release after $((SECONDS - begin)) s, see $log" >&2
   exit 1
 fi
 rows=""
@@ -86,4 +103,4 @@ if [[ $command == run ]]; then
   rows=", $count points measured"
 fi
 grep -E 'tests passed' "$log" || true
-echo "scripts/$command.sh on a bare $release: done in $((SECONDS - begin)) s$rows"
+echo "$what on a bare $release: done in $((SECONDS - begin)) s$rows"

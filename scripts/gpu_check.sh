@@ -6,10 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-limit_s=480
-end=$((SECONDS + limit_s))
-results=()
-failed=0
+source scripts/gpu_steps.sh
 mkdir -p build
 log=build/gpu_check.log
 : >"$log"
@@ -62,33 +59,7 @@ if [[ -n $driver && -n $toolkit ]] && ((driver < toolkit)); then
 or let a newer driver be installed"
 fi
 
-# step NAME COMMAND...: runs it within what is left of the time and notes how it ended.
-step() {
-  local name=$1 begin=$SECONDS outcome=ok
-  shift
-  local left=$((end - SECONDS))
-  if ((left <= 5)); then
-    results+=("$(printf '%-28s %-8s' "$name" "no time")")
-    failed=1
-    return 1
-  fi
-  echo "== $name" | tee -a "$log"
-  if ! timeout --kill-after=10 "$left" "$@" 2>&1 | tee -a "$log"; then
-    outcome=FAILED
-    failed=1
-  fi
-  results+=("$(printf '%-28s %-8s %5d s' "$name" "$outcome" $((SECONDS - begin)))")
-  [[ $outcome == ok ]]
-}
-
-summary() {
-  echo
-  nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.max.sm,power.draw,clocks_throttle_reasons.active \
-    --format=csv || true
-  printf '%s\n' "${results[@]}"
-  echo "log: $log"
-}
-trap summary EXIT
+begin_steps 480
 
 build() {
   cmake --preset cuda -DCMAKE_CUDA_COMPILER="$(command -v nvcc)" -DCMAKE_CUDA_ARCHITECTURES="$architecture-real" \
@@ -97,24 +68,10 @@ build() {
 }
 export -f build
 export log architecture PATH
-bench=build/cuda/bin/helix-bench
-launch=(mpirun -n "$ranks" "$bench")
-sweep=build/gpu_check-$(date +%Y%m%d-%H%M%S)
+bench=build/cuda/bin/helix-bench gpubench=build/cuda/bin/helix-gpubench test_gpu=build/cuda/bin/test_gpu
+launch=(mpirun -n "$ranks" "$bench") single=(mpirun -n 1 "$bench")
+results_dir=build/gpu_check-$(date +%Y%m%d-%H%M%S)
 
 step "build sm_$architecture" bash -c build || { tail -n 30 "$log" >&2; exit 1; }
-step "ops against fp64" build/cuda/bin/test_gpu || true
-step "verify" "${launch[@]}" verify --backend cuda --model tiny-gqa,tiny-mla,tiny-qwen3-moe --context 300 --batch 3,40 \
-  --weight-dtype bf16,fp8,nvfp4 --kv-dtype bf16,fp8,nvfp4 || true
-# A single GPU has nobody to exchange with: NCCL all the same, in issued and in recorded steps.
-step "NCCL of one rank" env HELIX_NCCL_SINGLE_RANK=1 mpirun -n 1 "$bench" --backend cuda --model tiny-gqa --context 300 \
-  --batch 3 --ranks 1 --max-time 0.2 --out "$sweep-nccl" || true
-step "kernels" build/cuda/bin/helix-gpubench || true
-# On all ranks, and on few layers: 8 GPUs have some 25 such points, and 70 on any number of ranks.
-step "sweep" "${launch[@]}" --backend cuda --model llama-3.2-1b,deepseek-v2-lite --context 4k,64k --batch 1,8 \
-  --weight-dtype bf16,nvfp4 --ranks "$ranks" --layers 4 --max-time 1 --out "$sweep" || true
-if [[ -s build/cuda/vega.js ]]; then
-  step "report" "$bench" report "$sweep" || true
-else
-  results+=("$(printf '%-28s %-8s %s' report skipped "no Python with vl_convert (scripts/install_deps.sh)")")
-fi
+gpu_steps
 exit "$failed"

@@ -90,6 +90,10 @@ class CpuBackend : public Backend {
                    std::span<const WeightSlice> slices) override {
     cpu::fill_weight(weight, index, slices, threads_);
   }
+  void store_weight(const PackedWeight& weight, std::int64_t index, std::int64_t first, std::int64_t rows,
+                    const float* values) override {
+    cpu::store_weight(weight, index, first, rows, values, threads_);
+  }
   void fill_matrix(BF16* out, const WeightSlice& slice) override { cpu::fill_matrix(out, slice, threads_); }
 
   void embed(std::int64_t batch, std::int64_t hidden, const std::int32_t* tokens, const BF16* table,

@@ -31,14 +31,25 @@ std::size_t KernelOps::packed_bytes(std::int64_t n, std::int64_t k, DType dtype)
   return static_cast<std::size_t>(round_up(PackedLayout(n, k, dtype).bytes, 64));
 }
 
+void KernelOps::make_padding(const PackedWeight& weight, std::byte* matrix, const PackedLayout& layout) {
+  if (weight.dtype == DType::bf16) return;
+  set_bytes(matrix, 0, static_cast<std::size_t>(layout.bytes));
+  if (multiplies(weight.dtype)) ensure(*this, terms_, terms_bytes_);
+}
+
+void KernelOps::store_weight(const PackedWeight& weight, std::int64_t index, std::int64_t first,
+                             std::int64_t rows, const float* values) {
+  const PackedLayout layout(weight.n, weight.k, weight.dtype);
+  std::byte* const matrix = weight.data + static_cast<std::size_t>(index) * weight.stride_bytes;
+  if (first == 0) make_padding(weight, matrix, layout);
+  store_rows(stream_, values, rows, weight.k, 1.0f / weight.scale, weight.dtype, first, layout, matrix);
+}
+
 void KernelOps::fill_weight(const PackedWeight& weight, std::int64_t index,
                             std::span<const WeightSlice> slices) {
   const PackedLayout layout(weight.n, weight.k, weight.dtype);
   std::byte* const matrix = weight.data + static_cast<std::size_t>(index) * weight.stride_bytes;
-  if (weight.dtype != DType::bf16) {
-    set_bytes(matrix, 0, static_cast<std::size_t>(layout.bytes));  // padding
-    if (multiplies(weight.dtype)) ensure(*this, terms_, terms_bytes_);
-  }
+  make_padding(weight, matrix, layout);
   std::int64_t row = 0;
   for (const WeightSlice& slice : slices) {
     if (weight.dtype == DType::bf16) {

@@ -5,6 +5,7 @@
 #include "kernels/cuda/device/gpu.hpp"
 #include "kernels/cuda/device/stream.hpp"
 #include "kernels/cuda/products/matrix_product.hpp"
+#include "kernels/cuda/small/packed_weight.hpp"
 #include "kernels/ops/backend.hpp"
 
 namespace helix::cuda {
@@ -20,6 +21,8 @@ class KernelOps : public Backend {
   std::size_t packed_bytes(std::int64_t n, std::int64_t k, DType dtype) const override;
   void fill_weight(const PackedWeight& weight, std::int64_t index,
                    std::span<const WeightSlice> slices) override;
+  void store_weight(const PackedWeight& weight, std::int64_t index, std::int64_t first, std::int64_t rows,
+                    const float* values) override;
   void fill_matrix(BF16* out, const WeightSlice& slice) override;
 
   // linear.cpp
@@ -81,6 +84,9 @@ class KernelOps : public Backend {
   virtual bool multiply(const MatrixProduct& product, const MatrixOperands& operands) = 0;
 
  private:
+  /// Of a quantised matrix that is about to be written; and the memory that its products take.
+  void make_padding(const PackedWeight& weight, std::byte* matrix, const PackedLayout& layout);
+
   template <typename Y>
   void product(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, Y* y,
                std::int64_t ldy);

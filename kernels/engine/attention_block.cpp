@@ -55,7 +55,7 @@ AttentionBlock::AttentionBlock(const BlockContext& context, const Arrays& arrays
   c_.backend.copy_to_device(a_.inv_freq, frequencies.data(), frequencies.size() * sizeof(float));
   rope_ = {.inv_freq = a_.inv_freq,
            .rope_dim = rope_dim,
-           .amplitude = rope_amplitude(model.rope),
+           .amplitude = static_cast<float>(rope_amplitude(model.rope)),
            .interleaved = model.rope.interleaved};
 
   std::vector<Range> cached;
@@ -147,7 +147,7 @@ void AttentionBlock::project_mla(const LayerWeights& w, const KvView& cache, con
   const AttentionSpec& a = c_.plan.model().attention;
   const std::int64_t batch = work.batch.attended.size();
   const std::int64_t hidden = c_.plan.model().hidden;
-  const auto eps = static_cast<float>(c_.plan.model().rms_eps);
+  const auto eps = static_cast<float>(AttentionSpec::latent_norm_eps);
   const std::int64_t latent = a.kv_lora_rank;
   const std::int64_t q_row = heads() * a.qk_head_dim;
   const std::int64_t absorbed_row = heads() * cached().head_dim;

@@ -9,12 +9,16 @@
 
 namespace helix {
 
+namespace {
+
 void require_runnable(const ModelSpec& model) {
   if (!model.not_runnable.empty()) {
     throw UsageError("model " + model.name + ": the engine does not run " + model.not_runnable.front() +
                      "; predict counts it");
   }
 }
+
+}  // namespace
 
 DecodeEngine::Activations::Activations(Carver& carver, const RankPlan& plan, const Backend& backend)
     : pipeline(carver, plan),
@@ -65,6 +69,11 @@ void DecodeEngine::rewind(std::int64_t first_turn) {
   for (std::size_t b = 0; b < tokens.size(); ++b)
     tokens[b] = first_token(plan_.model(), instance().seed(), static_cast<std::int64_t>(b));
   backend_.copy_to_device(pipeline_.tokens(), tokens.data(), tokens.size() * sizeof(std::int32_t));
+}
+
+void DecodeEngine::give_tokens(std::span<const std::int32_t> tokens) {
+  settle();  // or the last stage's would arrive over them
+  backend_.copy_to_device(pipeline_.tokens(), tokens.data(), tokens.size_bytes());
 }
 
 DecodeEngine::StepKind DecodeEngine::next_kind() const {
@@ -136,7 +145,7 @@ Range DecodeEngine::block_requests() const {
 }
 
 std::vector<std::int32_t> DecodeEngine::routing(std::int64_t layer) const {
-  const bool here = plan_.has_layer(layer) && plan_.has_ffn() && plan_.model().layer_kind(layer).moe;
+  const bool here = plan_.has_layer(layer) && plan_.has_ffn() && plan_.model().layer_kind(layer).moe();
   return here ? ffn_.routing(layer) : std::vector<std::int32_t>{};
 }
 

@@ -33,9 +33,6 @@ struct OutOfRoom : std::logic_error {
   using std::logic_error::logic_error;
 };
 
-/// Throws UsageError naming the first feature of the model that the engine does not run.
-void require_runnable(const ModelSpec& model);
-
 class DecodeEngine {
  public:
   /// The calling rank's part of one instance; collective over its ranks. `weights` must be loaded with this
@@ -58,6 +55,8 @@ class DecodeEngine {
   /// Back to the history alone. The KVP ranks append in turns, beginning with the turn of decode step
   /// `first_turn`. Collective.
   void rewind(std::int64_t first_turn = 0);
+  /// What the next step decodes instead of the tokens that the last one chose, [batch]. Collective.
+  void give_tokens(std::span<const std::int32_t> tokens);
   /// Steps until the appended tokens fill their room.
   std::int64_t steps_before_rewind() const { return steps_before_rewind_; }
   std::int64_t steps_done() const { return step_; }

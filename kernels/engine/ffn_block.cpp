@@ -59,7 +59,7 @@ void FfnBlock::run(std::int64_t layer, const Work& work) {
   c_.add_and_norm(work, w.post_norm);
   if (!plan.has_ffn()) {
     c_.backend.set_bytes(delta, 0, static_cast<std::size_t>(work.rows() * hidden) * sizeof(BF16));
-  } else if (plan.model().layer_kind(layer).moe) {
+  } else if (plan.model().layer_kind(layer).moe()) {
     experts(layer, work);
   } else {
     if (plan.whole_requests()) {

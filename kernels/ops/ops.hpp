@@ -11,18 +11,20 @@
 #include <type_traits>
 
 #include "kernels/ops/bf16.hpp"
+#include "kernels/ops/tensor_ids.hpp"
 #include "roofline/base/dtype.hpp"
 #include "roofline/model/model_spec.hpp"
 #include "roofline/step/shapes.hpp"
 
 namespace helix {
 
-/// A block of a synthetic tensor: rows [row0, row0 + rows) x columns [col0, col0 + cols) of the tensor `key`
-/// (see synthetic.hpp), times `scale`.
+/// A block of a tensor: rows [row0, row0 + rows) x columns [col0, col0 + cols). Synthetic values are those of
+/// `key` (see synthetic.hpp) times `scale`; a WeightSource has those of the model's tensor `of`.
 struct WeightSlice {
   std::uint64_t key = 0;
   std::int64_t row0 = 0, col0 = 0, rows = 0, cols = 0;
   float scale = 1.0f;
+  TensorId of{};
   bool operator==(const WeightSlice&) const = default;
 };
 
@@ -126,6 +128,11 @@ class DecodeOps {
   /// has k columns).
   virtual void fill_weight(const PackedWeight& weight, std::int64_t index,
                            std::span<const WeightSlice> slices) = 0;
+  /// The same with values that come from elsewhere, piece by piece from first = 0 on: rows [first, first + rows) of
+  /// matrix `index` become values [rows, k] / weight.scale, which is a power of two. `rows` is a multiple of 32 but for
+  /// the matrix's last ones.
+  virtual void store_weight(const PackedWeight& weight, std::int64_t index, std::int64_t first,
+                            std::int64_t rows, const float* values) = 0;
   /// Fills row-major bf16 [slice.rows, slice.cols] (the embedding table).
   virtual void fill_matrix(BF16* out, const WeightSlice& slice) = 0;
 

@@ -2,6 +2,7 @@
 // part of what a seed means, so they are never re-used or re-ordered.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 
 namespace helix {
@@ -44,6 +45,13 @@ enum class Tensor : std::uint32_t {
   k_norm = 52,      // [qk_head_dim]
   q_a_norm = 53,    // [q_lora_rank]
   kv_a_norm = 54,   // [kv_lora_rank]
+};
+
+/// One tensor of a model: which, of which layer, and of which head or expert where there is one for each.
+struct TensorId {
+  Tensor tensor{};
+  std::int64_t layer = 0, index = 0;
+  auto operator<=>(const TensorId&) const = default;
 };
 
 }  // namespace helix

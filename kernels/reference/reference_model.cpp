@@ -7,7 +7,9 @@
 
 #include "kernels/ops/tensor_ids.hpp"
 #include "kernels/reference/routing.hpp"
+#include "kernels/reference/stored_weights.hpp"
 #include "kernels/state/rope.hpp"
+#include "kernels/state/stored_weights.hpp"
 #include "kernels/state/weight_plan.hpp"
 
 namespace helix::reference {
@@ -44,20 +46,44 @@ void for_each_head(Vector& x, std::int64_t width, Change change) {
     change(std::span(x).subspan(at, to_size(width)));
 }
 
-/// The weights of one layer, by name.
+/// The weights of one layer, by name, and what the engine would leave in bf16 of what they give.
 struct Layer {
   const ReferenceSetup& setup;
   std::int64_t layer;
 
-  Vector multiply(Tensor tensor, std::span<const double> x, std::int64_t index = 0) const {
+  void round(std::span<double> x) const {
+    if (!setup.round_as_engine) return;
+    for (double& value : x) value = static_cast<double>(to_float(to_bf16(static_cast<float>(value))));
+  }
+  /// Router and head leave fp32.
+  Vector multiply_wide(Tensor tensor, std::span<const double> x, std::int64_t index = 0) const {
     const DType dtype = tensor == Tensor::router ? DType::bf16 : setup.weight_dtype;
-    return reference::multiply(whole_tensor(setup.model, setup.seed, tensor, layer, index), dtype, x);
+    const WeightSlice whole = whole_tensor(setup.model, setup.seed, tensor, layer, index);
+    return setup.weights != nullptr ? multiply_stored(*setup.weights, whole, dtype, x)
+                                    : reference::multiply(whole, dtype, x);
+  }
+  Vector multiply(Tensor tensor, std::span<const double> x, std::int64_t index = 0) const {
+    Vector y = multiply_wide(tensor, x, index);
+    round(y);
+    return y;
   }
   void norm(Tensor gain, std::span<double> x) const {
-    rms_norm(x, gain_values(setup.model, setup.seed, gain, layer), setup.model.rms_eps);
+    const bool of_latent = gain == Tensor::q_a_norm || gain == Tensor::kv_a_norm;
+    rms_norm(x,
+             setup.weights != nullptr ? rounded_to_bf16(setup.weights->vector({gain, layer, 0}))
+                                      : gain_values(setup.model, setup.seed, gain, layer),
+             of_latent ? AttentionSpec::latent_norm_eps : setup.model.rms_eps);
+    round(x);
+  }
+  std::vector<float> router_bias() const {
+    if (setup.model.moe.router != RouterKind::sigmoid_grouped) return {};
+    return setup.weights != nullptr ? setup.weights->vector({Tensor::router_bias, layer, 0})
+                                    : router_bias_values(setup.model, setup.seed, layer);
   }
   Vector gated(Tensor gate, Tensor up, Tensor down, const Vector& x, std::int64_t index = 0) const {
-    return multiply(down, swiglu(multiply(gate, x, index), multiply(up, x, index)), index);
+    Vector hidden = swiglu(multiply(gate, x, index), multiply(up, x, index));
+    round(hidden);
+    return multiply(down, hidden, index);
   }
 };
 
@@ -66,8 +92,7 @@ Vector experts(const Layer& layer, const Vector& x, std::span<const std::int32_t
   const ReferenceSetup& setup = layer.setup;
   const MoeSpec& moe = setup.model.moe;
   const Routing routing =
-      route(moe, layer.multiply(Tensor::router, x), router_bias_values(setup.model, setup.seed, layer.layer),
-            given, setup.routing_tolerance);
+      route(moe, layer.multiply_wide(Tensor::router, x), layer.router_bias(), given, setup.routing_tolerance);
   if (!routing.problem.empty() && step.routing_problem.empty()) {
     step.routing_problem = "layer " + std::to_string(layer.layer) + ": " + routing.problem;
   }
@@ -79,6 +104,7 @@ Vector experts(const Layer& layer, const Vector& x, std::span<const std::int32_t
   }
   if (moe.shared_ffn > 0)
     add(layer.gated(Tensor::shared_gate, Tensor::shared_up, Tensor::shared_down, x), out);
+  layer.round(out);
   step.routing.back() = routing.experts;
   return out;
 }
@@ -100,10 +126,10 @@ ReferenceRequest::ReferenceRequest(const ReferenceSetup& setup, std::int64_t req
   const AttentionSpec& a = setup_.model.attention;
   const std::int64_t rope_dim = a.kind == AttentionKind::mla ? a.qk_rope_head_dim : a.qk_head_dim;
   rope_ = {.inv_freq = inv_frequencies(setup_.model.rope, rope_dim),
-           .amplitude = static_cast<double>(rope_amplitude(setup_.model.rope)),
+           .amplitude = rope_amplitude(setup_.model.rope),
            .interleaved = setup_.model.rope.interleaved};
   for (const std::int64_t l : setup_.layers) {
-    caches_.emplace_back(cache_shape(setup_), setup_.seed, l, request, setup_.context);
+    caches_.emplace_back(cache_shape(setup_), setup_.seed, l, request, setup_.context, setup_.exact_cache);
   }
 }
 
@@ -117,11 +143,14 @@ Vector ReferenceRequest::gqa(std::size_t run, const Vector& x) {
     for_each_head(heads, a.qk_head_dim, [&](std::span<double> head) {
       if (a.qk_norm) w.norm(gain, head);
       rotate(rope_, position, head);
+      w.round(head);
     });
   }
   RequestCache& cache = caches_[run];
   cache.append(k, v);
-  return cache.attend(q, scale_);
+  Vector o = cache.attend(q, scale_);
+  w.round(o);
+  return o;
 }
 
 // Absorbed form: with c the cached latent, q_nope (w_uk^T c) = (w_uk q_nope) c, and sum_t p_t (w_uv c_t) =
@@ -143,6 +172,7 @@ Vector ReferenceRequest::mla(std::size_t run, const Vector& x) {
   Vector row = w.multiply(Tensor::kv_a, x);
   w.norm(Tensor::kv_a_norm, std::span(row).first(latent));
   rotate(rope_, position, std::span(row).subspan(latent));
+  w.round(row);
 
   Vector absorbed;
   std::int64_t head = 0;
@@ -150,6 +180,7 @@ Vector ReferenceRequest::mla(std::size_t run, const Vector& x) {
     const auto nope = q_head.first(to_size(a.qk_nope_head_dim));
     const auto rope = q_head.subspan(nope.size());
     rotate(rope_, position, rope);
+    w.round(rope);
     const Vector in_latent = w.multiply(Tensor::w_uk, nope, head++);
     absorbed.insert(absorbed.end(), in_latent.begin(), in_latent.end());
     absorbed.insert(absorbed.end(), rope.begin(), rope.end());
@@ -157,7 +188,8 @@ Vector ReferenceRequest::mla(std::size_t run, const Vector& x) {
 
   RequestCache& cache = caches_[run];
   cache.append(row, {});
-  const Vector o = cache.attend(absorbed, scale_);
+  Vector o = cache.attend(absorbed, scale_);
+  w.round(o);
   Vector values;
   for (std::int64_t h = 0; h < a.q_heads; ++h) {
     const Vector v = w.multiply(Tensor::w_uv, std::span(o).subspan(to_size(h) * latent, latent), h);
@@ -174,7 +206,9 @@ Vector ReferenceRequest::attention(std::size_t run, const Vector& x) {
 ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const std::vector<std::int32_t>> routing) {
   const ModelSpec& model = setup_.model;
   ReferenceStep result;
-  Vector residual = weight_row(whole_tensor(model, setup_.seed, Tensor::embedding), token);
+  const WeightSlice table = whole_tensor(model, setup_.seed, Tensor::embedding);
+  Vector residual =
+      setup_.weights != nullptr ? stored_row(*setup_.weights, table, token) : weight_row(table, token);
   for (std::size_t i = 0; i < setup_.layers.size(); ++i) {
     const std::int64_t l = setup_.layers[i];
     const Layer w{setup_, l};
@@ -188,14 +222,14 @@ ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const std::ve
     result.routing.emplace_back();
     const bool given = i < routing.size();
     result.block_outputs.push_back(
-        model.layer_kind(l).moe
+        model.layer_kind(l).moe()
             ? experts(w, x, given ? std::span(routing[i]) : std::span<const std::int32_t>{}, result)
             : w.gated(Tensor::gate, Tensor::up, Tensor::down, x));
     add(result.block_outputs.back(), residual);
   }
   const Layer head{setup_, 0};
   head.norm(Tensor::final_norm, residual);
-  result.logits = head.multiply(Tensor::lm_head, residual);
+  result.logits = head.multiply_wide(Tensor::lm_head, residual);
   choose_token(result);
   ++steps_;
   return result;

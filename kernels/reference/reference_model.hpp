@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/ops/weight_source.hpp"
 #include "kernels/reference/math.hpp"
 #include "kernels/reference/request_cache.hpp"
 #include "roofline/base/dtype.hpp"
@@ -24,6 +25,10 @@ struct ReferenceSetup {
   std::vector<std::int64_t> layers;  // that are run, of the model's
   std::int64_t context = 0;          // history of each request
   DType weight_dtype = DType::bf16, kv_dtype = DType::bf16;
+  bool exact_cache = false;               // decoded rows are cached as they are, in no dtype
+  const WeightSource* weights = nullptr;  // null: synthetic ones
+  /// What an op of the engine leaves in bf16 is rounded to bf16: what this costs is what a backend is allowed to.
+  bool round_as_engine = false;
   /// How far, in router logits, an expert chosen elsewhere may lie below this model's own choice.
   /// bf16 activations carry about 1 % of error and logits have a standard deviation of 1 to 2, so a
   /// few times 0.02.

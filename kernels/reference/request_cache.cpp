@@ -70,16 +70,21 @@ struct OnlineSoftmax {
 }  // namespace
 
 RequestCache::RequestCache(const KvShape& shape, std::uint64_t seed, std::int64_t layer, std::int64_t request,
-                           std::int64_t context)
+                           std::int64_t context, bool exact)
     : shape_(shape),
       seed_(seed),
       layer_(layer),
       request_(request),
       context_(context),
+      exact_(exact),
       stored_(stored_values(shape.dtype)) {}
 
 void RequestCache::append(std::span<const double> k, std::span<const double> v) {
   const auto store = [this](std::span<const double> row, Vector& rows) {
+    if (exact_) {
+      rows.insert(rows.end(), row.begin(), row.end());
+      return;
+    }
     std::vector<float> values(row.begin(), row.end());
     if (shape_.dtype == DType::nvfp4) store_as_nvfp4(values);
     for (const float x : values)

@@ -15,8 +15,9 @@ class RequestCache {
  public:
   /// `shape` as for a rank that caches every KV head; its tokens_per_page plays no part. Rows
   /// as HistorySlice says.
+  /// `exact`: appended rows are kept as they are.
   RequestCache(const KvShape& shape, std::uint64_t seed, std::int64_t layer, std::int64_t request,
-               std::int64_t context);
+               std::int64_t context, bool exact = false);
 
   std::int64_t tokens() const { return context_ + appended_; }
 
@@ -34,6 +35,7 @@ class RequestCache {
   KvShape shape_;
   std::uint64_t seed_;
   std::int64_t layer_, request_, context_;
+  bool exact_;
   std::int64_t appended_ = 0;
   Vector appended_k_, appended_v_;  // [appended, kv_heads, head_dim], [appended, kv_heads, v_dim]
   Vector stored_;  // what the cache's dtype holds of each of the 256 synthetic values; NVFP4: of none alone

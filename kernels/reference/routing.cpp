@@ -43,6 +43,12 @@ struct Ballot {
   }
 };
 
+double sum_of_two_best(Vector members) {
+  const auto end = members.begin() + std::min<std::ptrdiff_t>(2, std::ssize(members));
+  std::partial_sort(members.begin(), end, members.end(), std::greater<>());
+  return std::accumulate(members.begin(), end, 0.0);
+}
+
 Ballot hold_ballot(const MoeSpec& moe, const Vector& logits, const std::vector<float>& bias) {
   const bool grouped = moe.router == RouterKind::sigmoid_grouped;
   Ballot ballot{.choice = logits, .group_scores = {0.0}, .top_k = moe.top_k};
@@ -55,10 +61,7 @@ Ballot hold_ballot(const MoeSpec& moe, const Vector& logits, const std::vector<f
   const auto size = static_cast<std::ptrdiff_t>(ballot.group_size());
   for (std::size_t g = 0; g < ballot.group_scores.size(); ++g) {
     const auto first = ballot.choice.begin() + static_cast<std::ptrdiff_t>(g) * size;
-    Vector members(first, first + size);
-    std::sort(members.begin(), members.end(), std::greater<>());
-    for (std::size_t i = 0; i < std::min<std::size_t>(2, members.size()); ++i)
-      ballot.group_scores[g] += members[i];
+    ballot.group_scores[g] = sum_of_two_best({first, first + size});
   }
   return ballot;
 }

@@ -65,10 +65,10 @@ std::vector<float> inv_frequencies(const RopeSpec& rope, std::int64_t rope_dim) 
   return result;
 }
 
-float rope_amplitude(const RopeSpec& rope) {
-  if (rope.scaling != RopeScalingKind::yarn) return 1.0f;
-  return static_cast<float>(yarn_mscale(rope.factor, rope.mscale) /
-                            yarn_mscale(rope.factor, rope.mscale_all_dim));
+double rope_amplitude(const RopeSpec& rope) {
+  if (rope.scaling != RopeScalingKind::yarn) return 1.0;
+  if (rope.mscale == 0.0 || rope.mscale_all_dim == 0.0) return yarn_mscale(rope.factor, 1.0);
+  return yarn_mscale(rope.factor, rope.mscale) / yarn_mscale(rope.factor, rope.mscale_all_dim);
 }
 
 double attention_scale(const ModelSpec& model) {

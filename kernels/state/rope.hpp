@@ -13,8 +13,8 @@ namespace helix {
 /// [rope_dim / 2] radians per position, in falling order; computed in fp64 and rounded once.
 std::vector<float> inv_frequencies(const RopeSpec& rope, std::int64_t rope_dim);
 
-/// Factor on cos and sin: 1, or YaRN's mscale.
-float rope_amplitude(const RopeSpec& rope);
+/// Factor on cos and sin: 1, or YaRN's mscale; of one of its two scales alone nothing comes, as in transformers.
+double rope_amplitude(const RopeSpec& rope);
 
 /// What q k^T is multiplied with before the softmax: 1 / sqrt(qk_head_dim), times mscale^2 for MLA with YaRN.
 double attention_scale(const ModelSpec& model);

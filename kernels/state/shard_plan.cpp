@@ -70,7 +70,7 @@ LayerPlan plan_layer(const RankPlan& rank, std::int64_t layer) {
     put(gate_up, {rows_of(gud[0], columns), rows_of(gud[1], columns)});
     put(down, {cols_of(gud[2], columns)});
   };
-  if (!model.layer_kind(layer).moe) {
+  if (!model.layer_kind(layer).moe()) {
     put_ffn(Weight::gate_up, Weight::down, {whole(Tensor::gate), whole(Tensor::up), whole(Tensor::down)},
             ffn.dense);
     return plan;

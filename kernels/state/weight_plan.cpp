@@ -63,24 +63,6 @@ Dims matrix_dims(const ModelSpec& m, Tensor tensor) {
   }
 }
 
-std::int64_t gain_length(const ModelSpec& m, Tensor tensor) {
-  switch (tensor) {
-    case Tensor::input_norm:
-    case Tensor::post_norm:
-    case Tensor::final_norm:
-      return m.hidden;
-    case Tensor::q_norm:
-    case Tensor::k_norm:
-      return m.attention.qk_head_dim;
-    case Tensor::q_a_norm:
-      return m.attention.q_lora_rank;
-    case Tensor::kv_a_norm:
-      return m.attention.kv_lora_rank;
-    default:
-      throw std::invalid_argument("gain_values: not a gain");
-  }
-}
-
 std::uint64_t key_of(std::uint64_t seed, Tensor tensor, std::int64_t layer, std::int64_t index = 0) {
   return synthetic::tensor_key(seed, static_cast<std::uint32_t>(tensor), static_cast<std::uint32_t>(layer),
                                static_cast<std::uint32_t>(index));
@@ -122,7 +104,8 @@ WeightSlice whole_tensor(const ModelSpec& model, std::uint64_t seed, Tensor tens
   return {.key = key_of(seed, tensor, layer, index),
           .rows = dims.rows,
           .cols = dims.cols,
-          .scale = scale_of(tensor, dims)};
+          .scale = scale_of(tensor, dims),
+          .of = {tensor, layer, index}};
 }
 
 QuantizedMatrices quantized(std::vector<std::vector<WeightSlice>> matrices, DType dtype) {
@@ -150,14 +133,49 @@ std::string why_not_cut(const ModelSpec& model, const Sharding& sharding, DType 
       problem(model.moe.experts > 0 ? model.moe.expert_ffn : 0, sharding.tpf),
       problem(attends_whole_requests(sharding) ? 0 : model.moe.shared_ffn, parts)};
   for (std::int64_t l = 0; l < model.layers; ++l)
-    if (!model.layer_kind(l).moe) reasons.push_back(problem(model.ffn, parts));
+    if (!model.layer_kind(l).moe()) reasons.push_back(problem(model.ffn, parts));
   for (const std::string& reason : reasons)
     if (!reason.empty()) return reason;
   return {};
 }
 
+float power_of_two_scale(float largest, DType dtype) {
+  if (dtype == DType::bf16 || largest == 0.0f) return 1.0f;
+  return std::exp2(std::ceil(std::log2(largest / (dtype == DType::nvfp4 ? 6.0f * 448.0f : 448.0f))));
+}
+
+std::vector<Tensor> layer_vectors(const ModelSpec& model, std::int64_t layer) {
+  std::vector<Tensor> tensors{Tensor::input_norm, Tensor::post_norm};
+  if (model.attention.qk_norm) tensors.insert(tensors.end(), {Tensor::q_norm, Tensor::k_norm});
+  if (model.attention.q_lora_rank > 0) tensors.push_back(Tensor::q_a_norm);
+  if (model.attention.kind == AttentionKind::mla) tensors.push_back(Tensor::kv_a_norm);
+  if (model.layer_kind(layer).moe() && model.moe.router == RouterKind::sigmoid_grouped)
+    tensors.push_back(Tensor::router_bias);
+  return tensors;
+}
+
+std::int64_t vector_length(const ModelSpec& m, Tensor tensor) {
+  switch (tensor) {
+    case Tensor::input_norm:
+    case Tensor::post_norm:
+    case Tensor::final_norm:
+      return m.hidden;
+    case Tensor::q_norm:
+    case Tensor::k_norm:
+      return m.attention.qk_head_dim;
+    case Tensor::q_a_norm:
+      return m.attention.q_lora_rank;
+    case Tensor::kv_a_norm:
+      return m.attention.kv_lora_rank;
+    case Tensor::router_bias:
+      return m.moe.experts;
+    default:
+      throw std::invalid_argument("vector_length: a matrix");
+  }
+}
+
 std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor, std::int64_t layer) {
-  std::vector<BF16> gain(static_cast<std::size_t>(gain_length(model, tensor)));
+  std::vector<BF16> gain(static_cast<std::size_t>(vector_length(model, tensor)));
   const std::uint32_t row = synthetic::row_key(key_of(seed, tensor, layer), 0);
   // Normed queries and keys would have scores of standard deviation 1, see scale_of.
   const float mean = tensor == Tensor::q_norm ? 0.5f : 1.0f;
@@ -168,7 +186,7 @@ std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor
 }
 
 std::vector<float> router_bias_values(const ModelSpec& model, std::uint64_t seed, std::int64_t layer) {
-  std::vector<float> bias(static_cast<std::size_t>(model.moe.experts));
+  std::vector<float> bias(static_cast<std::size_t>(vector_length(model, Tensor::router_bias)));
   const std::uint32_t row = synthetic::row_key(key_of(seed, Tensor::router_bias, layer), 0);
   for (std::size_t e = 0; e < bias.size(); ++e) {
     bias[e] = 0.05f * synthetic::unit_value(row, static_cast<std::uint32_t>(e));

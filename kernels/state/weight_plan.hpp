@@ -34,6 +34,16 @@ QuantizedMatrices quantized(std::vector<std::vector<WeightSlice>> matrices, DTyp
 /// an NVFP4 block. Empty: it can.
 std::string why_not_cut(const ModelSpec& model, const Sharding& sharding, DType dtype);
 
+/// The scale of matrices that a dtype holds whose largest magnitude this is: a power of two, so that what is stored is
+/// the same at any such scale but for subnormals, which are 2^-14 of the largest and less. The largest becomes 224 to
+/// 448 in fp8, and in nvfp4 the largest scale of a block.
+float power_of_two_scale(float largest, DType dtype);
+
+/// The tensors of one dimension that a layer has: the gains of its norms, and the router's bias.
+std::vector<Tensor> layer_vectors(const ModelSpec& model, std::int64_t layer);
+/// Values of such a tensor; of final_norm, too.
+std::int64_t vector_length(const ModelSpec& model, Tensor tensor);
+
 /// Gain of an RMSNorm: 1 + unit_value / 4, rounded to bf16; of q_norm half of that.
 std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor,
                               std::int64_t layer = 0);

@@ -1,7 +1,10 @@
 #include "kernels/state/weight_store.hpp"
 
+#include <stdexcept>
+
 #include "kernels/ops/memory.hpp"
 #include "kernels/ops/work_counter.hpp"
+#include "kernels/state/stored_weights.hpp"
 #include "kernels/state/weight_plan.hpp"
 
 namespace helix {
@@ -10,19 +13,30 @@ namespace {
 constexpr std::int64_t head_layer = -1;
 
 // Slots of what a layer plan does not list; the numbers go on behind Weight.
-namespace slot {
-constexpr int first = static_cast<int>(Weight::count);
-constexpr int input_norm = first + 0;
-constexpr int post_norm = first + 1;
-constexpr int q_norm = first + 2;
-constexpr int k_norm = first + 3;
-constexpr int q_a_norm = first + 4;
-constexpr int kv_a_norm = first + 5;
-constexpr int router_bias = first + 6;
-constexpr int final_norm = first + 7;
-constexpr int embedding = first + 8;
-constexpr int lm_head = first + 9;
-}  // namespace slot
+constexpr int first_slot_of_tensors = static_cast<int>(Weight::count);
+
+constexpr int slot_of(Tensor tensor) {
+  return first_slot_of_tensors + static_cast<int>(tensor);
+}
+
+const BF16* LayerWeights::*gain_of(Tensor tensor) {
+  switch (tensor) {
+    case Tensor::input_norm:
+      return &LayerWeights::input_norm;
+    case Tensor::post_norm:
+      return &LayerWeights::post_norm;
+    case Tensor::q_norm:
+      return &LayerWeights::q_norm;
+    case Tensor::k_norm:
+      return &LayerWeights::k_norm;
+    case Tensor::q_a_norm:
+      return &LayerWeights::q_a_norm;
+    case Tensor::kv_a_norm:
+      return &LayerWeights::kv_a_norm;
+    default:
+      throw std::invalid_argument("gain_of: not a gain of a layer");
+  }
+}
 
 }  // namespace
 
@@ -35,12 +49,8 @@ void WeightStore::release() {
 // Takes the memory that the last load left in this slot, or new memory.
 // The slot then knows what it holds, so that the next load can tell whether it must be filled again.
 PackedWeight WeightStore::packed(Slot where, const MatrixPlan& plan, DType dtype) {
-  const QuantizedMatrices stored = quantized(plan.matrices, dtype);
-  PackedWeight weight{.n = plan.n(),
-                      .k = plan.k(),
-                      .count = static_cast<std::int64_t>(plan.matrices.size()),
-                      .dtype = dtype,
-                      .scale = stored.scale};
+  PackedWeight weight{
+      .n = plan.n(), .k = plan.k(), .count = static_cast<std::int64_t>(plan.matrices.size()), .dtype = dtype};
   weight.stride_bytes = backend_.packed_bytes(weight.n, weight.k, weight.dtype);
   const std::size_t bytes = weight.stride_bytes * plan.matrices.size();
   Held& held = held_[where] = std::move(previous_[where]);
@@ -48,14 +58,23 @@ PackedWeight WeightStore::packed(Slot where, const MatrixPlan& plan, DType dtype
   weight.data = ensure(backend_, held.buffer, bytes);
   bytes_ += bytes;
   if (!same) {
-    for (std::size_t i = 0; i < stored.matrices.size(); ++i) {
-      backend_.fill_weight(weight, static_cast<std::int64_t>(i), stored.matrices[i]);
-      note_work();
-    }
+    fill(plan, weight);
     held.plan = plan;
     held.dtype = dtype;
+    held.scale = weight.scale;
   }
+  weight.scale = held.scale;
   return weight;
+}
+
+void WeightStore::fill(const MatrixPlan& plan, PackedWeight& weight) {
+  if (source_ != nullptr) return store_from(*source_, plan, weight, backend_);
+  const QuantizedMatrices stored = quantized(plan.matrices, weight.dtype);
+  weight.scale = stored.scale;
+  for (std::size_t i = 0; i < stored.matrices.size(); ++i) {
+    backend_.fill_weight(weight, static_cast<std::int64_t>(i), stored.matrices[i]);
+    note_work();
+  }
 }
 
 const BF16* WeightStore::table(Slot where, const WeightSlice& slice) {
@@ -66,10 +85,19 @@ const BF16* WeightStore::table(Slot where, const WeightSlice& slice) {
   auto* data = reinterpret_cast<BF16*>(ensure(backend_, held.buffer, bytes));
   bytes_ += bytes;
   if (!same) {
-    backend_.fill_matrix(data, slice);
+    if (source_ != nullptr) {
+      copy_from(*source_, slice, data, backend_);
+    } else {
+      backend_.fill_matrix(data, slice);
+    }
     held.plan = plan;
   }
   return data;
+}
+
+const BF16* WeightStore::gain(Slot where, const ModelSpec& model, std::uint64_t seed, const TensorId& id) {
+  return values(where, source_ != nullptr ? rounded_to_bf16(source_->vector(id))
+                                          : gain_values(model, seed, id.tensor, id.layer));
 }
 
 template <class T>
@@ -82,7 +110,9 @@ const T* WeightStore::values(Slot where, const std::vector<T>& host) {
   return reinterpret_cast<const T*>(data);
 }
 
-void WeightStore::load(const RankPlan& rank) {
+void WeightStore::load(const RankPlan& rank, const WeightSource* source) {
+  if (source != source_) release();  // what it holds are other weights
+  source_ = source;
   const ModelSpec& model = rank.model();
   const std::uint64_t seed = rank.instance().seed();
   const std::int64_t layers = rank.instance().layers();
@@ -100,7 +130,7 @@ void WeightStore::load(const RankPlan& rank) {
   std::erase_if(previous_, [&](const auto& entry) {
     const auto& [layer, kind] = entry.first;
     if (layer == head_layer) return false;
-    return layer >= layers || kind >= slot::first ||
+    return layer >= layers || kind >= first_slot_of_tensors ||
            plans[static_cast<std::size_t>(layer)][static_cast<std::size_t>(kind)].empty();
   });
 
@@ -113,19 +143,14 @@ void WeightStore::load(const RankPlan& rank) {
       if (!plan.empty())
         w.packed[kind] = packed({l, static_cast<int>(kind)}, plan, is_router ? DType::bf16 : dtype);
     }
-    const auto gain = [&](int kind, Tensor tensor) {
-      return values({l, kind}, gain_values(model, seed, tensor, l));
-    };
-    w.input_norm = gain(slot::input_norm, Tensor::input_norm);
-    w.post_norm = gain(slot::post_norm, Tensor::post_norm);
-    if (model.attention.qk_norm) {
-      w.q_norm = gain(slot::q_norm, Tensor::q_norm);
-      w.k_norm = gain(slot::k_norm, Tensor::k_norm);
-    }
-    if (model.attention.q_lora_rank > 0) w.q_a_norm = gain(slot::q_a_norm, Tensor::q_a_norm);
-    if (model.attention.kind == AttentionKind::mla) w.kv_a_norm = gain(slot::kv_a_norm, Tensor::kv_a_norm);
-    if (model.layer_kind(l).moe && model.moe.router == RouterKind::sigmoid_grouped) {
-      w.router_bias = values({l, slot::router_bias}, router_bias_values(model, seed, l));
+    for (const Tensor tensor : layer_vectors(model, l)) {
+      const TensorId id{tensor, l, 0};
+      if (tensor == Tensor::router_bias) {
+        w.router_bias = values({l, slot_of(tensor)},
+                               source != nullptr ? source->vector(id) : router_bias_values(model, seed, l));
+      } else {
+        w.*gain_of(tensor) = gain({l, slot_of(tensor)}, model, seed, id);
+      }
     }
   }
 
@@ -135,10 +160,11 @@ void WeightStore::load(const RankPlan& rank) {
     slice.rows = rank.vocab().size();
     return slice;
   };
-  if (rank.first_stage()) embedding_ = table({head_layer, slot::embedding}, rows(Tensor::embedding));
+  if (rank.first_stage())
+    embedding_ = table({head_layer, slot_of(Tensor::embedding)}, rows(Tensor::embedding));
   if (rank.last_stage()) {
-    lm_head_ = packed({head_layer, slot::lm_head}, {{{rows(Tensor::lm_head)}}}, dtype);
-    final_norm_ = values({head_layer, slot::final_norm}, gain_values(model, seed, Tensor::final_norm));
+    lm_head_ = packed({head_layer, slot_of(Tensor::lm_head)}, {{{rows(Tensor::lm_head)}}}, dtype);
+    final_norm_ = gain({head_layer, slot_of(Tensor::final_norm)}, model, seed, {Tensor::final_norm, 0, 0});
   }
   previous_.clear();
 }

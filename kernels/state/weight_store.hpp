@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kernels/ops/backend.hpp"
+#include "kernels/ops/weight_source.hpp"
 #include "kernels/state/shard_plan.hpp"
 
 namespace helix {
@@ -29,8 +30,9 @@ class WeightStore {
   explicit WeightStore(Backend& backend) : backend_(backend) {}
 
   /// Makes resident what the rank holds of its layers and of embedding and head. The embedding, the gains and
-  /// the router, which is small and decides, are bf16 whatever the others are.
-  void load(const RankPlan& rank);
+  /// the router, which is small and decides, are bf16 whatever the others are. `source`: where the values come
+  /// from, which reads this rank's parts alone; null: synthetic ones.
+  void load(const RankPlan& rank, const WeightSource* source = nullptr);
   void release();
 
   const LayerWeights& layer(std::int64_t i) const { return layers_[static_cast<std::size_t>(i)]; }
@@ -45,16 +47,20 @@ class WeightStore {
   struct Held {
     MatrixPlan plan;
     DType dtype = DType::bf16;
+    float scale = 1.0f;
     std::unique_ptr<Buffer> buffer;
   };
   using Slot = std::pair<std::int64_t, int>;  // layer (or head_layer), Weight (or an id past Weight::count)
 
   PackedWeight packed(Slot slot, const MatrixPlan& plan, DType dtype);
+  void fill(const MatrixPlan& plan, PackedWeight& weight);
   const BF16* table(Slot slot, const WeightSlice& slice);
+  const BF16* gain(Slot slot, const ModelSpec& model, std::uint64_t seed, const TensorId& id);
   template <class T>
   const T* values(Slot slot, const std::vector<T>& host);
 
   Backend& backend_;
+  const WeightSource* source_ = nullptr;
   std::map<Slot, Held> held_;
   std::map<Slot, Held> previous_;
   std::vector<LayerWeights> layers_;

@@ -92,28 +92,34 @@ OpTime gpu_op_time(const Op& op, const SystemSpec& system) {
     const SystemSpec& system;
     const GpuKernels& gpu;
 
+    /// Kernels that read and write once, at the rate of elementwise ones.
+    OpTime streamed(double kernels) const {
+      const double dram = dram_us(system, gpu.common.elementwise_efficiency, op.bytes.total());
+      const double fixed = kernels_us(system, kernels);
+      return {.dram_us = dram, .fixed_us = fixed, .total_us = fixed + dram};
+    }
     OpTime operator()(const GemmShape& s) const {
       return fastest(gpu.gemm, op, system,
                      [&](const GpuGemm& g) { return gemm_terms(system, g, s, op.bytes.weights); });
     }
     OpTime operator()(const AttentionShape& s) const {
-      if (s.picked > 0)
-        return sparse_terms(system, sparse_kernel(system, s, op.dtype), s, op.bytes.kv).time();
-      if (s.kind == AttentionKind::mla) return mla_terms(system, s, op.bytes.kv, op.dtype).time();
-      return gqa_terms(system, gqa_kernel(system, s, op.dtype), s, op.bytes.kv).time();
+      if (s.kind == AttentionKind::mla) {
+        return s.picked > 0 ? sparse_terms(system, sparse_kernel(system, s, op.dtype), s, op.bytes.kv).time()
+                            : mla_terms(system, s, op.bytes.kv, op.dtype).time();
+      }
+      AttentionShape read = s;  // whole blocks are picked: as if there were no other tokens
+      if (s.picked > 0) read.tokens = s.picked;
+      return gqa_terms(system, gqa_kernel(system, read, op.dtype), read, op.bytes.kv).time();
     }
     OpTime operator()(const IndexerShape& s) const {
       return indexer_terms(system, indexer_kernel(system, s), s, op.bytes.kv).time();
     }
+    OpTime operator()(const StateShape&) const { return streamed(2); }  // convolution, update
     OpTime operator()(const MoeShape& s) const {
       return fastest(gpu.moe, op, system,
                      [&](const GpuMoe& g) { return moe_terms(system, g, s, op.bytes.weights); });
     }
-    OpTime operator()(const ElementwiseShape& s) const {
-      const double dram = dram_us(system, gpu.common.elementwise_efficiency, op.bytes.total());
-      const double fixed = s.fused_on_gpu ? 0 : kernels_us(system, 1);
-      return {.dram_us = dram, .fixed_us = fixed, .total_us = fixed + dram};
-    }
+    OpTime operator()(const ElementwiseShape& s) const { return streamed(s.fused_on_gpu ? 0 : 1); }
     OpTime operator()(const CollectiveShape& s) const { return gpu_collective_time(system, s); }
   };
   return std::visit(Price{op, system, gpu}, op.shape);

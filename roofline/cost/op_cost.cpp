@@ -19,6 +19,7 @@ KernelFamily family_of(const OpShape& shape) {
   if (const auto* a = std::get_if<AttentionShape>(&shape)) {
     return a->kind == AttentionKind::mla ? KernelFamily::mla_attention : KernelFamily::gqa_attention;
   }
+  if (std::holds_alternative<IndexerShape>(shape)) return KernelFamily::gqa_attention;
   return KernelFamily::elementwise;
 }
 
@@ -91,12 +92,14 @@ LeastTime least_time(const Op& op, const SystemSpec& system) {
   const SystemSpec::Peaks& peak = system.peak_flops;
   const bool narrow = op.dtype == DType::nvfp4 || op.dtype == DType::fp4 || op.dtype == DType::mxfp4;
   // Attention widens a 4-bit cache to fp8.
-  const bool four_bit = narrow && !std::holds_alternative<AttentionShape>(op.shape) && peak.fp4 > 0;
+  const bool of_cache =
+      std::holds_alternative<AttentionShape>(op.shape) || std::holds_alternative<IndexerShape>(op.shape);
+  const bool four_bit = narrow && !of_cache && peak.fp4 > 0;
   const double flops_per_s = four_bit                                             ? peak.fp4
                              : (narrow || op.dtype == DType::fp8) && peak.fp8 > 0 ? peak.fp8
                                                                                   : peak.bf16;
   const bool elementwise = std::holds_alternative<ElementwiseShape>(op.shape);
-  const double bytes = elementwise ? op.bytes.total() : op.bytes.weights + op.bytes.kv;
+  const double bytes = elementwise ? op.bytes.total() : op.bytes.weights + op.bytes.kv + op.bytes.state;
   return {.dram_us = bytes / system.roofline_bytes_per_s() * us_per_s,
           .compute_us = op.flops / flops_per_s * us_per_s};
 }

@@ -25,10 +25,13 @@ struct Prediction {
   double tokens_per_s_user = 0;
   double tokens_per_s_gpu = 0;
   // Of the busiest rank and one whole step, all layers of the model:
-  double kv_bytes_per_rank = 0;         // KV cache read (and held)
-  double weight_bytes_per_rank = 0;     // weights read; of MoE experts only those that the batch touches
-  double comm_bytes_per_rank = 0;       // bytes sent
-  double memory_bytes_per_rank = 0;     // weights held + KV + activations + communication buffers
+  double kv_bytes_per_rank = 0;       // KV cache read
+  double kv_held_bytes_per_rank = 0;  // in pages; more than is read where a part of it is attended
+  double state_bytes_per_rank = 0;    // held by layers with a state, read and written each step
+  double weight_bytes_per_rank = 0;   // weights read; of MoE experts only those that the batch touches
+  double comm_bytes_per_rank = 0;     // bytes sent
+  double memory_bytes_per_rank = 0;   // weights held + KV + state + activations + communication buffers
+  double weights_held_bytes_per_rank = 0;
   double memory_capacity_bytes = 0;     // of the rank's device
   double memory_fraction = 0;           // of these may be taken; a larger share does not fit
   std::int64_t max_batch = 0;           // largest batch of the instance that fits the memory

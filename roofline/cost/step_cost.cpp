@@ -19,6 +19,7 @@ void StepCost::add(const StepCost& other, double times) {
   launched_us += times * other.launched_us;
   weight_bytes += times * other.weight_bytes;
   kv_bytes += times * other.kv_bytes;
+  state_bytes += times * other.state_bytes;
   wire_bytes += times * other.wire_bytes;
   trust.add(other.trust);
 }
@@ -78,6 +79,7 @@ StepCost cost_of(std::span<const Op> ops, const SystemSpec& system) {
     cost.comm_us += op.count * t.comm_us;
     cost.weight_bytes += op.count * op.bytes.weights;
     cost.kv_bytes += op.count * op.bytes.kv;
+    cost.state_bytes += op.count * op.bytes.state;
     cost.wire_bytes += op.count * op.wire_bytes;
     cost.trust.add(t.trust);
     shared.add(op, t);
@@ -113,7 +115,7 @@ StepCost common_cost(const ModelSpec& model, const Sharding& sharding, const Dec
       sum.launched_us = engine.launched_layer_us * repeats * static_cast<double>(model.layers);
   }
   for (const LayerGroup& group : model.layer_groups()) {
-    sum.add(cost_of(exchange_ops(model, group.kind.moe, sharding, shape), system),
+    sum.add(cost_of(exchange_ops(model, group.kind, sharding, shape), system),
             repeats * static_cast<double>(group.count));
   }
   return sum;
@@ -123,7 +125,7 @@ StepCost attention_cost(const ModelSpec& model, const Sharding& sharding, const 
                         const SystemSpec& system) {
   StepCost sum;
   for (const LayerGroup& group : model.layer_groups()) {
-    sum.add(cost_of(attention_ops(model, group.kind.window, sharding, shape), system),
+    sum.add(cost_of(attention_ops(model, group.kind, sharding, shape), system),
             static_cast<double>(group.count));
   }
   return sum;
@@ -133,8 +135,7 @@ StepCost ffn_cost(const ModelSpec& model, const Sharding& sharding, const Decode
                   const SystemSpec& system) {
   StepCost sum;
   for (const LayerGroup& group : model.layer_groups()) {
-    sum.add(cost_of(ffn_ops(model, group.kind.moe, sharding, shape), system),
-            static_cast<double>(group.count));
+    sum.add(cost_of(ffn_ops(model, group.kind, sharding, shape), system), static_cast<double>(group.count));
   }
   return sum;
 }
@@ -155,7 +156,8 @@ Prediction assemble(const StepCost& common, const StepCost& attention, const Ste
   const std::int64_t attended = (shape.batch + sharding.dp - 1) / sharding.dp;  // of all micro-batches
   const double ttl_us = step.phases.total();
   const double tokens_per_s = static_cast<double>(shape.batch) / ttl_us * 1e6;
-  return {.roofline_ttl_us = (step.weight_bytes + step.kv_bytes) / system.roofline_bytes_per_s() * 1e6,
+  return {.roofline_ttl_us =
+              (step.weight_bytes + step.kv_bytes + step.state_bytes) / system.roofline_bytes_per_s() * 1e6,
           .model_ttl_us = ttl_us,
           .phases = step.phases,
           .bound = std::max_element(terms.begin(), terms.end())->second,
@@ -163,9 +165,12 @@ Prediction assemble(const StepCost& common, const StepCost& attention, const Ste
           .tokens_per_s_user = 1e6 / ttl_us,
           .tokens_per_s_gpu = tokens_per_s / sharding.ranks(),
           .kv_bytes_per_rank = step.kv_bytes,
+          .kv_held_bytes_per_rank = memory.kv_per_request * static_cast<double>(attended),
+          .state_bytes_per_rank = memory.state_per_request * static_cast<double>(attended),
           .weight_bytes_per_rank = step.weight_bytes,
           .comm_bytes_per_rank = step.wire_bytes,
           .memory_bytes_per_rank = memory.bytes(shape.batch),
+          .weights_held_bytes_per_rank = memory.weights,
           .memory_capacity_bytes = system.dram.capacity_bytes,
           .memory_fraction = system.dram.memory_fraction,
           .max_batch = max_batch,

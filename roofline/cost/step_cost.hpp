@@ -18,7 +18,7 @@ struct StepCost {
   double kernel_us = 0;                // of kernels, beyond the larger of these and the fixed cost
   double latency_us = 0, comm_us = 0;
   double launched_us = 0;  // the step takes at least this long: the host launches its kernels one by one
-  double weight_bytes = 0, kv_bytes = 0, wire_bytes = 0;
+  double weight_bytes = 0, kv_bytes = 0, state_bytes = 0, wire_bytes = 0;
   Trust trust{};
 
   void add(const StepCost& other, double times);

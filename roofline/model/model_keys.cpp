@@ -134,6 +134,15 @@ constexpr auto harmless = std::to_array<std::string_view>({
     "video_placeholder",
     "image_token_index",
     "media_placeholder_token_id",
+    "rescale_prenorm_residual",
+    "residual_in_fp32",
+    "max_seq_len",
+    "router_dtype",
+    "moe_router_dtype",
+    "need_fp32_gate",
+    "mtp_use_dedicated_embeddings",
+    "use_mtp",
+    "num_logits_to_keep",
 });
 
 /// Not of the language model's own step.
@@ -144,6 +153,11 @@ constexpr auto of_other_parts = std::to_array<std::string_view>({
     "mtp_num_hidden_layers",
     "num_mtp_layers",
     "mtp_config",
+    "num_mtp_modules",
+    "mtp_transformer_layers",
+    "mtp_hybrid_override_pattern",
+    "mtp_layers_block_type",
+    "mtp_loss_scaling_factor",
     "eagle_config",
 });
 
@@ -157,6 +171,8 @@ constexpr auto not_counted = std::to_array<std::string_view>({
     "n_routed_experts",
     "draft_vocab_size",
     "index_topk",
+    "index_n_heads",
+    "index_head_dim",
     "layers_block_type",
     "hybrid_override_pattern",
     "hybrid_layer_pattern",
@@ -180,6 +196,12 @@ constexpr auto not_counted = std::to_array<std::string_view>({
     "shared_expert_intermediate_size",
     "encoder_layers",
     "num_hidden_layers_override",
+    "sparse_attention_config",
+    "compression_ratio",
+    "moe_latent_size",
+    "routed_expert_hidden_size",
+    "attention_other_setting",
+    "swa_num_key_value_heads",
 });
 
 bool contains(const auto& keys, std::string_view key) {
@@ -211,6 +233,13 @@ void require_language_model(const JsonFields& config) {
                                 "...ForConditionalGeneration",
                                 name));
     }
+  }
+}
+
+void judge_unread_around(const JsonFields& config, ModelSpec& spec) {
+  for (const std::string& key : config.unread()) {
+    if (key.ends_with("_config") && config.has(key.c_str()) && key != "quantization_config")
+      spec.left_out.push_back(config.show(key.c_str()));
   }
 }
 

@@ -67,13 +67,23 @@ const EmbeddedFile* find_built_in(const std::string& name) {
 
 }  // namespace
 
-std::int64_t AttentionSpec::kv_values_per_token() const {
-  return kind == AttentionKind::mla ? kv_lora_rank + qk_rope_head_dim : qk_head_dim + v_head_dim;
+LayerKind ModelSpec::layer_kind(std::int64_t layer) const {
+  if (!layer_kinds.empty()) return layer_kinds.at(static_cast<std::size_t>(layer));
+  return {.ffn = moe.experts > 0 && layer >= moe.first_dense_layers ? Ffn::moe : Ffn::dense};
 }
 
-LayerKind ModelSpec::layer_kind(std::int64_t layer) const {
-  return {.moe = moe.experts > 0 && layer >= moe.first_dense_layers,
-          .window = layer_windows.empty() ? 0 : layer_windows.at(static_cast<std::size_t>(layer))};
+bool ModelSpec::has_part(WeightPart part) const {
+  switch (part) {
+    case WeightPart::dense_ffn:
+      return has_dense_ffn();
+    case WeightPart::routed_experts:
+    case WeightPart::router:
+      return moe.experts > 0;
+    case WeightPart::shared_experts:
+      return moe.shared_ffn > 0;
+    default:
+      return true;
+  }
 }
 
 std::vector<LayerGroup> ModelSpec::layer_groups(std::int64_t depth) const {

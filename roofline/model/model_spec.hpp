@@ -9,29 +9,10 @@
 #include <string_view>
 #include <vector>
 
+#include "roofline/model/attention_spec.hpp"
 #include "roofline/model/precision.hpp"
 
 namespace helix {
-
-enum class AttentionKind { gqa, mla };  // gqa covers MQA (kv_heads = 1) and MHA (kv_heads = q_heads)
-
-struct AttentionSpec {
-  AttentionKind kind = AttentionKind::gqa;
-  std::int64_t q_heads = 0;
-  std::int64_t kv_heads = 0;     // MLA: 1, the latent is shared by all heads
-  std::int64_t qk_head_dim = 0;  // per-head width of Q and K; MLA: nope + rope
-  std::int64_t v_head_dim = 0;
-  bool qk_norm = false;  // RMSNorm per head on Q and K before RoPE (Qwen3)
-  bool qkv_bias = false;
-  // MLA only.
-  std::int64_t q_lora_rank = 0;  // 0: Q is projected in one product
-  std::int64_t kv_lora_rank = 0;
-  std::int64_t qk_nope_head_dim = 0;
-  std::int64_t qk_rope_head_dim = 0;
-
-  /// Values cached per token and KV head: 2 * head_dim for GQA (K and V), latent + rope for MLA.
-  std::int64_t kv_values_per_token() const;
-};
 
 enum class RouterKind {
   softmax_topk,     // softmax over all experts, then top-k (Mixtral, Qwen3-MoE, DeepSeek-V2, gpt-oss)
@@ -43,8 +24,9 @@ struct MoeSpec {
   std::int64_t top_k = 0;
   std::int64_t expert_ffn = 0;
   std::int64_t shared_experts = 0;
-  std::int64_t shared_ffn = 0;  // total width of the shared experts
-  std::int64_t first_dense_layers = 0;
+  std::int64_t shared_ffn = 0;          // total width of the shared experts
+  std::int64_t expert_hidden = 0;       // width that routed experts work in, 0: the model's
+  std::int64_t first_dense_layers = 0;  // where layer_kinds does not say it layer by layer
   RouterKind router = RouterKind::softmax_topk;
   bool normalize_top_k = false;  // weights of the chosen experts sum to 1
   double routed_scaling = 1.0;
@@ -61,14 +43,19 @@ struct RopeSpec {
   double factor = 1.0;
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
   double beta_fast = 32.0, beta_slow = 1.0;              // yarn
-  double mscale = 1.0, mscale_all_dim = 0.0;             // yarn
+  double mscale = 0.0, mscale_all_dim = 0.0;             // yarn, 0: not given
   std::int64_t original_max_position = 0;
 };
 
+enum class Mixer : std::uint8_t { attention, state, none };
+enum class Ffn : std::uint8_t { dense, moe, none };
+
 /// One kind of layer; a model is a sequence of such kinds.
 struct LayerKind {
-  bool moe = false;
-  std::int64_t window = 0;  // sliding-window length in tokens, 0: full attention
+  Mixer mixer = Mixer::attention;
+  Ffn ffn = Ffn::dense;
+  std::uint8_t attention = 0;  // 0: ModelSpec::attention, else one of other_attention
+  bool moe() const { return ffn == Ffn::moe; }
   bool operator==(const LayerKind&) const = default;
 };
 
@@ -82,14 +69,20 @@ struct ModelSpec {
   std::int64_t hidden = 0;
   std::int64_t layers = 0;
   std::int64_t vocab = 0;
-  std::int64_t ffn = 0;  // width of the dense FFN (of the dense first layers in a MoE model)
+  std::int64_t ffn = 0;          // width of the dense FFN (of the dense first layers in a MoE model)
+  bool gated_ffn = true;         // SwiGLU and its like: two products in, one out; else one in, one out
+  bool parallel_blocks = false;  // attention and FFN read the same normed input, and are summed at once
+  bool post_norms = false;       // a norm behind attention and FFN, too
   bool tied_embeddings = false;
   double rms_eps = 1e-5;
-  AttentionSpec attention;
+  AttentionSpec attention;                     // of most layers, or of the first
+  std::vector<AttentionSpec> other_attention;  // of layers that differ
+  std::optional<StateSpec> state;
   MoeSpec moe;
   RopeSpec rope;
-  std::int64_t max_position = 0;            // longest context the model was made for, 0: unknown
-  std::vector<std::int64_t> layer_windows;  // empty: full attention in every layer; else one entry per layer
+  std::int64_t max_position = 0;  // longest context the model was made for, 0: unknown
+  /// One a layer. Empty: all have `attention`, and experts after the first dense layers if the model has any.
+  std::vector<LayerKind> layer_kinds;
   /// As the checkpoint stores it: its quantization_config, else bf16.
   WeightPrecision weights;
   DType kv_dtype = DType::bf16;
@@ -99,6 +92,14 @@ struct ModelSpec {
   std::vector<std::string> not_runnable;
 
   LayerKind layer_kind(std::int64_t layer) const;
+  bool has_dense_ffn() const {
+    return layer_kinds.empty() ? moe.experts == 0 || moe.first_dense_layers > 0 : ffn > 0;
+  }
+  /// Whether it has weights of this part.
+  bool has_part(WeightPart part) const;
+  const AttentionSpec& attention_of(const LayerKind& kind) const {
+    return kind.attention == 0 ? attention : other_attention[kind.attention - std::size_t{1}];
+  }
   /// Kinds in order of first appearance, with how many of the first `depth` layers are of each kind.
   std::vector<LayerGroup> layer_groups(std::int64_t depth) const;
   std::vector<LayerGroup> layer_groups() const { return layer_groups(layers); }

@@ -148,9 +148,8 @@ struct Module {
 };
 
 /// But the output projection.
-std::vector<Module> attention_modules(const ModelSpec& spec) {
-  const AttentionSpec& a = spec.attention;
-  const double h = real(spec.hidden), q = real(a.q_heads * a.qk_head_dim);
+std::vector<Module> attention_modules(const AttentionSpec& a, double h) {
+  const double q = real(a.q_heads * a.qk_head_dim);
   if (a.kind == AttentionKind::gqa) {
     const double k = real(a.kv_heads * a.qk_head_dim), v = real(a.kv_heads * a.v_head_dim);
     return {{"q_proj", h * q}, {"k_proj", h * k}, {"v_proj", h * v}};
@@ -188,24 +187,48 @@ class Mean {
   double bytes_ = 0, total_ = 0;
 };
 
+/// Names of the input and the output projection.
+std::pair<const char*, const char*> state_modules(StateKind kind) {
+  switch (kind) {
+    case StateKind::gated_delta_net:
+      return {"linear_attn.in_proj_qkvz", "linear_attn.out_proj"};
+    case StateKind::kimi_delta_attention:
+      return {"self_attn.q_proj", "self_attn.o_proj"};
+    case StateKind::mamba2:
+      break;
+  }
+  return {"mixer.in_proj", "mixer.out_proj"};
+}
+
+void add_mixer(std::map<WeightPart, Mean>& means, const Rules& rules, const ModelSpec& spec,
+               const LayerKind& kind, const std::string& prefix) {
+  if (kind.mixer == Mixer::attention) {
+    for (const Module& m : attention_modules(spec.attention_of(kind), real(spec.hidden)))
+      means[WeightPart::attention].add(rules.of(prefix + "self_attn." + m.name), m.parameters);
+    means[WeightPart::output_projection].add(rules.of(prefix + "self_attn.o_proj"), 1);
+  } else if (kind.mixer == Mixer::state) {
+    const StateSpec& s = *spec.state;
+    const auto [in, out] = state_modules(s.kind);
+    const double inputs = 2 * real(s.key_heads * s.key_dim + s.heads * s.value_dim);
+    means[WeightPart::attention].add(rules.of(prefix + in), inputs * real(spec.hidden));
+    means[WeightPart::output_projection].add(rules.of(prefix + out), 1);
+  }
+}
+
 void apply(const Rules& rules, ModelSpec& spec) {
   std::map<WeightPart, Mean> means;
-  const std::vector<Module> attention = attention_modules(spec);
   const auto add_ffn = [&](WeightPart part, const std::string& prefix) {
     for (const char* projection : {"gate_proj", "up_proj", "down_proj"})
       means[part].add(rules.of(prefix + projection), 1);
   };
   for (std::int64_t layer = 0; layer < spec.layers; ++layer) {
     const std::string prefix = fmt::format("model.layers.{}.", layer);
-    for (const Module& m : attention)
-      means[WeightPart::attention].add(rules.of(prefix + "self_attn." + m.name), m.parameters);
-    means[WeightPart::output_projection].add(rules.of(prefix + "self_attn.o_proj"), 1);
-    if (!spec.layer_kind(layer).moe) {
-      add_ffn(WeightPart::dense_ffn, prefix + "mlp.");
-      continue;
-    }
+    const LayerKind kind = spec.layer_kind(layer);
+    add_mixer(means, rules, spec, kind, prefix);
+    if (kind.ffn == Ffn::dense) add_ffn(WeightPart::dense_ffn, prefix + "mlp.");
+    if (!kind.moe()) continue;
     add_ffn(WeightPart::routed_experts, prefix + "mlp.experts.0.");
-    if (spec.moe.shared_experts > 0) add_ffn(WeightPart::shared_experts, prefix + "mlp.shared_experts.");
+    if (spec.moe.shared_ffn > 0) add_ffn(WeightPart::shared_experts, prefix + "mlp.shared_experts.");
   }
   for (const auto& [part, mean] : means) mean.store(spec.weights[part]);
   if (!spec.tied_embeddings) spec.weights[WeightPart::lm_head] = rules.of("lm_head");
@@ -284,9 +307,7 @@ void read_one_format(const JsonFields& config, const std::string& method, ModelS
   apply(rules, spec);
 }
 
-}  // namespace
-
-void read_precision(const JsonFields& config, ModelSpec& spec) {
+void read_quantization(const JsonFields& config, ModelSpec& spec) {
   const auto quantization = config.object("quantization_config");
   if (!quantization) return;
   const std::string method = quantization->text("quant_method");
@@ -302,6 +323,17 @@ void read_precision(const JsonFields& config, ModelSpec& spec) {
       "quant_method",
       "not a known method; known: fp8, fbgemm_fp8, compressed-tensors, modelopt, mxfp4, awq, gptq, "
       "bitsandbytes");
+}
+
+}  // namespace
+
+void read_precision(const JsonFields& config, ModelSpec& spec) {
+  read_quantization(config, spec);
+  // DeepSeek-V4 says it apart: fp8 blocks, but for its experts.
+  if (config.has("expert_dtype")) {
+    if (config.text("expert_dtype") != "fp4") config.refuse("expert_dtype", "only fp4 is supported");
+    spec.weights[WeightPart::routed_experts] = common_format(DType::mxfp4);
+  }
 }
 
 void read_hf_quant_config(const JsonFields& file, ModelSpec& spec) {

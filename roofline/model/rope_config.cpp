@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "roofline/model/model_keys.hpp"
 
 namespace helix {
@@ -36,9 +38,12 @@ void read_rope_scaling(const JsonFields& config, const JsonFields& scaling, Mode
     rope.scaling = RopeScalingKind::llama3;
     rope.low_freq_factor = scaling.real_or("low_freq_factor", factor_limits, rope.low_freq_factor);
     rope.high_freq_factor = scaling.real_or("high_freq_factor", factor_limits, rope.high_freq_factor);
-    if (rope.high_freq_factor <= rope.low_freq_factor) {
+    if (rope.high_freq_factor < rope.low_freq_factor) {
       scaling.refuse("high_freq_factor",
-                     fmt::format("expected more than low_freq_factor = {}", rope.low_freq_factor));
+                     fmt::format("expected low_freq_factor = {} at least", rope.low_freq_factor));
+    }
+    if (rope.high_freq_factor == rope.low_freq_factor) {  // a step in place of a transition
+      spec.not_runnable.emplace_back(scaling.show("high_freq_factor"));
     }
     return;
   }
@@ -59,8 +64,14 @@ void read_partial_rotation(const JsonFields& fields, ModelSpec& spec) {
 }  // namespace
 
 void read_rope(const JsonFields& config, ModelSpec& spec) {
-  spec.rope.theta = config.real_or("rope_theta", theta_limits, default_theta);
+  const auto* theta = config.find("rope_theta");
+  if (theta && theta->is_array()) {
+    spec.not_runnable.emplace_back(config.show("rope_theta"));  // one a layer
+  } else {
+    spec.rope.theta = config.real_or("rope_theta", theta_limits, default_theta);
+  }
   read_partial_rotation(config, spec);
+  if (!config.has("rope_scaling")) config.find("original_max_position_embeddings");
   if (const auto scaling = config.object("rope_scaling")) {
     read_rope_scaling(config, *scaling, spec);
     judge_unread(*scaling, spec);

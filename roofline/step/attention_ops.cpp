@@ -1,102 +1,183 @@
 #include <algorithm>
 
+#include "roofline/step/kv_stores.hpp"
 #include "roofline/step/op_list.hpp"
 #include "roofline/step/rank_plan.hpp"
+#include "roofline/step/state_ops.hpp"
 
 namespace helix {
 namespace {
 
-/// Of the rank with index 0 on every axis, the busiest by construction (low parts hold the extra).
+/// What the rank with index 0 on every axis owns, the busiest by construction (low parts hold the extra).
 struct AttentionShard {
   AttentionPart part;
-  std::int64_t batch, tokens;
-  std::int64_t rows;  // computed for them
+  std::int64_t q_heads = 0, owned_heads = 0, kv_heads = 0, batch = 0;
+  std::int64_t rows = 0;      // computed for them
+  std::int64_t tokens = 0;    // cached entries that a step can attend
+  std::int64_t attended = 0;  // those that it does
+  std::int64_t keys = 0;      // that an indexer scores
 };
 
-AttentionShard attention_shard(const ModelSpec& model, std::int64_t window, const Sharding& sharding,
+AttentionShard attention_shard(const AttentionSpec& attention, const Sharding& sharding,
                                const DecodeShape& shape) {
-  const AttentionPart part = attention_part(model, sharding, {}, shape);
-  const std::int64_t tokens = part.history.size();
-  return {.part = part,
-          .batch = attended_batch(sharding, shape),
-          .tokens = window > 0 ? std::min(tokens, window) : tokens,
-          .rows = computed_rows(sharding, shape)};
+  const AttentionPart part = attention_part(attention, sharding, {}, shape);
+  AttentionShard shard{.part = part,
+                       .q_heads = part.heads.size(),
+                       .owned_heads = part.owned.size(),
+                       .kv_heads = part.kv_heads.size(),
+                       .batch = attended_batch(sharding, shape),
+                       .rows = computed_rows(sharding, shape)};
+  for (const KvStore& store : kv_stores(attention, {.context = shape.context,
+                                                   .tokens_per_block = shape.tokens_per_block,
+                                                   .kvp = sharding.kvp,
+                                                   .kv_heads = shard.kv_heads})) {
+    if (store.index_keys) {
+      shard.keys += store.read;
+    } else {
+      shard.tokens += store.present;
+      shard.attended += store.read;
+    }
+  }
+  return shard;
 }
 
-void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionShard& shard, DType kv_dtype) {
-  const AttentionSpec& a = model.attention;
+/// One product for all, or two for queries of low rank.
+void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionSpec& a, const AttentionShard& shard,
+                     DType kv_dtype) {
   const std::int64_t b = shard.rows;
-  const std::int64_t q = shard.part.heads.size() * a.qk_head_dim;
-  const std::int64_t kv = shard.part.cache.values_per_token();
-  ops.gemm("qkv projection", Phase::attn_proj, {.m = b, .n = q + kv, .k = model.hidden});
-  const double rotated =
-      real(b * (shard.part.heads.size() + shard.part.kv_heads.size()) * a.qk_head_dim) * 2 * bf16_bytes;
+  const std::int64_t q = shard.q_heads * a.qk_head_dim;
+  const std::int64_t cached = a.borrows_kv ? 0 : shard.kv_heads * a.kv_values_per_token();
+  const std::int64_t kv = a.values_from_keys ? shard.kv_heads * a.qk_head_dim : cached;
+  const std::int64_t gates = shard.owned_heads * a.gate_width;
+  if (a.q_lora_rank > 0) {
+    ops.gemm("q_a and kv projection", Phase::attn_proj,
+             {.m = b, .n = a.q_lora_rank + kv + gates, .k = model.hidden});
+    ops.elementwise("q_a norm", Phase::attn_proj, norm_bytes(b, a.q_lora_rank));
+    ops.gemm("q_b projection", Phase::attn_proj, {.m = b, .n = q, .k = a.q_lora_rank});
+  } else {
+    ops.gemm("qkv projection", Phase::attn_proj, {.m = b, .n = q + kv + gates, .k = model.hidden});
+  }
+  const double rotated = norm_bytes(b, (shard.q_heads + shard.kv_heads) * a.qk_head_dim);
   if (a.qk_norm) ops.elementwise("q and k norm", Phase::attn_proj, rotated);
   ops.elementwise("rope", Phase::attn_proj, rotated, fused_on_gpu);
-  ops.elementwise("kv append", Phase::attn_proj, real(b * kv) * (bf16_bytes + bytes_per_value(kv_dtype)),
-                  fused_on_gpu);
+  if (cached > 0) {
+    ops.elementwise("kv append", Phase::attn_proj,
+                    real(b * cached) * (bf16_bytes + bytes_per_value(kv_dtype)), fused_on_gpu);
+  }
 }
 
-void mla_projections(OpList& ops, const ModelSpec& model, const AttentionShard& shard, DType kv_dtype) {
-  const AttentionSpec& a = model.attention;
+void mla_projections(OpList& ops, const ModelSpec& model, const AttentionSpec& a, const AttentionShard& shard,
+                     DType kv_dtype) {
   const std::int64_t b = shard.rows;
-  const std::int64_t q = shard.part.heads.size() * a.qk_head_dim;
-  const std::int64_t row = shard.part.cache.values_per_token();
+  const std::int64_t q = shard.q_heads * a.qk_head_dim;
+  const std::int64_t row = a.kv_lora_rank + a.qk_rope_head_dim;
   const bool low_rank_q = a.q_lora_rank > 0;
   if (low_rank_q) {
     ops.gemm("q_a projection", Phase::attn_proj, {.m = b, .n = a.q_lora_rank, .k = model.hidden});
-    ops.elementwise("q_a norm", Phase::attn_proj, real(b * a.q_lora_rank) * 2 * bf16_bytes);
+    ops.elementwise("q_a norm", Phase::attn_proj, norm_bytes(b, a.q_lora_rank));
   }
   ops.gemm("q_b projection", Phase::attn_proj,
            {.m = b, .n = q, .k = low_rank_q ? a.q_lora_rank : model.hidden});
   ops.gemm("kv_a projection", Phase::attn_proj,
            {.m = b, .n = row, .k = model.hidden, .fused_on_gpu = fused_on_gpu});
-  ops.elementwise("kv_a norm", Phase::attn_proj, real(b * a.kv_lora_rank) * 2 * bf16_bytes);
-  ops.elementwise("rope", Phase::attn_proj,
-                  real(b * (shard.part.heads.size() + 1) * a.qk_rope_head_dim) * 2 * bf16_bytes,
+  if (a.gate_width > 0) {
+    ops.gemm("gate projection", Phase::attn_proj,
+             {.m = b, .n = shard.owned_heads * a.gate_width, .k = model.hidden});
+  }
+  ops.elementwise("kv_a norm", Phase::attn_proj, norm_bytes(b, a.kv_lora_rank));
+  ops.elementwise("rope", Phase::attn_proj, norm_bytes(b, (shard.q_heads + 1) * a.qk_rope_head_dim),
                   fused_on_gpu);
   ops.elementwise("kv append", Phase::attn_proj, real(b * row) * (bf16_bytes + bytes_per_value(kv_dtype)),
                   fused_on_gpu);
   ops.gemm("W_UK", Phase::attn_proj,
-           {.m = b, .n = a.kv_lora_rank, .k = a.qk_nope_head_dim, .matrices = shard.part.heads.size()});
+           {.m = b, .n = a.kv_lora_rank, .k = a.qk_nope_head_dim, .matrices = shard.q_heads});
 }
 
-}  // namespace
+/// What makes an entry for several tokens: contents and weights of a softmax over them, where an indexer
+/// chooses among the entries twice of each, as they overlap.
+void compressor(OpList& ops, const ModelSpec& model, const AttentionSpec& a, std::int64_t b) {
+  const bool indexed = a.indexer.heads > 0;
+  const std::int64_t overlapping = indexed ? 2 : 1;
+  const std::int64_t values = a.qk_head_dim + (indexed ? a.indexer.head_dim : 0);
+  ops.gemm("compressor projection", Phase::attn_proj,
+           {.m = b, .n = 2 * overlapping * values, .k = model.hidden});
+}
 
-std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const Sharding& sharding,
-                              const DecodeShape& shape) {
-  const AttentionSpec& a = model.attention;
-  const bool mla = a.kind == AttentionKind::mla;
-  const AttentionShard shard = attention_shard(model, window, sharding, shape);
-  const bool follows_all_reduce = all_reduces(sharding);  // whose kernel does it on a GPU
-  OpList ops(weight_format(shape, WeightPart::attention));
-  ops.elementwise("attention norm", Phase::attn_proj,
-                  add_norm_bytes(kept_rows(sharding, shape), model.hidden), follows_all_reduce);
-  if (mla) {
-    mla_projections(ops, model, shard, shape.kv_dtype);
-  } else {
-    gqa_projections(ops, model, shard, shape.kv_dtype);
+/// The scorer of DeepSeek-V3.2, all of its heads on every rank. KVP ranks each offer their own best, and all of
+/// them keep the best of those.
+void indexer(OpList& ops, const ModelSpec& model, const AttentionSpec& a, const AttentionShard& shard,
+             const Sharding& sharding, DType kv_dtype) {
+  const IndexerSpec& i = a.indexer;
+  const std::int64_t b = shard.rows;
+  ops.gemm("index query projection", Phase::attn_proj,
+           {.m = b, .n = i.heads * i.head_dim, .k = a.q_lora_rank > 0 ? a.q_lora_rank : model.hidden});
+  const std::int64_t key = a.compression > 0 ? 0 : i.head_dim;  // else it is the compressor's
+  ops.gemm("index key and weights", Phase::attn_proj, {.m = b, .n = key + i.heads, .k = model.hidden});
+  const double scores = real(shard.batch * shard.keys);
+  ops.add({.name = "indexer",
+           .phase = Phase::attn,
+           .shape = IndexerShape{.batch = shard.batch,
+                                 .heads = i.heads,
+                                 .head_dim = i.head_dim,
+                                 .top_k = i.top_k,
+                                 .keys = shard.keys,
+                                 .tokens_per_key = std::max<std::int64_t>(1, a.compression)},
+           .dtype = kv_dtype,
+           .bytes = {.kv = scores * real(i.head_dim) * bytes_per_value(kv_dtype),
+                     .activations = scores * 2 * fp32_bytes},  // written, and read to choose from
+           .flops = 2 * scores * real(i.heads * i.head_dim)});
+  constexpr double score_and_position = 8;
+  ops.collective("index top-k all-gather", Phase::attn,
+                 {.op = Collective::all_gather,
+                  .group = sharding.kvp,
+                  .payload_bytes =
+                      real(shard.batch * std::min(i.top_k, shard.keys)) * score_and_position * sharding.kvp});
+}
+
+/// Where the output's heads are projected in groups first, those of a rank are whole groups or a part of one.
+void output_projection(OpList& ops, const ModelSpec& model, const AttentionSpec& a,
+                       const AttentionShard& shard, const DecodeShape& shape) {
+  std::int64_t width = shard.owned_heads * a.v_head_dim;
+  const WeightFormat weights = weight_format(shape, WeightPart::output_projection);
+  if (a.output_groups > 0) {
+    const std::int64_t group = a.q_heads / a.output_groups;
+    const std::int64_t groups = ceil_div(shard.owned_heads, group);
+    ops.gemm("output group projection", Phase::attn_proj,
+             {.m = shard.rows,
+              .n = a.output_rank,
+              .k = std::min(shard.owned_heads, group) * a.v_head_dim,
+              .matrices = groups},
+             weights);
+    width = groups * a.output_rank;
   }
+  ops.gemm("output projection", Phase::attn_proj, {.m = shard.rows, .n = model.hidden, .k = width}, weights);
+}
 
-  const KvShape& cache = shard.part.cache;
-  const std::int64_t q_heads = shard.part.heads.size();
+/// Flash-decode, and under KVP the exchange and merge of its partial results.
+void attend(OpList& ops, const AttentionSpec& a, const AttentionShard& shard, const Sharding& sharding,
+            const DecodeShape& shape) {
+  // Widths of a query, of its partial output and of what is cached per token.
+  const std::int64_t key_dim = shard.part.cache.head_dim, out_dim = shard.part.cache.v_dim;
+  const std::int64_t cached = shard.kv_heads * a.kv_values_per_token();
+
   const Pieces pieces = shard.part.pieces(shard.batch);
   const std::int64_t requests = pieces.largest();
-  const double tokens = real(requests * shard.tokens);
+  const double tokens = real(requests * shard.attended);
   ops.repeat(real(pieces.count));
   ops.add({.name = "attention",
            .phase = Phase::attn,
-           .shape = AttentionShape{.kind = a.kind,
+           .shape = AttentionShape{.kind = a.keys_are_values ? AttentionKind::mla : a.kind,
                                    .batch = requests,
-                                   .q_heads = q_heads,
-                                   .kv_heads = cache.kv_heads,
-                                   .head_dim = cache.head_dim,
-                                   .v_dim = cache.v_dim,
-                                   .tokens = shard.tokens},
-           .dtype = cache.dtype,
-           .bytes = {.kv = tokens * cache.bytes_per_token(),
-                     .activations = real(requests * q_heads * (cache.head_dim + cache.v_dim)) * bf16_bytes},
-           .flops = 2 * tokens * real(q_heads * (cache.head_dim + cache.v_dim))});
+                                   .q_heads = shard.q_heads,
+                                   .kv_heads = shard.kv_heads,
+                                   .head_dim = key_dim,
+                                   .v_dim = out_dim,
+                                   .tokens = shard.tokens,
+                                   .picked = a.indexer.heads > 0 ? shard.attended : 0},
+           .dtype = shape.kv_dtype,
+           .bytes = {.kv = tokens * real(cached) * bytes_per_value(shape.kv_dtype),
+                     .activations = real(requests * shard.q_heads * (key_dim + out_dim)) * bf16_bytes},
+           .flops = 2 * tokens * real(shard.q_heads * (key_dim + out_dim))});
   if (sharding.kvp > 1) {
     const PartialShape partials = shard.part.partials(requests);
     const double packed = static_cast<double>(partials.chunk_bytes()) * sharding.kvp;
@@ -106,14 +187,37 @@ std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const
     ops.elementwise("merge", Phase::merge, packed + static_cast<double>(partials.output_bytes()));
   }
   ops.repeat(1);
+}
 
-  if (mla) {
-    ops.gemm("W_UV", Phase::attn_proj,
-             {.m = shard.rows, .n = a.v_head_dim, .k = a.kv_lora_rank, .matrices = shard.part.owned.size()});
+}  // namespace
+
+std::vector<Op> attention_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
+                              const DecodeShape& shape) {
+  if (kind.mixer == Mixer::none) return {};
+  if (kind.mixer == Mixer::state) return state_ops(model, sharding, shape);
+  const AttentionSpec& a = model.attention_of(kind);
+  const AttentionShard shard = attention_shard(a, sharding, shape);
+  const bool follows_all_reduce = all_reduces(sharding);  // whose kernel does it on a GPU
+  OpList ops(weight_format(shape, WeightPart::attention));
+  ops.elementwise("attention norm", Phase::attn_proj,
+                  add_norm_bytes(kept_rows(sharding, shape), model.hidden), follows_all_reduce);
+  if (a.kind == AttentionKind::mla) {
+    mla_projections(ops, model, a, shard, shape.kv_dtype);
+  } else {
+    gqa_projections(ops, model, a, shard, shape.kv_dtype);
   }
-  ops.gemm("output projection", Phase::attn_proj,
-           {.m = shard.rows, .n = model.hidden, .k = shard.part.owned.size() * a.v_head_dim},
-           weight_format(shape, WeightPart::output_projection));
+  if (a.compression > 0) compressor(ops, model, a, shard.rows);
+  if (a.indexer.heads > 0 && !a.indexer.reused) indexer(ops, model, a, shard, sharding, shape.kv_dtype);
+  attend(ops, a, shard, sharding, shape);
+  if (a.kind == AttentionKind::mla) {
+    ops.gemm("W_UV", Phase::attn_proj,
+             {.m = shard.rows, .n = a.v_head_dim, .k = a.kv_lora_rank, .matrices = shard.owned_heads});
+  }
+  output_projection(ops, model, a, shard, shape);
+  if (model.post_norms) {
+    ops.elementwise("attention output norm", Phase::attn_proj, norm_bytes(shard.rows, model.hidden),
+                    follows_all_reduce);
+  }
   return ops.take();
 }
 

@@ -72,8 +72,8 @@ double layer_repeats(const ModelSpec& model, const Sharding& sharding) {
 
 std::vector<Op> layer_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
                           const DecodeShape& shape) {
-  std::vector<Op> ops = attention_ops(model, kind.window, sharding, shape);
-  const std::vector<Op> exchange = exchange_ops(model, kind.moe, sharding, shape);
+  std::vector<Op> ops = attention_ops(model, kind, sharding, shape);
+  const std::vector<Op> exchange = exchange_ops(model, kind, sharding, shape);
   const auto exchange_those = [&](auto which) {
     std::ranges::copy_if(exchange, std::back_inserter(ops), which);
   };
@@ -86,9 +86,9 @@ std::vector<Op> layer_ops(const ModelSpec& model, const LayerKind& kind, const S
             (collective.op == Collective::all_to_all && !collective.routed.combine));
   };
   bool arrived = false;
-  for (const Op& op : ffn_ops(model, kind.moe, sharding, shape)) {
+  for (const Op& op : ffn_ops(model, kind, sharding, shape)) {
     const bool on_all =
-        kind.moe ? std::holds_alternative<MoeShape>(op.shape) : std::holds_alternative<GemmShape>(op.shape);
+        kind.moe() ? std::holds_alternative<MoeShape>(op.shape) : std::holds_alternative<GemmShape>(op.shape);
     if (on_all && !std::exchange(arrived, true)) exchange_those(arrives);
     ops.push_back(op);
   }

@@ -7,7 +7,8 @@
 //   norm, Q/K/V projections of the TPA shard (the same on all KVP peers), RoPE, append, attention over the
 //   local tokens, for KVP > 1 pack + all-to-all + merge, MLA's W_UV and the output projection on the owned
 //   heads, all-reduce over N; norm, dense SwiGLU or router + local experts + shared experts, all-reduce over
-//   N.
+//   N. Layers with a state in place of a cache split its heads over the KVP x TPA ranks that would share the
+//   cache: projections, short convolution, update of the state, output projection.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,7 @@ struct GemmShape {
 
 /// Flash-decode of `batch` requests over `tokens` local tokens each.
 struct AttentionShape {
-  AttentionKind kind = AttentionKind::gqa;
+  AttentionKind kind = AttentionKind::gqa;  // whose kernels: one vector that is key and value is as in MLA
   std::int64_t batch = 0, q_heads = 0, kv_heads = 0, head_dim = 0, v_dim = 0, tokens = 0;
   std::int64_t picked = 0;  // of those tokens, the only ones that are read (IndexerShape); 0: all are
 };
@@ -42,10 +43,17 @@ struct IndexerShape {
   std::int64_t tokens_per_key = 1;  // compressed attention (DeepSeek-V4) keeps one for several tokens
 };
 
+/// A state's short convolution and its update, [heads, key_dim, value_dim] for each request.
+struct StateShape {
+  StateKind kind = StateKind::gated_delta_net;
+  std::int64_t batch = 0, heads = 0, key_dim = 0, value_dim = 0, conv_weights = 0;
+};
+
 /// Routed experts of one rank: `pairs` of (token, local expert), spread over `active_experts` distinct ones.
 struct MoeShape {
   std::int64_t tokens = 0, hidden = 0, ffn = 0, local_experts = 0, top_k = 0;
   double active_experts = 0, pairs = 0;
+  std::int64_t matrices = 3;  // of an expert; 2: not gated
 };
 
 struct ElementwiseShape {
@@ -64,12 +72,12 @@ struct CollectiveShape {
   } routed{};
 };
 
-using OpShape =
-    std::variant<GemmShape, AttentionShape, IndexerShape, MoeShape, ElementwiseShape, CollectiveShape>;
+using OpShape = std::variant<GemmShape, AttentionShape, IndexerShape, StateShape, MoeShape, ElementwiseShape,
+                             CollectiveShape>;
 
 struct DramBytes {
-  double weights = 0, kv = 0, activations = 0;  // kv: an indexer's keys, too
-  double total() const { return weights + kv + activations; }
+  double weights = 0, kv = 0, state = 0, activations = 0;  // kv: an indexer's keys, too
+  double total() const { return weights + kv + state + activations; }
 };
 
 /// Where tokens reach their experts by sending each to its experts' ranks or by gathering all on all ranks,
@@ -100,16 +108,19 @@ std::int64_t stage_rows(const Sharding& sharding, const DecodeShape& shape);
 std::int64_t kept_rows(const Sharding& sharding, const DecodeShape& shape);
 
 // One layer's ops (count = 1 each, except those repeated for every piece of HOP-B), and those of the head.
-/// Up to the output projection. Of dp and the batch only ceil(B / dp) and kept_rows matter.
-std::vector<Op> attention_ops(const ModelSpec& model, std::int64_t window, const Sharding& sharding,
+/// What mixes tokens, up to the output projection. Of dp and the batch only ceil(B / dp) and kept_rows
+/// matter.
+std::vector<Op> attention_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
                               const DecodeShape& shape);
 /// Up to the down projection.
-std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& sharding, const DecodeShape& shape);
-/// What ranks exchange after attention and after the FFN of a layer: two all-reduces over N. Where each rank
+std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
+                        const DecodeShape& shape);
+/// What ranks exchange after attention and after the FFN of a layer: an all-reduce over N for each, one for
+/// both where they run in parallel. Where each rank
 /// attends whole requests (KVP = TPA = 1, DP = N) nothing needs to be summed after attention: tokens go to
 /// the FFN's ranks and back. Libraries for GPUs send a token only to the ranks that hold some of its experts; our
 /// engine and some serving engines gather all tokens on all ranks, which for a few ranks is the same.
-std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& sharding,
+std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
                              const DecodeShape& shape);
 /// All of these, in the order of their execution.
 std::vector<Op> layer_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,

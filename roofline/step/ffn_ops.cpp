@@ -3,9 +3,16 @@
 #include "roofline/step/rank_plan.hpp"
 
 namespace helix {
+namespace {
 
-std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& sharding,
+using OpNames = std::array<std::string_view, 3>;
+
+}  // namespace
+
+std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
                         const DecodeShape& shape) {
+  if (kind.ffn == Ffn::none) return {};
+  const bool moe = kind.moe();
   // Data-parallel ranks keep router and shared experts of a MoE layer to their own requests.
   const bool own_requests = moe && attends_whole_requests(sharding);
   const std::int64_t all = stage_rows(sharding, shape);
@@ -14,7 +21,10 @@ std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& shardi
   const FfnPart part = ffn_part(model, sharding, {});
   const bool follows_all_reduce = all_reduces(sharding);
   OpList ops;
-  ops.elementwise("ffn norm", Phase::ffn, add_norm_bytes(kept_rows(sharding, shape), h), follows_all_reduce);
+  const bool normed_by_attention = model.parallel_blocks && kind.mixer != Mixer::none;
+  if (!normed_by_attention)
+    ops.elementwise("ffn norm", Phase::ffn, add_norm_bytes(kept_rows(sharding, shape), h),
+                    follows_all_reduce);
   if (moe) {
     const MoeSpec& m = model.moe;
     ops.gemm("router", Phase::ffn, {.m = b, .n = m.experts, .k = h}, weight_format(shape, WeightPart::router),
@@ -22,35 +32,48 @@ std::vector<Op> ffn_ops(const ModelSpec& model, bool moe, const Sharding& shardi
     ops.elementwise("top-k", Phase::ffn, real(b * m.experts) * fp32_bytes, fused_on_gpu);
     if (m.shared_experts > 0) {
       ops.beside_routed(true);
-      ops.swiglu_ffn({"shared gate and up", "shared swiglu", "shared down"}, b, h, part.shared.size(),
-                     weight_format(shape, WeightPart::shared_experts));
+      ops.ffn(model.gated_ffn ? OpNames{"shared gate and up", "shared swiglu", "shared down"}
+                              : OpNames{"shared up", "shared activation", "shared down"},
+              b, h, part.shared.size(), model.gated_ffn, weight_format(shape, WeightPart::shared_experts));
       ops.beside_routed(false);
+    }
+    const std::int64_t width = m.expert_hidden > 0 ? m.expert_hidden : h;
+    if (width != h) {
+      ops.gemm("expert input projection", Phase::ffn, {.m = b, .n = width, .k = h},
+               weight_format(shape, WeightPart::shared_experts));
     }
     const std::int64_t local = part.experts.size();
     const std::int64_t f = part.expert_columns.size();
     const WeightFormat experts = weight_format(shape, WeightPart::routed_experts);
+    const std::int64_t matrices = model.gated_ffn ? 3 : 2;
     const auto [active, pairs] = routed_load(local, m.experts, m.top_k, all, shape.expert_skew);
     ops.add({.name = "routed experts",
              .phase = Phase::ffn,
              .shape = MoeShape{.tokens = all,
-                               .hidden = h,
+                               .hidden = width,
                                .ffn = f,
                                .local_experts = local,
                                .top_k = m.top_k,
                                .active_experts = active,
-                               .pairs = pairs},
+                               .pairs = pairs,
+                               .matrices = matrices},
              .dtype = experts.dtype,
-             .bytes = {.weights = active * 3 * real(h * f) * experts.bytes,
-                       .activations = pairs * real(2 * h + 3 * f) * bf16_bytes},
-             .flops = 2 * pairs * 3 * real(h * f)});
+             .bytes = {.weights = active * real(matrices * width * f) * experts.bytes,
+                       .activations = pairs * real(2 * width + matrices * f) * bf16_bytes},
+             .flops = 2 * pairs * real(matrices * width * f)});
+    if (width != h) {
+      ops.gemm("expert output projection", Phase::ffn, {.m = b, .n = h, .k = width},
+               weight_format(shape, WeightPart::shared_experts));
+    }
   } else {
-    ops.swiglu_ffn({"gate and up", "swiglu", "down"}, b, h, part.dense.size(),
-                   weight_format(shape, WeightPart::dense_ffn));
+    ops.ffn(model.gated_ffn ? OpNames{"gate and up", "swiglu", "down"} : OpNames{"up", "activation", "down"},
+            b, h, part.dense.size(), model.gated_ffn, weight_format(shape, WeightPart::dense_ffn));
   }
+  if (model.post_norms) ops.elementwise("ffn output norm", Phase::ffn, norm_bytes(b, h), follows_all_reduce);
   return ops.take();
 }
 
-std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& sharding,
+std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
                              const DecodeShape& shape) {
   const int n = sharding.stage_ranks();
   const double hidden_bytes = real(model.hidden) * bf16_bytes;
@@ -58,13 +81,16 @@ std::vector<Op> exchange_ops(const ModelSpec& model, bool moe, const Sharding& s
   OpList ops;
   if (!attends_whole_requests(sharding)) {
     const CollectiveShape sum{.op = Collective::all_reduce, .group = n, .payload_bytes = all_bytes};
-    ops.collective("attention all-reduce", Phase::attn_allreduce, sum);
-    ops.collective("ffn all-reduce", Phase::ffn_comm, sum);
+    const bool mixes = kind.mixer != Mixer::none, has_ffn = kind.ffn != Ffn::none;
+    if (mixes && !(has_ffn && model.parallel_blocks))
+      ops.collective("attention all-reduce", Phase::attn_allreduce, sum);
+    if (has_ffn) ops.collective("ffn all-reduce", Phase::ffn_comm, sum);
     return ops.take();
   }
+  if (kind.ffn == Ffn::none) return {};
   const CollectiveShape gathered{.op = Collective::all_gather, .group = n, .payload_bytes = all_bytes};
   const CollectiveShape scattered{.op = Collective::reduce_scatter, .group = n, .payload_bytes = all_bytes};
-  if (moe) {
+  if (kind.moe()) {
     // A token goes once to each of the ranks that hold some of its experts.
     const double ranks_per_token = expected_active_experts(n, n, 1, model.moe.top_k);
     const std::int64_t own = computed_rows(sharding, shape);

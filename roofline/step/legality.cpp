@@ -64,10 +64,9 @@ Reason illegal_grid(Strategy strategy, const Sharding& s) {
 
 /// MLA caches one latent for all heads, so K = 1: KV-parallel strategies cannot split it over TPA, while
 /// under tp every rank caches it whole.
-Reason illegal_heads(const ModelSpec& model, Strategy strategy, const Sharding& s) {
-  const std::int64_t q = model.attention.q_heads, k = model.attention.kv_heads;
-  const std::string_view kv =
-      model.attention.kind == AttentionKind::mla ? "KV head (the MLA latent)" : "KV heads";
+Reason illegal_heads(const AttentionSpec& attention, Strategy strategy, const Sharding& s) {
+  const std::int64_t q = attention.q_heads, k = attention.kv_heads;
+  const std::string_view kv = attention.kind == AttentionKind::mla ? "KV head (the MLA latent)" : "KV heads";
   if (traits(strategy).divides_kv_heads) {
     if (s.tpa > k) return fmt::format("{} needs TPA <= K: tpa={}, {} {}", name(strategy), s.tpa, k, kv);
     if (k % s.tpa != 0)
@@ -92,8 +91,7 @@ Reason illegal_ffn(const ModelSpec& model, Strategy strategy, const Sharding& s)
 
   // What no expert owns is split over all ranks of the FFN, the shared experts included.
   const std::int64_t ranks = std::int64_t{s.tpf} * s.ep;
-  const bool has_dense_layers = moe.experts == 0 || moe.first_dense_layers > 0;
-  if (has_dense_layers && model.ffn % ranks != 0) {
+  if (model.has_dense_ffn() && model.ffn % ranks != 0) {
     return fmt::format("TPF x EP must divide the dense FFN: tpf={}, ep={}, width {}", s.tpf, s.ep, model.ffn);
   }
   if (moe.experts == 0) return std::nullopt;
@@ -116,7 +114,10 @@ Reason why_illegal(const ModelSpec& model, Strategy strategy, const Sharding& sh
   if (Reason reason = illegal_widths(sharding)) return reason;
   if (Reason reason = illegal_shape(sharding, shape)) return reason;
   if (Reason reason = illegal_grid(strategy, sharding)) return reason;
-  if (Reason reason = illegal_heads(model, strategy, sharding)) return reason;
+  if (Reason reason = illegal_heads(model.attention, strategy, sharding)) return reason;
+  for (const AttentionSpec& other : model.other_attention) {
+    if (Reason reason = illegal_heads(other, strategy, sharding)) return reason;
+  }
   if (Reason reason = illegal_ffn(model, strategy, sharding)) return reason;
   if (sharding.pp > model.layers) {
     return fmt::format("a pipeline stage needs a layer: pp={}, {} layers", sharding.pp, model.layers);

@@ -9,6 +9,8 @@
 
 #include "roofline/base/arithmetic.hpp"
 #include "roofline/step/decode_ops.hpp"
+#include "roofline/step/kv_stores.hpp"
+#include "roofline/step/state_ops.hpp"
 
 namespace helix {
 namespace {
@@ -21,13 +23,6 @@ double held_weights(const Op& op) {
   return op.bytes.weights;
 }
 
-/// That an attention or indexer op's request holds: of sparse attention more than it reads.
-double cached_bytes(const Op& op) {
-  const auto* attention = std::get_if<AttentionShape>(&op.shape);
-  if (!attention || attention->picked == 0) return op.bytes.kv;
-  return op.bytes.kv * real(attention->tokens) / real(attention->picked);
-}
-
 /// One request, attended by this rank.
 DecodeShape one_request(DecodeShape shape) {
   shape.batch = 1;
@@ -35,19 +30,34 @@ DecodeShape one_request(DecodeShape shape) {
   return shape;
 }
 
-void add_layers(HeldBytes& held, const std::vector<Op>& ops, const DecodeShape& shape, double layers) {
+void add_layers(HeldBytes& held, const std::vector<Op>& ops, double layers) {
   for (const Op& op : ops) {
     held.weights += held_weights(op) * layers;
     held.widest = std::max(held.widest, op.bytes.activations);
-    if (const auto* attention = std::get_if<AttentionShape>(&op.shape)) {
-      const std::int64_t pages = ceil_div(attention->tokens, shape.tokens_per_block);
-      const double rounded_up =
-          real(pages * shape.tokens_per_block) / real(std::max<std::int64_t>(attention->tokens, 1));
-      held.per_request += layers * cached_bytes(op) * rounded_up;
-    }
-    if (std::holds_alternative<IndexerShape>(op.shape)) held.per_request += layers * op.bytes.kv;
     if (const auto* collective = std::get_if<CollectiveShape>(&op.shape)) {
       held.buffers = std::max(held.buffers, 2 * collective->payload_bytes);
+    }
+  }
+}
+
+/// The caches of so many equal layers, in whole pages.
+void add_cache(HeldBytes& held, const AttentionSpec& attention, const Sharding& sharding,
+               const DecodeShape& shape, double layers) {
+  const KvShard shard{.context = shape.context,
+                      .tokens_per_block = shape.tokens_per_block,
+                      .kvp = sharding.kvp,
+                      .kv_heads = cached_kv_heads(attention, sharding, {}).size()};
+  for (const KvStore& store : kv_stores(attention, shard)) {
+    const double entry = layers * real(store.values) * bytes_per_value(shape.kv_dtype);
+    const std::int64_t block = shape.tokens_per_block;
+    held.per_request += entry * real(ceil_div(store.held, block) * block);
+    if (store.held == 0) continue;  // another layer's
+    const double per_token = entry / real(store.tokens_per_entry);
+    const auto same = std::ranges::find(held.kv, store.full_at, &KvPerToken::full_at);
+    if (same != held.kv.end()) {
+      same->bytes += per_token;
+    } else {
+      held.kv.push_back({.full_at = store.full_at, .bytes = per_token});
     }
   }
 }
@@ -57,17 +67,11 @@ void add_layers(HeldBytes& held, const std::vector<Op>& ops, const DecodeShape& 
 HeldBytes held_by_attention(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
   HeldBytes held;
   for (const LayerGroup& group : model.layer_groups()) {
-    const std::vector<Op> ops = attention_ops(model, group.kind.window, sharding, one_request(shape));
-    add_layers(held, ops, shape, real(group.count));
-    for (const Op& op : ops) {
-      const auto* attention = std::get_if<AttentionShape>(&op.shape);
-      const auto* indexer = std::get_if<IndexerShape>(&op.shape);
-      if (!attention && !indexer) continue;
-      const std::int64_t tokens = attention ? attention->tokens : indexer->keys * indexer->tokens_per_key;
-      held.kv.push_back(
-          {.window = group.kind.window,
-           .bytes = real(group.count) * cached_bytes(op) / real(std::max<std::int64_t>(tokens, 1))});
-    }
+    add_layers(held, attention_ops(model, group.kind, sharding, one_request(shape)), real(group.count));
+    if (group.kind.mixer == Mixer::state)
+      held.state += real(group.count) * state_bytes(*model.state, sharding.kvp * sharding.tpa);
+    if (group.kind.mixer == Mixer::attention)
+      add_cache(held, model.attention_of(group.kind), sharding, shape, real(group.count));
   }
   return held;
 }
@@ -75,7 +79,7 @@ HeldBytes held_by_attention(const ModelSpec& model, const Sharding& sharding, co
 HeldBytes held_by_ffn(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
   HeldBytes held;
   for (const LayerGroup& group : model.layer_groups()) {
-    add_layers(held, ffn_ops(model, group.kind.moe, sharding, one_request(shape)), shape, real(group.count));
+    add_layers(held, ffn_ops(model, group.kind, sharding, one_request(shape)), real(group.count));
   }
   return held;
 }
@@ -118,9 +122,9 @@ std::int64_t MemoryModel::max_context(std::int64_t batch, double capacity) const
     const double blocks = std::floor(std::max(0.0, left) / (per_token * real(block)) * (1 + 1e-12));
     const auto tokens = static_cast<std::int64_t>(std::min(blocks, real(longest / block))) * block;
     const auto full = std::ranges::find_if(
-        growing, [&](const KvPerToken& layers) { return layers.window > 0 && layers.window < tokens; });
+        growing, [&](const KvPerToken& layers) { return layers.full_at > 0 && layers.full_at < tokens; });
     if (full == growing.end()) return std::min(tokens, longest / kvp) * kvp;
-    left -= full->bytes * real(ceil_div(full->window, block) * block);
+    left -= full->bytes * real(ceil_div(full->full_at, block) * block);
     growing.erase(full);
   }
   return left >= 0 ? longest : 0;
@@ -147,7 +151,7 @@ MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const
   std::vector<KvPerToken> kv = attention.kv;
   for (KvPerToken& layers : kv) layers.bytes *= stage;
   return {.weights = (attention.weights + ffn.weights) * stage + head.weights,
-          .per_attended_request = attention.per_request * stage + attention.buffers,
+          .per_attended_request = (attention.per_request + attention.state) * stage + attention.buffers,
           .per_stage_request = activations,
           .tokens_per_request = history_tokens(shape.context, shape.tokens_per_block, sharding.kvp, 0).size(),
           .kv_duplication = real(sharding.tpa * cached_kv_heads(model, sharding, {}).size()) /
@@ -156,6 +160,7 @@ MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const
           .pp = sharding.pp,
           .kv = kv,
           .kv_per_request = attention.per_request * stage,
+          .state_per_request = attention.state * stage,
           .kvp = sharding.kvp,
           .tokens_per_block = shape.tokens_per_block};
 }

@@ -11,8 +11,8 @@ namespace helix {
 
 /// KV bytes of the layers that keep as many tokens.
 struct KvPerToken {
-  std::int64_t window = 0;  // tokens that the layers look back on, 0: all
-  double bytes = 0;         // of one token in all these layers
+  std::int64_t full_at = 0;  // tokens on this rank that they keep at most, 0: all
+  double bytes = 0;          // of one token in all these layers
 };
 
 /// Bytes on the busiest rank of one of the three parts of a model, whole depth. They depend on the widths of
@@ -21,6 +21,7 @@ struct HeldBytes {
   double weights = 0;          // all experts included
   double per_request = 0;      // and request attended: KV pages
   std::vector<KvPerToken> kv;  // the same by the token
+  double state = 0;            // per request attended: of layers without a cache
   double buffers = 0;          // per request attended, of one layer: all-to-all, sent and received
   double widest = 0;           // per request: inputs and outputs of the op with the most
 };
@@ -39,7 +40,8 @@ struct MemoryModel {
   int dp = 1, pp = 1;
   // What a request's KV pages grow by, for longer contexts than the one that it was made for.
   std::vector<KvPerToken> kv{};
-  double kv_per_request = 0;  // of per_attended_request
+  double kv_per_request = 0;     // of per_attended_request
+  double state_per_request = 0;  // likewise
   int kvp = 1, tokens_per_block = 1;
 
   double bytes(std::int64_t batch) const;

@@ -62,11 +62,12 @@ class OpList {
     add({.name = op, .phase = phase, .shape = s, .wire_bytes = sent * s.payload_bytes});
   }
 
-  /// Fused gate and up, SwiGLU, down.
-  void swiglu_ffn(std::array<std::string_view, 3> names, std::int64_t m, std::int64_t hidden,
-                  std::int64_t width, const WeightFormat& weights) {
-    gemm(names[0], Phase::ffn, {.m = m, .n = 2 * width, .k = hidden}, weights);
-    elementwise(names[1], Phase::ffn, real(m * width) * 3 * bf16_bytes);
+  /// Fused gate and up, SwiGLU, down; or, not gated, up, its activation, down.
+  void ffn(std::array<std::string_view, 3> names, std::int64_t m, std::int64_t hidden, std::int64_t width,
+           bool gated, const WeightFormat& weights) {
+    const std::int64_t inputs = gated ? 2 : 1;
+    gemm(names[0], Phase::ffn, {.m = m, .n = inputs * width, .k = hidden}, weights);
+    elementwise(names[1], Phase::ffn, real(m * width * (inputs + 1)) * bf16_bytes);
     gemm(names[2], Phase::ffn, {.m = m, .n = hidden, .k = width}, weights);
   }
 
@@ -83,6 +84,11 @@ class OpList {
 /// residual += delta, normalised: delta and result bf16, residual fp32 read and written.
 inline double add_norm_bytes(std::int64_t rows, std::int64_t hidden) {
   return real(rows * hidden) * (2 * bf16_bytes + 2 * fp32_bytes);
+}
+
+/// Out of place, in bf16.
+inline double norm_bytes(std::int64_t rows, std::int64_t width) {
+  return real(rows * width) * 2 * bf16_bytes;
 }
 
 /// Is there an all-reduce after attention and FFN? On a GPU its kernel does the norm that follows.

@@ -2,13 +2,12 @@
 
 namespace helix {
 
-AttentionPart attention_part(const ModelSpec& model, const Sharding& sharding, const RankCoords& at,
+AttentionPart attention_part(const AttentionSpec& a, const Sharding& sharding, const RankCoords& at,
                              const DecodeShape& shape) {
-  const AttentionSpec& a = model.attention;
   const bool mla = a.kind == AttentionKind::mla;
-  const Range kv_heads = cached_kv_heads(model, sharding, at);
-  return {.heads = query_heads(model, sharding, at),
-          .owned = owned_heads(model, sharding, at),
+  const Range kv_heads = cached_kv_heads(a, sharding, at);
+  return {.heads = query_heads(a, sharding, at),
+          .owned = owned_heads(a, sharding, at),
           .kv_heads = kv_heads,
           .history = history_tokens(shape.context, shape.tokens_per_block, sharding.kvp, at.kvp),
           .cache = {.kind = a.kind,
@@ -36,7 +35,7 @@ RankPlan::RankPlan(const Instance& instance, int rank)
     : instance_(instance),
       at_(rank_coords(sharding(), rank)),
       layers_(instance.layers_of(at_.pp)),
-      attention_(attention_part(model(), sharding(), at_, shape())),
+      attention_(attention_part(model().attention, sharding(), at_, shape())),
       ffn_(ffn_part(model(), sharding(), at_)),
       vocab_(even_split(model().vocab, sharding().stage_ranks(), rank % sharding().stage_ranks())),
       micro_batches_(helix::micro_batches(sharding(), shape().batch, at_.dp)) {}

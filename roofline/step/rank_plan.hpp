@@ -9,7 +9,7 @@
 
 namespace helix {
 
-/// In every layer.
+/// In every layer of this attention.
 struct AttentionPart {
   Range heads;     // query heads that the rank attends with
   Range owned;     // query heads that it has after the all-to-all
@@ -26,7 +26,7 @@ struct AttentionPart {
   }
 };
 /// Of the rank at these places; that of the first ones, RankCoords{}, is the largest.
-AttentionPart attention_part(const ModelSpec& model, const Sharding& sharding, const RankCoords& at,
+AttentionPart attention_part(const AttentionSpec& attention, const Sharding& sharding, const RankCoords& at,
                              const DecodeShape& shape);
 
 /// Of the FFN's weights: columns of its hidden layer, and which routed experts. All empty on ranks that idle.

@@ -1,5 +1,5 @@
-// What attention keeps, exchanges and cuts: shapes that the model of a step and its execution share. Bytes of the
-// KV cache, of a chunk on its way to a KVP peer and HOP-B's pieces are stated here and nowhere else.
+// What attention keeps, exchanges and cuts: shapes that the model of a step and its execution share. Bytes of a
+// chunk on its way to a KVP peer and HOP-B's pieces are stated here and nowhere else.
 #pragma once
 
 #include <algorithm>

@@ -42,18 +42,18 @@ bool every_group_attends(const Sharding& sharding, std::int64_t batch) {
   return batch / std::min<std::int64_t>(sharding.pp, batch) >= sharding.dp;
 }
 
-Range query_heads(const ModelSpec& model, const Sharding& sharding, const RankCoords& at) {
-  return even_split(model.attention.q_heads, sharding.tpa, at.tpa);
+Range query_heads(const AttentionSpec& attention, const Sharding& sharding, const RankCoords& at) {
+  return even_split(attention.q_heads, sharding.tpa, at.tpa);
 }
 
-Range owned_heads(const ModelSpec& model, const Sharding& sharding, const RankCoords& at) {
-  const Range attended = query_heads(model, sharding, at);
+Range owned_heads(const AttentionSpec& attention, const Sharding& sharding, const RankCoords& at) {
+  const Range attended = query_heads(attention, sharding, at);
   const Range part = even_split(attended.size(), sharding.kvp, at.kvp);
   return {attended.begin + part.begin, attended.begin + part.end};
 }
 
-Range cached_kv_heads(const ModelSpec& model, const Sharding& sharding, const RankCoords& at) {
-  const std::int64_t heads = model.attention.kv_heads;
+Range cached_kv_heads(const AttentionSpec& attention, const Sharding& sharding, const RankCoords& at) {
+  const std::int64_t heads = attention.kv_heads;
   if (sharding.tpa <= heads) return even_split(heads, sharding.tpa, at.tpa);
   const std::int64_t head = at.tpa * heads / sharding.tpa;
   return {head, head + 1};

@@ -76,11 +76,22 @@ std::vector<MicroBatch> micro_batches(const Sharding& sharding, std::int64_t bat
 bool every_group_attends(const Sharding& sharding, std::int64_t batch);
 
 /// Query heads a rank attends with (all KVP peers the same ones): TPA shard of Q.
-Range query_heads(const ModelSpec& model, const Sharding& sharding, const RankCoords& at);
+Range query_heads(const AttentionSpec& attention, const Sharding& sharding, const RankCoords& at);
 /// Query heads a rank owns after the all-to-all: its 1/KVP part of query_heads.
-Range owned_heads(const ModelSpec& model, const Sharding& sharding, const RankCoords& at);
+Range owned_heads(const AttentionSpec& attention, const Sharding& sharding, const RankCoords& at);
 /// KV heads a rank caches; TPA > K duplicates heads over TPA / K ranks. MLA: the one latent.
-Range cached_kv_heads(const ModelSpec& model, const Sharding& sharding, const RankCoords& at);
+Range cached_kv_heads(const AttentionSpec& attention, const Sharding& sharding, const RankCoords& at);
+
+// The same where all layers have the model's attention.
+inline Range query_heads(const ModelSpec& model, const Sharding& sharding, const RankCoords& at) {
+  return query_heads(model.attention, sharding, at);
+}
+inline Range owned_heads(const ModelSpec& model, const Sharding& sharding, const RankCoords& at) {
+  return owned_heads(model.attention, sharding, at);
+}
+inline Range cached_kv_heads(const ModelSpec& model, const Sharding& sharding, const RankCoords& at) {
+  return cached_kv_heads(model.attention, sharding, at);
+}
 
 /// Global positions of the history of `context` tokens cached by KVP rank `kvp_index`: contiguous runs of
 /// whole blocks (the last block of all may be short), low ranks hold the extra block. May be empty.

@@ -16,20 +16,6 @@ WeightPart bulk(const ModelSpec& model) {
   return model.moe.experts > 0 ? WeightPart::routed_experts : WeightPart::dense_ffn;
 }
 
-bool has_part(const ModelSpec& model, WeightPart part) {
-  switch (part) {
-    case WeightPart::dense_ffn:
-      return model.moe.experts == 0 || model.moe.first_dense_layers > 0;
-    case WeightPart::routed_experts:
-    case WeightPart::router:
-      return model.moe.experts > 0;
-    case WeightPart::shared_experts:
-      return model.moe.shared_experts > 0;
-    default:
-      return true;
-  }
-}
-
 }  // namespace
 
 void WeightRequest::apply(const ModelSpec& model, DecodeShape& shape) const {
@@ -40,7 +26,7 @@ void WeightRequest::apply(const ModelSpec& model, DecodeShape& shape) const {
   shape.weight_dtype = weights[bulk(model)].dtype;
   shape.weights = std::nullopt;
   const bool plain = std::ranges::all_of(weight_parts, [&](WeightPart part) {
-    return !has_part(model, part) || weights[part] == weight_format(shape, part);
+    return !model.has_part(part) || weights[part] == weight_format(shape, part);
   });
   if (!plain) shape.weights = weights;
 }
@@ -66,7 +52,7 @@ std::string precision_of_parts(const ModelSpec& model, const DecodeShape& shape)
     const DType attention = weight_format(shape, WeightPart::attention).dtype;
     const bool as_attention =
         part == WeightPart::output_projection && weight_format(shape, part).dtype == attention;
-    if (!has_part(model, part) || as_attention) continue;
+    if (!model.has_part(part) || as_attention) continue;
     text +=
         fmt::format("{}{}={}", text.empty() ? "" : " ", name(part), name(weight_format(shape, part).dtype));
   }

@@ -10,7 +10,7 @@
 #include <sstream>
 
 #include "kernels/comm/mpi_check.hpp"
-#include "roofline/base/statistics.hpp"
+#include "sweeps/results/noise.hpp"
 
 namespace helix {
 namespace {
@@ -72,9 +72,7 @@ std::string load_caveat(double others_cpus, int cpus) {
 std::string noise_caveat(const Measurement& measurement) {
   constexpr double most = 0.02;
   if (measurement.samples_us.empty()) return {};
-  const double widened = std::sqrt(static_cast<double>(measurement.samples_us.size()) /
-                                   effective_samples(measurement.samples_us));
-  const double error = measurement.ttl_rel_stderr * widened;
+  const double error = relative_error(measurement);
   if (error <= most) return {};
   return fmt::format("{}: the median of {} samples is known to {:.1f} % only", noise_mark,
                      measurement.samples, 100.0 * error);

@@ -38,10 +38,12 @@ std::string why_dtypes_not_measured(const DecodeShape& shape, const Backend& bac
 
 KvShape first_ranks_cache(const SweepPoint& point) {
   const Configuration& c = point.config;
-  return attention_part(*point.model, c.sharding, {}, c.shape).cache;
+  return attention_part(point.model->attention, c.sharding, {}, c.shape).cache;
 }
 
 std::string why_no_kernels(const SweepPoint& point, const Backend& backend) {
+  if (!point.model->not_runnable.empty())
+    return fmt::format("predicted only: the engine does not run {}", point.model->not_runnable.front());
   const std::string of_types = why_dtypes_not_measured(point.config.shape, backend);
   if (!of_types.empty()) return of_types;
   const std::string of_cache = backend.why_not(first_ranks_cache(point));
@@ -108,7 +110,7 @@ std::int64_t layers_to_measure(const Configuration& config, const ModelSpec& mod
 ModelSpec truncated(const ModelSpec& model, std::int64_t layers) {
   ModelSpec shallow = model;
   shallow.layers = layers;
-  if (!shallow.layer_windows.empty()) shallow.layer_windows.resize(static_cast<std::size_t>(layers));
+  if (!shallow.layer_kinds.empty()) shallow.layer_kinds.resize(static_cast<std::size_t>(layers));
   return shallow;
 }
 

@@ -12,15 +12,12 @@
 #include "sweeps/measure/measure.hpp"
 #include "sweeps/measure/step_clock.hpp"
 #include "sweeps/measure/verify.hpp"
+#include "sweeps/results/row_text.hpp"
 
 namespace helix {
 namespace {
 
 constexpr double gib = 1024.0 * 1024.0 * 1024.0;
-
-void add_caveat(std::string& reason, const std::string& caveat) {
-  reason += reason.empty() ? caveat : "; " + caveat;
-}
 
 }  // namespace
 
@@ -89,6 +86,7 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   row.backend = backend_.name();
   row.layers_total = model.layers;
   row.layers_measured = layers_to_measure(c, model);
+  row.figures = model_figures(model, c.shape);
   row.status = Status::skipped;
   const Admission admitted = admission(point);
   row.reason = admitted.reason;
@@ -113,6 +111,8 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
                            working_set / gib, static_cast<double>(world_.node_cache_bytes) / gib));
   }
   if (world_.oversubscribed) add_caveat(row.reason, "oversubscribed: more worker threads than CPUs");
+
+  add_caveat(row.reason, long_context(model, c.shape.context));
 
   row.status = Status::ok;
   const MPI_Comm instance = groups_.first(c.sharding.ranks());

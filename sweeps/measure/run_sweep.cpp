@@ -133,7 +133,6 @@ void print_line(const ResultRow& row) {
 int run_sweep(const SweepRequest& request) {
   World world = describe_world(MPI_COMM_WORLD, request.memory_fraction);
   const ModelTable models = load_models(request.blocks);
-  for (const auto& [name, model] : models) require_runnable(model);
   std::vector<SweepPoint> points = enumerate(request.blocks, models, {.max_ranks = world.size}, world.size);
   order_by_sharding(points);
   const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
@@ -228,7 +227,7 @@ int run_sweep(const SweepRequest& request) {
     fmt::print("{}", format_rows(rows_to_print(directory->rows(), request.output), request.output));
     if (request.quiet || request.output != OutputFormat::table) return;
     if (request.ttl_budget_ms) fmt::print("\n{}", budget_text(directory->rows(), *request.ttl_budget_ms));
-    fmt::print("{}", trust_text(directory->rows()));
+    fmt::print("{}{}", trust_text(directory->rows()), left_out_text(models));
     if (world.oversubscribed) {
       fmt::print("\nMore worker threads than CPUs: these times say little about this machine.\n");
     }

@@ -90,7 +90,6 @@ void print(const std::vector<VerifyRow>& rows, OutputFormat format) {
 int run_verify(const SweepRequest& request) {
   World world = describe_world(MPI_COMM_WORLD, request.memory_fraction);
   const ModelTable models = load_models(request.blocks);
-  for (const auto& [name, model] : models) require_runnable(model);
   const std::vector<SweepPoint> points =
       enumerate(request.blocks, models, {.max_ranks = world.size}, world.size);
   const std::unique_ptr<Backend> backend = make_backend(request.backend, world);

@@ -112,7 +112,7 @@ std::vector<std::int32_t> tokens_of_all(const DecodeEngine& engine, MPI_Comm ins
 /// The experts chosen in a layer, from the stage that runs it to every rank; empty for a dense layer.
 std::vector<std::int32_t> routing_of(const DecodeEngine& engine, std::int64_t layer, MPI_Comm instance) {
   const ModelSpec& model = engine.instance().model();
-  if (!model.layer_kind(layer).moe) return {};
+  if (!model.layer_kind(layer).moe()) return {};
   std::vector<std::int32_t> ids = engine.routing(layer);
   ids.resize(static_cast<std::size_t>(engine.instance().shape().batch * model.moe.top_k), -1);
   HELIX_MPI(

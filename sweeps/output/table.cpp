@@ -173,6 +173,15 @@ std::string budget_text(std::span<const ResultRow> rows, double budget_ms) {
                      meeting, rows.size(), budget_ms);
 }
 
+std::string left_out_text(const ModelTable& models) {
+  std::string text;
+  for (const auto& [model_name, model] : models) {
+    if (!model.left_out.empty())
+      text += fmt::format("Not counted of {}: {}.\n", model_name, fmt::join(model.left_out, ", "));
+  }
+  return text;
+}
+
 std::string format_rows(std::span<const ResultRow> rows, OutputFormat format) {
   switch (format) {
     case OutputFormat::table:

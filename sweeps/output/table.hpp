@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "sweeps/request/enumerate.hpp"
 #include "sweeps/request/sweep_request.hpp"
 #include "sweeps/results/result_row.hpp"
 
@@ -31,6 +32,9 @@ std::string format_csv(std::span<const ResultRow> rows);
 std::vector<ResultRow> rows_to_print(std::span<const ResultRow> rows, OutputFormat format);
 /// "3 of 8 rows meet the budget of 20 ms a token; the others stand in results.csv."
 std::string budget_text(std::span<const ResultRow> rows, double budget_ms);
+
+/// A line for each model of which something is left out: "Not in kimi-k2.5: vision_config = an object".
+std::string left_out_text(const ModelTable& models);
 
 std::string format_rows(std::span<const ResultRow> rows, OutputFormat format);
 

@@ -6,6 +6,7 @@
 
 #include "roofline/base/error.hpp"
 #include "roofline/step/memory.hpp"
+#include "sweeps/results/row_text.hpp"
 
 namespace helix {
 namespace {
@@ -144,10 +145,15 @@ ResultRow PlannedSweep::row(const SweepPoint& point, const SystemSpec& system,
   r.system = system.name;
   r.backend = "model";
   r.layers_total = point.model->layers;
+  r.figures = model_figures(*point.model, point.config.shape);
   if (!prediction) return r;
   r.prediction = *prediction;
   if (request_.ttl_budget_ms) r.meets_budget = prediction->model_ttl_us <= *request_.ttl_budget_ms * 1e3;
-  if (r.reason.empty()) r.reason = extrapolation(system, point.config.sharding);
+  if (point.skip_reason.empty()) {
+    for (const std::string& caveat : {extrapolation(system, point.config.sharding),
+                                      long_context(*point.model, point.config.shape.context)})
+      add_caveat(r.reason, caveat);
+  }
   return r;
 }
 

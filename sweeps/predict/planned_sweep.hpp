@@ -25,6 +25,7 @@ class PlannedSweep {
   explicit PlannedSweep(const SweepRequest& request);
 
   const std::vector<SystemSpec>& systems() const { return systems_; }
+  const ModelTable& models() const { return models_; }
 
   /// A point on a system; no prediction if it is illegal. What does not fit the memory has a prediction
   /// and a skip_reason.

@@ -102,6 +102,7 @@ int predict_sweep(const PredictRequest& request) {
                summary.fastest_ttl_us() / 1e3);
   }
   fmt::print("\n{}\n", wrapped(not_tried(request.sweep), terminal_width()));
+  fmt::print("{}", left_out_text(sweep.models()));
   const std::string counts =
       fmt::format("{} configurations on {}, {} of them on the frontier; {} skipped{}", fitting,
                   system_names(sweep.systems()), summary.frontier_size(), skipped,

@@ -16,5 +16,6 @@ for plot in task["plots"]:
     svg = vl_convert.vegalite_to_svg(plot["spec"], config=task["theme"])
     (directory / (plot["name"] + ".svg")).write_text(svg, encoding="utf-8")
     width, height = (float(size) for size in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
-    scale = 2 if width * height < 1e6 else 1  # sharp for slides, and large ones still of a size to be sent
+    # A slide is 1600 pixels wide and more; sharp where that stays of a size to be sent.
+    scale = max(1600 / width, 2 if width * height < 1e6 else 1)
     (directory / (plot["name"] + ".png")).write_bytes(vl_convert.svg_to_png(svg, scale=scale))

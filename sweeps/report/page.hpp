@@ -15,7 +15,4 @@ namespace helix {
 std::string report_page(std::span<const Run> runs, const std::vector<Plot>& plots,
                         const std::filesystem::path& pictures);
 
-/// Text for HTML: &, <, > and quotes become entities.
-std::string html_text(std::string_view text);
-
 }  // namespace helix

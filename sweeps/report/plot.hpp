@@ -21,6 +21,8 @@ struct Plot {
   Json spec;
 };
 
+/// Nothing if no strategies are to be compared at two contexts or more.
+std::optional<Plot> answer_plot(std::span<const Run> runs, const std::vector<Scene>& scenes);
 Plot pareto_plot(const std::vector<Scene>& scenes);
 Plot roofline_plot(const std::vector<Scene>& scenes);
 Plot phases_plot(const std::vector<Scene>& scenes);

@@ -13,8 +13,6 @@
 namespace helix {
 namespace {
 
-/// Below this gain two strategies are equal: the model has no such precision, a measurement has noise.
-constexpr double smallest_gain = 1.005;
 constexpr const char* tie = "tie";
 
 Strategy strategy_of(const ResultRow& row) {
@@ -46,6 +44,7 @@ std::vector<CrossoverField> measured_fields(const Run& run) {
     if (order.size() > 1) {
       field.runner_up = strategy_of(*order[1]);
       field.gain = ttl_us(*order[1]) / field.ttl_us;
+      field.tie = within_noise(*order[0], *order[1]);
     }
   }
   return fields;
@@ -73,7 +72,13 @@ std::vector<Map> maps_of(std::span<const Run> runs) {
 }
 
 std::string shown_winner(const CrossoverField& f) {
-  return f.runner_up && f.gain < smallest_gain ? tie : std::string(name(f.winner));
+  return f.tie ? tie : std::string(name(f.winner));
+}
+
+/// Beside its colour a cell names its winner: not every reader tells colours apart.
+std::string cell_label(const CrossoverField& f, const std::string& winner) {
+  if (f.tie) return "=";
+  return f.runner_up ? fmt::format("{}\n{:.2f}×", winner, f.gain) : winner + "\nalone";
 }
 
 Json values_of(const Map& map) {
@@ -85,9 +90,7 @@ Json values_of(const Map& map) {
                       {"batch", f.batch},
                       {"ranks", f.ranks},
                       {"winner", winner},
-                      {"label", winner == tie ? "="
-                                : f.runner_up ? fmt::format("{:.2f}×", f.gain)
-                                              : "alone"},
+                      {"label", cell_label(f, winner)},
                       {"fastest", name(f.winner)},
                       {"sharding", sharding_text(f.sharding)},
                       {"ttl", fmt::format("{:.4g} ms", f.ttl_us / 1e3)},
@@ -185,7 +188,7 @@ std::optional<Plot> crossover_plot(std::span<const Run> runs) {
     panels.push_back(
         {{"title", title},
          {"width", {{"step", 46}}},
-         {"height", {{"step", std::max<std::size_t>(26, 104 / batches.size())}}},
+         {"height", {{"step", std::max<std::size_t>(34, 104 / batches.size())}}},
          {"data", {{"values", values_of(map)}}},
          {"transform", Json::array({{{"filter", "datum.ranks == " + shown_ranks}}})},
          {"layer",
@@ -197,7 +200,7 @@ std::optional<Plot> crossover_plot(std::span<const Run> runs) {
                   {"color",
                    {{"field", "winner"}, {"title", "fastest strategy"}, {"scale", winner_scale(maps)}}},
                   {"tooltip", tooltip}}}},
-               {{"mark", {{"type", "text"}, {"fontSize", 11}}},
+               {{"mark", {{"type", "text"}, {"fontSize", 11}, {"lineBreak", "\n"}, {"baseline", "middle"}}},
                 {"encoding",
                  {{"x", x},
                   {"y", y},
@@ -212,8 +215,9 @@ std::optional<Plot> crossover_plot(std::span<const Run> runs) {
       .title = "Which strategy wins where",
       .caption =
           "For each context and batch the strategy with the lowest TTL on that many ranks, and how many "
-          "times as fast it is as the next one; \"=\" is a difference below 0.5 %, \"alone\" means "
-          "that no other strategy fits." +
+          "times as fast it is as the next one; \"=\" is a difference within the noise: twice the standard "
+          "error "
+          "of what was measured, 0.5 % of what was predicted; \"alone\" means that no other strategy fits." +
           thinning_note(panels.size()),
       .spec = panel_grid(std::move(panels), 2)};
   Json parameter = {{"name", "ranks"}, {"value", *ranks.rbegin()}};

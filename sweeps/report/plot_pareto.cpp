@@ -13,6 +13,8 @@
 namespace helix {
 namespace {
 
+constexpr int panel_width = 310, panel_height = 230;  // pixels
+
 enum class Source { measured, model };
 constexpr std::array sources = {Source::measured, Source::model};
 
@@ -93,6 +95,29 @@ Json values_of(const Scene& scene, Window& window) {
   return values;
 }
 
+/// Writes the batch at the frontiers' marks, of what was measured if anything was, as far as the numbers do
+/// not lie over one another.
+void label_batches(Json& values, const Window& window, bool measured) {
+  const auto pixel = [](double value, const Json& domain, double size) {
+    const double low = domain[0], high = domain[1];
+    return size * std::log(value / low) / std::log(high / low);
+  };
+  const Json across = window.per_user.domain(), upwards = window.per_gpu.domain();
+  std::vector<std::pair<double, double>> taken;
+  for (Json& datum : values) {
+    const bool labelled =
+        datum["front"] && datum["source"] == name(measured ? Source::measured : Source::model);
+    if (!labelled) continue;
+    const double x = pixel(datum["x"], across, panel_width), y = pixel(datum["y"], upwards, panel_height);
+    const bool free = std::ranges::none_of(taken, [&](const auto& other) {
+      return std::abs(other.first - x) < 30 && std::abs(other.second - y) < 15;
+    });
+    if (!free) continue;
+    taken.emplace_back(x, y);
+    datum["label"] = fmt::format("{}", datum["batch"].get<std::int64_t>());
+  }
+}
+
 Json axis(const char* field, const std::string& title, const Json& domain) {
   return {{"field", field},
           {"type", "quantitative"},
@@ -126,6 +151,9 @@ Plot pareto_plot(const std::vector<Scene>& scenes) {
   if (any_measured) shown.push_back("measured"), dashes.push_back(Json::array({1, 0}));
   if (any_model) shown.push_back("model"), dashes.push_back(Json::array({5, 4}));
 
+  for (std::size_t i = 0; i < scenes.size(); ++i)
+    label_batches(values[i], window_of(scenes[i]), any_measured);
+
   std::vector<Json> panels;
   for (std::size_t i = 0; i < scenes.size(); ++i) {
     const bool cpu = scenes[i].rows.front()->backend == "cpu";
@@ -149,8 +177,8 @@ Plot pareto_plot(const std::vector<Scene>& scenes) {
     const Json points = {{"shape", shape}, {"tooltip", configuration_tooltip()}};
     panels.push_back(
         {{"title", panel_title(scenes[i], several_runs(scenes))},
-         {"width", 310},
-         {"height", 230},
+         {"width", panel_width},
+         {"height", panel_height},
          {"data", {{"values", values[i]}}},
          {"layer",
           Json::array({encoded(layer("!datum.front", {{"type", "point"},
@@ -166,14 +194,19 @@ Plot pareto_plot(const std::vector<Scene>& scenes) {
                                points),
                        encoded(layer("datum.front && datum.source == 'model'",
                                      {{"type", "point"}, {"filled", false}, {"size", 55}, {"opacity", 1}}),
-                               points)})}});
+                               points),
+                       {{"transform", Json::array({{{"filter", "isValid(datum.label)"}}})},
+                        {"mark", {{"type", "text"}, {"fontSize", 10}, {"dy", -11}}},
+                        {"encoding", {{"x", x}, {"y", y}, {"text", {{"field", "label"}}}}}}})}});
   }
   return {.name = "pareto",
           .title = "Pareto frontiers",
           .caption =
               "Each point is a configuration: to the right a user gets tokens faster, upwards a GPU serves "
               "more of them. Lines join the best of each strategy; filled marks on solid lines are "
-              "measured, hollow marks on dashed lines predicted; small pale marks lie behind a frontier." +
+              "measured, hollow marks on dashed lines predicted; a number is the batch at a mark; small pale "
+              "marks "
+              "lie behind a frontier." +
               thinning_note(panels.size()),
           .spec = panel_grid(std::move(panels), 3)};
 }

@@ -42,6 +42,18 @@ std::string axis_title(std::string_view quantity, bool any_measured, std::string
                       : fmt::format("{} (model)", quantity);
 }
 
+/// Two panels beside one another as long as their labels leave a page room for them: an axis gives a
+/// character about six pixels.
+std::size_t panel_columns(const std::vector<Scene>& scenes) {
+  constexpr std::size_t longest = 40;
+  for (const Scene& scene : scenes) {
+    for (const ResultRow* row : rows_for_lines(scene, most_lines)) {
+      if (line_label(*row).size() > longest) return 1;
+    }
+  }
+  return 2;
+}
+
 bool any_measured(const Scene& scene) {
   return std::ranges::any_of(scene.rows, [](const ResultRow* row) { return row->measurement.has_value(); });
 }
@@ -158,7 +170,7 @@ Plot roofline_plot(const std::vector<Scene>& scenes) {
               "system's bandwidth, divided by the time. Filled marks and the numbers are measured; hollow "
               "marks are what the model expects." +
               lines_note(scenes) + thinning_note(panels.size()),
-          .spec = panel_grid(std::move(panels), 2)};
+          .spec = panel_grid(std::move(panels), panel_columns(scenes))};
 }
 
 Plot phases_plot(const std::vector<Scene>& scenes) {
@@ -236,7 +248,7 @@ Plot phases_plot(const std::vector<Scene>& scenes) {
           "is the whole step's time without instruments), the lower, fainter bar predicted. Rows of "
           "predictions have the predicted bar alone." +
           lines_note(scenes) + thinning_note(panels.size()),
-      .spec = panel_grid(std::move(panels), 2)};
+      .spec = panel_grid(std::move(panels), panel_columns(scenes))};
 }
 
 }  // namespace helix

@@ -137,7 +137,9 @@ Json configuration_tooltip() {
 std::vector<Plot> report_plots(std::span<const Run> runs) {
   const std::vector<Scene> scenes = scenes_of(runs);
   if (scenes.empty()) return {};
-  std::vector<Plot> plots{pareto_plot(scenes), roofline_plot(scenes), phases_plot(scenes)};
+  std::vector<Plot> plots;
+  if (auto answer = answer_plot(runs, scenes)) plots.push_back(*std::move(answer));
+  plots.insert(plots.end(), {pareto_plot(scenes), roofline_plot(scenes), phases_plot(scenes)});
   if (auto crossover = crossover_plot(runs)) plots.push_back(*std::move(crossover));
   return plots;
 }

@@ -12,10 +12,6 @@
 
 namespace helix {
 
-double ttl_us(const ResultRow& row) {
-  return row.measurement ? row.measurement->ttl_us : row.prediction->model_ttl_us;
-}
-
 namespace {
 
 /// A measured run has one system, whose name depends on the number of ranks that were calibrated.

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "sweeps/results/noise.hpp"
 #include "sweeps/results/run_reader.hpp"
 
 namespace helix {
@@ -25,9 +26,6 @@ std::vector<Scene> scenes_of(std::span<const Run> runs);
 
 /// "deepseek-r1, 1M tokens, fp4/fp8".
 std::string scene_title(const Scene& scene);
-
-/// Measured if the row was, else predicted.
-double ttl_us(const ResultRow& row);
 
 /// At most `most` entries, evenly over all; the first and the last stay.
 template <class T>

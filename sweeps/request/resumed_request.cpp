@@ -27,7 +27,12 @@ std::string shape_of(const ModelSpec& model) {
       "{}, shared {}, {} dense layers",
       model.layers, model.hidden, model.vocab, model.ffn, a.q_heads, a.kv_heads, a.qk_head_dim, a.v_head_dim,
       a.q_lora_rank, a.kv_lora_rank, m.experts, m.expert_ffn, m.top_k, m.shared_ffn, m.first_dense_layers);
-  if (!model.layer_windows.empty()) shape += fmt::format(", windows {}", fmt::join(model.layer_windows, " "));
+  for (std::size_t layer = 0; layer < model.layer_kinds.size(); ++layer) {
+    const LayerKind& kind = model.layer_kinds[layer];
+    const AttentionSpec& of_layer = model.attention_of(kind);
+    shape += fmt::format("{}{}:{}:{}:{}", layer == 0 ? ", kinds " : " ", static_cast<int>(kind.mixer),
+                         static_cast<int>(kind.ffn), of_layer.kv_heads, of_layer.window);
+  }
   return shape;
 }
 

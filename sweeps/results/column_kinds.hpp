@@ -135,6 +135,28 @@ constexpr Column predicted_share_column(std::string_view name) {
           }};
 }
 
+template <double ModelFigures::*member>
+constexpr Column figure_column(std::string_view name) {
+  return {name, [](const ResultRow& row) { return row.figures ? whole((*row.figures).*member) : ""; },
+          [](ResultRow& row, const std::string& text) {
+            engaged(row.figures).*member = parse_number<double>(text);
+          }};
+}
+
+/// A part of memory_bytes_per_rank, which is read first.
+template <double Prediction::*member>
+constexpr Column memory_share_column(std::string_view name) {
+  return {name,
+          [](const ResultRow& row) {
+            return row.prediction ? number((*row.prediction).*member / row.prediction->memory_bytes_per_rank)
+                                  : "";
+          },
+          [](ResultRow& row, const std::string& text) {
+            Prediction& p = engaged(row.prediction);
+            p.*member = parse_number<double>(text) * p.memory_bytes_per_rank;
+          }};
+}
+
 /// Follows from other columns: written, not read.
 constexpr Column derived_column(std::string_view name, std::string (*write)(const ResultRow&)) {
   return {name, write, [](ResultRow&, const std::string&) {}};

@@ -197,6 +197,14 @@ constexpr auto all_columns = std::to_array<Column>({
      [](ResultRow& row, const std::string& text) {
        engaged(row.prediction).trust.extrapolated = parse_extrapolated(text);
      }},
+    figure_column<&ModelFigures::active_parameters>("active_parameters"),
+    figure_column<&ModelFigures::kv_bytes_per_token>("kv_bytes_per_token"),
+    figure_column<&ModelFigures::kv_read_bytes_per_token>("kv_read_bytes_per_token"),
+    figure_column<&ModelFigures::state_bytes_per_request>("state_bytes_per_request"),
+    // The rest are activations and buffers.
+    memory_share_column<&Prediction::weights_held_bytes_per_rank>("memory_weights_share"),
+    memory_share_column<&Prediction::kv_held_bytes_per_rank>("memory_kv_share"),
+    memory_share_column<&Prediction::state_bytes_per_rank>("memory_state_share"),
 });
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "roofline/cost/predict.hpp"
+#include "roofline/step/model_facts.hpp"
 #include "roofline/step/sharding.hpp"
 #include "sweeps/results/status.hpp"
 
@@ -47,6 +48,7 @@ struct ResultRow {
                // ...") or empty
   std::string system, backend, kernel;
   std::int64_t layers_measured = 0, layers_total = 0;
+  std::optional<ModelFigures> figures;
   std::optional<Prediction> prediction;
   std::optional<Measurement> measurement;
   std::optional<double> verify_rel_error;

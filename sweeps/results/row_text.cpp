@@ -37,6 +37,16 @@ std::string short_sharding_text(const Configuration& config) {
   return text;
 }
 
+void add_caveat(std::string& reason, const std::string& caveat) {
+  if (!reason.empty() && !caveat.empty()) reason += "; ";
+  reason += caveat;
+}
+
+std::string long_context(const ModelSpec& model, std::int64_t context) {
+  if (model.max_position == 0 || context <= model.max_position) return {};
+  return fmt::format("context beyond max_position_embeddings = {}", model.max_position);
+}
+
 std::string precision_text(DType weights, DType kv) {
   return fmt::format("{}/{}", name(weights), name(kv));
 }

@@ -24,4 +24,9 @@ inline constexpr std::string_view sharding_legend =
 /// "bf16/fp8": weights and KV cache.
 std::string precision_text(DType weights, DType kv);
 
+/// Adds to what is said of a row; nothing if there is nothing to add.
+void add_caveat(std::string& reason, const std::string& caveat);
+/// That a model was not made for a context, or nothing.
+std::string long_context(const ModelSpec& model, std::int64_t context);
+
 }  // namespace helix

@@ -78,7 +78,10 @@ std::vector<CrossoverField> read_crossover(const fs::path& path) {
                       .pp = table.width("pp"),
                       .dp = table.width("dp")};
     field.ttl_us = table.positive("ttl_us");
-    if (field.runner_up) field.gain = table.positive("gain");
+    if (field.runner_up) {
+      field.gain = table.positive("gain");
+      field.tie = field.gain < 1.005;  // a prediction has no more digits
+    }
   }
   table.refuse_torn();
   return fields;

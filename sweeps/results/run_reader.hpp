@@ -27,6 +27,7 @@ struct CrossoverField {
   double ttl_us = 0;
   std::optional<Strategy> runner_up;  // nothing: no other strategy has a row there
   double gain = 1;                    // TTL of the runner-up / TTL of the winner
+  bool tie = false;                   // there is one, and the gain is within the noise
 };
 
 struct Run {

@@ -60,6 +60,54 @@ TEST_CASE("backend: linear with stacked slices as weights, into bf16 and fp32") 
   });
 }
 
+TEST_CASE("backend: weights that are given piece by piece are rounded as the synthetic ones are") {
+  const DType dtype = GENERATE(from_range(weight_types()));
+  const std::int64_t k = GENERATE(1, 31, 64, 200), n = 69, m = 3;
+  CAPTURE(name(dtype), k);
+  // Large and small ones, zeros, and both signs of what fp8 holds as a subnormal.
+  const WeightSlice slice{31, 5, 48, n, k, dtype == DType::bf16 ? 0.37f : 250.0f};
+  std::vector<double> held = stacked_values({&slice, 1}, dtype);
+  std::vector<float> values;
+  const float scale = dtype == DType::bf16 ? 1.0f : 0x1p-9f;
+  for (std::int64_t row = 0; row < n; ++row)
+    for (std::int64_t col = 0; col < k; ++col)
+      values.push_back(scale * slice.scale *
+                       synthetic::unit_value(synthetic::row_key(slice.key, slice.row0 + row),
+                                             static_cast<std::uint32_t>(slice.col0 + col)));
+  for (double& v : held) v *= static_cast<double>(scale);
+
+  const std::size_t bytes = device().packed_bytes(n, k, dtype);
+  const auto memory = device().allocate(3 * bytes);
+  device().set_bytes(memory->data(), 0xff, 3 * bytes);
+  PackedWeight w{.data = memory->data(),
+                 .n = n,
+                 .k = k,
+                 .count = 3,
+                 .stride_bytes = bytes,
+                 .dtype = dtype,
+                 .scale = scale};
+  for (const auto& [first, rows] : {std::pair<std::int64_t, std::int64_t>{0, 32}, {32, 32}, {64, 5}}) {
+    const DeviceVector<float> piece(
+        std::vector<float>(values.begin() + first * k, values.begin() + (first + rows) * k));
+    device().store_weight(w, 1, first, rows, piece.data());
+    device().synchronize();
+  }
+  w.data += bytes;
+  w.count = 1;
+
+  const auto x = random_bf16(static_cast<std::size_t>(m * k), 3);
+  std::vector<double> dense;
+  for (const BF16 v : x) dense.push_back(as_double(v));
+  const auto expected = reference::linear(m, n, k, dense, held);
+  on_every_path([&] {
+    const DeviceVector<BF16> in(x);
+    const DeviceVector<float> out(expected.size(), NAN);
+    device().linear(m, in.data(), k, w, out.data(), n);
+    // fp32 sums of k products of values below 4 and 0.5, in any order.
+    CHECK(first_difference(out.values(), expected, 0x1p-22, static_cast<double>(k) * 2 * 0x1p-22) == "");
+  });
+}
+
 TEST_CASE("backend: linear_per_head multiplies each head with its own matrix") {
   const std::int64_t batch = GENERATE(1, 3, 18), n = GENERATE(7, 40, 128), k = GENERATE(5, 24, 96);
   CAPTURE(batch, n, k);

@@ -30,7 +30,7 @@ def done(*arguments, ranks=0):
 
 # Every group size that divides the ranks, for each collective; two rounds are enough to know a spread.
 for ranks, groups in ((2, {"2"}), (3, {"3"}), (4, {"2", "4"})):
-    printed = done("calibrate", "--rounds", "2", "--out", f"{ranks}.yaml", ranks=ranks)
+    printed = done("calibrate", "--rounds", "2", "--force", "--out", f"{ranks}.yaml", ranks=ranks)
     assert f"{ranks}.yaml" in printed, printed
     text = (scratch / f"{ranks}.yaml").read_text()
     lines = text.splitlines()

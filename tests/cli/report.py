@@ -56,21 +56,23 @@ measured_rows = rows_of(MEASURED)
 
 # --- What is written ---------------------------------------------------------------------------------------------------
 done = written(MEASURED, "--out", "measured")
-names = ["report.html"] + [f"{plot}.{kind}" for plot in ("pareto", "roofline", "phases", "crossover")
+names = ["report.html"] + [f"{plot}.{kind}" for plot in ("answer", "pareto", "roofline", "phases", "crossover")
                            for kind in ("svg", "png")]
 assert done.stdout.split() == [f"measured/{name}" for name in names], done.stdout
 assert done.stderr == "" and sorted(p.name for p in (scratch / "measured").iterdir()) == sorted(names)
 for name in names[1:]:
     picture = (scratch / "measured" / name).read_bytes()
     if name.endswith(".png"):
-        assert picture.startswith(b"\x89PNG") and min(struct.unpack(">II", picture[16:24])) > 150, name
+        width, height = struct.unpack(">II", picture[16:24])
+        assert picture.startswith(b"\x89PNG") and width >= 1600 and height > 150, (name, width, height)
     else:
         texts = "".join(xml.etree.ElementTree.fromstring(picture).itertext())
         assert "deepseek-v2-lite" in texts and "llama-3.2-1b" in texts, name
 page = (scratch / "measured/report.html").read_text()
-assert page.count("<svg") >= 4, "viewers without scripts have no pictures"
+assert page.count("<svg") >= 5, "viewers without scripts have no pictures"
 run_json = json.loads((MEASURED / "run.json").read_text())
 assert run_json["commit"] in page and run_json["host"]["cpu"] in page and "HELIX" not in page.split("<script")[0]
+assert page.index("times as fast as tp at 64K tokens") < page.index("plot-answer") < page.index("<h2 id=\"runs\">")
 written(MEASURED, "--out", "measured", "--quiet")  # again: plots are made anew
 passed += 1
 
@@ -93,6 +95,11 @@ mixed = make_run("mixed", [*({**row, "model": "it's a<b>&\"c\"</script>"} for ro
                            {**skipped, "id": "wrong", "status": "wrong", "reason": "logits: 0.5 > 0.01"}],
                  json.dumps({**run_json, "complete": False}))
 written(mixed)
+many = make_run("many", [*measured_rows, *({**skipped, "id": f"no-{i}", "status": "skipped",
+                                            "reason": f"{i} of {i * 7} GiB" + " in sum" * (i % 30)} for i in range(3000))])
+written(many, "--quiet")
+page = (many / "report.html").read_text()
+assert page.count("<td>skipped</td>") == 25 and "Another 500 rows for 5 rarer reasons" in page, "a page, not a list"
 nothing = make_run("nothing", [{**skipped, "id": "too-large", "status": "skipped", "reason": "does not fit"}])
 assert written(nothing).stdout.split() == [f"{nothing}/report.html"]
 older = [{key: value for key, value in row.items() if not key.startswith(("model_merge", "kv_dup"))}
@@ -223,7 +230,7 @@ with browser.Browser(1366, 768) as page:  # a laptop
         seen = look(page, "measured", scheme)
         papers.add(seen["paper"])
         plots, rows = seen["plots"], ok(measured_rows)
-        assert list(plots) == ["plot-pareto", "plot-roofline", "plot-phases", "plot-crossover"]
+        assert list(plots) == ["plot-answer", "plot-pareto", "plot-roofline", "plot-phases", "plot-crossover"]
         assert plots["plot-roofline"]["symbols"] == 2 * len(rows) and plots["plot-roofline"]["filled"] == len(rows)
         scenes = {(row["model"], row["context"], row["strategy"]) for row in rows}
         assert plots["plot-pareto"]["lines"] == 2 * len(scenes), "a measured and a predicted frontier of each strategy"

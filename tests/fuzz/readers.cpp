@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/checkpoint/safetensors_header.hpp"
 #include "roofline/base/csv.hpp"
 #include "roofline/base/error.hpp"
 #include "roofline/cost/predict.hpp"
@@ -130,6 +131,12 @@ void read_measured_kernels(std::string_view text) {
   validate(file, source);
 }
 
+void read_safetensors(std::string_view file) {
+  for (const StoredTensor& tensor : parse_safetensors_header(file, file.size(), source)) {
+    if (tensor.offset + tensor.bytes > file.size()) throw std::logic_error("a tensor behind the file's end");
+  }
+}
+
 constexpr auto all = std::to_array<Reader>({{"model", read_model},
                                             {"system", read_system},
                                             {"sweep", read_sweep},
@@ -138,7 +145,8 @@ constexpr auto all = std::to_array<Reader>({{"model", read_model},
                                             {"results", read_results},
                                             {"run_json", read_run_json},
                                             {"run", read_run_directory},
-                                            {"validate", read_measured_kernels}});
+                                            {"validate", read_measured_kernels},
+                                            {"safetensors", read_safetensors}});
 
 }  // namespace
 

@@ -12,46 +12,74 @@ namespace {
 constexpr int kThreads = 256;
 constexpr std::int64_t kMostRows = 16384;  // of a grid
 
-template <int V>
-HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void fill_rows_kernel(std::uint64_t key, std::int64_t row0,
-                                                             std::int64_t col0, std::int64_t rows,
-                                                             std::int64_t cols, float scale, std::int64_t ld,
+/// Rows of a synthetic tensor.
+struct Synthetic {
+  std::uint64_t key;
+  std::int64_t row0, col0;
+  float scale;
+
+  struct Row {
+    std::uint32_t key;
+    std::int64_t col0;
+    float scale;
+    HELIX_DEVICE float operator[](std::int64_t col) const {
+      return scale * synthetic::unit_value(key, static_cast<std::uint32_t>(col0 + col));
+    }
+  };
+  HELIX_DEVICE Row row(std::int64_t r) const { return {synthetic::row_key(key, row0 + r), col0, scale}; }
+};
+
+/// Rows of values in memory.
+struct Given {
+  Global<const float> values;
+  std::int64_t cols;
+  float factor;
+
+  struct Row {
+    Global<const float> values;
+    float factor;
+    HELIX_DEVICE float operator[](std::int64_t col) const {
+      const float value = values[col];
+      return factor * value;
+    }
+  };
+  HELIX_DEVICE Row row(std::int64_t r) const { return {values + r * cols, factor}; }
+};
+
+template <int V, class Values>
+HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void fill_rows_kernel(Values values, std::int64_t rows,
+                                                             std::int64_t cols, std::int64_t ld,
                                                              Global<BF16> out) {
   const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * V;
   if (i >= ld) return;
   for (std::int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
-    const std::uint32_t row_key = synthetic::row_key(key, row0 + row);
+    const typename Values::Row from = values.row(row);
     Vec<BF16, V> x;
     HELIX_UNROLL
-    for (int j = 0; j < V; ++j) {
-      const float value = scale * synthetic::unit_value(row_key, static_cast<std::uint32_t>(col0 + i + j));
-      x[j] = i + j < cols ? to_bf16(value) : BF16{};
-    }
+    for (int j = 0; j < V; ++j) x[j] = i + j < cols ? to_bf16(from[i + j]) : BF16{};
     store<V>(out, row * ld + i, x);
   }
 }
 
 struct QuantizedFill {
-  std::uint64_t key;
-  std::int64_t row0, col0, rows, cols;
-  float scale;
+  std::int64_t rows, cols;
   std::int64_t first_row, row_bytes, scale_offset, tiles;  // of the packed matrix
 };
 
 /// A thread: a block of 16 values of a row.
-template <DType dtype>
-HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void fill_quantized_kernel(QuantizedFill fill, Global<std::byte> out) {
+template <DType dtype, class Values>
+HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void fill_quantized_kernel(Values given, QuantizedFill fill,
+                                                                  Global<std::byte> out) {
   constexpr int block_bytes = dtype == DType::fp8 ? 16 : 8;
   const std::int64_t block = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (block * kNvfp4Block >= fill.cols) return;
   for (std::int64_t row = blockIdx.y; row < fill.rows; row += gridDim.y) {
-    const std::uint32_t row_key = synthetic::row_key(fill.key, fill.row0 + row);
+    const typename Values::Row from = given.row(row);
     float values[kNvfp4Block], largest = 0.0f;
     HELIX_UNROLL
     for (int j = 0; j < kNvfp4Block; ++j) {
       const std::int64_t column = block * kNvfp4Block + j;
-      const auto position = static_cast<std::uint32_t>(fill.col0 + column);
-      values[j] = column < fill.cols ? fill.scale * synthetic::unit_value(row_key, position) : 0.0f;
+      values[j] = column < fill.cols ? from[column] : 0.0f;
       largest = fmaxf(largest, fabsf(values[j]));
     }
     const FP8 scale = nvfp4_scale(largest);
@@ -86,30 +114,56 @@ HELIX_KERNEL HELIX_BOUNDS(kThreads, 6) void read_all_kernel(Global<const Vec<std
   if (folded == 0x9e3779b9u) sink[0] = folded;  // practically never, but the compiler cannot know
 }
 
+unsigned grid_rows(std::int64_t rows) {
+  return static_cast<unsigned>(rows < kMostRows ? rows : kMostRows);
+}
+
+template <class Values>
+void fill_rows_with(Stream stream, const Values& values, std::int64_t rows, std::int64_t cols,
+                    std::int64_t ld, BF16* out) {
+  if (rows == 0 || ld == 0) return;
+  const bool vectors = vectorizable({out}, {ld});
+  const std::int64_t items = vectors ? ld / kVector : ld;
+  launch(vectors ? fill_rows_kernel<kVector, Values> : fill_rows_kernel<1, Values>,
+         Dim3(blocks_for(items, kThreads), grid_rows(rows)), Dim3(kThreads), 0, stream, values, rows, cols,
+         ld, out);
+}
+
+template <class Values>
+void fill_quantized_with(Stream stream, const Values& values, std::int64_t rows, std::int64_t cols,
+                         DType dtype, std::int64_t row, const PackedLayout& layout, std::byte* matrix) {
+  if (rows == 0 || cols == 0) return;
+  const std::int64_t blocks = (cols + kNvfp4Block - 1) / kNvfp4Block;
+  const QuantizedFill fill{rows, cols, row, layout.row_bytes, layout.scale_offset, scale_tiles(cols)};
+  launch(dtype == DType::fp8 ? fill_quantized_kernel<DType::fp8, Values>
+                             : fill_quantized_kernel<DType::nvfp4, Values>,
+         Dim3(blocks_for(blocks, kThreads), grid_rows(rows)), Dim3(kThreads), 0, stream, values, fill,
+         matrix);
+}
+
 }  // namespace
 
 void fill_rows(Stream stream, const WeightSlice& slice, std::int64_t ld, BF16* out) {
-  if (slice.rows == 0 || ld == 0) return;
-  const bool vectors = vectorizable({out}, {ld});
-  const std::int64_t items = vectors ? ld / kVector : ld;
-  const auto grid_rows = static_cast<unsigned>(slice.rows < kMostRows ? slice.rows : kMostRows);
-  launch(vectors ? fill_rows_kernel<kVector> : fill_rows_kernel<1>,
-         Dim3(blocks_for(items, kThreads), grid_rows), Dim3(kThreads), 0, stream, slice.key, slice.row0,
-         slice.col0, slice.rows, slice.cols, slice.scale, ld, out);
+  fill_rows_with(stream, Synthetic{slice.key, slice.row0, slice.col0, slice.scale}, slice.rows, slice.cols,
+                 ld, out);
 }
 
 void fill_quantized(Stream stream, const WeightSlice& slice, DType dtype, std::int64_t row,
                     const PackedLayout& layout, std::byte* matrix) {
-  if (slice.rows == 0 || slice.cols == 0) return;
   if (dtype == DType::nvfp4 && slice.col0 % kNvfp4Block != 0)
     throw UsageError("NVFP4 weights cannot be cut inside of a block of 16 inputs");
-  const std::int64_t blocks = (slice.cols + kNvfp4Block - 1) / kNvfp4Block;
-  const auto grid_rows = static_cast<unsigned>(slice.rows < kMostRows ? slice.rows : kMostRows);
-  const QuantizedFill fill{
-      slice.key,   slice.row0, slice.col0,       slice.rows,          slice.cols,
-      slice.scale, row,        layout.row_bytes, layout.scale_offset, scale_tiles(slice.cols)};
-  launch(dtype == DType::fp8 ? fill_quantized_kernel<DType::fp8> : fill_quantized_kernel<DType::nvfp4>,
-         Dim3(blocks_for(blocks, kThreads), grid_rows), Dim3(kThreads), 0, stream, fill, matrix);
+  fill_quantized_with(stream, Synthetic{slice.key, slice.row0, slice.col0, slice.scale}, slice.rows,
+                      slice.cols, dtype, row, layout, matrix);
+}
+
+void store_rows(Stream stream, const float* values, std::int64_t rows, std::int64_t cols, float factor,
+                DType dtype, std::int64_t row, const PackedLayout& layout, std::byte* matrix) {
+  const Given given{Global<const float>(values), cols, factor};
+  if (dtype == DType::bf16) {
+    fill_rows_with(stream, given, rows, cols, layout.ld, reinterpret_cast<BF16*>(matrix) + row * layout.ld);
+  } else {
+    fill_quantized_with(stream, given, rows, cols, dtype, row, layout, matrix);
+  }
 }
 
 void read_all(Stream stream, const std::byte* memory, std::size_t bytes, std::uint32_t* sink) {

@@ -290,7 +290,7 @@ TEST_CASE("the reference reads the history that synthetic.hpp defines") {
 
 TEST_CASE("absorbed MLA equals the naive form, with and without a low-rank Q") {
   const ModelSpec model = small_mla(GENERATE(as<std::string>{}, "tiny-mla", "tiny-mla-lite"));
-  REQUIRE_FALSE(model.layer_kind(0).moe);
+  REQUIRE_FALSE(model.layer_kind(0).moe());
   const std::int64_t context = GENERATE(0, 70);
   NaiveMla naive(model, 3, context);
   ReferenceRequest request({.model = model, .seed = 3, .layers = {0}, .context = context}, 0);

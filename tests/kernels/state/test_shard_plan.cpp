@@ -87,7 +87,7 @@ TEST_CASE("shards cover every weight: each element on some rank, owned parts on 
         }
       }
       std::vector<Tensor> tensors{Tensor::o};
-      const bool moe = model.layer_kind(layer).moe;
+      const bool moe = model.layer_kind(layer).moe();
       if (!moe) tensors.insert(tensors.end(), {Tensor::gate, Tensor::up, Tensor::down});
       if (moe && model.moe.shared_ffn > 0)
         tensors.insert(tensors.end(), {Tensor::shared_gate, Tensor::shared_up, Tensor::shared_down});
@@ -126,7 +126,7 @@ TEST_CASE("ranks without an FFN hold none of it") {
       CHECK(plan_of(1)[w].empty());
     }
     CHECK_FALSE(plan_of(1)[static_cast<std::size_t>(Weight::o)].empty());
-    const Weight down = model.layer_kind(layer).moe ? Weight::expert_down : Weight::down;
+    const Weight down = model.layer_kind(layer).moe() ? Weight::expert_down : Weight::down;
     CHECK_FALSE(plan_of(0)[static_cast<std::size_t>(down)].empty());
   }
 }
@@ -143,8 +143,8 @@ TEST_CASE("the model's weight bytes are those of the busiest rank's plan") {
           busiest = std::max(busiest, planned_bytes(plan_layer(RankPlan(instance, rank), layer)));
         }
         const LayerKind kind = model.layer_kind(layer);
-        const double predicted = predicted_bytes(attention_ops(model, kind.window, s, shape)) +
-                                 predicted_bytes(ffn_ops(model, kind.moe, s, shape));
+        const double predicted = predicted_bytes(attention_ops(model, kind, s, shape)) +
+                                 predicted_bytes(ffn_ops(model, kind, s, shape));
         CAPTURE(model.name, s.kvp, s.tpa, s.tpf, s.ep, layer);
         CHECK(predicted == Approx(busiest).epsilon(1e-6));
       }
@@ -159,7 +159,7 @@ TEST_CASE("the model's KV bytes are those of the pages that the busiest rank all
       for (const Sharding& s : shardings(model)) {
         const DecodeShape shape{.context = 4096, .batch = 12, .tokens_per_block = 32, .kv_dtype = dtype};
         double predicted = 0;
-        for (const Op& op : attention_ops(model, 0, s, shape)) {
+        for (const Op& op : attention_ops(model, {}, s, shape)) {
           if (std::holds_alternative<AttentionShape>(op.shape)) predicted += op.bytes.kv * op.count;
         }
         const AttentionSpec& a = model.attention;

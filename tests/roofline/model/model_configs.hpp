@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "roofline/base/embedded.hpp"
 #include "roofline/model/model_spec.hpp"
@@ -43,6 +44,14 @@ inline std::string complaint(const std::string& text) {
 
 inline std::string complaint(const std::string& model, const nlohmann::json& changes) {
   return complaint(changed(model, changes).dump());
+}
+
+/// The window of each layer's attention, 0: it has none.
+inline std::vector<std::int64_t> windows(const ModelSpec& model) {
+  std::vector<std::int64_t> windows;
+  for (std::int64_t layer = 0; layer < model.layers; ++layer)
+    windows.push_back(model.attention_of(model.layer_kind(layer)).window);
+  return windows;
 }
 
 }  // namespace helix::test

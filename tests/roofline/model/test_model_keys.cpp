@@ -72,10 +72,10 @@ TEST_CASE("draft heads and classifiers are no language models") {
 }
 
 TEST_CASE("a bare sliding_window is Mistral's, and not Llama's") {
-  CHECK(parsed(changed("llama-3.1-8b", {{"sliding_window", 4096}})).layer_windows.empty());
+  CHECK(parsed(changed("llama-3.1-8b", {{"sliding_window", 4096}})).attention.window == 0);
   const ModelSpec mistral =
       parsed(changed("llama-3.1-8b", {{"model_type", "mistral"}, {"sliding_window", 4096}}));
-  CHECK(mistral.layer_windows == std::vector<std::int64_t>(32, 4096));
+  CHECK((mistral.attention.window == 4096 && mistral.layer_groups().size() == 1));
 }
 
 TEST_CASE("what is missing has the default of its class") {

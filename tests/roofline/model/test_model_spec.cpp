@@ -1,17 +1,16 @@
 // Every supported architecture from its config.json, and how a model is found.
-#include <unistd.h>
-
 #include <catch2/catch.hpp>
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "model_configs.hpp"
 #include "roofline/base/error.hpp"
 #include "roofline/model/model_spec.hpp"
+#include "tests/scratch_folder.hpp"
 
 using namespace helix;
 using namespace helix::test;
@@ -22,23 +21,18 @@ namespace {
 
 using Features = std::vector<std::string>;
 
-/// A folder of this process alone, removed at the end of the test.
-struct TemporaryFolder {
-  std::filesystem::path path =
-      std::filesystem::temp_directory_path() / ("helix_test_model_spec." + std::to_string(getpid()));
-  TemporaryFolder() { std::filesystem::create_directories(path); }
-  ~TemporaryFolder() { std::filesystem::remove_all(path); }
-};
-
 }  // namespace
 
-TEST_CASE("every built-in model loads, and only gpt-oss is not runnable") {
-  CHECK(built_in_models().size() == 18);
+TEST_CASE("every built-in model loads, and those run that the engine knows all of") {
+  CHECK(built_in_models().size() == 25);
+  const std::set<std::string> predicted_only = {
+      "deepseek-v3.2",    "glm-5",        "gpt-oss-120b", "gpt-oss-20b",
+      "llama-4-maverick", "minimax-m2.5", "qwen3.5-397b"};
   for (const std::string& name : built_in_models()) {
     CAPTURE(name);
     const ModelSpec model = load_model(name);
     CHECK(model.name == name);
-    CHECK(model.not_runnable.empty() == (name != "gpt-oss-120b"));
+    CHECK(model.not_runnable.empty() == !predicted_only.contains(name));
     CHECK(model.rope.interleaved == (model.attention.kind == AttentionKind::mla));
   }
 }
@@ -74,7 +68,7 @@ TEST_CASE("Mixtral: its experts have the width intermediate_size and its top-k i
   CHECK((m.moe.experts == 8 && m.moe.top_k == 2 && m.moe.expert_ffn == 14336));
   CHECK(m.moe.normalize_top_k);
   CHECK(m.layer_groups().size() == 1);
-  CHECK(m.layer_kind(0).moe);
+  CHECK(m.layer_kind(0).moe());
 }
 
 TEST_CASE("DeepSeek-R1: latent attention, grouped router, YaRN") {
@@ -94,8 +88,8 @@ TEST_CASE("DeepSeek-R1: latent attention, grouped router, YaRN") {
   CHECK((m.rope.factor == 40.0 && m.rope.mscale_all_dim == 1.0 && m.rope.original_max_position == 4096));
   const auto groups = m.layer_groups();
   REQUIRE(groups.size() == 2);
-  CHECK((!groups[0].kind.moe && groups[0].count == 3));
-  CHECK((groups[1].kind.moe && groups[1].count == 58));
+  CHECK((!groups[0].kind.moe() && groups[0].count == 3));
+  CHECK((groups[1].kind.moe() && groups[1].count == 58));
 }
 
 TEST_CASE("DeepSeek-V2-Lite: one product for Q, softmax router, two shared experts") {
@@ -115,8 +109,47 @@ TEST_CASE("gpt-oss: planned, with every feature the engine does not run") {
   CHECK(m.attention.qkv_bias);
   const auto groups = m.layer_groups();
   REQUIRE(groups.size() == 2);
-  CHECK((groups[0].kind == LayerKind{.moe = true, .window = 128} && groups[0].count == 18));
-  CHECK((groups[1].kind == LayerKind{.moe = true, .window = 0} && groups[1].count == 18));
+  CHECK((groups[0].kind == LayerKind{.ffn = Ffn::moe, .attention = 1} && groups[0].count == 18));
+  CHECK((groups[1].kind == LayerKind{.ffn = Ffn::moe} && groups[1].count == 18));
+  CHECK(m.attention_of(groups[0].kind).window == 128);
+}
+
+TEST_CASE("which layers have experts") {
+  const json moe = {{"intermediate_size", 4096}, {"num_hidden_layers", 6}};
+  const auto dense_layers = [&](json changes) {
+    json config = changed("qwen3-235b-a22b", moe);
+    config.merge_patch(changes);
+    const ModelSpec m = parsed(config);
+    std::string kinds;
+    for (std::int64_t layer = 0; layer < m.layers; ++layer) kinds += m.layer_kind(layer).moe() ? 'E' : '-';
+    return kinds;
+  };
+  CHECK(dense_layers(json::object()) == "EEEEEE");
+  CHECK(dense_layers({{"decoder_sparse_step", 2}}) == "-E-E-E");
+  CHECK(dense_layers({{"mlp_only_layers", {0, 5}}}) == "-EEEE-");
+  const ModelSpec maverick = load_model("llama-4-maverick");
+  CHECK((!maverick.layer_kind(0).moe() && maverick.layer_kind(1).moe() && maverick.has_dense_ffn()));
+  CHECK(parsed(changed("deepseek-r1", {{"first_k_dense_replace", 2}})).layer_kinds.empty());
+  json freq = json(61, 1);
+  freq[1] = 0;
+  const ModelSpec listed = parsed(changed("deepseek-r1", {{"moe_layer_freq", freq}}));
+  CHECK((listed.layer_kind(0).moe() && !listed.layer_kind(1).moe()));
+}
+
+TEST_CASE("attention that differs by layer") {
+  const ModelSpec llama = load_model("llama-4-maverick");
+  CHECK(windows(llama)[2] == 8192);
+  CHECK(windows(llama)[3] == 0);  // every fourth has no RoPE, and attends to all
+  CHECK(llama.attention_of(llama.layer_kind(0)).chunked);
+  const ModelSpec glm = parsed(changed("glm-5", {{"index_topk_freq", 4}, {"num_hidden_layers", 10}}));
+  std::string own;
+  for (std::int64_t layer = 0; layer < 10; ++layer)
+    own += glm.attention_of(glm.layer_kind(layer)).indexer.reused ? 'S' : 'F';
+  CHECK(own == "FFSSSFSSSF");
+  const ModelSpec qwen = load_model("qwen3.5-397b");
+  CHECK(qwen.layer_kind(2).mixer == Mixer::state);
+  CHECK(qwen.layer_kind(3).mixer == Mixer::attention);
+  CHECK(qwen.layer_groups().size() == 2);
 }
 
 TEST_CASE("layer groups count the first layers only") {
@@ -154,7 +187,7 @@ TEST_CASE("fields that may be absent") {
     const ModelSpec m = parsed(changed("llama-3.1-8b", {{"rope_scaling", scaling}}));
     CHECK(m.rope.scaling == RopeScalingKind::yarn);
     CHECK(m.rope.original_max_position == 131072);
-    CHECK((m.rope.beta_fast == 32.0 && m.rope.beta_slow == 1.0 && m.rope.mscale == 1.0 &&
+    CHECK((m.rope.beta_fast == 32.0 && m.rope.beta_slow == 1.0 && m.rope.mscale == 0.0 &&
            m.rope.mscale_all_dim == 0.0));
   }
   SECTION("the router of the DeepSeek-V3 architecture") {
@@ -177,24 +210,24 @@ TEST_CASE("sliding windows") {
   SECTION("Mistral: every layer") {
     const ModelSpec m =
         parsed(changed("llama-3.1-8b", {{"model_type", "mistral"}, {"sliding_window", 4096}}));
-    CHECK(m.layer_windows == std::vector<std::int64_t>(32, 4096));
+    CHECK(windows(m) == std::vector<std::int64_t>(32, 4096));
     CHECK(m.not_runnable == Features{"sliding_window = 4096"});
   }
   SECTION("Qwen3: none unless asked for, then from max_window_layers on") {
     const json window = {{"sliding_window", 4096}, {"max_window_layers", 60}};
-    CHECK(parsed(changed("qwen3-32b", window)).layer_windows.empty());
+    CHECK(windows(parsed(changed("qwen3-32b", window))) == std::vector<std::int64_t>(64, 0));
     json used = window;
     used["use_sliding_window"] = false;
     CHECK(parsed(changed("qwen3-32b", used)).not_runnable.empty());
     used["use_sliding_window"] = true;
     const ModelSpec m = parsed(changed("qwen3-32b", used));
-    CHECK(std::ranges::count(m.layer_windows, 4096) == 4);
-    CHECK((m.layer_windows[59] == 0 && m.layer_windows[60] == 4096));
+    CHECK(std::ranges::count(windows(m), 4096) == 4);
+    CHECK((windows(m)[59] == 0 && windows(m)[60] == 4096));
   }
   SECTION("layer_types decide") {
     const json types = {"full_attention", "sliding_attention", "full_attention"};
     const ModelSpec m = parsed(changed("tiny-gqa", {{"layer_types", types}, {"sliding_window", 64}}));
-    CHECK(m.layer_windows == std::vector<std::int64_t>{0, 64, 0});
+    CHECK(windows(m) == std::vector<std::int64_t>{0, 64, 0});
     CHECK_THAT(complaint("tiny-gqa", {{"layer_types", types}}), Contains("sliding_window is missing"));
     CHECK_THAT(complaint("llama-3.1-8b", {{"layer_types", types}}),
                Contains("layer_types") && Contains("32"));
@@ -222,11 +255,9 @@ TEST_CASE("what the planner counts but the engine does not run") {
 }
 
 TEST_CASE("load_model takes a name or a file") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   const auto write = [&](const std::filesystem::path& file, const std::string& text) {
-    std::filesystem::create_directories((folder.path / file).parent_path());
-    std::ofstream(folder.path / file) << text;
-    return (folder.path / file).string();
+    return folder.write(file, text).string();
   };
   const std::string text = built_in("tiny-gqa").dump();
 

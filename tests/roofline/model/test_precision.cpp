@@ -147,7 +147,7 @@ TEST_CASE("ModelOpt's NVFP4 and FP8, with wide modules by wildcards and a KV cac
   // KVP peers hold the projections of queries and the latent alike: bf16 weighs more on a rank of eight.
   const Sharding kvp8{.kvp = 8, .tpf = 8};
   double attention = 0;
-  for (const Op& op : attention_ops(model, 0, kvp8, shape_of(model))) attention += op.bytes.weights;
+  for (const Op& op : attention_ops(model, {}, kvp8, shape_of(model))) attention += op.bytes.weights;
   CHECK(attention > 2.0 * (7168 * (1536 + 576) + 1536 * 128 * 192));
 }
 

@@ -1,7 +1,6 @@
 #include "sweeps/common/files.hpp"
 
 #include <sys/stat.h>
-#include <unistd.h>
 #include <catch2/catch.hpp>
 
 #include <filesystem>
@@ -9,18 +8,13 @@
 #include <sstream>
 #include <thread>
 
+#include "tests/scratch_folder.hpp"
 #include "tests/usage_error.hpp"
 
 using namespace helix;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct Scratch {
-  fs::path path = fs::temp_directory_path() / ("helix-files-" + std::to_string(getpid()));
-  Scratch() { fs::create_directories(path); }
-  ~Scratch() { fs::remove_all(path); }
-};
 
 std::string read(const fs::path& path) {
   std::ostringstream text;
@@ -35,7 +29,7 @@ std::size_t files_in(const fs::path& path) {
 }  // namespace
 
 TEST_CASE("a replaced file appears when it is committed, and not before") {
-  const Scratch scratch;
+  const ScratchFolder scratch;
   const fs::path file = scratch.path / "file";
   write_atomically(file, "old");
   chmod(file.c_str(), 0600);
@@ -56,7 +50,7 @@ TEST_CASE("a replaced file appears when it is committed, and not before") {
 }
 
 TEST_CASE("a symbolic link stays one, also where it leads to nothing yet") {
-  const Scratch scratch;
+  const ScratchFolder scratch;
   fs::create_directories(scratch.path / "there");
   fs::create_symlink("there/file", scratch.path / "link");
   write_atomically(scratch.path / "link", "first");
@@ -67,7 +61,7 @@ TEST_CASE("a symbolic link stays one, also where it leads to nothing yet") {
 }
 
 TEST_CASE("pipes and devices are written as they are") {
-  const Scratch scratch;
+  const ScratchFolder scratch;
   const fs::path pipe = scratch.path / "pipe";
   REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
   CHECK_NOTHROW(require_writable(pipe, "--out"));
@@ -87,7 +81,7 @@ TEST_CASE("pipes and devices are written as they are") {
 }
 
 TEST_CASE("what may never end is not opened for reading") {
-  const Scratch scratch;
+  const ScratchFolder scratch;
   fs::create_symlink("/dev/zero", scratch.path / "zero");
   CHECK_THAT(usage_error([&] { require_readable(scratch.path / "zero"); }),
              Catch::Contains("no regular file"));

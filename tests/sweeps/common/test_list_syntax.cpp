@@ -1,12 +1,10 @@
 #include <catch2/catch.hpp>
 
-#include <filesystem>
-#include <fstream>
-
 #include <string>
 
 #include "roofline/base/error.hpp"
 #include "sweeps/common/list_syntax.hpp"
+#include "tests/scratch_folder.hpp"
 #include "tests/usage_error.hpp"
 
 using namespace helix;
@@ -94,10 +92,8 @@ TEST_CASE("ranges in steps, and the largest that fits") {
 }
 
 TEST_CASE("a path with a comma is one entry, alone or among others") {
-  const std::filesystem::path path = std::filesystem::temp_directory_path() / "helix,list,syntax";
-  std::ofstream(path) << "x";
-  const std::string name = path.string();
+  const ScratchFolder folder;
+  const std::string name = folder.write("a,path,with,commas", "x").string();
   CHECK(split_paths(name, "--model") == std::vector<std::string>{name});
   CHECK(split_paths("a," + name + ",b,a", "--model") == std::vector<std::string>{"a", name, "b"});
-  std::filesystem::remove(path);
 }

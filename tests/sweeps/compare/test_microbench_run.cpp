@@ -2,24 +2,18 @@
 
 #include <catch2/catch.hpp>
 
-#include <filesystem>
-#include <fstream>
 #include <string>
 
 #include "roofline/base/error.hpp"
+#include "tests/scratch_folder.hpp"
 
 using namespace helix;
 
 namespace {
 
 StoredRun read(const std::string& text) {
-  const auto path = std::filesystem::temp_directory_path() / "helix-test-microbench.json";
-  std::ofstream(path) << text;
-  struct Remove {
-    std::filesystem::path path;
-    ~Remove() { std::filesystem::remove(path); }
-  } remove{path};
-  return read_microbench_run(path);
+  const ScratchFolder folder;
+  return read_microbench_run(folder.write("microbench.json", text));
 }
 
 }  // namespace

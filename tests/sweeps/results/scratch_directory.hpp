@@ -1,20 +1,19 @@
-// A directory for a test's files, and what is in them.
+// A run directory for a test, and what is in its files.
 #pragma once
-
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
 
+#include "tests/scratch_folder.hpp"
+
 namespace helix {
 
+/// A run directory that is still to be made.
 struct ScratchDirectory {
-  std::filesystem::path path =
-      std::filesystem::temp_directory_path() / ("helix-results-" + std::to_string(getpid()));
-  ScratchDirectory() { std::filesystem::remove_all(path); }
-  ~ScratchDirectory() { std::filesystem::remove_all(path); }
+  ScratchFolder folder;
+  std::filesystem::path path = folder.path / "run";
 };
 
 inline std::string read(const std::filesystem::path& path) {

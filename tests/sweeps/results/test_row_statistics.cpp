@@ -5,6 +5,7 @@
 #include <random>
 #include <vector>
 
+#include "roofline/base/statistics.hpp"
 #include "sweeps/compare/holm.hpp"
 #include "sweeps/compare/run_pair.hpp"
 #include "sweeps/compare/shared_variance.hpp"

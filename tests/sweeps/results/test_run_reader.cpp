@@ -1,12 +1,11 @@
-#include <unistd.h>
 #include <catch2/catch.hpp>
 
 #include <filesystem>
-#include <fstream>
 
 #include "sweeps/results/result_columns.hpp"
 #include "sweeps/results/rows.hpp"
 #include "sweeps/results/run_reader.hpp"
+#include "tests/scratch_folder.hpp"
 #include "tests/usage_error.hpp"
 
 using namespace helix;
@@ -14,15 +13,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-struct ScratchRun {
-  fs::path path = fs::temp_directory_path() / ("helix-reader-" + std::to_string(getpid()));
-  ScratchRun() {
-    fs::remove_all(path);
-    fs::create_directories(path);
-    write("run.json", "{}");
-  }
-  ~ScratchRun() { fs::remove_all(path); }
-  void write(const char* file, const std::string& text) const { std::ofstream(path / file) << text; }
+struct ScratchRun : ScratchFolder {
+  ScratchRun() { write("run.json", "{}"); }
 };
 
 std::string refusal(const fs::path& path) {

@@ -1,0 +1,224 @@
+#include "kernels/checkpoint/checkpoint.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+#include <variant>
+
+#include "kernels/state/shard_plan.hpp"
+#include "kernels/state/weight_plan.hpp"
+#include "roofline/base/error.hpp"
+#include "roofline/base/excerpt.hpp"
+#include "roofline/base/json_fields.hpp"
+#include "roofline/base/text_file.hpp"
+
+namespace helix {
+namespace {
+
+struct Shape {
+  std::int64_t rows = 0, cols = 0;
+  bool operator==(const Shape&) const = default;
+};
+
+/// Of the stored matrix in which a whole tensor lies this way.
+Shape stored_shape(const ModelSpec& model, const WeightSlice& whole, Within within) {
+  const AttentionSpec& a = model.attention;
+  switch (within) {
+    case Within::whole:
+      return {whole.rows, whole.cols};
+    case Within::q_of_qkv:
+    case Within::k_of_qkv:
+    case Within::v_of_qkv:
+      return {(a.q_heads + a.kv_heads) * a.qk_head_dim + a.kv_heads * a.v_head_dim, whole.cols};
+    case Within::first_half:
+    case Within::second_half:
+      return {2 * whole.rows, whole.cols};
+    case Within::w_uk_of_kv_b:
+    case Within::w_uv_of_kv_b:
+      return {a.q_heads * (a.qk_nope_head_dim + a.v_head_dim), a.kv_lora_rank};
+    case Within::first_half_of_experts:
+    case Within::second_half_of_experts:
+      return {model.moe.experts * 2 * whole.rows, whole.cols};
+    case Within::one_of_experts:
+      return {model.moe.experts * whole.rows, whole.cols};
+  }
+  return {};
+}
+
+std::int64_t first_row(const ModelSpec& model, const WeightSlice& whole, Within within) {
+  const AttentionSpec& a = model.attention;
+  const std::int64_t index = whole.of.index, head_rows = a.qk_nope_head_dim + a.v_head_dim;
+  switch (within) {
+    case Within::whole:
+    case Within::q_of_qkv:
+    case Within::first_half:
+      return 0;
+    case Within::k_of_qkv:
+      return a.q_heads * a.qk_head_dim;
+    case Within::v_of_qkv:
+      return (a.q_heads + a.kv_heads) * a.qk_head_dim;
+    case Within::second_half:
+      return whole.rows;
+    case Within::w_uk_of_kv_b:
+      return index * head_rows;
+    case Within::w_uv_of_kv_b:
+      return index * head_rows + a.qk_nope_head_dim;
+    case Within::first_half_of_experts:
+      return index * 2 * whole.rows;
+    case Within::second_half_of_experts:
+      return (index * 2 + 1) * whole.rows;
+    case Within::one_of_experts:
+      return index * whole.rows;
+  }
+  return 0;
+}
+
+/// weight_block_size of the configuration; DeepSeek's, where it states none.
+std::array<std::int64_t, 2> block_size(const std::filesystem::path& directory) {
+  constexpr std::int64_t largest = 1 << 20;
+  std::array<std::int64_t, 2> block{128, 128};
+  const std::filesystem::path path = directory / "config.json";
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return block;
+  const nlohmann::json root = nlohmann::json::parse(read_text_file(path, "config.json"), nullptr, false);
+  if (!root.is_object()) return block;
+  const JsonFields config(root, path);
+  const auto quantization = config.object("quantization_config");
+  const auto* given = quantization ? quantization->array("weight_block_size") : nullptr;
+  if (given == nullptr) return block;
+  const auto valid = [](const nlohmann::json& side) {
+    return side.is_number_unsigned() && side.get<std::uint64_t>() >= 1 &&
+           side.get<std::uint64_t>() <= largest;
+  };
+  if (given->size() != 2 || !std::ranges::all_of(*given, valid))
+    quantization->refuse("weight_block_size", "expected two whole numbers from 1");
+  return {(*given)[0].get<std::int64_t>(), (*given)[1].get<std::int64_t>()};
+}
+
+/// All matrices of the model, whole.
+std::vector<WeightSlice> all_matrices(const ModelSpec& model) {
+  std::vector<WeightSlice> all{whole_tensor(model, 0, Tensor::embedding),
+                               whole_tensor(model, 0, Tensor::lm_head)};
+  // One rank has them all, whatever the model and the step.
+  const auto one =
+      Instance::make({.model = model, .sharding = {}, .shape = {.context = 1}, .layers = model.layers});
+  const RankPlan rank(std::get<Instance>(one), 0);
+  for (std::int64_t layer = 0; layer < model.layers; ++layer) {
+    for (const MatrixPlan& plan : plan_layer(rank, layer))
+      for (const auto& slices : plan.matrices) all.insert(all.end(), slices.begin(), slices.end());
+  }
+  return all;
+}
+
+}  // namespace
+
+Checkpoint::Checkpoint(const std::filesystem::path& directory, const ModelSpec& model)
+    : directory_(directory), files_(directory), block_(block_size(directory)) {
+  find_root();
+  for (const WeightSlice& whole : all_matrices(model)) add_matrix(model, whole);
+  for (std::int64_t layer = 0; layer < model.layers; ++layer)
+    for (const Tensor tensor : layer_vectors(model, layer)) add_vector(model, {tensor, layer, 0});
+  add_vector(model, {Tensor::final_norm, 0, 0});
+  refuse_surplus(model);
+}
+
+void Checkpoint::find_root() {
+  constexpr std::string_view table = "embed_tokens.weight";
+  for (const auto& [name, tensor] : files_.all()) {
+    if (name.ends_with(table)) root_ = name.substr(0, name.size() - table.size());
+  }
+}
+
+std::pair<const MappedTensor*, Within> Checkpoint::find(const TensorId& id) const {
+  std::string tried;
+  for (const Spelling& spelling : spellings()) {
+    if (spelling.tensor != id.tensor) continue;
+    const std::string name = spelled(spelling, root_, id);
+    if (const MappedTensor* const found = files_.find(name)) return {found, spelling.within};
+    tried += fmt::format("{}'{}'", tried.empty() ? "" : " or ", name);
+  }
+  throw UsageError(fmt::format("{}: the tensor {} is missing", directory_.string(), tried));
+}
+
+void Checkpoint::add_matrix(const ModelSpec& model, const WeightSlice& whole) {
+  const auto [tensor, within] = find(whole.of);
+  const auto place = matrices_.try_emplace(tensor->stored.name, files_, *tensor, block_).first;
+  const StoredMatrix& matrix = place->second;
+  const Shape expected = stored_shape(model, whole, within), found{matrix.rows(), matrix.cols()};
+  if (found != expected) {
+    throw UsageError(fmt::format("{}: tensor '{}' is {}, a matrix of {} x {}; the model's is {} x {}",
+                                 tensor->file, tensor->stored.name, tensor->stored.description(), found.rows,
+                                 found.cols, expected.rows, expected.cols));
+  }
+  places_[whole.of] = {&matrix, first_row(model, whole, within), within == Within::w_uk_of_kv_b};
+}
+
+void Checkpoint::add_vector(const ModelSpec& model, const TensorId& id) {
+  const MappedTensor* const tensor = find(id).first;
+  const std::int64_t expected = vector_length(model, id.tensor);
+  if (tensor->stored.shape != std::vector{expected}) {
+    throw UsageError(fmt::format("{}: tensor '{}' is {}; the model's has {} values", tensor->file,
+                                 tensor->stored.name, tensor->stored.description(), expected));
+  }
+  read_values(*tensor, 0, 0, nullptr);  // refuses what cannot be read
+  vectors_[id] = tensor;
+}
+
+bool Checkpoint::is_left_out(const std::string& name, const ModelSpec& model) const {
+  for (const std::string_view end :
+       {".input_scale", ".k_scale", ".v_scale", ".q_scale", "rotary_emb.inv_freq"})
+    if (name.ends_with(end)) return true;
+  if (model.tied_embeddings && name.ends_with("lm_head.weight")) return true;
+  if (model.left_out.empty()) return false;
+  // Layers behind the model's predict further tokens; what does not begin as it does is of other parts.
+  const std::string layers = root_ + "layers.";
+  if (!name.starts_with(layers)) return !name.starts_with(root_);
+  return std::atoll(name.c_str() + layers.size()) >= model.layers;
+}
+
+void Checkpoint::refuse_surplus(const ModelSpec& model) const {
+  std::set<std::string_view> used;
+  for (const auto& [name, matrix] : matrices_) {
+    used.insert(name);
+    for (const std::string& scale : matrix.companions()) used.insert(files_.find(scale)->stored.name);
+  }
+  for (const auto& [id, tensor] : vectors_) used.insert(tensor->stored.name);
+  const MappedTensor* first = nullptr;
+  int count = 0;
+  for (const auto& [name, tensor] : files_.all()) {
+    if (used.contains(name) || is_left_out(name, model)) continue;
+    if (count++ == 0) first = &tensor;
+  }
+  if (count == 0) return;
+  throw UsageError(fmt::format("{}: tensor '{}' {} no part of the model that its configuration describes",
+                               first->file, excerpt(first->stored.name),
+                               count == 1 ? "is" : fmt::format("and {} more are", count - 1)));
+}
+
+void Checkpoint::read(const WeightSlice& slice, std::int64_t first, std::int64_t rows, float* out) const {
+  const Place& place = places_.at(slice.of);
+  const std::int64_t row0 = slice.row0 + first;
+  if (!place.transposed) {
+    for (std::int64_t r = 0; r < rows; ++r)
+      place.matrix->read(place.first_row + row0 + r, {slice.col0, slice.col0 + slice.cols},
+                         out + r * slice.cols);
+    return;
+  }
+  std::vector<float> column(static_cast<std::size_t>(rows));
+  for (std::int64_t c = 0; c < slice.cols; ++c) {
+    place.matrix->read(place.first_row + slice.col0 + c, {row0, row0 + rows}, column.data());
+    for (std::int64_t r = 0; r < rows; ++r) out[r * slice.cols + c] = column[static_cast<std::size_t>(r)];
+  }
+}
+
+std::vector<float> Checkpoint::vector(const TensorId& id) const {
+  const MappedTensor& tensor = *vectors_.at(id);
+  std::vector<float> values(static_cast<std::size_t>(tensor.stored.values()));
+  read_values(tensor, 0, tensor.stored.values(), values.data());
+  return values;
+}
+
+}  // namespace helix

@@ -1,0 +1,57 @@
+// The weights of a model in a Hugging Face checkpoint directory. Everything is looked up, and every shape compared, when
+// it is opened, which reads headers alone; the values are read where and when a rank asks for them.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/checkpoint/stored_matrix.hpp"
+#include "kernels/checkpoint/tensor_files.hpp"
+#include "kernels/checkpoint/tensor_names.hpp"
+#include "kernels/ops/weight_source.hpp"
+#include "roofline/model/model_spec.hpp"
+
+namespace helix {
+
+class Checkpoint final : public WeightSource {
+ public:
+  /// Throws UsageError in one line that names tensor and file: one that the model has is missing or of another shape,
+  /// one is there that the model has not, a file is damaged. What belongs to parts that are left out of the model, or
+  /// scales activations or the KV cache, is not used.
+  Checkpoint(const std::filesystem::path& directory, const ModelSpec& model);
+
+  void read(const WeightSlice& slice, std::int64_t first, std::int64_t rows, float* out) const override;
+  std::vector<float> vector(const TensorId& id) const override;
+
+  /// Of all its files.
+  std::size_t bytes() const { return files_.file_bytes(); }
+
+ private:
+  /// Where a tensor is: rows from `first_row` on, or its transpose.
+  struct Place {
+    const StoredMatrix* matrix = nullptr;
+    std::int64_t first_row = 0;
+    bool transposed = false;
+  };
+  void find_root();
+  /// The name that the files have for it, and how it lies in it; throws if they have none.
+  std::pair<const MappedTensor*, Within> find(const TensorId& id) const;
+  void add_matrix(const ModelSpec& model, const WeightSlice& whole);
+  void add_vector(const ModelSpec& model, const TensorId& id);
+  void refuse_surplus(const ModelSpec& model) const;
+  bool is_left_out(const std::string& name, const ModelSpec& model) const;
+
+  std::filesystem::path directory_;
+  TensorFiles files_;
+  std::string root_;                     // what names begin with: "model."
+  std::array<std::int64_t, 2> block_{};  // of block-wise fp8
+  std::map<std::string, StoredMatrix> matrices_;
+  std::map<TensorId, Place> places_;
+  std::map<TensorId, const MappedTensor*> vectors_;
+};
+
+}  // namespace helix

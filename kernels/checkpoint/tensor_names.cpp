@@ -1,0 +1,79 @@
+#include "kernels/checkpoint/tensor_names.hpp"
+
+#include <array>
+
+namespace helix {
+namespace {
+
+constexpr auto table = std::to_array<Spelling>({
+    {Tensor::embedding, "embed_tokens.weight"},
+    {Tensor::lm_head, "lm_head.weight"},
+    {Tensor::final_norm, "norm.weight"},
+    {Tensor::input_norm, "layers.{l}.input_layernorm.weight"},
+    {Tensor::post_norm, "layers.{l}.post_attention_layernorm.weight"},
+    // Attention with K and V heads; Qwen3 has norms of its heads.
+    {Tensor::q, "layers.{l}.self_attn.q_proj.weight"},
+    {Tensor::q, "layers.{l}.self_attn.qkv_proj.weight", Within::q_of_qkv},
+    {Tensor::k, "layers.{l}.self_attn.k_proj.weight"},
+    {Tensor::k, "layers.{l}.self_attn.qkv_proj.weight", Within::k_of_qkv},
+    {Tensor::v, "layers.{l}.self_attn.v_proj.weight"},
+    {Tensor::v, "layers.{l}.self_attn.qkv_proj.weight", Within::v_of_qkv},
+    {Tensor::q_norm, "layers.{l}.self_attn.q_norm.weight"},
+    {Tensor::k_norm, "layers.{l}.self_attn.k_norm.weight"},
+    {Tensor::o, "layers.{l}.self_attn.o_proj.weight"},
+    // Latent attention of DeepSeek.
+    {Tensor::q_a, "layers.{l}.self_attn.q_a_proj.weight"},
+    {Tensor::q_a_norm, "layers.{l}.self_attn.q_a_layernorm.weight"},
+    {Tensor::q_b, "layers.{l}.self_attn.q_b_proj.weight"},
+    {Tensor::kv_a, "layers.{l}.self_attn.kv_a_proj_with_mqa.weight"},
+    {Tensor::kv_a_norm, "layers.{l}.self_attn.kv_a_layernorm.weight"},
+    {Tensor::w_uk, "layers.{l}.self_attn.kv_b_proj.weight", Within::w_uk_of_kv_b},
+    {Tensor::w_uv, "layers.{l}.self_attn.kv_b_proj.weight", Within::w_uv_of_kv_b},
+    // Dense FFN.
+    {Tensor::gate, "layers.{l}.mlp.gate_proj.weight"},
+    {Tensor::gate, "layers.{l}.mlp.gate_up_proj.weight", Within::first_half},
+    {Tensor::up, "layers.{l}.mlp.up_proj.weight"},
+    {Tensor::up, "layers.{l}.mlp.gate_up_proj.weight", Within::second_half},
+    {Tensor::down, "layers.{l}.mlp.down_proj.weight"},
+    // Experts: Qwen3 and DeepSeek, Mixtral, and those that transformers 5 writes in one tensor.
+    {Tensor::router, "layers.{l}.mlp.gate.weight"},
+    {Tensor::router, "layers.{l}.block_sparse_moe.gate.weight"},
+    {Tensor::router_bias, "layers.{l}.mlp.gate.e_score_correction_bias"},
+    {Tensor::expert_gate, "layers.{l}.mlp.experts.{e}.gate_proj.weight"},
+    {Tensor::expert_gate, "layers.{l}.block_sparse_moe.experts.{e}.w1.weight"},
+    {Tensor::expert_gate, "layers.{l}.mlp.experts.gate_up_proj", Within::first_half_of_experts},
+    {Tensor::expert_up, "layers.{l}.mlp.experts.{e}.up_proj.weight"},
+    {Tensor::expert_up, "layers.{l}.block_sparse_moe.experts.{e}.w3.weight"},
+    {Tensor::expert_up, "layers.{l}.mlp.experts.gate_up_proj", Within::second_half_of_experts},
+    {Tensor::expert_down, "layers.{l}.mlp.experts.{e}.down_proj.weight"},
+    {Tensor::expert_down, "layers.{l}.block_sparse_moe.experts.{e}.w2.weight"},
+    {Tensor::expert_down, "layers.{l}.mlp.experts.down_proj", Within::one_of_experts},
+    {Tensor::shared_gate, "layers.{l}.mlp.shared_experts.gate_proj.weight"},
+    {Tensor::shared_up, "layers.{l}.mlp.shared_experts.up_proj.weight"},
+    {Tensor::shared_down, "layers.{l}.mlp.shared_experts.down_proj.weight"},
+});
+
+void put(std::string& name, std::string_view placeholder, std::int64_t number) {
+  if (const auto place = name.find(placeholder); place != name.npos)
+    name.replace(place, placeholder.size(), std::to_string(number));
+}
+
+}  // namespace
+
+std::span<const Spelling> spellings() {
+  return table;
+}
+
+std::string spelled(const Spelling& spelling, std::string_view root, const TensorId& id) {
+  std::string name(spelling.name);
+  put(name, "{l}", id.layer);
+  put(name, "{e}", id.index);
+  if (spelling.tensor ==
+      Tensor::lm_head) {  // beside the model: "model." and "language_model.model." have it before
+    constexpr std::string_view model = "model.";
+    root.remove_suffix(root.ends_with(model) ? model.size() : 0);
+  }
+  return name.insert(0, root);
+}
+
+}  // namespace helix

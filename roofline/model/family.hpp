@@ -1,0 +1,33 @@
+// The architectures that a config.json may name, each with what its class in Hugging Face's transformers does.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "roofline/base/json_fields.hpp"
+#include "roofline/model/model_spec.hpp"
+
+namespace helix {
+
+struct Family {
+  std::string_view model_type;
+  void (*read_attention)(const JsonFields&, ModelSpec&);
+  void (*read_ffn)(const JsonFields&, ModelSpec&);
+  void (*read_layers)(const JsonFields&, ModelSpec&);  // which of them have what
+  struct Traits {
+    bool qk_norm = false, qkv_bias = false;
+    bool parallel_blocks = false, post_norms = false;
+    bool tied = false;  // where the file does not say
+    // Where the file leaves them out; 0: it must not, but for kv_heads (as many as query heads) and head_dim.
+    std::int64_t q_heads = 0, kv_heads = 0, head_dim = 0, vocab = 0, max_position = 0;
+    /// What the engine does not do of it, beyond what the readers of its parts say; "" if all of it.
+    std::string_view lacks{};
+    /// Before everything else: what gives the number of layers.
+    void (*read_depth)(const JsonFields&, ModelSpec&) = nullptr;
+  } traits{};
+};
+
+std::span<const Family> families();
+
+}  // namespace helix

@@ -1,0 +1,350 @@
+#include "roofline/model/ffn_config.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+#include <string>
+#include <string_view>
+
+#include "roofline/model/config_limits.hpp"
+#include "roofline/model/layer_config.hpp"
+
+namespace helix {
+namespace {
+
+/// What the fields are called.
+struct MoeKeys {
+  const char* experts = "num_experts";
+  const char* top_k = "num_experts_per_tok";
+  const char* width = "moe_intermediate_size";
+  const char* shared_count = nullptr;  // of shared experts, each of the routed ones' width
+  const char* shared_width = nullptr;  // of all shared experts together
+};
+
+/// The first of these that the file has, else the first.
+const char* present(const JsonFields& config, std::initializer_list<const char*> keys) {
+  for (const char* key : keys) {
+    if (config.has(key)) return key;
+  }
+  return *keys.begin();
+}
+
+void read_experts(const JsonFields& config, MoeSpec& moe, const MoeKeys& keys,
+                  std::int64_t shared_by_default = 0) {
+  moe.experts = config.whole(keys.experts, limits::experts);
+  moe.top_k = config.whole(keys.top_k, limits::experts);
+  if (moe.top_k > moe.experts) {
+    config.refuse(keys.top_k, fmt::format("expected at most {} = {}", keys.experts, moe.experts));
+  }
+  moe.expert_ffn = config.whole(keys.width, limits::ffn);
+  if (keys.shared_count) {
+    moe.shared_experts =
+        config.whole_or(keys.shared_count, limits::or_none(limits::experts), shared_by_default);
+    moe.shared_ffn = moe.shared_experts * moe.expert_ffn;
+  }
+  if (keys.shared_width && config.has(keys.shared_width)) {
+    moe.shared_ffn = config.whole(keys.shared_width, limits::or_none(limits::ffn));
+    if (moe.shared_ffn > 0) moe.shared_experts = std::max<std::int64_t>(1, moe.shared_experts);
+  }
+}
+
+void read_dense_width(const JsonFields& config, ModelSpec& spec, const char* key = "intermediate_size") {
+  spec.ffn = config.whole(key, limits::ffn);
+}
+
+/// Experts in the layers that `moe` says so of; a dense FFN in the others, whose width must then be there.
+template <class IsMoe>
+void place_experts(const JsonFields& config, ModelSpec& spec, IsMoe moe, const char* dense_width) {
+  bool dense = false;
+  for (std::int64_t layer = 0; layer < spec.layers; ++layer) {
+    Ffn& ffn = spec.layer_kinds[static_cast<std::size_t>(layer)].ffn;
+    ffn = moe(layer) ? Ffn::moe : Ffn::dense;
+    dense = dense || ffn == Ffn::dense;
+  }
+  if (dense) read_dense_width(config, spec, dense_width);
+}
+
+/// first_k_dense_replace, or what says it layer by layer: mlp_layer_types, moe_layer_freq.
+void place_experts_after_dense(const JsonFields& config, ModelSpec& spec, std::int64_t first_by_default,
+                               const char* dense_width = "intermediate_size") {
+  const std::int64_t first =
+      config.whole_or("first_k_dense_replace", {0, spec.layers}, std::min(first_by_default, spec.layers));
+  if (const auto* types = config.array("mlp_layer_types")) {
+    const LayerWords words(config, "mlp_layer_types", *types, spec.layers);
+    return place_experts(
+        config, spec,
+        [&](std::int64_t layer) {
+          return words.is(layer, {"sparse", "moe"}, {"dense"});
+        },
+        dense_width);
+  }
+  const auto* freq = config.find("moe_layer_freq");
+  if (freq && freq->is_array()) {
+    const LayerFlags flags(config, "moe_layer_freq", *freq, spec.layers);
+    return place_experts(
+        config, spec, [&](std::int64_t layer) { return flags[layer]; }, dense_width);
+  }
+  config.whole_or("moe_layer_freq", limits::only_one, 1);
+  place_experts(
+      config, spec, [&](std::int64_t layer) { return layer >= first; }, dense_width);
+}
+
+void read_expert_groups(const JsonFields& config, MoeSpec& moe, const MoeKeys& keys) {
+  const char* groups = present(config, {"n_group", "num_expert_group"});
+  const bool grouped = config.has(groups) || config.has("topk_group");
+  moe.groups = grouped ? config.whole(groups, limits::experts) : 1;
+  moe.top_groups = grouped ? config.whole("topk_group", limits::experts) : 1;
+  // A group is ranked by the sum of its two best experts.
+  if (moe.experts % moe.groups != 0 || moe.experts / moe.groups < 2) {
+    config.refuse(groups, fmt::format("expected groups of equal size, two or more of {} = {} in each",
+                                      keys.experts, moe.experts));
+  }
+  if (moe.top_groups > moe.groups) {
+    config.refuse("topk_group", fmt::format("expected at most {} = {}", groups, moe.groups));
+  }
+  if (const std::int64_t choice = moe.experts / moe.groups * moe.top_groups; moe.top_k > choice) {
+    config.refuse(keys.top_k, fmt::format("expected at most the {} experts of topk_group groups", choice));
+  }
+}
+
+struct RouterDefaults {
+  std::string_view scoring_func, topk_method;
+  bool normalize_top_k;
+  bool reads_norm_topk_prob;  // the class of DeepSeek-V2 does not
+  double routed_scaling_factor;
+};
+
+void read_router(const JsonFields& config, ModelSpec& spec, const MoeKeys& keys,
+                 const RouterDefaults& defaults) {
+  MoeSpec& moe = spec.moe;
+  const bool normalize = config.flag_or("norm_topk_prob", defaults.normalize_top_k);
+  moe.normalize_top_k = normalize && defaults.reads_norm_topk_prob;
+  moe.routed_scaling =
+      config.real_or("routed_scaling_factor", limits::factor, defaults.routed_scaling_factor);
+  const std::string scoring = config.text_or("scoring_func", defaults.scoring_func);
+  const std::string method = config.text_or("topk_method", defaults.topk_method);
+  if (scoring == "sigmoid" && method == "noaux_tc") {
+    moe.router = RouterKind::sigmoid_grouped;
+    read_expert_groups(config, moe, keys);
+  } else if (scoring != "softmax" || method != "greedy") {
+    // The planner counts the router's product and its experts, whichever of them it chooses.
+    for (const char* key : {"scoring_func", "topk_method"}) {
+      if (config.has(key)) spec.not_runnable.emplace_back(config.show(key));
+    }
+  }
+}
+
+struct LayerDefaults {
+  std::int64_t shared_experts = 0, dense_layers = 0;
+};
+
+void read_deepseek_moe(const JsonFields& config, ModelSpec& spec, const RouterDefaults& router,
+                       const LayerDefaults& layers = {}) {
+  const MoeKeys keys{
+      .experts = present(config, {"n_routed_experts", "num_experts"}),
+      .shared_count = present(config, {"n_shared_experts", "num_shared_experts"}),
+  };
+  read_experts(config, spec.moe, keys, layers.shared_experts);
+  place_experts_after_dense(config, spec, layers.dense_layers);
+  read_router(config, spec, keys, router);
+}
+
+}  // namespace
+
+void read_dense(const JsonFields& config, ModelSpec& spec) {
+  read_dense_width(config, spec);
+  if (config.flag_or("mlp_bias", false)) spec.not_runnable.emplace_back(config.show("mlp_bias"));
+}
+
+void read_mixtral_moe(const JsonFields& config, ModelSpec& spec) {
+  read_experts(config, spec.moe, {.experts = "num_local_experts", .width = "intermediate_size"});
+  place_experts(
+      config, spec, [](std::int64_t) { return true; }, "intermediate_size");
+  spec.moe.normalize_top_k = true;
+}
+
+void read_qwen_moe(const JsonFields& config, ModelSpec& spec) {
+  // transformers 5 writes all experts' number under Mixtral's name.
+  read_experts(config, spec.moe,
+               {.experts = present(config, {"num_experts", "num_local_experts"}),
+                .shared_width = "shared_expert_intermediate_size"});
+  spec.moe.normalize_top_k = config.flag_or("norm_topk_prob", false);
+  if (spec.moe.shared_ffn > 0) spec.not_runnable.emplace_back("gated shared expert");
+  const std::int64_t step = config.whole_or("decoder_sparse_step", limits::layers, 1);
+  std::set<std::int64_t> dense;
+  if (const auto* layers = config.array("mlp_only_layers")) {
+    for (const auto& layer : *layers) {
+      if (!layer.is_number_integer()) config.refuse("mlp_only_layers", "expected an array of whole numbers");
+      dense.insert(layer.get<std::int64_t>());
+    }
+  }
+  place_experts(
+      config, spec, [&](std::int64_t layer) { return (layer + 1) % step == 0 && !dense.contains(layer); },
+      "intermediate_size");
+}
+
+void read_gpt_oss_moe(const JsonFields& config, ModelSpec& spec) {
+  read_mixtral_moe(config,
+                   spec);  // softmax over the chosen experts = softmax over all, normalised over the chosen
+  spec.not_runnable.emplace_back("attention sinks");
+  spec.not_runnable.emplace_back("router and expert biases");
+  spec.not_runnable.emplace_back(config.has("swiglu_limit") ? config.show("swiglu_limit") : "clamped SwiGLU");
+}
+
+void read_deepseek_v2_moe(const JsonFields& config, ModelSpec& spec) {
+  read_deepseek_moe(config, spec, {"softmax", "greedy", false, false, 1.0}, {.shared_experts = 2});
+}
+
+void read_deepseek_v3_moe(const JsonFields& config, ModelSpec& spec) {
+  read_deepseek_moe(config, spec, {"sigmoid", "noaux_tc", true, true, 2.5},
+                    {.shared_experts = 1, .dense_layers = 3});
+}
+
+void read_deepseek_like_moe(const JsonFields& config, ModelSpec& spec) {
+  read_deepseek_moe(config, spec, {"sigmoid", "noaux_tc", true, true, 1.0});
+}
+
+void read_deepseek_v4_moe(const JsonFields& config, ModelSpec& spec) {
+  read_deepseek_moe(config, spec, {"sqrtsoftplus", "noaux_tc", true, true, 1.5});
+}
+
+void read_minimax_moe(const JsonFields& config, ModelSpec& spec) {
+  const MoeKeys keys{.experts = "num_local_experts",
+                     .width = "intermediate_size",
+                     .shared_width = "shared_intermediate_size"};
+  read_experts(config, spec.moe, keys);
+  const char* dense_width =
+      config.has("dense_intermediate_size") ? "dense_intermediate_size" : "intermediate_size";
+  place_experts_after_dense(config, spec, 0, dense_width);
+  if (!config.flag_or("use_routing_bias", true))
+    spec.not_runnable.emplace_back(config.show("use_routing_bias"));
+  read_router(config, spec, keys, {"sigmoid", "noaux_tc", true, true, 1.0});
+}
+
+void read_ernie_moe(const JsonFields& config, ModelSpec& spec) {
+  read_experts(config, spec.moe,
+               {.experts = present(config, {"moe_num_experts", "num_experts"}),
+                .top_k = present(config, {"moe_k", "num_experts_per_tok"}),
+                .shared_count = "moe_num_shared_experts"});
+  spec.moe.normalize_top_k = true;
+  spec.not_runnable.emplace_back("router with a bias on its choice");
+  const std::int64_t first = config.whole_or("moe_layer_start_index", limits::or_none(limits::layers), 1);
+  const std::int64_t interval = config.whole_or("moe_layer_interval", limits::layers, 1);
+  const auto* last = config.find("moe_layer_end_index");
+  const bool to_the_end = !last || *last == -1;
+  const std::int64_t end =
+      to_the_end ? spec.layers - 1 : config.whole("moe_layer_end_index", limits::or_none(limits::layers));
+  place_experts(
+      config, spec,
+      [&](std::int64_t layer) { return layer >= first && layer <= end && (layer + 1) % interval == 0; },
+      "intermediate_size");
+}
+
+void read_granite_moe(const JsonFields& config, ModelSpec& spec) {
+  if (config.whole_or("num_local_experts", limits::or_none(limits::experts), 0) == 0) {
+    read_dense_width(config, spec, present(config, {"shared_intermediate_size", "intermediate_size"}));
+    config.find("num_experts_per_tok");
+    config.find("intermediate_size");
+    return;
+  }
+  read_experts(config, spec.moe,
+               {.experts = "num_local_experts",
+                .width = "intermediate_size",
+                .shared_width = "shared_intermediate_size"});
+  spec.moe.normalize_top_k = true;
+  place_experts(
+      config, spec, [](std::int64_t) { return true; }, "intermediate_size");
+}
+
+void read_gemma4_ffn(const JsonFields& config, ModelSpec& spec) {
+  if (!config.flag_or("enable_moe_block", false)) {
+    for (const char* key : {"num_experts", "top_k_experts", "moe_intermediate_size"}) config.find(key);
+    return read_dense_width(config, spec);
+  }
+  read_experts(config, spec.moe, {.top_k = "top_k_experts", .shared_width = "intermediate_size"});
+  place_experts(
+      config, spec, [](std::int64_t) { return true; }, "intermediate_size");
+  spec.not_runnable.emplace_back(config.show("enable_moe_block"));
+}
+
+void read_llama4_moe(const JsonFields& config, ModelSpec& spec) {
+  read_experts(
+      config, spec.moe,
+      {.experts = "num_local_experts", .width = "intermediate_size", .shared_width = "intermediate_size"});
+  spec.not_runnable.emplace_back("router that scales the experts' inputs");
+  const std::int64_t step = config.whole_or("interleave_moe_layer_step", limits::layers, 1);
+  std::set<std::int64_t> listed;
+  const auto* layers = config.array("moe_layers");
+  if (layers) {
+    for (const auto& layer : *layers) {
+      if (!layer.is_number_integer()) config.refuse("moe_layers", "expected an array of whole numbers");
+      listed.insert(layer.get<std::int64_t>());
+    }
+  }
+  config.find("intermediate_size_mlp");
+  place_experts(
+      config, spec,
+      [&](std::int64_t layer) { return layers ? listed.contains(layer) : (layer + 1) % step == 0; },
+      "intermediate_size_mlp");
+}
+
+void read_step_moe(const JsonFields& config, ModelSpec& spec) {
+  const MoeKeys keys{.experts = present(config, {"moe_num_experts", "num_experts"}),
+                     .top_k = present(config, {"moe_top_k", "num_experts_per_tok"}),
+                     .shared_width = "share_expert_dim"};
+  read_experts(config, spec.moe, keys);
+  config.find("n_shared_experts");
+  spec.not_runnable.emplace_back("router of Step");
+  if (!config.has("moe_layers_enum")) return place_experts_after_dense(config, spec, 1);
+  std::istringstream text(config.text("moe_layers_enum"));  // "3,4,5"
+  std::set<std::int64_t> listed;
+  for (std::string word; std::getline(text, word, ',');) {
+    std::int64_t layer = 0;
+    std::istringstream number(word);
+    if (!(number >> layer)) config.refuse("moe_layers_enum", "expected numbers of layers, comma-separated");
+    listed.insert(layer);
+  }
+  place_experts(
+      config, spec, [&](std::int64_t layer) { return listed.contains(layer); }, "intermediate_size");
+}
+
+void read_kimi_linear_moe(const JsonFields& config, ModelSpec& spec) {
+  if (!config.has("num_experts")) return read_dense(config, spec);
+  const MoeKeys keys{.top_k = present(config, {"num_experts_per_token", "num_experts_per_tok"}),
+                     .shared_count = "num_shared_experts"};
+  read_experts(config, spec.moe, keys);
+  place_experts_after_dense(config, spec, 0);
+  read_router(config, spec, keys, {"sigmoid", "noaux_tc", true, true, 1.0});
+  spec.moe.expert_hidden = config.whole_or("routed_expert_hidden_size", limits::or_none(limits::hidden), 0);
+  if (spec.moe.expert_hidden > 0) spec.not_runnable.emplace_back(config.show("routed_expert_hidden_size"));
+}
+
+void read_nemotron_ffn(const JsonFields& config, ModelSpec& spec) {
+  spec.gated_ffn = false;
+  spec.not_runnable.emplace_back("FFN without a gate");
+  bool dense = false, moe = false;
+  for (const LayerKind& kind : spec.layer_kinds) {
+    dense = dense || kind.ffn == Ffn::dense;
+    moe = moe || kind.moe();
+  }
+  if (dense) read_dense_width(config, spec);
+  for (const char* key :
+       {"n_routed_experts", "n_shared_experts", "moe_intermediate_size",
+        "moe_shared_expert_intermediate_size", "moe_latent_size", "num_experts_per_tok",
+        "moe_shared_expert_overlap", "n_group", "topk_group", "norm_topk_prob", "routed_scaling_factor"}) {
+    config.find(key);
+  }
+  if (!moe) return;
+  read_experts(config, spec.moe,
+               {.experts = "n_routed_experts",
+                .shared_count = "n_shared_experts",
+                .shared_width = "moe_shared_expert_intermediate_size"});
+  spec.moe.shared_ffn *= spec.moe.shared_experts;
+  spec.moe.expert_hidden = config.whole_or("moe_latent_size", limits::or_none(limits::hidden), 0);
+}
+
+}  // namespace helix

@@ -1,0 +1,28 @@
+#include "sweeps/results/noise.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "roofline/base/statistics.hpp"
+
+namespace helix {
+
+double relative_error(const Measurement& measurement) {
+  if (measurement.samples_us.empty()) return measurement.ttl_rel_stderr;
+  return measurement.ttl_rel_stderr * std::sqrt(static_cast<double>(measurement.samples_us.size()) /
+                                                effective_samples(measurement.samples_us));
+}
+
+bool within_noise(const ResultRow& a, const ResultRow& b) {
+  constexpr double least = 0.005;
+  const double error = a.measurement && b.measurement
+                           ? std::hypot(relative_error(*a.measurement), relative_error(*b.measurement))
+                           : 0.0;
+  return std::abs(std::log(ttl_us(a) / ttl_us(b))) < std::max(least, 2 * error);
+}
+
+double ttl_us(const ResultRow& row) {
+  return row.measurement ? row.measurement->ttl_us : row.prediction->model_ttl_us;
+}
+
+}  // namespace helix

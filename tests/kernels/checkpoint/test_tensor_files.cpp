@@ -1,0 +1,181 @@
+#include <catch2/catch.hpp>
+#include <cmath>
+
+#include "kernels/checkpoint/safetensors_header.hpp"
+#include "kernels/checkpoint/stored_matrix.hpp"
+#include "kernels/checkpoint/tensor_files.hpp"
+#include "kernels/checkpoint/written_checkpoint.hpp"
+#include "kernels/ops/fp8.hpp"
+#include "usage_error.hpp"
+
+using namespace helix;
+using namespace helix::testing;
+using Catch::Matchers::Contains;
+
+namespace {
+
+std::string file_with_header(const std::string& header, std::size_t data_bytes) {
+  std::string length(8, '\0');
+  const std::uint64_t size = header.size();
+  std::memcpy(length.data(), &size, sizeof(size));
+  return length + header + std::string(data_bytes, '\0');
+}
+
+std::string refusal(const std::string& file) {
+  return usage_error([&] { parse_safetensors_header(file, file.size(), "FILE"); });
+}
+
+}  // namespace
+
+TEST_CASE("a safetensors header gives each tensor's type, shape and place") {
+  const std::string file =
+      safetensors_file({{"a", {"F32", {2}, std::string(8, 'a')}}, {"b", {"BF16", {1, 3}, "bbbbbb"}}});
+  const std::vector<StoredTensor> tensors = parse_safetensors_header(file, file.size(), "FILE");
+  REQUIRE(tensors.size() == 2);
+  CHECK((tensors[0].name == "a" && tensors[0].type == StoredType::f32 && tensors[0].bytes == 8));
+  CHECK((tensors[1].description() == "BF16 [1, 3]" && file.substr(tensors[1].offset) == "bbbbbb"));
+  CHECK(parse_safetensors_header(file_with_header(R"({"__metadata__": {"format": "pt"}})", 0), 100, "FILE")
+            .empty());
+}
+
+TEST_CASE("a damaged safetensors file is refused with file and tensor") {
+  CHECK_THAT(refusal("short"), Contains("FILE: too short"));
+  CHECK_THAT(refusal(file_with_header("{", 0)), Contains("FILE: malformed JSON"));
+  CHECK_THAT(refusal(file_with_header("[]", 0)), Contains("FILE: its header is no JSON object"));
+  std::string truncated = file_with_header("{}", 0);
+  truncated[0] = 100;
+  CHECK_THAT(refusal(truncated), Contains("truncated: its header would have 100 bytes"));
+  const auto entry = [](const std::string& text) {
+    return refusal(file_with_header("{\"w\": " + text + "}", 8));
+  };
+  CHECK_THAT(entry("1"), Contains("FILE: tensor 'w': its entry is no JSON object"));
+  CHECK_THAT(entry(R"({"shape": [2], "data_offsets": [0, 8]})"), Contains("no dtype"));
+  CHECK_THAT(entry(R"({"dtype": "F31", "shape": [2], "data_offsets": [0, 8]})"),
+             Contains("'F31' is not of safetensors"));
+  CHECK_THAT(entry(R"({"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]})"),
+             Contains("no whole number"));
+  CHECK_THAT(entry(R"({"dtype": "F32", "shape": [2], "data_offsets": [8, 0]})"),
+             Contains("before they begin"));
+  CHECK_THAT(entry(R"({"dtype": "F32", "shape": [3], "data_offsets": [0, 12]})"),
+             Contains("bytes end at 12, but 8 are behind the header: the file is truncated"));
+  CHECK_THAT(entry(R"({"dtype": "F32", "shape": [3], "data_offsets": [0, 8]})"),
+             Contains("F32 [3] takes 12 bytes"));
+  CHECK_THAT(entry(R"({"dtype": "F32", "shape": [4294967296, 4294967296], "data_offsets": [0, 8]})"),
+             Contains("more values than any file"));
+  CHECK_THAT(refusal(file_with_header(R"({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+                                          "b": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}})",
+                                      8)),
+             Contains("another tensor's, too"));
+}
+
+TEST_CASE("an index and its files must agree") {
+  const ScratchFolder folder;
+  const auto open = [&] { return usage_error([&] { TensorFiles files(folder.path()); }); };
+  CHECK_THAT(open(), Contains("neither model.safetensors.index.json nor model.safetensors is there"));
+  folder.write("one.safetensors", safetensors_file({{"a", {"F32", {1}, "aaaa"}}}));
+  folder.write("two.safetensors",
+               safetensors_file({{"a", {"F32", {1}, "aaaa"}}, {"b", {"F32", {1}, "bbbb"}}}));
+  const auto with_map = [&](const std::string& map) {
+    folder.write("model.safetensors.index.json", "{\"weight_map\": " + map + "}");
+    return open();
+  };
+  CHECK(with_map(R"({"a": "one.safetensors"})").empty());
+  CHECK_THAT(with_map("3"), Contains("weight_map = 3"));
+  CHECK_THAT(with_map(R"({"a": "../one.safetensors"})"), Contains("its file is not named"));
+  CHECK_THAT(with_map(R"({"c": "one.safetensors"})"), Contains("one.safetensors: tensor 'c' is not there"));
+  CHECK_THAT(with_map(R"({"c": "three.safetensors"})"),
+             Contains("three.safetensors: cannot be read: No such file"));
+  CHECK_THAT(with_map(R"({"a": "one.safetensors", "b": "two.safetensors"})"), Contains("tensor 'a' is in"));
+}
+
+TEST_CASE("stored matrices are read in every format, rows and columns alike") {
+  // Three rows of 32 values: numbers that every format holds exactly, e4m3 and e2m1 with their scales.
+  std::vector<float> expected;
+  for (int i = 0; i < 96; ++i) expected.push_back(static_cast<float>((i * 5) % 7 - 3) * 0.5f);
+  std::vector<std::uint16_t> bf16, f16;
+  std::vector<std::uint8_t> e4m3, e2m1, e4m3_of_blocks;
+  const auto half = [](float x) {  // of a multiple of 0.5 below 2
+    const auto u = std::bit_cast<std::uint32_t>(x);
+    return static_cast<std::uint16_t>((u >> 16 & 0x8000u) |
+                                      (x == 0 ? 0u : ((u >> 13 & 0x3ffffu) - (112u << 10))));
+  };
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    bf16.push_back(to_bf16(expected[i]).bits);
+    f16.push_back(half(expected[i]));
+    e4m3.push_back(to_fp8(expected[i] / 0.25f).bits);
+    const std::size_t row = i / 32, block = i % 32 / 16;
+    e4m3_of_blocks.push_back(to_fp8(expected[i] / static_cast<float>(1 + row / 2 * 2 + block)).bits);
+    const unsigned code =
+        expected[i] == 0 ? 0u
+                         : static_cast<unsigned>(std::fabs(expected[i]) * 2) | (expected[i] < 0 ? 8u : 0u);
+    if (i % 2 == 0)
+      e2m1.push_back(static_cast<std::uint8_t>(code));
+    else
+      e2m1.back() = static_cast<std::uint8_t>(e2m1.back() | code << 4);
+  }
+  const std::vector<std::uint8_t> ones(6, to_fp8(2.0f).bits);
+  const ScratchFolder folder;
+  folder.write(
+      "model.safetensors",
+      safetensors_file({{"f32", {"F32", {3, 32}, bytes_of(expected)}},
+                        {"bf16", {"BF16", {3, 32}, bytes_of(bf16)}},
+                        {"f16", {"F16", {3, 32}, bytes_of(f16)}},
+                        {"parts", {"F32", {1, 3, 32}, bytes_of(expected)}},
+                        {"tensor", {"F8_E4M3", {3, 32}, bytes_of(e4m3)}},
+                        {"tensor_scale", {"F32", {}, bytes_of(std::vector{0.25f})}},
+                        {"row", {"F8_E4M3", {3, 32}, bytes_of(e4m3)}},
+                        {"row_scale", {"F32", {3, 1}, bytes_of(std::vector{0.25f, 0.25f, 0.25f})}},
+                        {"block", {"F8_E4M3", {3, 32}, bytes_of(e4m3_of_blocks)}},
+                        {"block_scale_inv", {"F32", {2, 2}, bytes_of(std::vector{1.0f, 2.0f, 3.0f, 4.0f})}},
+                        {"nvfp4", {"U8", {3, 16}, bytes_of(e2m1)}},
+                        {"nvfp4_scale", {"F8_E4M3", {3, 2}, bytes_of(ones)}},
+                        {"nvfp4_scale_2", {"F32", {}, bytes_of(std::vector{0.5f})}}}));
+  const TensorFiles files(folder.path());
+  for (const char* name : {"f32", "bf16", "f16", "parts", "tensor", "row", "block", "nvfp4"}) {
+    CAPTURE(name);
+    const StoredMatrix matrix(files, *files.find(name), {2, 16});
+    REQUIRE((matrix.rows() == 3 && matrix.cols() == 32));
+    const bool rounded = std::string_view(name) == "block";  // a third is not in e4m3
+    for (std::int64_t row = 0; row < 3; ++row) {
+      for (const Range columns : {Range{0, 32}, Range{5, 18}, Range{31, 32}}) {
+        std::vector<float> out(static_cast<std::size_t>(columns.size()));
+        matrix.read(row, columns, out.data());
+        for (std::int64_t c = columns.begin; c < columns.end; ++c) {
+          const float value = expected[static_cast<std::size_t>(row * 32 + c)];
+          CHECK(out[static_cast<std::size_t>(c - columns.begin)] ==
+                Approx(value).epsilon(rounded ? 0x1p-4 : 1e-7).margin(1e-9));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("half precision is widened with its subnormals, infinities and NaN") {
+  const std::vector<std::uint16_t> halves{0x0001, 0x83ff, 0x0400, 0x7bff, 0x7c00, 0xfc00, 0x7e00};
+  const ScratchFolder folder;
+  folder.write("model.safetensors", safetensors_file({{"h", {"F16", {7}, bytes_of(halves)}}}));
+  const TensorFiles files(folder.path());
+  float out[7];
+  read_values(*files.find("h"), 0, 7, out);
+  CHECK((out[0] == 0x1p-24f && out[1] == -1023 * 0x1p-24f && out[2] == 0x1p-14f && out[3] == 65504.0f));
+  CHECK((out[4] == INFINITY && out[5] == -INFINITY && std::isnan(out[6])));
+}
+
+TEST_CASE("scales that are missing or of another shape are refused by name") {
+  const ScratchFolder folder;
+  folder.write("model.safetensors", safetensors_file({{"bare", {"F8_E4M3", {2, 16}, std::string(32, '\0')}},
+                                                      {"odd", {"F8_E4M3", {2, 16}, std::string(32, '\0')}},
+                                                      {"odd_scale", {"F32", {3}, std::string(12, '\0')}},
+                                                      {"packed", {"U8", {2, 8}, std::string(16, '\0')}},
+                                                      {"whole", {"I32", {2, 2}, std::string(16, '\0')}},
+                                                      {"flat", {"F32", {2}, std::string(8, '\0')}}}));
+  const TensorFiles files(folder.path());
+  const auto open = [&](const char* name) {
+    return usage_error([&] { StoredMatrix(files, *files.find(name), {128, 128}); });
+  };
+  CHECK_THAT(open("bare"), Contains("model.safetensors: tensor 'bare': F8_E4M3 without 'bare_scale_inv'"));
+  CHECK_THAT(open("odd"), Contains("tensor 'odd_scale': F32 [3] are no scales of odd F8_E4M3 [2, 16]"));
+  CHECK_THAT(open("packed"), Contains("NVFP4, without 'packed_scale' and 'packed_scale_2'"));
+  CHECK_THAT(open("whole"), Contains("no weights are read from I32 [2, 2]"));
+  CHECK_THAT(open("flat"), Contains("a matrix is expected, it is F32 [2]"));
+}
