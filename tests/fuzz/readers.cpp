@@ -24,6 +24,7 @@
 #include "sweeps/request/sweep_file.hpp"
 #include "sweeps/results/frontier.hpp"
 #include "sweeps/results/result_columns.hpp"
+#include "sweeps/results/run_directory.hpp"
 #include "sweeps/results/run_json.hpp"
 #include "sweeps/results/run_reader.hpp"
 #include "sweeps/results/stored_run.hpp"
