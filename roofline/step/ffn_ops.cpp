@@ -106,6 +106,7 @@ std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, cons
     ops.collective("expert combine", Phase::ffn_comm, tokens);
     ops.only_if(Way::gathers);
     CollectiveShape chosen = gathered;
+    chosen.grouped_on_gpu = true;
     chosen.payload_bytes = real(stage_rows(sharding, shape) * model.moe.top_k) * fp32_bytes;
     ops.collective("expert id all-gather", Phase::ffn_comm, chosen);
     ops.collective("expert weight all-gather", Phase::ffn_comm, chosen);

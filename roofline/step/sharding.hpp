@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "roofline/base/dtype.hpp"
@@ -24,6 +25,17 @@ struct Sharding {
   bool operator==(const Sharding&) const = default;
 };
 
+/// How the ranks that share a cache (KVP) get their queries and add up what they attended. Helix computes the
+/// queries on all of them and exchanges partial outputs all to all; engines' DCP has the other ways, too.
+struct CacheExchange {
+  enum class Queries { replicated, gathered } queries = Queries::replicated;
+  enum class Merge { a2a, ag_rs } merge = Merge::a2a;  // ag_rs: all-gather of the sums, reduce-scatter
+  bool operator==(const CacheExchange&) const = default;
+};
+std::string to_string(const CacheExchange& exchange);  // "ag_rs+gathered"
+/// Throws UsageError for anything but what to_string gives.
+CacheExchange parse_cache_exchange(std::string_view text);
+
 /// One decode step's shape: `batch` requests of the whole instance, each with `context` cached tokens.
 struct DecodeShape {
   std::int64_t context = 0;
@@ -32,6 +44,7 @@ struct DecodeShape {
   int hop_b = 1;                     // pieces whose all-to-all overlaps the next one's attention; 1: off
   DType weight_dtype = DType::bf16;  // of most weights: of routed experts, of a dense model's FFN
   DType kv_dtype = DType::bf16;
+  CacheExchange exchange{};
   double expert_skew =
       0;  // Zipf exponent of the experts' popularity, 0: uniform; the busiest rank has the favourites
   std::int64_t padded_rows = 0;  // at least so many are computed by each group of ranks (engines' graphs)

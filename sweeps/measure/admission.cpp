@@ -42,6 +42,11 @@ KvShape first_ranks_cache(const SweepPoint& point) {
 }
 
 std::string why_no_kernels(const SweepPoint& point, const Backend& backend) {
+  if (point.config.shape.exchange != CacheExchange{}) {
+    return fmt::format(
+        "predicted only: the engine runs dcp with --dcp-merge a2a --dcp-queries replicated, not {}",
+        to_string(point.config.shape.exchange));
+  }
   if (!point.model->not_runnable.empty())
     return fmt::format("predicted only: the engine does not run {}", point.model->not_runnable.front());
   const std::string of_types = why_dtypes_not_measured(point.config.shape, backend);

@@ -12,6 +12,7 @@
 #include "sweeps/measure/measure.hpp"
 #include "sweeps/measure/step_clock.hpp"
 #include "sweeps/measure/verify.hpp"
+#include "sweeps/results/costs.hpp"
 #include "sweeps/results/row_text.hpp"
 
 namespace helix {
@@ -118,6 +119,7 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   const MPI_Comm instance = groups_.first(c.sharding.ranks());
   if (instance != MPI_COMM_NULL) run_in_group(*admitted.engine, row, instance);
   row.meets_budget = row.measurement ? within(request_.ttl_budget_ms, row.measurement->ttl_us) : std::nullopt;
+  set_costs(row, request_.bill, system.board_watts);
   working_on("end of the row");
   const ActivityFlag idle(&Activity::bystander, instance == MPI_COMM_NULL);
   wait_idle(world_.comm);

@@ -116,12 +116,13 @@ std::vector<int> hop_b_candidates(std::int64_t requests_of_a_group) {
 
 SweepSpace resolved(SweepSpace space, const SweepDefaults& defaults) {
   // Attention's widths without a number of ranks are a layout, of which nothing else is to be varied.
-  const bool given = (space.kvp.listed() || space.tpa.listed()) && !space.ranks.listed();
+  const bool given =
+      (space.kvp.listed() || space.tpa.listed() || space.dcp.listed()) && !space.ranks.listed();
   const SweepDefaults plain;
   if (space.strategies.empty()) space.strategies = given ? plain.strategies : defaults.strategies;
   if (space.hop_b.empty()) space.hop_b = given ? plain.hop_b : defaults.hop_b;
   if (!defaults.every_width || given) return space;
-  for (Choice* width : {&space.kvp, &space.tpa, &space.tpf, &space.ep, &space.pp, &space.dp}) {
+  for (Choice* width : {&space.kvp, &space.tpa, &space.tpf, &space.ep, &space.pp, &space.dp, &space.dcp}) {
     if (width->kind == Choice::Kind::unset) width->kind = Choice::Kind::every;
   }
   return space;
@@ -174,6 +175,7 @@ void for_each_point(const SweepSpace& requested_space, const ModelTable& models,
             shape.kv_dtype = kv.value_or(point.model->kv_dtype);
             for (const auto& [strategy, groups] : grids) {
               point.config.strategy = strategy;
+              shape.exchange = traits(strategy).cuts_group ? space.dcp_exchange : CacheExchange{};
               for (const auto& group : groups) visit_group(group, point);
             }
           }
@@ -189,7 +191,7 @@ namespace {
 /// the most ranks.
 void keep_largest(const SweepSpace& space, std::int64_t world_ranks, std::vector<SweepPoint>& points) {
   const auto unset = [](const Choice& choice) { return choice.kind == Choice::Kind::unset; };
-  for (const Choice* choice : {&space.ranks, &space.kvp, &space.tpa, &space.pp, &space.dp}) {
+  for (const Choice* choice : {&space.ranks, &space.kvp, &space.tpa, &space.pp, &space.dp, &space.dcp}) {
     if (!unset(*choice)) return;
   }
   int most = 0;

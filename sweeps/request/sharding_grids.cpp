@@ -53,8 +53,8 @@ AttentionWidths attention_widths(const SweepSpace& space, Strategy strategy) {
     return WidthRange{&choice, rule == WidthRule::several && unset ? 2 : 1, false};
   };
   const StrategyTraits& row = traits(strategy);
-  AttentionWidths widths{range(row.pp, space.pp), range(row.dp, space.dp), range(row.kvp, space.kvp),
-                         range(row.tpa, space.tpa)};
+  AttentionWidths widths{range(row.pp, space.pp), range(row.dp, space.dp),
+                         range(row.kvp, row.cuts_group ? space.dcp : space.kvp), range(row.tpa, space.tpa)};
   // Where nobody asks for 1: Helix with KVP = 1 is tp, dp+ep of one rank too.
   const auto skip_one = [](WidthRange& width) {
     if (!width.fixed && width.choice->kind == Choice::Kind::unset) width.first = 2;
@@ -124,9 +124,11 @@ ShardingGroups sharding_groups(const SweepSpace& space, const ModelSpec& model, 
             const auto pin = [](const Choice& choice, std::int64_t value) {
               return choice.listed() ? value : 0;
             };
-            const Key key{pin(space.ranks, ranks), pin(space.kvp, kvp), pin(space.tpa, tpa),
-                          pin(space.tpf, tpf),     pin(space.ep, ep),   pin(space.pp, pp),
-                          pin(space.dp, dp)};
+            const Key key{
+                pin(space.ranks, ranks), pin(traits(strategy).cuts_group ? space.dcp : space.kvp, kvp),
+                pin(space.tpa, tpa),     pin(space.tpf, tpf),
+                pin(space.ep, ep),       pin(space.pp, pp),
+                pin(space.dp, dp)};
             groups[key].push_back({static_cast<int>(kvp), static_cast<int>(tpa), static_cast<int>(tpf),
                                    static_cast<int>(ep), static_cast<int>(pp), static_cast<int>(dp)});
           });
@@ -176,8 +178,10 @@ void refuse_unused_lists(const SweepSpace& space) {
     return [rule](const StrategyTraits& row) { return row.*rule != WidthRule::one; };
   };
   using Uses = std::function<bool(const StrategyTraits&)>;
-  const std::array<std::tuple<const Choice*, std::string_view, Uses>, 5> widths{{
-      {&space.kvp, "kvp", attention(&StrategyTraits::kvp)},
+  const std::array<std::tuple<const Choice*, std::string_view, Uses>, 6> widths{{
+      {&space.kvp, "kvp",
+       [](const StrategyTraits& row) { return row.kvp != WidthRule::one && !row.cuts_group; }},
+      {&space.dcp, "dcp", [](const StrategyTraits& row) { return row.cuts_group; }},
       {&space.tpa, "tpa", attention(&StrategyTraits::tpa)},
       {&space.tpf, "tpf", [](const StrategyTraits& row) { return row.ffn == FfnGrid::all_ranks; }},
       {&space.pp, "pp", attention(&StrategyTraits::pp)},
@@ -216,6 +220,7 @@ void refuse_unmet_lists(const SweepSpace& space, const StrategyGrids& grids) {
   };
   check("ranks", space.ranks, [](const Sharding& s) { return s.ranks(); });
   check("kvp", space.kvp, [](const Sharding& s) { return s.kvp; });
+  check("dcp", space.dcp, [](const Sharding& s) { return s.kvp; });
   check("tpa", space.tpa, [](const Sharding& s) { return s.tpa; });
   check("tpf", space.tpf, [](const Sharding& s) { return s.tpf; });
   check("ep", space.ep, [](const Sharding& s) { return s.ep; });

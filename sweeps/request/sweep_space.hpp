@@ -19,7 +19,10 @@ struct SweepSpace {
   std::vector<std::string> models;  // built-in names or paths of config.json files
   Choice contexts, batches;
   std::vector<Strategy> strategies;  // empty: the command's choice
-  Choice ranks, kvp, tpa, tpf, ep, pp, dp;
+  Choice ranks, kvp, tpa, tpf, ep, pp, dp, dcp;
+  /// Of strategies whose KVP is an engine's DCP; vLLM's defaults.
+  CacheExchange dcp_exchange{.queries = CacheExchange::Queries::gathered,
+                             .merge = CacheExchange::Merge::ag_rs};
   std::vector<WeightRequest> weight_dtypes{WeightRequest{}};
   std::vector<std::optional<DType>> kv_dtypes{std::nullopt};  // nothing: as the checkpoint has it
   std::int64_t tokens_per_block = 32;

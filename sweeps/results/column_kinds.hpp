@@ -135,6 +135,12 @@ constexpr Column predicted_share_column(std::string_view name) {
           }};
 }
 
+template <std::optional<double> ResultRow::*member>
+constexpr Column optional_column(std::string_view name) {
+  return {name, [](const ResultRow& row) { return row.*member ? number(*(row.*member)) : ""; },
+          [](ResultRow& row, const std::string& text) { row.*member = parse_number<double>(text); }};
+}
+
 template <double ModelFigures::*member>
 constexpr Column figure_column(std::string_view name) {
   return {name, [](const ResultRow& row) { return row.figures ? whole((*row.figures).*member) : ""; },

@@ -181,6 +181,13 @@ constexpr auto all_columns = std::to_array<Column>({
     {"engine",
      [](const ResultRow& row) { return row.prediction ? std::string(name(row.prediction->engine)) : ""; },
      [](ResultRow& row, const std::string& text) { engaged(row.prediction).engine = parse_engine(text); }},
+    {"dcp",
+     [](const ResultRow& row) -> std::string {
+       return traits(row.config.strategy).cuts_group ? to_string(row.config.shape.exchange) : "";
+     },
+     [](ResultRow& row, const std::string& text) { row.config.shape.exchange = parse_cache_exchange(text); }},
+    optional_column<&ResultRow::usd_per_mtok>("usd_per_mtok"),
+    optional_column<&ResultRow::joules_per_token>("joules_per_token"),
     // Percent: nine of ten measured kernels of the least known family in the step lie within it.
     {"confidence",
      [](const ResultRow& row) -> std::string {

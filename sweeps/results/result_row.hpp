@@ -55,6 +55,7 @@ struct ResultRow {
   /// Whether the token-to-token latency, measured or else predicted, is within the request's budget; nothing
   /// without a budget or a latency.
   std::optional<bool> meets_budget;
+  std::optional<double> usd_per_mtok, joules_per_token;
   bool pareto = false;
 
   /// Frontier, crossover and what is printed only know such rows.

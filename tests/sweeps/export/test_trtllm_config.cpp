@@ -230,6 +230,8 @@ TEST_CASE("what TensorRT-LLM has no layout for is refused with its widths") {
   };
   CHECK_THAT(refusal(Strategy::medha, {.kvp = 4, .tpa = 1, .tpf = 1, .ep = 1, .pp = 1, .dp = 1}),
              Catch::Contains("medha") && Catch::Contains("TensorRT-LLM"));
+  CHECK_THAT(refusal(Strategy::dcp, {.kvp = 8, .tpf = 8}),
+             Catch::Contains("dcp") && Catch::Contains("helix"));
   CHECK_THAT(refusal(Strategy::helix, {.kvp = 2, .tpa = 2, .tpf = 8, .ep = 1, .pp = 1, .dp = 2}),
              Catch::Contains("DP 2") && Catch::Contains("TPA 2"));
   CHECK_THAT(usage_error([] { trtllm("tensor_parallel_size: 2\nkv_cache_config: {dtype: int8}"); }),

@@ -130,3 +130,12 @@ TEST_CASE("what vLLM's flags cannot say stands in comments") {
   CHECK_THAT(vllm_command(deployed(row)),
              Catch::Contains("# Blocks of 5 tokens: vLLM's are multiples of 16, its default stands."));
 }
+
+TEST_CASE("a point of dcp is served with the merge that it was predicted with") {
+  ResultRow row = predicted_row(Strategy::dcp, {.kvp = 8, .tpf = 8});
+  row.config.shape.exchange = {.queries = CacheExchange::Queries::gathered,
+                               .merge = CacheExchange::Merge::ag_rs};
+  CHECK_THAT(flags(row), Catch::Contains("--dcp-comm-backend ag_rs"));
+  row.config.shape.exchange = {};
+  CHECK_THAT(flags(row), Catch::Contains("--dcp-comm-backend a2a"));
+}

@@ -28,7 +28,7 @@ const std::string golden_header =
     "model_attn_share,model_merge_share,model_attn_proj_share,model_ffn_share,model_comm_share,model_head_"
     "share,"
     "kv_tokens_per_rank,kv_duplication,meets_budget,memory_capacity_bytes,memory_fraction,max_context,"
-    "engine,confidence,extrapolated,active_parameters,kv_bytes_per_token,kv_read_bytes_per_token,"
+    "engine,dcp,usd_per_mtok,joules_per_token,confidence,extrapolated,active_parameters,kv_bytes_per_token,kv_read_bytes_per_token,"
     "state_bytes_per_request,memory_weights_share,memory_kv_share,memory_state_share\n";
 const std::string golden_measured =
     "m/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/bf16-bf16/"
@@ -38,11 +38,11 @@ const std::string golden_measured =
     "80,33,1,2,"
     "6,14,"
     "10000000000,2000000000,4096,12345678901,17,0.00125,1,plateau,"
-    "0.0009,0.0027,0.0036,0.0055,0.0127,0.0073,524288,1,1,20000000000,0.92,131072,none,,,,,,,0,0,0\n";
+    "0.0009,0.0027,0.0036,0.0055,0.0127,0.0073,524288,1,1,20000000000,0.92,131072,none,,,,,,,,,,0,0,0\n";
 const std::string golden_skipped =
     "m/tp/kvp1.tpa1.tpf1.ep1/s1024/b1/bf16-bf16/blk32,skipped,\"does not fit memory: needs 10, has "
     "4\",tp,m,,,,1,1,1,1,"
-    "1,1,1,1024,1,1,32,bf16,bf16,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,\n";
+    "1,1,1,1024,1,1,32,bf16,bf16,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,\n";
 
 }  // namespace
 
