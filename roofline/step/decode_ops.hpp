@@ -63,7 +63,7 @@ struct ElementwiseShape {
 struct CollectiveShape {
   Collective op = Collective::all_reduce;
   int group = 1;
-  double payload_bytes = 0;  // in the convention of `Collective`
+  double payload_bytes = 0;     // in the convention of `Collective`
   bool grouped_on_gpu = false;  // GPU libraries send it together with the next one
   /// Tokens on their way to their experts' ranks, or their sums on the way back; 0 tokens: other data.
   struct Routed {
