@@ -74,7 +74,7 @@ Prediction Planner::predict(const Sharding& s, const DecodeShape& shape) {
   const std::uint64_t types = storage(shape);
   const std::int64_t requests = stage_batch(s, shape);
   const DecodeShape computed = as_computed(s, shape, system_);
-  const std::int64_t rows = computed.padded_rows > 0 ? computed.padded_rows * s.dp : requests;
+  const std::int64_t rows = stage_rows(s, computed);
   // A single rank has no all-reduce to take the norms along; ranks with requests of their
   // own exchange tokens.
   const int kind = s.stage_ranks() == 1 ? 1 : attends_whole_requests(s) ? 2 : 0;
@@ -87,7 +87,7 @@ Prediction Planner::predict(const Sharding& s, const DecodeShape& shape) {
   const auto& attention = find_or_price<StepCost>(
       attention_,
       Key{pack(s.kvp, s.tpa, kind), static_cast<std::uint64_t>(shape.context) | exchange_key(shape) << 41,
-          pack(attended_batch(s, shape), shape.hop_b), types},
+          pack(attended_batch(s, shape), shape.hop_b, kept_rows(s, computed)), types},
       [&] { return attention_cost(model_, s, computed, system_); });
   const auto& ffn = find_or_price<StepCost>(ffn_, Key{pack(s.tpf, s.ep, kind), skew, pack(rows), types},
                                             [&] { return ffn_cost(model_, s, computed, system_); });

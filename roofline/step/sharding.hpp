@@ -13,6 +13,7 @@
 
 #include "roofline/base/dtype.hpp"
 #include "roofline/model/model_spec.hpp"
+#include "roofline/step/range.hpp"
 #include "roofline/step/strategy.hpp"
 
 namespace helix {
@@ -40,7 +41,7 @@ struct DecodeShape {
   std::int64_t context = 0;
   std::int64_t batch = 1;
   int tokens_per_block = 32;
-  int hop_b = 1;  // micro-batches whose all-to-all overlaps the next one's attention; 1: off
+  int hop_b = 1;                     // pieces whose all-to-all overlaps the next one's attention; 1: off
   DType weight_dtype = DType::bf16;  // of most weights: of routed experts, of a dense model's FFN
   DType kv_dtype = DType::bf16;
   CacheExchange exchange{};
@@ -61,15 +62,6 @@ inline WeightFormat weight_format(const DecodeShape& shape, WeightPart part) {
 /// Why this split is illegal ("helix needs TPA <= K: tpa=16, 8 KV heads"), or nothing if it is legal.
 std::optional<std::string> why_illegal(const ModelSpec& model, Strategy strategy, const Sharding& sharding,
                                        const DecodeShape& shape);
-
-struct Range {
-  std::int64_t begin = 0, end = 0;
-  std::int64_t size() const { return end - begin; }
-  bool operator==(const Range&) const = default;
-};
-
-/// Part `index` of [0, n) cut into `parts`; sizes differ by at most one and low parts hold the extra.
-Range even_split(std::int64_t n, int parts, int index);
 
 /// Where a rank stands in each grid. Medha's FFN uses the first tpf * ep ranks only: ep >= Sharding::ep marks
 /// the ranks that idle there.
@@ -93,6 +85,8 @@ struct MicroBatch {
 };
 /// Those of a batch, none of them empty, as DP group `dp_index` sees them; the first is the largest.
 std::vector<MicroBatch> micro_batches(const Sharding& sharding, std::int64_t batch, int dp_index);
+/// Whether every DP group has a request in each of them: else the engine does not run it.
+bool every_group_attends(const Sharding& sharding, std::int64_t batch);
 
 /// Query heads a rank attends with (all KVP peers the same ones): TPA shard of Q.
 Range query_heads(const AttentionSpec& attention, const Sharding& sharding, const RankCoords& at);

@@ -35,7 +35,7 @@ struct StrategyTraits {
   FfnGrid ffn;
   bool divides_kv_heads;  // TPA divides K; else TPA > K caches each head on TPA / K ranks
   bool widest_ep;  // a MoE model's EP, where a request names neither TPF nor EP: as wide as it goes, else 1
-  bool hop_b;      // micro-batches hide the all-to-all
+  bool hop_b;      // pieces of the batch hide the all-to-all
   bool
       cuts_group;  // KVP is vLLM's and SGLang's DCP: it cuts the cache inside a TP group, heads first (TPA >= K)
   const char *color, *marker;  // in plots

@@ -11,6 +11,7 @@
 
 #include "kernels/checkpoint/stop_tokens.hpp"
 #include "kernels/comm/mpi_check.hpp"
+#include "kernels/comm/mpi_communicator.hpp"
 #include "roofline/base/error.hpp"
 #include "roofline/base/statistics.hpp"
 #include "sweeps/launch/activity.hpp"
@@ -19,6 +20,7 @@
 #include "sweeps/launch/mpi_session.hpp"
 #include "sweeps/launch/progress.hpp"
 #include "sweeps/measure/engine_host.hpp"
+#include "sweeps/measure/point_runner.hpp"
 #include "sweeps/measure/sampler.hpp"
 #include "sweeps/measure/text_points.hpp"
 
@@ -36,15 +38,15 @@ struct Answer {
 /// The first point that runs here. Throws UsageError where none does, with the reason of the first that has the ranks.
 struct Chosen {
   SweepPoint point;
-  double memory_bytes = 0;
+  EngineRequest engine;
 };
-Chosen choose_point(const std::vector<SweepPoint>& points, std::int64_t steps, Backend& backend,
-                    const World& world) {
+Chosen choose_point(const std::vector<SweepPoint>& points, std::int64_t steps, const Checkpoint& weights,
+                    Backend& backend, const World& world) {
   std::string reason;
   bool of_this_launch = false;
   for (const SweepPoint& point : points) {
-    const Admission admission = admit_text(point, steps, backend, world);
-    if (admission.reason.empty()) return {point, admission.memory_bytes};
+    const Admission admission = admit_text(point, steps, weights, backend, world);
+    if (admission.engine) return {point, *admission.engine};
     const bool fits = point.config.sharding.ranks() <= world.size;
     if (!reason.empty() && (of_this_launch || !fits)) continue;
     reason = fmt::format("{}: {}", configuration_id(point.config), admission.reason);
@@ -127,9 +129,8 @@ int run_generate(const SweepRequest& request) {
   const std::int64_t tokens = std::ssize(request.prompt) + request.max_new_tokens - 1;
   const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
   const Chosen chosen =
-      choose_point(text_points(request, models, tokens, world.size), tokens, *backend, world);
+      choose_point(text_points(request, models, tokens, world.size), tokens, *weights, *backend, world);
   const Configuration& config = chosen.point.config;
-  const DecodeShape shape = text_shape(chosen.point);
   RankGroups groups(world.comm);
   Progress progress(1, world.rank == 0 && !request.quiet);
   EngineHost host(*backend, world.memory_bytes);
@@ -141,16 +142,8 @@ int run_generate(const SweepRequest& request) {
   progress.running(fmt::format("loading {:.3g} GB", static_cast<double>(weights->bytes()) / 1e9));
   const MPI_Comm instance = groups.first(config.sharding.ranks());
   if (instance != MPI_COMM_NULL) {
-    const EngineRequest engine_request{.model = model,
-                                       .sharding = config.sharding,
-                                       .shape = shape,
-                                       .layers = model.layers,
-                                       .steps = tokens,
-                                       .seed = request.seed,
-                                       .memory_bytes = chosen.memory_bytes,
-                                       .weights = weights.get()};
     const auto begin = Clock::now();
-    problem = host.run(engine_request, instance, [&](DecodeEngine& engine) {
+    problem = host.run(chosen.engine, instance, [&](DecodeEngine& engine) {
       const double loading_s = std::chrono::duration<double>(Clock::now() - begin).count();
       result = answer(engine, request, config, model.vocab, stops, progress, instance);
       result.loading_s = loading_s;

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "kernels/comm/mpi_check.hpp"
+#include "kernels/comm/mpi_communicator.hpp"
 #include "roofline/base/csv.hpp"
 #include "roofline/base/error.hpp"
 #include "sweeps/launch/activity.hpp"
@@ -18,6 +19,7 @@
 #include "sweeps/launch/mpi_session.hpp"
 #include "sweeps/launch/progress.hpp"
 #include "sweeps/measure/engine_host.hpp"
+#include "sweeps/measure/point_runner.hpp"
 #include "sweeps/measure/text_agreement.hpp"
 #include "sweeps/measure/text_points.hpp"
 
@@ -139,9 +141,9 @@ int run_verify_text(const SweepRequest& request) {
     TextRow row{.id = configuration_id(c), .status = "skipped", .reason = {}, .result = {}};
     progress.running(row.id);
     working_on_row(row.id);
-    const Admission admission = admit_text(point, steps, *backend, world);
+    const Admission admission = admit_text(point, steps, *weights, *backend, world);
     row.reason = admission.reason;
-    if (row.reason.empty()) {
+    if (admission.engine) {
       const auto [known, made] = truths.try_emplace({c.shape.weight_dtype, c.shape.kv_dtype});
       if (made) {
         known->second = text_truth({.model = model,
@@ -153,17 +155,8 @@ int run_verify_text(const SweepRequest& request) {
       }
       const MPI_Comm instance = groups.first(c.sharding.ranks());
       if (instance != MPI_COMM_NULL) {
-        const DecodeShape shape = text_shape(point);
-        const EngineRequest engine_request{.model = model,
-                                           .sharding = c.sharding,
-                                           .shape = shape,
-                                           .layers = model.layers,
-                                           .steps = steps,
-                                           .seed = request.seed,
-                                           .memory_bytes = admission.memory_bytes,
-                                           .weights = weights.get()};
-        row.reason = host.run(engine_request, instance, [&](DecodeEngine& engine) {
-          const std::vector<float> logits = decode_text(engine, text, shape.batch, model.vocab, instance);
+        row.reason = host.run(*admission.engine, instance, [&](DecodeEngine& engine) {
+          const std::vector<float> logits = decode_text(engine, text, c.shape.batch, model.vocab, instance);
           if (!logits.empty()) row.result = judge_text(known->second, logits, model);
           share(row.result, instance, c.sharding.ranks() - 1);
         });

@@ -34,18 +34,15 @@ std::vector<SweepPoint> text_points(const SweepRequest& request, const ModelTabl
   return points;
 }
 
-DecodeShape text_shape(const SweepPoint& point) {
-  DecodeShape shape = point.config.shape;
-  shape.context = 0;
-  return shape;
-}
-
-Admission admit_text(const SweepPoint& point, std::int64_t steps, Backend& backend, const World& world) {
+Admission admit_text(const SweepPoint& point, std::int64_t steps, const Checkpoint& weights, Backend& backend,
+                     const World& world) {
   SweepPoint empty = point;
-  empty.config.shape = text_shape(point);
-  return admit(empty,
-               {.layers = point.model->layers, .least_layers = point.config.sharding.pp, .steps = steps},
-               backend, world);
+  empty.config.shape.context = 0;
+  Admission admission =
+      admit(empty, {.layers = point.model->layers, .least_layers = point.config.sharding.pp, .steps = steps},
+            0, backend, world);
+  if (admission.engine) admission.engine->weights = &weights;
+  return admission;
 }
 
 void require_tokens(const std::vector<std::int32_t>& tokens, const ModelSpec& model) {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "kernels/checkpoint/checkpoint.hpp"
-#include "sweeps/measure/point_runner.hpp"
+#include "sweeps/measure/admission.hpp"
 #include "sweeps/request/enumerate.hpp"
 #include "sweeps/request/sweep_request.hpp"
 
@@ -20,9 +20,9 @@ std::unique_ptr<Checkpoint> open_checkpoint(const SweepRequest& request, const M
 std::vector<SweepPoint> text_points(const SweepRequest& request, const ModelTable& models,
                                     std::int64_t tokens, int world_ranks);
 
-/// The engine of such a point: its shape, and whether it runs here.
-DecodeShape text_shape(const SweepPoint& point);
-Admission admit_text(const SweepPoint& point, std::int64_t steps, Backend& backend, const World& world);
+/// Whether such a point runs here, and the engine that decodes `steps` tokens with the checkpoint's weights.
+Admission admit_text(const SweepPoint& point, std::int64_t steps, const Checkpoint& weights, Backend& backend,
+                     const World& world);
 
 /// Throws UsageError: tokens that the model's vocabulary has not.
 void require_tokens(const std::vector<std::int32_t>& tokens, const ModelSpec& model);

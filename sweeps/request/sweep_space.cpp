@@ -90,10 +90,10 @@ void apply_hop_b(SweepSpace& space, std::string_view text, const std::string& wh
     try {
       return parse_count(entry, batch_requests, "");
     } catch (const UsageError&) {
-      throw UsageError(fmt::format(
-          "'{}' is not valid; valid are off, on (as many micro-batches as the model finds best) and "
-          "numbers of micro-batches from 1 to {}",
-          entry, batch_requests.largest));
+      throw UsageError(
+          fmt::format("'{}' is not valid; valid are off, on (as many pieces as the model finds best) and "
+                      "numbers of pieces from 1 to {}",
+                      entry, batch_requests.largest));
     }
   });
 }
@@ -154,7 +154,8 @@ const auto settings = std::to_array<SpaceSetting>({
     {"tokens-per-block", "", "N", "tokens of a KV block, the unit of staggered growth; default 32",
      apply_count<&SweepSpace::tokens_per_block, block_tokens>},
     {"hop-b", "", "off|on|LIST",
-     "micro-batches whose all-to-all overlaps the attention of the next; on: as many as the model finds best",
+     "pieces of the batch whose all-to-all overlaps the attention of the next; on: as many as the model "
+     "finds best",
      apply_hop_b, all_but_generate},
     {"expert-skew", "", "S", "predict with experts whose popularity falls as rank^-S (0: all the same)",
      [](SweepSpace& space, std::string_view text, const std::string& where) {

@@ -8,6 +8,7 @@
 #include "mpi/rank.hpp"
 #include "sweeps/launch/broadcast.hpp"
 #include "sweeps/measure/text_agreement.hpp"
+#include "test_models.hpp"
 
 namespace helix {
 namespace {
@@ -55,13 +56,14 @@ int check_grids(Rank& rank, const Case& c, const TextTruth& truth, DType weights
   int checked = 0;
   for (const Sharding& sharding : grids_of(c, weights, cache)) {
     const DecodeShape shape = shape_for(weights, cache, sharding.dp > 1 ? sharding.dp * sharding.pp : 1);
-    const std::vector<float> logits = rank.decode(c.model, sharding, shape, c.tokens, c.checkpoint);
+    const std::vector<float> logits =
+        rank.decode(legal_instance(c.model, sharding, shape), c.tokens, c.checkpoint);
     ++checked;
     TextAgreement result;
     if (!logits.empty()) result = judge_text(truth, logits, c.model);
     if (result.ok() && !logits.empty() && result.rel_error == 0)
       result.failure = "bf16 against fp64 cannot agree entirely";
-    CAPTURE(describe(c.model, sharding, shape));
+    CAPTURE(describe(legal_instance(c.model, sharding, shape)));
     CHECK(broadcast_text(result.failure, world_size() - 1, MPI_COMM_WORLD) == "");
   }
   return checked;
@@ -96,7 +98,7 @@ TEST_CASE("a text that the engine decodes wrongly does not agree") {
   const DecodeShape shape = shape_for(DType::bf16, DType::bf16, legal.front().dp * legal.front().pp);
   std::vector<std::int32_t> other = c.tokens;
   other[5] = (other[5] + 1) % static_cast<std::int32_t>(c.model.vocab);
-  std::vector<float> logits = rank.decode(c.model, legal.front(), shape, other, c.checkpoint);
+  std::vector<float> logits = rank.decode(legal_instance(c.model, legal.front(), shape), other, c.checkpoint);
   if (logits.empty()) return;
   CHECK_FALSE(judge_text(truth, logits, c.model).ok());
   logits.front() = NAN;

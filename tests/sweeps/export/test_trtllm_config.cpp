@@ -99,7 +99,7 @@ TEST_CASE("a TensorRT-LLM configuration says what TensorRT-LLM reads and comment
         "# weights are nvfp4: serve a checkpoint of this precision\n"
         "# Helix is for generation servers of a disaggregated deployment.\n"
         "# Where all GPUs share NVLink, cp_config.use_nccl_for_alltoall: false is faster.\n"
-        "# HOP-B is not in TensorRT-LLM: the figures above have 4 micro-batches, expect those of hop_b = 1.\n"
+        "# HOP-B is not in TensorRT-LLM: the figures above have 4 pieces, expect those of hop_b = 1.\n"
         "# 1048576 tokens exceed the model's max_position_embeddings = 131072: max_seq_len alone does not "
         "scale RoPE, the checkpoint has to.\n"
         "tensor_parallel_size: 2\n"

@@ -122,7 +122,7 @@ TEST_CASE("what vLLM's flags cannot say stands in comments") {
   row.config.shape.kv_dtype = DType::fp4;
   const std::string command = vllm_command(deployed(row));
   CHECK_THAT(command, Catch::Contains("# Decode context parallelism needs as many KV heads as TPA = 2"));
-  CHECK_THAT(command, Catch::Contains("# HOP-B is not in vLLM") && Catch::Contains("8 micro-batches"));
+  CHECK_THAT(command, Catch::Contains("# HOP-B is not in vLLM") && Catch::Contains("8 pieces"));
   CHECK_THAT(command, Catch::Contains("blocks of 5 tokens") && !Catch::Contains("--block-size"));
   CHECK_THAT(command, Catch::Contains("--kv-cache-dtype nvfp4") && Catch::Contains("0.5625"));
   row.config.model = "llama-3.1-405b";
