@@ -51,7 +51,7 @@ class PointRunner {
 
  private:
   Admission admission(const SweepPoint& point) const;
-  void run_in_group(const EngineRequest& engine, ResultRow& row, MPI_Comm instance);
+  void run_in_group(EngineRequest engine, ResultRow& row, MPI_Comm instance);
 
   const World& world_;
   Backend& backend_;

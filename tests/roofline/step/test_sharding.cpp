@@ -139,6 +139,7 @@ TEST_CASE("shapes have limits, and each micro-batch a request") {
   CHECK(with([](DecodeShape& s) { s.hop_b = 4; }) == "legal");
   CHECK(with([](DecodeShape& s) { s.batch = 3; }) == "legal");  // groups of 2 and 1 requests
   CHECK(with([](DecodeShape& s) { s.context = 1; }) == "legal");
+  CHECK(with([](DecodeShape& s) { s.context = 0; }) == "legal");  // an empty cache
   CHECK_THAT(with([](DecodeShape& s) { s.hop_b = 5; }), Contains("hop_b=5") && Contains("4 requests"));
   CHECK_THAT(with([](DecodeShape& s) { s.batch = 3, s.hop_b = 2; }), Contains("hop_b=2"));
   CHECK_THAT(with([](DecodeShape& s) { s.hop_b = 0; }), Contains("hop_b=0"));
