@@ -30,7 +30,7 @@ std::string configuration_id(const Configuration& config) {
   if (s.dp > 1) id += fmt::format(".dp{}", s.dp);
   id += fmt::format("/s{}/b{}/{}-{}/blk{}", shape.context, shape.batch, weights_text(shape),
                     name(shape.kv_dtype), shape.tokens_per_block);
-  if (traits(config.strategy).cuts_group) id += "/" + to_string(shape.exchange);
+  if (traits(config.strategy).cuts_group) id += fmt::format("/{}", to_string(shape.exchange));
   if (shape.hop_b > 1) id += fmt::format("/hop{}", shape.hop_b);
   if (shape.expert_skew > 0) id += fmt::format("/skew{}", shape.expert_skew);
   if (config.layers > 0) id += fmt::format("/l{}", config.layers);
