@@ -21,6 +21,7 @@ int calibrate_command(const Arguments& arguments) {
                  "end the run if no rank makes progress for S seconds; 0: wait for ever (default 120)")
       ->type_name("S")
       ->check(CLI::Range(0.0, 1e6));
+  app.add_flag("--force", request.force, "write figures that stayed noisy, too; the file names them");
   app.add_flag("--quiet", request.quiet, "no table");
   if (parse_or_help(app, arguments)) return 0;
   return run_with_mpi([&] { return run_calibrate(request); }, request.stall_timeout_s);

@@ -64,15 +64,14 @@ for name in http_proxy https_proxy no_proxy PIP_INDEX_URL PIP_CERT SSL_CERT_FILE
   [[ -z ${!name:-} ]] || environment+=("$name=${!name}")
 done
 
-mounts=(dev proc sys)
-for folder in "${mounts[@]}"; do mount --rbind "/$folder" "$root/$folder"; done
+mount --bind "$root" "$root"  # a mount point, as the root of a machine is: `ip netns` asks for that
+for folder in dev proc sys; do mount --rbind "/$folder" "$root/$folder"; done
 if [[ $command == bundle ]]; then
   what=build/gpu-bundle
   [[ -x $what/helix-bench ]] || { echo "fresh_machine.sh: no $what: scripts/gpu_bundle.sh makes it" >&2; exit 1; }
   nvcc=$(PATH=$PATH:/usr/local/cuda/bin command -v nvcc) || cannot "no CUDA toolkit, from which a node would have cuBLASLt"
   mkdir -p "$root/usr/local/cuda"
   mount --bind "$(dirname "$(dirname "$(readlink -f "$nvcc")")")" "$root/usr/local/cuda"
-  mounts+=(usr/local/cuda)
   cp -a "$what" "$root/srv/helix-bench"
   sweep="./helix-bench sweep --backend cpu --ranks 1 --model tiny-gqa --context 300 --batch 1 --max-time 0.1 --system h200 --out"
   run="$sweep own && HELIX_BUNDLE_LIBC=1 $sweep bundled && grep -q ',ok,' own/results.csv && grep -q ',ok,' bundled/results.csv &&
@@ -87,7 +86,7 @@ fi
 echo "$what on a bare $release (log: $log)"
 begin=$SECONDS outcome=0
 env -i "${environment[@]}" chroot "$root" bash -c "cd /srv/helix-bench && $run" >"$log" 2>&1 </dev/null || outcome=$?
-for folder in "${mounts[@]}"; do umount --lazy "$root/$folder"; done
+umount --lazy "$root"  # and all that is mounted below
 if ((outcome != 0)); then
   tail -n 30 "$log" >&2
   echo "fresh_machine.sh: $what ended with $outcome on a bare $release after $((SECONDS - begin)) s, see $log" >&2

@@ -94,5 +94,6 @@ class TwoNodes:
                          *command],
                 # MPI's own files in this test's folder: nobody finds those of a run that was ended.
                 "env": {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-                        "TMPDIR": str(self.scratch)},
+                        # Open MPI 5 takes both for one node, which has a slot.
+                        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "TMPDIR": str(self.scratch)},
                 "stdin": subprocess.DEVNULL, "text": True}

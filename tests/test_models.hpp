@@ -1,9 +1,11 @@
 // Small models whose widths divide by 1, 2, 3 and 4, so that every grid of so many ranks is legal.
 #pragma once
 
+#include <stdexcept>
 #include <vector>
 
 #include "roofline/model/model_spec.hpp"
+#include "roofline/step/instance.hpp"
 
 namespace helix {
 
@@ -33,6 +35,27 @@ inline std::vector<ModelSpec> small_models() {
           divisible(load_model("tiny-qwen3-moe"), 2),
           divisible(load_model("tiny-mla"), 1),
           divisible(load_model("tiny-mla-lite"), 1)};
+}
+
+/// Under whatever strategy it is legal; the reason of the last is thrown where it is under none. `model` must
+/// outlive it.
+inline Instance legal_instance(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
+                               std::int64_t layers, std::uint64_t seed = 5) {
+  std::string reason;
+  for (const StrategyTraits& row : strategies()) {
+    auto made = Instance::make({.model = model,
+                                .strategy = row.strategy,
+                                .sharding = sharding,
+                                .shape = shape,
+                                .layers = layers,
+                                .seed = seed});
+    if (const auto* instance = std::get_if<Instance>(&made)) return *instance;
+    reason = std::get<std::string>(made);
+  }
+  throw std::logic_error(reason);
+}
+inline Instance legal_instance(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+  return legal_instance(model, sharding, shape, model.layers);
 }
 
 }  // namespace helix

@@ -80,12 +80,15 @@ BF16* bf16(const std::unique_ptr<Buffer>& buffer) {
 void attention(Backend& backend, Table& table, const KvShape& shape, std::int64_t q_heads, std::int64_t batch,
                std::int64_t tokens) {
   const bool mla = shape.kind == AttentionKind::mla;
-  const double row =
-      static_cast<double>(shape.kv_heads * (mla ? shape.head_dim : shape.head_dim + shape.v_dim));
-  const double bytes = static_cast<double>(batch * tokens) * row * bytes_per_value(shape.dtype);
+  const double bytes = static_cast<double>(batch * tokens) * shape.bytes_per_token();
   const auto layers = std::max<std::int64_t>(1, static_cast<std::int64_t>(cold_bytes / bytes));
   std::unique_ptr<Buffer> memory;
-  KvCache cache(backend, shape, layers, batch, {.first_position = 0, .tokens = tokens}, shape.tokens_per_page,
+  KvCache cache(backend,
+                {.shape = shape,
+                 .layers = layers,
+                 .requests = batch,
+                 .history = {0, tokens},
+                 .growth = shape.tokens_per_page},
                 memory);
   const Range requests{0, batch};
   cache.fill_history(1, 0, {&requests, 1}, 0, shape.kv_heads);

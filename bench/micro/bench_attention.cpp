@@ -21,16 +21,14 @@ struct Shape {
 };
 
 double kv_bytes(const Shape& shape) {
-  const KvShape& kv = shape.kv;
-  const std::int64_t row = kv.kind == AttentionKind::mla ? kv.head_dim : kv.head_dim + kv.v_dim;
-  return static_cast<double>(shape.tokens * kv.kv_heads * row) * bytes_per_value(kv.dtype);
+  return static_cast<double>(shape.tokens) * shape.kv.bytes_per_token();
 }
 
 void attention(benchmark::State& state, const Shape& shape) {
   const KvShape& kv = shape.kv;
   const std::span<std::byte> memory = cold_buffer();
   const std::size_t page_bytes = cpu::kv_page_bytes(kv);
-  const std::int64_t pages = (shape.tokens + kv.tokens_per_page - 1) / kv.tokens_per_page;
+  const std::int64_t pages = kv.pages(shape.tokens);
   const auto requests = static_cast<std::int64_t>(memory.size() / page_bytes) / pages;
   if (requests < 2) return state.SkipWithError("the cold buffer is too small for two requests");
   std::vector<std::int32_t> table(static_cast<std::size_t>(requests * pages));

@@ -9,6 +9,7 @@
 
 #include "bench/micro/cold_buffer.hpp"
 #include "kernels/cpu/machine/stream.hpp"
+#include "roofline/base/statistics.hpp"
 
 namespace helix {
 
@@ -29,12 +30,6 @@ class ColdStretches {
   std::span<std::byte> memory_;
   std::size_t bytes_, at_ = 0;
 };
-
-inline double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 /// Runs op() for each iteration and reports of the times' median: median_us, bytes_per_second,
 /// flops_per_second, and roofline_fraction = max(bytes / bandwidth, flops / peak) / time, the ceilings being

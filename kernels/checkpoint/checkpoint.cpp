@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
+#include <variant>
 
 #include "kernels/state/shard_plan.hpp"
 #include "kernels/state/weight_plan.hpp"
@@ -101,8 +102,12 @@ std::array<std::int64_t, 2> block_size(const std::filesystem::path& directory) {
 std::vector<WeightSlice> all_matrices(const ModelSpec& model) {
   std::vector<WeightSlice> all{whole_tensor(model, 0, Tensor::embedding),
                                whole_tensor(model, 0, Tensor::lm_head)};
+  // One rank has them all, whatever the model and the step.
+  const auto one =
+      Instance::make({.model = model, .sharding = {}, .shape = {.context = 1}, .layers = model.layers});
+  const RankPlan rank(std::get<Instance>(one), 0);
   for (std::int64_t layer = 0; layer < model.layers; ++layer) {
-    for (const MatrixPlan& plan : plan_layer(model, 0, Sharding{}, RankCoords{}, layer))
+    for (const MatrixPlan& plan : plan_layer(rank, layer))
       for (const auto& slices : plan.matrices) all.insert(all.end(), slices.begin(), slices.end());
   }
   return all;

@@ -54,33 +54,39 @@ std::uint64_t whole(const nlohmann::json& value, const std::string& origin, cons
   return value.get<std::uint64_t>();
 }
 
+/// Null where the entry has no such field.
+const nlohmann::json& field(const nlohmann::json& entry, const char* key) {
+  static const nlohmann::json none;
+  return entry.contains(key) ? entry.at(key) : none;
+}
+
 StoredTensor read_entry(const std::string& name, const nlohmann::json& entry, std::uint64_t data_bytes,
                         const std::string& origin) {
   if (!entry.is_object()) refuse(origin, name, "its entry is no JSON object");
-  const auto dtype = entry.find("dtype"), shape = entry.find("shape"), offsets = entry.find("data_offsets");
-  if (dtype == entry.end() || !dtype->is_string()) refuse(origin, name, "no dtype");
-  if (shape == entry.end() || !shape->is_array() || shape->size() > most_dimensions)
+  const nlohmann::json &dtype = field(entry, "dtype"), &shape = field(entry, "shape"),
+                       &offsets = field(entry, "data_offsets");
+  if (!dtype.is_string()) refuse(origin, name, "no dtype");
+  if (!shape.is_array() || shape.size() > most_dimensions)
     refuse(origin, name, fmt::format("no shape of at most {} dimensions", most_dimensions));
-  if (offsets == entry.end() || !offsets->is_array() || offsets->size() != 2)
-    refuse(origin, name, "no data_offsets of two numbers");
+  if (!offsets.is_array() || offsets.size() != 2) refuse(origin, name, "no data_offsets of two numbers");
 
   StoredTensor tensor;
   tensor.name = name;
-  tensor.type_name = dtype->get<std::string>();
+  tensor.type_name = dtype.get<std::string>();
   const auto* row = std::ranges::find(types, std::string_view(tensor.type_name), &TypeRow::name);
   if (row == types.end()) {
     refuse(origin, name, fmt::format("its dtype '{}' is not of safetensors", excerpt(tensor.type_name)));
   }
   tensor.type = row->type;
   std::uint64_t bits = row->bits;
-  for (const auto& dimension : *shape) {
+  for (const auto& dimension : shape) {
     const std::uint64_t length = whole(dimension, origin, name, "shape");
     if (__builtin_mul_overflow(bits, length, &bits) || length > std::uint64_t{1} << 62)
       refuse(origin, name, "its shape has more values than any file");
     tensor.shape.push_back(static_cast<std::int64_t>(length));
   }
-  const std::uint64_t begin = whole((*offsets)[0], origin, name, "data_offsets"),
-                      end = whole((*offsets)[1], origin, name, "data_offsets");
+  const std::uint64_t begin = whole(offsets[0], origin, name, "data_offsets"),
+                      end = whole(offsets[1], origin, name, "data_offsets");
   if (begin > end)
     refuse(origin, name, fmt::format("its bytes end at {} before they begin at {}", end, begin));
   if (end > data_bytes) {

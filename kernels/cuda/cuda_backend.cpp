@@ -22,6 +22,7 @@
 #include "kernels/cuda/small/packed_weight.hpp"
 #include "kernels/cuda/small/small_ops.hpp"
 #include "kernels/ops/out_of_memory.hpp"
+#include "roofline/base/statistics.hpp"
 
 namespace helix {
 namespace cuda {
@@ -211,8 +212,7 @@ class CudaBackend final : public KernelOps {
     const int calls = std::max(1, static_cast<int>(seconds * 1e6 / once / rounds));
     std::vector<double> series;
     for (int r = 0; r < rounds; ++r) series.push_back(time(calls));
-    std::nth_element(series.begin(), series.begin() + rounds / 2, series.end());
-    return series[rounds / 2];
+    return median(series);
   }
 
   LocalGpu gpu_;

@@ -1,47 +1,72 @@
-// The hand-over between pipeline stages. A stage works on one micro-batch after another; what it leaves goes
-// to the next stage while it receives its next input, so that every stage has a micro-batch of its own once
-// the pipeline is full. The tokens of the last stage go back to the first, which begins the requests' next
-// step with them.
-#include <utility>
-
-#include "kernels/engine/decode_engine.hpp"
+#include "kernels/engine/pipeline.hpp"
 
 namespace helix {
 
-/// Hands on micro-batch `next` - 1 (0: none yet) and receives micro-batch `next` (none behind the last).
-void DecodeEngine::hand_over(std::size_t next, StepObserver& observer) {
-  if (sharding_.pp == 1) return;
-  const auto tokens_of = [&](std::size_t m) {
-    const Range requests = micro_batches_[m].requests;
-    return std::pair{reinterpret_cast<std::byte*>(a_.tokens + requests.begin),
-                     static_cast<std::size_t>(requests.size()) * sizeof(std::int32_t)};
+Pipeline::Arrays::Arrays(Carver& carver, const RankPlan& plan) {
+  const std::int64_t values = plan.largest().requests.size() * plan.model().hidden;
+  const std::size_t delta_at = (static_cast<std::size_t>(values) * sizeof(float) + 63) / 64 * 64;
+  stream_bytes = delta_at + static_cast<std::size_t>(values) * sizeof(BF16);
+  const auto take_stream = [&] {
+    auto* const data = carver.take<std::byte>(static_cast<std::int64_t>(stream_bytes));
+    if (data == nullptr) return Stream{};
+    return Stream{reinterpret_cast<float*>(data), reinterpret_cast<BF16*>(data + delta_at)};
   };
-  std::pair<std::byte*, std::size_t> send{}, recv{};
+  tokens = carver.take<std::int32_t>(plan.shape().batch);
+  stream = take_stream();
+  if (plan.sharding().pp > 1) incoming = take_stream();
+}
+
+Pipeline::Pipeline(const RankPlan& plan, const Groups& groups, const Arrays& arrays)
+    : plan_(plan), groups_(groups), a_(arrays), state_{arrays.stream, arrays.incoming} {}
+
+Pipeline::Message Pipeline::tokens_message(const MicroBatch& batch) const {
+  return {reinterpret_cast<std::byte*>(tokens(batch)),
+          static_cast<std::size_t>(batch.requests.size()) * sizeof(std::int32_t)};
+}
+
+void Pipeline::hand_over(std::size_t next, StepObserver& observer) {
+  const int stages = plan_.sharding().pp, stage = plan_.at().pp;
+  if (stages == 1) return;
+  const auto stream_message = [&](const Stream& stream) {
+    return Message{reinterpret_cast<std::byte*>(stream.residual), a_.stream_bytes};
+  };
+  Message send{}, recv{};
   if (next > 0) {
-    send = last_stage() ? tokens_of(next - 1)
-                        : std::pair{reinterpret_cast<std::byte*>(a_.stream.residual), stream_bytes_};
+    send =
+        plan_.last_stage() ? tokens_message(plan_.micro_batches()[next - 1]) : stream_message(state_.stream);
   }
-  if (next < micro_batches_.size()) {
-    if (!first_stage()) {
-      recv = {reinterpret_cast<std::byte*>(a_.incoming.residual), stream_bytes_};
-    } else if (tokens_on_way_) {
-      recv = tokens_of(next);
+  if (next < plan_.micro_batches().size()) {
+    if (!plan_.first_stage()) {
+      recv = stream_message(state_.incoming);
+    } else if (state_.tokens_on_way) {
+      recv = tokens_message(plan_.micro_batches()[next]);
     }
   }
-  const int to = (at_.pp + 1) % sharding_.pp, from = (at_.pp + sharding_.pp - 1) % sharding_.pp;
-  groups_.pipeline->exchange(send.first, send.second, to, recv.first, recv.second, from);
-  if (recv.second > 0 && !first_stage()) std::swap(a_.stream, a_.incoming);
+  groups_.pipeline->exchange(send.first, send.second, (stage + 1) % stages, recv.first, recv.second,
+                             (stage + stages - 1) % stages);
+  if (recv.second > 0 && !plan_.first_stage()) std::swap(state_.stream, state_.incoming);
   observer.phase_done(Phase::head);
 }
 
-void DecodeEngine::settle() {
-  if (!tokens_on_way_) return;
-  for (const MicroBatch& m : micro_batches_) {
-    groups_.pipeline->exchange(nullptr, 0, 0, reinterpret_cast<std::byte*>(a_.tokens + m.requests.begin),
-                               static_cast<std::size_t>(m.requests.size()) * sizeof(std::int32_t),
-                               sharding_.pp - 1);
+void Pipeline::step_done() {
+  state_.tokens_on_way = plan_.first_stage() && !plan_.last_stage();
+}
+
+void Pipeline::skip_step() {
+  // hand_over turns to the other input with each micro-batch that it receives.
+  if (!plan_.first_stage() && plan_.micro_batches().size() % 2 != 0) {
+    std::swap(state_.stream, state_.incoming);
   }
-  tokens_on_way_ = false;
+  step_done();
+}
+
+void Pipeline::settle() {
+  if (!state_.tokens_on_way) return;
+  for (const MicroBatch& m : plan_.micro_batches()) {
+    const Message recv = tokens_message(m);
+    groups_.pipeline->exchange(nullptr, 0, 0, recv.first, recv.second, plan_.sharding().pp - 1);
+  }
+  state_.tokens_on_way = false;
 }
 
 }  // namespace helix

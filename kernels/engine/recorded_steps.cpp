@@ -23,8 +23,8 @@ RecordedSteps::RecordedSteps(DecodeEngine& engine, Device& device, StepObserver&
 /// What a kernel's or a library's first call does, loading code and choosing algorithms among it, cannot be
 /// recorded. Two steps of each rank's turn to append: the second receives what the first sends.
 void RecordedSteps::rehearse() {
-  for (int turn = 0; turn < engine_.sharding_.kvp; ++turn) {
-    engine_.rewind(std::int64_t{turn} * engine_.shape_.tokens_per_block);
+  for (int turn = 0; turn < engine_.plan().sharding().kvp; ++turn) {
+    engine_.rewind(std::int64_t{turn} * engine_.plan().shape().tokens_per_block);
     engine_.step(observer_);
     engine_.step(observer_);
   }

@@ -39,6 +39,19 @@ class Carver {
   std::size_t guard_bytes_ = 0, used_ = 0;
 };
 
+/// Bytes of a T, whose constructor takes its arrays from the carver that is its first argument.
+template <class T, class... Args>
+std::size_t carved_bytes(Carver size, const Args&... args) {
+  static_cast<void>(T(size, args...));
+  return size.used();
+}
+/// A T on memory that has these bytes.
+template <class T, class... Args>
+T carved(std::byte* memory, const Args&... args) {
+  Carver carver(memory);
+  return T(carver, args...);
+}
+
 /// An op's scratch memory is too small for what it is about to write: the caller's mistake.
 inline void require_scratch(const char* op, std::int64_t batch, std::size_t bytes,
                             std::span<const std::byte> scratch) {

@@ -14,6 +14,7 @@
 #include "kernels/ops/tensor_ids.hpp"
 #include "roofline/base/dtype.hpp"
 #include "roofline/model/model_spec.hpp"
+#include "roofline/step/shapes.hpp"
 
 namespace helix {
 
@@ -47,17 +48,6 @@ struct HeadRows {
   operator HeadRows<const T>() const requires(!std::is_const_v<T>) { return {data, row_stride, head_stride}; }
 };
 
-/// Shape of one rank's KV cache in one layer.
-struct KvShape {
-  AttentionKind kind = AttentionKind::gqa;
-  std::int64_t kv_heads = 1;  // local ones; MLA: 1
-  std::int64_t head_dim = 0;  // width of a K row; MLA: latent + rope (576)
-  std::int64_t v_dim = 0;     // width of a V row; MLA: latent (512), which is the head of the K row
-  int tokens_per_page = 32;
-  DType dtype = DType::bf16;
-  bool operator==(const KvShape&) const = default;
-};
-
 /// One layer of a rank's paged cache. Local token t of request b lies in page page_table[b * max_pages + t /
 /// tokens_per_page], slot t % tokens_per_page; entries past a request's last page are invalid and must not be
 /// followed, and slots past its length hold garbage (tests: NaN).
@@ -87,19 +77,6 @@ struct HistorySlice {
   std::int64_t first_request = 0, requests = 0;
   std::int64_t first_kv_head = 0, global_kv_heads = 1;
   std::int64_t first_position = 0, tokens = 0;
-};
-
-/// Partial attention results packed for the all-to-all, for each of `parts` KVP peers one chunk of
-/// chunk_bytes(): O as bf16 [batch, heads, v_dim], then LSE as fp32 [batch, heads] at the next multiple
-/// of 16 bytes.
-struct PartialShape {
-  std::int64_t parts = 1, batch = 0, heads = 0, v_dim = 0;  // heads: of one part
-  std::size_t lse_offset() const {
-    return (static_cast<std::size_t>(batch * heads * v_dim) * sizeof(BF16) + 15) / 16 * 16;
-  }
-  std::size_t chunk_bytes() const {
-    return (lse_offset() + static_cast<std::size_t>(batch * heads) * sizeof(float) + 15) / 16 * 16;
-  }
 };
 
 struct RopeTable {

@@ -33,21 +33,13 @@ std::int64_t MatrixPlan::k() const {
   return matrices.front().front().cols;
 }
 
-Range vocab_rows(const ModelSpec& model, const Sharding& sharding, int rank) {
-  return even_split(model.vocab, sharding.stage_ranks(), rank % sharding.stage_ranks());
-}
-
-Range local_experts(const ModelSpec& model, const Sharding& sharding, const RankCoords& at) {
-  return even_split(model.moe.experts, sharding.ep, at.ep);
-}
-
-LayerPlan plan_layer(const ModelSpec& model, std::uint64_t seed, const Sharding& sharding,
-                     const RankCoords& at, std::int64_t layer) {
+LayerPlan plan_layer(const RankPlan& rank, std::int64_t layer) {
+  const ModelSpec& model = rank.model();
   const AttentionSpec& a = model.attention;
-  const Range heads = query_heads(model, sharding, at);
-  const Range owned = owned_heads(model, sharding, at);
+  const AttentionPart& attention = rank.attention();
+  const Range heads = attention.heads, owned = attention.owned, kv_heads = attention.kv_heads;
   const auto whole = [&](Tensor tensor, std::int64_t index = 0) {
-    return whole_tensor(model, seed, tensor, layer, index);
+    return whole_tensor(model, rank.instance().seed(), tensor, layer, index);
   };
 
   LayerPlan plan;
@@ -56,10 +48,9 @@ LayerPlan plan_layer(const ModelSpec& model, std::uint64_t seed, const Sharding&
   };
 
   if (a.kind == AttentionKind::gqa) {
-    const Range kv = cached_kv_heads(model, sharding, at);
     put(Weight::qkv, {rows_of(whole(Tensor::q), scaled(heads, a.qk_head_dim)),
-                      rows_of(whole(Tensor::k), scaled(kv, a.qk_head_dim)),
-                      rows_of(whole(Tensor::v), scaled(kv, a.v_head_dim))});
+                      rows_of(whole(Tensor::k), scaled(kv_heads, a.qk_head_dim)),
+                      rows_of(whole(Tensor::v), scaled(kv_heads, a.v_head_dim))});
   } else {
     if (a.q_lora_rank > 0) {
       put(Weight::q_a, {whole(Tensor::q_a)});
@@ -73,31 +64,26 @@ LayerPlan plan_layer(const ModelSpec& model, std::uint64_t seed, const Sharding&
   }
   put(Weight::o, {cols_of(whole(Tensor::o), scaled(owned, a.v_head_dim))});
 
-  if (!has_ffn(sharding, at)) return plan;
-  const int parts = sharding.tpf * sharding.ep;
-  const int part = at.tpf + sharding.tpf * at.ep;
+  if (!rank.has_ffn()) return plan;
+  const FfnPart& ffn = rank.ffn();
   const auto put_ffn = [&](Weight gate_up, Weight down, std::array<WeightSlice, 3> gud, Range columns) {
     put(gate_up, {rows_of(gud[0], columns), rows_of(gud[1], columns)});
     put(down, {cols_of(gud[2], columns)});
   };
   if (!model.layer_kind(layer).moe()) {
     put_ffn(Weight::gate_up, Weight::down, {whole(Tensor::gate), whole(Tensor::up), whole(Tensor::down)},
-            even_split(model.ffn, parts, part));
+            ffn.dense);
     return plan;
   }
   put(Weight::router, {whole(Tensor::router)});
-  const Range experts = local_experts(model, sharding, at);
-  const Range columns = even_split(model.moe.expert_ffn, sharding.tpf, at.tpf);
-  for (std::int64_t e = experts.begin; e < experts.end; ++e) {
+  for (std::int64_t e = ffn.experts.begin; e < ffn.experts.end; ++e) {
     put_ffn(Weight::expert_gate_up, Weight::expert_down,
             {whole(Tensor::expert_gate, e), whole(Tensor::expert_up, e), whole(Tensor::expert_down, e)},
-            columns);
+            ffn.expert_columns);
   }
   if (model.moe.shared_ffn > 0) {
-    const bool own_requests = attends_whole_requests(sharding);
     put_ffn(Weight::shared_gate_up, Weight::shared_down,
-            {whole(Tensor::shared_gate), whole(Tensor::shared_up), whole(Tensor::shared_down)},
-            even_split(model.moe.shared_ffn, own_requests ? 1 : parts, own_requests ? 0 : part));
+            {whole(Tensor::shared_gate), whole(Tensor::shared_up), whole(Tensor::shared_down)}, ffn.shared);
   }
   return plan;
 }

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "kernels/ops/ops.hpp"
-#include "roofline/step/sharding.hpp"
+#include "roofline/step/rank_plan.hpp"
 
 namespace helix {
 
@@ -48,12 +48,6 @@ struct MatrixPlan {
 
 using LayerPlan = std::array<MatrixPlan, weight_kinds>;
 
-LayerPlan plan_layer(const ModelSpec& model, std::uint64_t seed, const Sharding& sharding,
-                     const RankCoords& at, std::int64_t layer);
-
-/// The rank's rows of the vocabulary: embedding table (first stage) and LM head (last stage).
-Range vocab_rows(const ModelSpec& model, const Sharding& sharding, int rank);
-/// The rank's routed experts.
-Range local_experts(const ModelSpec& model, const Sharding& sharding, const RankCoords& at);
+LayerPlan plan_layer(const RankPlan& rank, std::int64_t layer);
 
 }  // namespace helix

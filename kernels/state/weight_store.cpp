@@ -110,19 +110,21 @@ const T* WeightStore::values(Slot where, const std::vector<T>& host) {
   return reinterpret_cast<const T*>(data);
 }
 
-void WeightStore::load(const ModelSpec& model, std::uint64_t seed, const Sharding& sharding, int rank,
-                       std::int64_t layers, DType dtype, const WeightSource* source) {
+void WeightStore::load(const RankPlan& rank, const WeightSource* source) {
   if (source != source_) release();  // what it holds are other weights
   source_ = source;
-  const RankCoords at = rank_coords(sharding, rank);
-  const Range own = stage_layers(layers, sharding, at.pp);
+  const ModelSpec& model = rank.model();
+  const std::uint64_t seed = rank.instance().seed();
+  const std::int64_t layers = rank.instance().layers();
+  const DType dtype = rank.shape().weight_dtype;
+  const Range own = rank.layers();
   previous_ = std::move(held_);
   held_.clear();
   bytes_ = 0;
 
   std::vector<LayerPlan> plans(static_cast<std::size_t>(layers));  // empty outside of the rank's stage
   for (std::int64_t l = own.begin; l < own.end; ++l) {
-    plans[static_cast<std::size_t>(l)] = plan_layer(model, seed, sharding, at, l);
+    plans[static_cast<std::size_t>(l)] = plan_layer(rank, l);
   }
   // Memory of slots that this load does not use goes back before anything new is taken.
   std::erase_if(previous_, [&](const auto& entry) {
@@ -152,15 +154,15 @@ void WeightStore::load(const ModelSpec& model, std::uint64_t seed, const Shardin
     }
   }
 
-  vocab_ = vocab_rows(model, sharding, rank);
   const auto rows = [&](Tensor tensor) {
     WeightSlice slice = whole_tensor(model, seed, tensor);
-    slice.row0 = vocab_.begin;
-    slice.rows = vocab_.size();
+    slice.row0 = rank.vocab().begin;
+    slice.rows = rank.vocab().size();
     return slice;
   };
-  if (at.pp == 0) embedding_ = table({head_layer, slot_of(Tensor::embedding)}, rows(Tensor::embedding));
-  if (at.pp == sharding.pp - 1) {
+  if (rank.first_stage())
+    embedding_ = table({head_layer, slot_of(Tensor::embedding)}, rows(Tensor::embedding));
+  if (rank.last_stage()) {
     lm_head_ = packed({head_layer, slot_of(Tensor::lm_head)}, {{{rows(Tensor::lm_head)}}}, dtype);
     final_norm_ = gain({head_layer, slot_of(Tensor::final_norm)}, model, seed, {Tensor::final_norm, 0, 0});
   }

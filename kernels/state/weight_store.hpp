@@ -29,18 +29,16 @@ class WeightStore {
  public:
   explicit WeightStore(Backend& backend) : backend_(backend) {}
 
-  /// Makes resident what one rank of the sharding holds of the first `layers` layers and of embedding
-  /// and head. The embedding, the gains and the router, which is small and decides, are bf16 whatever
-  /// the others are. `source`: where the values come from, which reads this rank's parts alone; null: synthetic ones.
-  void load(const ModelSpec& model, std::uint64_t seed, const Sharding& sharding, int rank,
-            std::int64_t layers, DType dtype, const WeightSource* source = nullptr);
+  /// Makes resident what the rank holds of its layers and of embedding and head. The embedding, the gains and
+  /// the router, which is small and decides, are bf16 whatever the others are. `source`: where the values come
+  /// from, which reads this rank's parts alone; null: synthetic ones.
+  void load(const RankPlan& rank, const WeightSource* source = nullptr);
   void release();
 
   const LayerWeights& layer(std::int64_t i) const { return layers_[static_cast<std::size_t>(i)]; }
-  const BF16* embedding() const { return embedding_; }  // [vocab().size(), hidden]
+  const BF16* embedding() const { return embedding_; }  // [the rank's part of the vocabulary, hidden]
   const PackedWeight& lm_head() const { return lm_head_; }
   const BF16* final_norm() const { return final_norm_; }
-  Range vocab() const { return vocab_; }
   /// Bytes of all weights of the current load.
   std::size_t bytes() const { return bytes_; }
 
@@ -69,7 +67,6 @@ class WeightStore {
   const BF16* embedding_ = nullptr;
   PackedWeight lm_head_;
   const BF16* final_norm_ = nullptr;
-  Range vocab_;
   std::size_t bytes_ = 0;
 };
 

@@ -113,6 +113,10 @@ OpTime gpu_collective_time(const SystemSpec& system, const CollectiveShape& s) {
   CollectiveShape inside = s;
   inside.group = std::min(s.group, static_cast<int>(system.link.domain));
   const Priced priced = inside_domain(system, inside);
+  if (s.grouped_on_gpu) {
+    const double us = s.payload_bytes / system.link.bytes_per_s * us_per_second;
+    return {.comm_us = us, .total_us = us, .trust = fitted_within(system, priced.error_percent)};
+  }
   double total = priced.us + engine_overhead(system).collective_us;
   Trust trust = fitted_within(system, priced.error_percent);
   trust.extrapolated.group = s.group > system.gpu->fitted.ranks;

@@ -12,10 +12,14 @@
 namespace helix {
 
 double KernelTerms::total_us() const {
+  const auto fourth = [](double x) { return x * x * (x * x); };
   const double overlapped =
-      norm == 2 ? std::hypot(memory_us, chain_us, compute_us)
-                : std::pow(std::pow(memory_us, norm) + std::pow(chain_us, norm) + std::pow(compute_us, norm),
-                           1 / norm);
+      norm == 2   ? std::hypot(memory_us, chain_us, compute_us)
+      : norm == 4 ? std::sqrt(std::sqrt(fourth(memory_us) + fourth(chain_us) + fourth(compute_us)))
+      : norm == 1
+          ? memory_us + chain_us + compute_us
+          : std::pow(std::pow(memory_us, norm) + std::pow(chain_us, norm) + std::pow(compute_us, norm),
+                     1 / norm);
   return fixed_us + overlapped + serial_us;
 }
 

@@ -53,7 +53,10 @@ KernelTerms gemm_terms(const SystemSpec& system, const GpuGemm& g, const GemmSha
                 .trust = fitted_within(system, g.error_percent)};
   t.trust.extrapolated.shape = m > system.gpu->fitted.rows;
   if (s.fused_on_gpu) return t;
-  t.fixed_us = kernels_us(system, 1);
+  // Products of each head (MLA's W_UK and W_UV) take 16-bit inputs.
+  const bool quantises =
+      g.format != KernelFormat::bf16 && g.format != KernelFormat::w4a16_mxfp4 && s.matrices == 1;
+  t.fixed_us = kernels_us(system, quantises ? 1 + engine_overhead(system).quantise_kernels : 1);
   t.chain_us = g.k_us / 1024 * k / splits * whole(tiles, system.sms);
   t.serial_us = g.split_us * std::log2(splits) * std::log2(2 * tiles) + g.input_us * matrices * m * k * 1e-6 +
                 g.dram_latency_us * std::min(1.0, bytes / common.dram_fill_bytes);

@@ -104,8 +104,8 @@ LeastTime least_time(const Op& op, const SystemSpec& system) {
           .compute_us = op.flops / flops_per_s * us_per_s};
 }
 
-double pipelined_us(double compute_us, double comm_us, double micro_batches) {
-  return compute_us + (micro_batches - 1) * std::max(compute_us, comm_us) + comm_us;
+double pipelined_us(double compute_us, double comm_us, double pieces) {
+  return compute_us + (pieces - 1) * std::max(compute_us, comm_us) + comm_us;
 }
 
 }  // namespace helix

@@ -27,8 +27,8 @@ struct LeastTime {
 };
 LeastTime least_time(const Op& op, const SystemSpec& system);
 
-/// HOP-B [P 2.1.3]: `micro_batches` times compute, each followed by communication that overlaps the next
+/// HOP-B [P 2.1.3]: `pieces` times compute, each followed by communication that overlaps the next
 /// compute. The communication channel takes one message at a time.
-double pipelined_us(double compute_us, double comm_us, double micro_batches);
+double pipelined_us(double compute_us, double comm_us, double pieces);
 
 }  // namespace helix

@@ -19,11 +19,20 @@ std::uint64_t storage(const DecodeShape& shape) {
                          shape.tokens_per_block);
 }
 
+std::uint64_t exchange_key(const DecodeShape& shape) {
+  return static_cast<std::uint64_t>(shape.exchange.queries) +
+         2 * static_cast<std::uint64_t>(shape.exchange.merge);
+}
+
 /// The key by value: g++ takes a reference that a function returns for one into its temporary arguments.
 template <class Part, class Table, class Key, class Price>
 const Part& find_or_price(Table& table, Key key, Price price) {
+  // Configurations that share a part stand close together in a sweep: a full table starts anew, so that a
+  // search of any size stays small.
+  constexpr std::size_t most_parts = std::size_t{1} << 15;
   const auto found = table.find(key);
   if (found != table.end()) return found->second;
+  if (table.size() >= most_parts) table.clear();
   return table.emplace(key, price()).first->second;
 }
 
@@ -40,7 +49,7 @@ std::size_t Planner::KeyHash::operator()(const Key& key) const {
 
 const Planner::Capacity& Planner::capacity(const Sharding& s, const DecodeShape& shape) {
   const std::uint64_t types = storage(shape);
-  const auto cached = static_cast<std::uint64_t>(shape.context);
+  const std::uint64_t cached = static_cast<std::uint64_t>(shape.context) | exchange_key(shape) << 41;
   return find_or_price<Capacity>(
       capacity_, Key{pack(s.kvp, s.tpa, s.dp), cached, pack(s.tpf, s.ep, s.pp), types}, [&] {
         const auto& attention =
@@ -57,11 +66,15 @@ const Planner::Capacity& Planner::capacity(const Sharding& s, const DecodeShape&
       });
 }
 
+bool Planner::fits(const Sharding& s, const DecodeShape& shape) {
+  return capacity(s, shape).memory.bytes(shape.batch) <= system_.dram.usable_bytes();
+}
+
 Prediction Planner::predict(const Sharding& s, const DecodeShape& shape) {
   const std::uint64_t types = storage(shape);
   const std::int64_t requests = stage_batch(s, shape);
   const DecodeShape computed = as_computed(s, shape, system_);
-  const std::int64_t rows = computed.padded_rows > 0 ? computed.padded_rows * s.dp : requests;
+  const std::int64_t rows = stage_rows(s, computed);
   // A single rank has no all-reduce to take the norms along; ranks with requests of their
   // own exchange tokens.
   const int kind = s.stage_ranks() == 1 ? 1 : attends_whole_requests(s) ? 2 : 0;
@@ -71,11 +84,11 @@ Prediction Planner::predict(const Sharding& s, const DecodeShape& shape) {
       common_,
       Key{pack(s.stage_ranks(), s.pp, kind), 0, pack(requests, rows, computed.padded_rows > 0), types},
       [&] { return common_cost(model_, s, computed, system_); });
-  const auto& attention =
-      find_or_price<StepCost>(attention_,
-                              Key{pack(s.kvp, s.tpa, kind), static_cast<std::uint64_t>(shape.context),
-                                  pack(attended_batch(s, shape), shape.hop_b), types},
-                              [&] { return attention_cost(model_, s, computed, system_); });
+  const auto& attention = find_or_price<StepCost>(
+      attention_,
+      Key{pack(s.kvp, s.tpa, kind), static_cast<std::uint64_t>(shape.context) | exchange_key(shape) << 41,
+          pack(attended_batch(s, shape), shape.hop_b, kept_rows(s, computed)), types},
+      [&] { return attention_cost(model_, s, computed, system_); });
   const auto& ffn = find_or_price<StepCost>(ffn_, Key{pack(s.tpf, s.ep, kind), skew, pack(rows), types},
                                             [&] { return ffn_cost(model_, s, computed, system_); });
   const Capacity& room = capacity(s, shape);

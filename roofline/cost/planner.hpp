@@ -19,6 +19,8 @@ class Planner {
 
   /// Equals helix::predict to the last bit.
   Prediction predict(const Sharding& sharding, const DecodeShape& shape);
+  /// What its prediction's fits() would say, without pricing it.
+  bool fits(const Sharding& sharding, const DecodeShape& shape);
 
  private:
   /// The widths and the shape that a part depends on.

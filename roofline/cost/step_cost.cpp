@@ -62,7 +62,7 @@ DecodeShape as_computed(const Sharding& sharding, const DecodeShape& shape, cons
 StepCost cost_of(std::span<const Op> ops, const SystemSpec& system) {
   StepCost cost;
   SharedExperts shared;
-  double micro_batches = 1;
+  double pieces = 1;
   const bool sends = system.gpu && !engine_overhead(system).gathers_tokens;
   const Way other_way = sends ? Way::gathers : Way::sends;
   for (const Op& op : ops) {
@@ -83,17 +83,16 @@ StepCost cost_of(std::span<const Op> ops, const SystemSpec& system) {
     cost.wire_bytes += op.count * op.wire_bytes;
     cost.trust.add(t.trust);
     shared.add(op, t);
-    if (op.phase == Phase::a2a) micro_batches = op.count;
+    if (op.phase == Phase::a2a) pieces = op.count;
   }
   if (system.gpu && engine_overhead(system).overlaps_shared_experts) {
     cost.phases[Phase::ffn] -= shared.hidden_us();
     cost.latency_us -= std::min(cost.latency_us, shared.hidden_us());
   }
-  if (micro_batches > 1) {
+  if (pieces > 1) {
     const double compute = cost.phases[Phase::attn] + cost.phases[Phase::merge];
     double& exchange = cost.phases[Phase::a2a];
-    const double exposed =
-        pipelined_us(compute / micro_batches, exchange / micro_batches, micro_batches) - compute;
+    const double exposed = pipelined_us(compute / pieces, exchange / pieces, pieces) - compute;
     cost.comm_us -= exchange - exposed;
     exchange = exposed;
   }

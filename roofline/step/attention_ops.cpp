@@ -1,34 +1,35 @@
 #include <algorithm>
-#include <cmath>
 
 #include "roofline/step/kv_stores.hpp"
 #include "roofline/step/op_list.hpp"
+#include "roofline/step/rank_plan.hpp"
 #include "roofline/step/state_ops.hpp"
 
 namespace helix {
 namespace {
 
-double align16(double bytes) {
-  return std::ceil(bytes / 16) * 16;
-}
-
 /// What the rank with index 0 on every axis owns, the busiest by construction (low parts hold the extra).
 struct AttentionShard {
+  AttentionPart part;
   std::int64_t q_heads = 0, owned_heads = 0, kv_heads = 0, batch = 0;
-  std::int64_t rows = 0;      // computed for them
-  std::int64_t tokens = 0;    // cached entries that a step can attend
-  std::int64_t attended = 0;  // those that it does
-  std::int64_t keys = 0;      // that an indexer scores
+  std::int64_t rows = 0;             // computed for them
+  std::int64_t projected_heads = 0;  // queries computed here; the others' are gathered from the KVP peers
+  std::int64_t tokens = 0;           // cached entries that a step can attend
+  std::int64_t attended = 0;         // those that it does
+  std::int64_t keys = 0;             // that an indexer scores
 };
 
 AttentionShard attention_shard(const AttentionSpec& attention, const Sharding& sharding,
                                const DecodeShape& shape) {
-  const RankCoords first;
-  AttentionShard shard{.q_heads = query_heads(attention, sharding, first).size(),
-                       .owned_heads = owned_heads(attention, sharding, first).size(),
-                       .kv_heads = cached_kv_heads(attention, sharding, first).size(),
+  const AttentionPart part = attention_part(attention, sharding, {}, shape);
+  AttentionShard shard{.part = part,
+                       .q_heads = part.heads.size(),
+                       .owned_heads = part.owned.size(),
+                       .kv_heads = part.kv_heads.size(),
                        .batch = attended_batch(sharding, shape),
                        .rows = computed_rows(sharding, shape)};
+  const bool gathers = shape.exchange.queries == CacheExchange::Queries::gathered;
+  shard.projected_heads = gathers ? shard.owned_heads : shard.q_heads;
   for (const KvStore& store : kv_stores(attention, {.context = shape.context,
                                                    .tokens_per_block = shape.tokens_per_block,
                                                    .kvp = sharding.kvp,
@@ -47,7 +48,7 @@ AttentionShard attention_shard(const AttentionSpec& attention, const Sharding& s
 void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionSpec& a, const AttentionShard& shard,
                      DType kv_dtype) {
   const std::int64_t b = shard.rows;
-  const std::int64_t q = shard.q_heads * a.qk_head_dim;
+  const std::int64_t q = shard.projected_heads * a.qk_head_dim;
   const std::int64_t cached = a.borrows_kv ? 0 : shard.kv_heads * a.kv_values_per_token();
   const std::int64_t kv = a.values_from_keys ? shard.kv_heads * a.qk_head_dim : cached;
   const std::int64_t gates = shard.owned_heads * a.gate_width;
@@ -59,7 +60,7 @@ void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionSpec& a
   } else {
     ops.gemm("qkv projection", Phase::attn_proj, {.m = b, .n = q + kv + gates, .k = model.hidden});
   }
-  const double rotated = norm_bytes(b, (shard.q_heads + shard.kv_heads) * a.qk_head_dim);
+  const double rotated = norm_bytes(b, (shard.projected_heads + shard.kv_heads) * a.qk_head_dim);
   if (a.qk_norm) ops.elementwise("q and k norm", Phase::attn_proj, rotated);
   ops.elementwise("rope", Phase::attn_proj, rotated, fused_on_gpu);
   if (cached > 0) {
@@ -71,7 +72,7 @@ void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionSpec& a
 void mla_projections(OpList& ops, const ModelSpec& model, const AttentionSpec& a, const AttentionShard& shard,
                      DType kv_dtype) {
   const std::int64_t b = shard.rows;
-  const std::int64_t q = shard.q_heads * a.qk_head_dim;
+  const std::int64_t q = shard.projected_heads * a.qk_head_dim;
   const std::int64_t row = a.kv_lora_rank + a.qk_rope_head_dim;
   const bool low_rank_q = a.q_lora_rank > 0;
   if (low_rank_q) {
@@ -87,12 +88,12 @@ void mla_projections(OpList& ops, const ModelSpec& model, const AttentionSpec& a
              {.m = b, .n = shard.owned_heads * a.gate_width, .k = model.hidden});
   }
   ops.elementwise("kv_a norm", Phase::attn_proj, norm_bytes(b, a.kv_lora_rank));
-  ops.elementwise("rope", Phase::attn_proj, norm_bytes(b, (shard.q_heads + 1) * a.qk_rope_head_dim),
+  ops.elementwise("rope", Phase::attn_proj, norm_bytes(b, (shard.projected_heads + 1) * a.qk_rope_head_dim),
                   fused_on_gpu);
   ops.elementwise("kv append", Phase::attn_proj, real(b * row) * (bf16_bytes + bytes_per_value(kv_dtype)),
                   fused_on_gpu);
   ops.gemm("W_UK", Phase::attn_proj,
-           {.m = b, .n = a.kv_lora_rank, .k = a.qk_nope_head_dim, .matrices = shard.q_heads});
+           {.m = b, .n = a.kv_lora_rank, .k = a.qk_nope_head_dim, .matrices = shard.projected_heads});
 }
 
 /// What makes an entry for several tokens: contents and weights of a softmax over them, where an indexer
@@ -158,20 +159,24 @@ void output_projection(OpList& ops, const ModelSpec& model, const AttentionSpec&
 /// Flash-decode, and under KVP the exchange and merge of its partial results.
 void attend(OpList& ops, const AttentionSpec& a, const AttentionShard& shard, const Sharding& sharding,
             const DecodeShape& shape) {
-  const bool mla = a.kind == AttentionKind::mla;
   // Widths of a query, of its partial output and of what is cached per token.
-  const std::int64_t key_dim = mla ? a.kv_lora_rank + a.qk_rope_head_dim : a.qk_head_dim;
-  const std::int64_t out_dim = mla ? a.kv_lora_rank : a.v_head_dim;
+  const std::int64_t key_dim = shard.part.cache.head_dim, out_dim = shard.part.cache.v_dim;
   const std::int64_t cached = shard.kv_heads * a.kv_values_per_token();
 
-  const std::int64_t micro_batches = std::clamp<std::int64_t>(shape.hop_b, 1, shard.batch);
-  const std::int64_t mb = ceil_div(shard.batch, micro_batches);
-  const double tokens = real(mb * shard.attended);
-  ops.repeat(real(micro_batches));
+  if (shape.exchange.queries == CacheExchange::Queries::gathered) {
+    ops.collective("query all-gather", Phase::a2a,
+                   {.op = Collective::all_gather,
+                    .group = sharding.kvp,
+                    .payload_bytes = real(shard.rows * shard.q_heads * key_dim) * bf16_bytes});
+  }
+  const Pieces pieces = shard.part.pieces(shard.batch);
+  const std::int64_t requests = pieces.largest();
+  const double tokens = real(requests * shard.attended);
+  ops.repeat(real(pieces.count));
   ops.add({.name = "attention",
            .phase = Phase::attn,
            .shape = AttentionShape{.kind = a.keys_are_values ? AttentionKind::mla : a.kind,
-                                   .batch = mb,
+                                   .batch = requests,
                                    .q_heads = shard.q_heads,
                                    .kv_heads = shard.kv_heads,
                                    .head_dim = key_dim,
@@ -180,18 +185,25 @@ void attend(OpList& ops, const AttentionSpec& a, const AttentionShard& shard, co
                                    .picked = a.indexer.heads > 0 ? shard.attended : 0},
            .dtype = shape.kv_dtype,
            .bytes = {.kv = tokens * real(cached) * bytes_per_value(shape.kv_dtype),
-                     .activations = real(mb * shard.q_heads * (key_dim + out_dim)) * bf16_bytes},
+                     .activations = real(requests * shard.q_heads * (key_dim + out_dim)) * bf16_bytes},
            .flops = 2 * tokens * real(shard.q_heads * (key_dim + out_dim))});
-  if (sharding.kvp > 1) {
-    // Every peer gets its heads' partial outputs and log-sum-exps in one chunk:
-    // PartialShape of kernels/ops.hpp.
-    const double outputs = real(mb * shard.owned_heads * out_dim) * bf16_bytes;
-    const double chunk = align16(align16(outputs) + real(mb * shard.owned_heads) * fp32_bytes);
-    const double packed = chunk * sharding.kvp;
+  if (sharding.kvp > 1 && shape.exchange.merge == CacheExchange::Merge::ag_rs) {
+    // Each rank scales its partial outputs of all heads by everybody's log-sum-exps; sums go to their owners.
+    const double outputs = real(requests * shard.q_heads * out_dim) * bf16_bytes;
+    ops.collective("log-sum-exp all-gather", Phase::a2a,
+                   {.op = Collective::all_gather,
+                    .group = sharding.kvp,
+                    .payload_bytes = real(requests * shard.q_heads * sharding.kvp) * fp32_bytes});
+    ops.elementwise("scale partials", Phase::merge, 2 * outputs);
+    ops.collective("partials reduce-scatter", Phase::a2a,
+                   {.op = Collective::reduce_scatter, .group = sharding.kvp, .payload_bytes = outputs});
+  } else if (sharding.kvp > 1) {
+    const PartialShape partials = shard.part.partials(requests);
+    const double packed = static_cast<double>(partials.chunk_bytes()) * sharding.kvp;
     ops.elementwise("pack", Phase::merge, 2 * packed, fused_on_gpu);  // GPU: stored straight to the peers
     ops.collective("partials all-to-all", Phase::a2a,
                    {.op = Collective::all_to_all, .group = sharding.kvp, .payload_bytes = packed});
-    ops.elementwise("merge", Phase::merge, packed + outputs);
+    ops.elementwise("merge", Phase::merge, packed + static_cast<double>(partials.output_bytes()));
   }
   ops.repeat(1);
 }
@@ -206,8 +218,8 @@ std::vector<Op> attention_ops(const ModelSpec& model, const LayerKind& kind, con
   const AttentionShard shard = attention_shard(a, sharding, shape);
   const bool follows_all_reduce = all_reduces(sharding);  // whose kernel does it on a GPU
   OpList ops(weight_format(shape, WeightPart::attention));
-  ops.elementwise("attention norm", Phase::attn_proj, add_norm_bytes(shard.rows, model.hidden),
-                  follows_all_reduce);
+  ops.elementwise("attention norm", Phase::attn_proj,
+                  add_norm_bytes(kept_rows(sharding, shape), model.hidden), follows_all_reduce);
   if (a.kind == AttentionKind::mla) {
     mla_projections(ops, model, a, shard, shape.kv_dtype);
   } else {

@@ -1,6 +1,8 @@
 #include "roofline/step/decode_ops.hpp"
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "roofline/step/op_list.hpp"
 
@@ -18,6 +20,14 @@ std::int64_t computed_rows(const Sharding& sharding, const DecodeShape& shape) {
   return std::max(attended_batch(sharding, shape), shape.padded_rows);
 }
 
+std::int64_t stage_rows(const Sharding& sharding, const DecodeShape& shape) {
+  return shape.padded_rows > 0 ? computed_rows(sharding, shape) * sharding.dp : stage_batch(sharding, shape);
+}
+
+std::int64_t kept_rows(const Sharding& sharding, const DecodeShape& shape) {
+  return attends_whole_requests(sharding) ? computed_rows(sharding, shape) : stage_rows(sharding, shape);
+}
+
 std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
   const std::int64_t b = stage_batch(sharding, shape);
   const std::int64_t h = model.hidden;
@@ -29,7 +39,8 @@ std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const
   ops.elementwise("embedding", Phase::head, real(b * h) * 2 * bf16_bytes);
   ops.collective("embedding all-reduce", Phase::head,
                  {.op = Collective::all_reduce, .group = n, .payload_bytes = real(b * h) * bf16_bytes});
-  ops.elementwise("final norm", Phase::head, add_norm_bytes(b, h));
+  ops.elementwise("final norm", Phase::head,
+                  add_norm_bytes(attends_whole_requests(sharding) ? attended_batch(sharding, shape) : b, h));
   if (attends_whole_requests(sharding)) {
     ops.collective("final all-gather", Phase::head,
                    {.op = Collective::all_gather, .group = n, .payload_bytes = real(b * h) * bf16_bytes});
@@ -59,17 +70,39 @@ double layer_repeats(const ModelSpec& model, const Sharding& sharding) {
   return real(longest_stage * sharding.pp) / real(model.layers);
 }
 
+std::vector<Op> layer_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
+                          const DecodeShape& shape) {
+  std::vector<Op> ops = attention_ops(model, kind, sharding, shape);
+  const std::vector<Op> exchange = exchange_ops(model, kind, sharding, shape);
+  const auto exchange_those = [&](auto which) {
+    std::ranges::copy_if(exchange, std::back_inserter(ops), which);
+  };
+  exchange_those([](const Op& op) { return op.phase == Phase::attn_allreduce; });
+  // Tokens arrive before the first op that works on those of all ranks, and their sums leave behind the last.
+  const auto arrives = [](const Op& op) {
+    const auto& collective = std::get<CollectiveShape>(op.shape);
+    return op.phase == Phase::ffn_comm &&
+           (collective.op == Collective::all_gather ||
+            (collective.op == Collective::all_to_all && !collective.routed.combine));
+  };
+  bool arrived = false;
+  for (const Op& op : ffn_ops(model, kind, sharding, shape)) {
+    const bool on_all =
+        kind.moe() ? std::holds_alternative<MoeShape>(op.shape) : std::holds_alternative<GemmShape>(op.shape);
+    if (on_all && !std::exchange(arrived, true)) exchange_those(arrives);
+    ops.push_back(op);
+  }
+  exchange_those([&](const Op& op) { return op.phase == Phase::ffn_comm && !arrives(op); });
+  return ops;
+}
+
 std::vector<Op> decode_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
   std::vector<Op> all = head_ops(model, sharding, shape);
   for (const LayerGroup& group : model.layer_groups()) {
     const double repeats = real(group.count) * layer_repeats(model, sharding);
-    for (auto ops :
-         {attention_ops(model, group.kind, sharding, shape), ffn_ops(model, group.kind, sharding, shape),
-          exchange_ops(model, group.kind, sharding, shape)}) {
-      for (Op& op : ops) {
-        op.count *= repeats;
-        all.push_back(op);
-      }
+    for (Op op : layer_ops(model, group.kind, sharding, shape)) {
+      op.count *= repeats;
+      all.push_back(op);
     }
   }
   return all;

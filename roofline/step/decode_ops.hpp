@@ -1,6 +1,6 @@
 // The operations of one decode step on the busiest rank, each with the DRAM bytes it moves, its FLOPs and
 // what it sends. This is the one place where bytes are stated: prediction prices these ops and the engine
-// runs them.
+// runs them, to which a test holds it.
 //
 // Per layer, with B requests of a pipeline micro-batch, b = ceil(B / dp) of them attended here, N
 // ranks a stage:
@@ -63,7 +63,8 @@ struct ElementwiseShape {
 struct CollectiveShape {
   Collective op = Collective::all_reduce;
   int group = 1;
-  double payload_bytes = 0;  // in the convention of `Collective`
+  double payload_bytes = 0;     // in the convention of `Collective`
+  bool grouped_on_gpu = false;  // GPU libraries send it together with the next one
   /// Tokens on their way to their experts' ranks, or their sums on the way back; 0 tokens: other data.
   struct Routed {
     std::int64_t tokens = 0, top_k = 0, hidden = 0;  // of this rank
@@ -101,11 +102,15 @@ struct Op {
 std::int64_t stage_batch(const Sharding& sharding, const DecodeShape& shape);
 /// Those of them that a rank attends.
 std::int64_t attended_batch(const Sharding& sharding, const DecodeShape& shape);
-/// Rows that a group of ranks computes for them: more where an engine pads steps.
+/// Rows that a group of ranks computes for them, more where an engine pads steps, and those of all groups.
 std::int64_t computed_rows(const Sharding& sharding, const DecodeShape& shape);
+std::int64_t stage_rows(const Sharding& sharding, const DecodeShape& shape);
+/// Rows whose residual stream a rank keeps: of the requests that it attends whole, else of all groups.
+std::int64_t kept_rows(const Sharding& sharding, const DecodeShape& shape);
 
-// One layer's ops (count = 1 each, except those repeated for every HOP-B micro-batch), and those of the head.
-/// What mixes tokens, up to the output projection. Of dp and the batch only ceil(B / dp) matters.
+// One layer's ops (count = 1 each, except those repeated for every piece of HOP-B), and those of the head.
+/// What mixes tokens, up to the output projection. Of dp and the batch only ceil(B / dp) and kept_rows
+/// matter.
 std::vector<Op> attention_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
                               const DecodeShape& shape);
 /// Up to the down projection.
@@ -118,6 +123,9 @@ std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sha
 /// engine and some serving engines gather all tokens on all ranks, which for a few ranks is the same.
 std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
                              const DecodeShape& shape);
+/// All of these, in the order of their execution.
+std::vector<Op> layer_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
+                          const DecodeShape& shape);
 /// Embedding, final norm, LM head, choice of the token.
 std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <unordered_map>
 
 #include "roofline/base/arithmetic.hpp"
 
@@ -16,6 +17,10 @@ double expected_active_experts(std::int64_t local, std::int64_t experts, std::in
 
 double expected_maximum(std::int64_t n) {
   if (n <= 1) return 0;
+  // A search asks for the same few group sizes a million times.
+  thread_local std::unordered_map<std::int64_t, double> known;
+  const auto [entry, is_new] = known.try_emplace(n);
+  if (!is_new) return entry->second;
   constexpr double step = 0.05, end = 8;
   double sum = 0;
   for (double x = -end; x <= end; x += step) {
@@ -23,7 +28,7 @@ double expected_maximum(std::int64_t n) {
     const double below = std::erfc(-x / std::numbers::sqrt2) / 2;
     sum += x * real(n) * density * std::pow(below, real(n - 1)) * step;
   }
-  return sum;
+  return entry->second = sum;
 }
 
 namespace {

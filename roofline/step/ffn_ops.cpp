@@ -1,13 +1,9 @@
 #include "roofline/step/expert_load.hpp"
 #include "roofline/step/op_list.hpp"
+#include "roofline/step/rank_plan.hpp"
 
 namespace helix {
 namespace {
-
-/// Of a stage.
-std::int64_t all_rows(const Sharding& sharding, const DecodeShape& shape) {
-  return shape.padded_rows > 0 ? computed_rows(sharding, shape) * sharding.dp : stage_batch(sharding, shape);
-}
 
 using OpNames = std::array<std::string_view, 3>;
 
@@ -17,17 +13,18 @@ std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sha
                         const DecodeShape& shape) {
   if (kind.ffn == Ffn::none) return {};
   const bool moe = kind.moe();
-  // Data-parallel ranks keep norm, router and shared experts of a MoE layer to their own requests.
+  // Data-parallel ranks keep router and shared experts of a MoE layer to their own requests.
   const bool own_requests = moe && attends_whole_requests(sharding);
-  const std::int64_t all = all_rows(sharding, shape);
+  const std::int64_t all = stage_rows(sharding, shape);
   const std::int64_t b = own_requests ? computed_rows(sharding, shape) : all;
   const std::int64_t h = model.hidden;
-  // That share a dense FFN or the shared experts.
-  const std::int64_t ranks = own_requests ? 1 : std::int64_t{sharding.tpf} * sharding.ep;
+  const FfnPart part = ffn_part(model, sharding, {});
   const bool follows_all_reduce = all_reduces(sharding);
   OpList ops;
   const bool normed_by_attention = model.parallel_blocks && kind.mixer != Mixer::none;
-  if (!normed_by_attention) ops.elementwise("ffn norm", Phase::ffn, add_norm_bytes(b, h), follows_all_reduce);
+  if (!normed_by_attention)
+    ops.elementwise("ffn norm", Phase::ffn, add_norm_bytes(kept_rows(sharding, shape), h),
+                    follows_all_reduce);
   if (moe) {
     const MoeSpec& m = model.moe;
     ops.gemm("router", Phase::ffn, {.m = b, .n = m.experts, .k = h}, weight_format(shape, WeightPart::router),
@@ -37,8 +34,7 @@ std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sha
       ops.beside_routed(true);
       ops.ffn(model.gated_ffn ? OpNames{"shared gate and up", "shared swiglu", "shared down"}
                               : OpNames{"shared up", "shared activation", "shared down"},
-              b, h, ceil_div(m.shared_ffn, ranks), model.gated_ffn,
-              weight_format(shape, WeightPart::shared_experts));
+              b, h, part.shared.size(), model.gated_ffn, weight_format(shape, WeightPart::shared_experts));
       ops.beside_routed(false);
     }
     const std::int64_t width = m.expert_hidden > 0 ? m.expert_hidden : h;
@@ -46,8 +42,8 @@ std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sha
       ops.gemm("expert input projection", Phase::ffn, {.m = b, .n = width, .k = h},
                weight_format(shape, WeightPart::shared_experts));
     }
-    const std::int64_t local = ceil_div(m.experts, sharding.ep);
-    const std::int64_t f = ceil_div(m.expert_ffn, sharding.tpf);
+    const std::int64_t local = part.experts.size();
+    const std::int64_t f = part.expert_columns.size();
     const WeightFormat experts = weight_format(shape, WeightPart::routed_experts);
     const std::int64_t matrices = model.gated_ffn ? 3 : 2;
     const auto [active, pairs] = routed_load(local, m.experts, m.top_k, all, shape.expert_skew);
@@ -71,7 +67,7 @@ std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sha
     }
   } else {
     ops.ffn(model.gated_ffn ? OpNames{"gate and up", "swiglu", "down"} : OpNames{"up", "activation", "down"},
-            b, h, ceil_div(model.ffn, ranks), model.gated_ffn, weight_format(shape, WeightPart::dense_ffn));
+            b, h, part.dense.size(), model.gated_ffn, weight_format(shape, WeightPart::dense_ffn));
   }
   if (model.post_norms) ops.elementwise("ffn output norm", Phase::ffn, norm_bytes(b, h), follows_all_reduce);
   return ops.take();
@@ -81,7 +77,7 @@ std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, cons
                              const DecodeShape& shape) {
   const int n = sharding.stage_ranks();
   const double hidden_bytes = real(model.hidden) * bf16_bytes;
-  const double all_bytes = real(all_rows(sharding, shape)) * hidden_bytes;
+  const double all_bytes = real(stage_rows(sharding, shape)) * hidden_bytes;
   OpList ops;
   if (!attends_whole_requests(sharding)) {
     const CollectiveShape sum{.op = Collective::all_reduce, .group = n, .payload_bytes = all_bytes};
@@ -110,7 +106,8 @@ std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, cons
     ops.collective("expert combine", Phase::ffn_comm, tokens);
     ops.only_if(Way::gathers);
     CollectiveShape chosen = gathered;
-    chosen.payload_bytes = real(all_rows(sharding, shape) * model.moe.top_k) * fp32_bytes;
+    chosen.grouped_on_gpu = true;
+    chosen.payload_bytes = real(stage_rows(sharding, shape) * model.moe.top_k) * fp32_bytes;
     ops.collective("expert id all-gather", Phase::ffn_comm, chosen);
     ops.collective("expert weight all-gather", Phase::ffn_comm, chosen);
   }

@@ -48,7 +48,7 @@ Reason illegal_shape(const Sharding& s, const DecodeShape& shape) {
     return fmt::format("batch={} leaves some of dp={} groups without a request", shape.batch, s.dp);
   }
   if (shape.hop_b < 1 || shape.hop_b > shape.batch / s.dp) {
-    return fmt::format("hop_b={}: micro-batches are from 1 to the {} requests of a group (batch={}, dp={})",
+    return fmt::format("hop_b={}: pieces are from 1 to the {} requests of a group (batch={}, dp={})",
                        shape.hop_b, shape.batch / s.dp, shape.batch, s.dp);
   }
   return std::nullopt;
@@ -67,6 +67,8 @@ Reason illegal_grid(Strategy strategy, const Sharding& s) {
 Reason illegal_heads(const AttentionSpec& attention, Strategy strategy, const Sharding& s) {
   const std::int64_t q = attention.q_heads, k = attention.kv_heads;
   const std::string_view kv = attention.kind == AttentionKind::mla ? "KV head (the MLA latent)" : "KV heads";
+  if (traits(strategy).cuts_group && s.tpa < k)
+    return fmt::format("{} cuts heads first and needs TPA >= K: tpa={}, {} {}", name(strategy), s.tpa, k, kv);
   if (traits(strategy).divides_kv_heads) {
     if (s.tpa > k) return fmt::format("{} needs TPA <= K: tpa={}, {} {}", name(strategy), s.tpa, k, kv);
     if (k % s.tpa != 0)

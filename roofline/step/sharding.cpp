@@ -3,11 +3,6 @@
 #include <algorithm>
 
 namespace helix {
-Range even_split(std::int64_t n, int parts, int index) {
-  const std::int64_t least = n / parts, extra = n % parts;
-  const auto begin_of = [&](std::int64_t i) { return i * least + std::min(i, extra); };
-  return {begin_of(index), begin_of(std::int64_t{index} + 1)};
-}
 
 RankCoords rank_coords(const Sharding& s, int rank) {
   const int in_stage = rank % s.stage_ranks();
@@ -41,6 +36,10 @@ std::vector<MicroBatch> micro_batches(const Sharding& sharding, std::int64_t bat
     cached += attended.size();
   }
   return list;
+}
+
+bool every_group_attends(const Sharding& sharding, std::int64_t batch) {
+  return batch / std::min<std::int64_t>(sharding.pp, batch) >= sharding.dp;
 }
 
 Range query_heads(const AttentionSpec& attention, const Sharding& sharding, const RankCoords& at) {

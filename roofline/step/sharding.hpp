@@ -8,10 +8,12 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "roofline/base/dtype.hpp"
 #include "roofline/model/model_spec.hpp"
+#include "roofline/step/range.hpp"
 #include "roofline/step/strategy.hpp"
 
 namespace helix {
@@ -23,14 +25,26 @@ struct Sharding {
   bool operator==(const Sharding&) const = default;
 };
 
+/// How the ranks that share a cache (KVP) get their queries and add up what they attended. Helix computes the
+/// queries on all of them and exchanges partial outputs all to all; engines' DCP has the other ways, too.
+struct CacheExchange {
+  enum class Queries { replicated, gathered } queries = Queries::replicated;
+  enum class Merge { a2a, ag_rs } merge = Merge::a2a;  // ag_rs: all-gather of the sums, reduce-scatter
+  bool operator==(const CacheExchange&) const = default;
+};
+std::string to_string(const CacheExchange& exchange);  // "ag_rs+gathered"
+/// Throws UsageError for anything but what to_string gives.
+CacheExchange parse_cache_exchange(std::string_view text);
+
 /// One decode step's shape: `batch` requests of the whole instance, each with `context` cached tokens.
 struct DecodeShape {
   std::int64_t context = 0;
   std::int64_t batch = 1;
   int tokens_per_block = 32;
-  int hop_b = 1;  // micro-batches whose all-to-all overlaps the next one's attention; 1: off
+  int hop_b = 1;                     // pieces whose all-to-all overlaps the next one's attention; 1: off
   DType weight_dtype = DType::bf16;  // of most weights: of routed experts, of a dense model's FFN
   DType kv_dtype = DType::bf16;
+  CacheExchange exchange{};
   double expert_skew =
       0;  // Zipf exponent of the experts' popularity, 0: uniform; the busiest rank has the favourites
   std::int64_t padded_rows = 0;  // at least so many are computed by each group of ranks (engines' graphs)
@@ -48,15 +62,6 @@ inline WeightFormat weight_format(const DecodeShape& shape, WeightPart part) {
 /// Why this split is illegal ("helix needs TPA <= K: tpa=16, 8 KV heads"), or nothing if it is legal.
 std::optional<std::string> why_illegal(const ModelSpec& model, Strategy strategy, const Sharding& sharding,
                                        const DecodeShape& shape);
-
-struct Range {
-  std::int64_t begin = 0, end = 0;
-  std::int64_t size() const { return end - begin; }
-  bool operator==(const Range&) const = default;
-};
-
-/// Part `index` of [0, n) cut into `parts`; sizes differ by at most one and low parts hold the extra.
-Range even_split(std::int64_t n, int parts, int index);
 
 /// Where a rank stands in each grid. Medha's FFN uses the first tpf * ep ranks only: ep >= Sharding::ep marks
 /// the ranks that idle there.
@@ -80,6 +85,8 @@ struct MicroBatch {
 };
 /// Those of a batch, none of them empty, as DP group `dp_index` sees them; the first is the largest.
 std::vector<MicroBatch> micro_batches(const Sharding& sharding, std::int64_t batch, int dp_index);
+/// Whether every DP group has a request in each of them: else the engine does not run it.
+bool every_group_attends(const Sharding& sharding, std::int64_t batch);
 
 /// Query heads a rank attends with (all KVP peers the same ones): TPA shard of Q.
 Range query_heads(const AttentionSpec& attention, const Sharding& sharding, const RankCoords& at);

@@ -20,15 +20,17 @@ constexpr bool yes = true, no = false;
 
 // clang-format off
 constexpr auto table = std::to_array<StrategyTraits>({
-    //                           KVP      TPA  DP        PP        FFN                     divides widest  HOP-B
-    //                                                                                     K       EP
-    {Strategy::helix, "helix",   any,     any, if_asked, if_asked, FfnGrid::all_ranks,     yes,    yes,    yes, "#0072B2", "circle"},
-    {Strategy::tp,    "tp",      one,     any, one,      one,      FfnGrid::all_ranks,     no,     no,     no,  "#D55E00", "square"},
-    {Strategy::tp_pp, "tp+pp",   one,     any, one,      several,  FfnGrid::all_ranks,     no,     no,     no,  "#009E73", "triangle-up"},
-    {Strategy::medha, "medha",   several, any, one,      one,      FfnGrid::tpa_ranks,     yes,    no,     no,  "#CC79A7", "diamond"},
-    {Strategy::dp_ep, "dp+ep",   one,     one, any,      one,      FfnGrid::whole_experts, no,     no,     no,  "#E69F00", "triangle-down"},
+    //                           KVP      TPA  DP        PP        FFN                     divides widest  HOP-B cuts
+    //                                                                                     K       EP            group
+    {Strategy::helix, "helix",   any,     any, if_asked, if_asked, FfnGrid::all_ranks,     yes,    yes,    yes,  no,  "#0072B2", "circle"},
+    {Strategy::tp,    "tp",      one,     any, one,      one,      FfnGrid::all_ranks,     no,     no,     no,   no,  "#D55E00", "square"},
+    {Strategy::tp_pp, "tp+pp",   one,     any, one,      several,  FfnGrid::all_ranks,     no,     no,     no,   no,  "#009E73", "triangle-up"},
+    {Strategy::medha, "medha",   several, any, one,      one,      FfnGrid::tpa_ranks,     yes,    no,     no,   no,  "#CC79A7", "diamond"},
+    {Strategy::dp_ep, "dp+ep",   one,     one, any,      one,      FfnGrid::whole_experts, no,     no,     no,   no,  "#E69F00", "triangle-down"},
+    {Strategy::dcp,   "dcp",     several, any, one,      one,      FfnGrid::all_ranks,     no,     no,     no,   yes, "#56B4E9", "cross"},
 });
 // clang-format on
+static_assert(table.size() == strategy_count);
 
 /// Of all widths but those that both phases share: "KVP = DP = 1 and PP >= 2".
 std::string widths_rule(const StrategyTraits& row) {

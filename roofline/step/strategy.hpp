@@ -2,6 +2,7 @@
 // A new strategy is an enumerator here and its row in strategy.cpp.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <span>
 #include <string>
@@ -9,7 +10,8 @@
 
 namespace helix {
 
-enum class Strategy { helix, tp, tp_pp, medha, dp_ep };
+enum class Strategy { helix, tp, tp_pp, medha, dp_ep, dcp };
+inline constexpr std::size_t strategy_count = 6;
 
 /// What a width of attention may be in a strategy.
 enum class WidthRule {
@@ -33,7 +35,9 @@ struct StrategyTraits {
   FfnGrid ffn;
   bool divides_kv_heads;  // TPA divides K; else TPA > K caches each head on TPA / K ranks
   bool widest_ep;  // a MoE model's EP, where a request names neither TPF nor EP: as wide as it goes, else 1
-  bool hop_b;      // micro-batches hide the all-to-all
+  bool hop_b;      // pieces of the batch hide the all-to-all
+  bool
+      cuts_group;  // KVP is vLLM's and SGLang's DCP: it cuts the cache inside a TP group, heads first (TPA >= K)
   const char *color, *marker;  // in plots
 
   bool idles_ranks() const { return ffn == FfnGrid::tpa_ranks; }
@@ -42,7 +46,7 @@ struct StrategyTraits {
 /// Of every strategy, in the order of their enumerators.
 std::span<const StrategyTraits> strategies();
 const StrategyTraits& traits(Strategy strategy);
-std::string_view name(Strategy strategy);  // "helix", "tp", "tp+pp", "medha", "dp+ep"
+std::string_view name(Strategy strategy);  // "helix", "tp", "tp+pp", "medha", "dp+ep", "dcp"
 std::string strategy_names();              // all, joined by ", "
 Strategy parse_strategy(std::string_view text);
 

@@ -220,6 +220,7 @@ struct GpuExpertExchange {
 struct GpuEngine {
   Engine engine = Engine::none;
   double kernel_us = 0;                  // more for every kernel: gaps in the graph, fixed cost that stays
+  double quantise_kernels = 0;           // before a dense product with quantised inputs
   double collective_us = 0;              // more for every collective: ranks that arrive at different times
   double step_us = 0;                    // once: sampling, and the host's work between steps
   bool overlaps_shared_experts = false;  // on a second stream beside the routed ones

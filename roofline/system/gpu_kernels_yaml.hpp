@@ -231,6 +231,7 @@ struct DescribeGpu {
     io.list("engines", gpu.engines, [](auto& in, auto& e) {
       in.choice("engine", e.engine, engine_names);
       in.number("kernel_us", e.kernel_us, time_us);
+      in.number("quantise_kernels", e.quantise_kernels, count, optional);
       in.number("collective_us", e.collective_us, time_us);
       in.number("step_us", e.step_us, time_us);
       in.flag("overlaps_shared_experts", e.overlaps_shared_experts);

@@ -60,6 +60,7 @@ struct DescribeSystem {
       in.number("core_clock_hz", p.core_clock_hz, {0, 1e12}, yaml::Presence::optional);
       in.number("spread", p.spread, relative, yaml::Presence::optional);
     });
+    io.number("board_watts", s.board_watts, {0, 1e6}, yaml::Presence::optional);
     io.number("sms", s.sms, {1, 1e5});
     io.section("link", s.link, [](auto& in, auto& l) {
       in.number("bytes_per_s", l.bytes_per_s, bandwidth);

@@ -67,7 +67,8 @@ struct SystemSpec {
     double core_clock_hz = 0;  // of the host's cores meanwhile, which all its rates follow; 0: not known
     double spread = 0;
   } peak_flops;
-  double sms = 0;  // streaming multiprocessors, or cores of a rank
+  double board_watts = 0;  // of a GPU at most, by its data sheet; 0: not stated
+  double sms = 0;          // streaming multiprocessors, or cores of a rank
 
   struct Link {
     double bytes_per_s = 0;         // one direction, inside the domain

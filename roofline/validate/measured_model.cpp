@@ -6,6 +6,7 @@
 #include <cctype>
 #include <map>
 #include <optional>
+#include <string_view>
 
 #include "roofline/base/error.hpp"
 
@@ -16,14 +17,16 @@ const ModelSpec* known_model(const std::string& name) {
   const auto found = models.find(name);
   if (found != models.end()) return found->second ? &*found->second : nullptr;
   std::optional<ModelSpec>& model = models[name];
-  const std::string last = name.substr(name.rfind('/') + 1);
+  std::string last = name.substr(name.rfind('/') + 1);
+  std::ranges::transform(last, last.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   const std::vector<std::string> built_in = built_in_models();
-  const auto same = [&](const std::string& candidate) {
-    return std::ranges::equal(
-        candidate, last, [](unsigned char a, unsigned char b) { return std::tolower(a) == std::tolower(b); });
-  };
-  const auto match = std::ranges::find_if(built_in, same);
-  if (match != built_in.end()) model = load_model(*match);
+  // The precision, for which rows have a column of their own, may end the name.
+  for (const std::string_view precision : {"", "-bf16", "-fp8", "-fp4", "-nvfp4", "-mxfp4"}) {
+    if (model || !last.ends_with(precision)) continue;
+    const auto match = std::ranges::find(built_in, last.substr(0, last.size() - precision.size()));
+    if (match != built_in.end()) model = load_model(*match);
+  }
   return model ? &*model : nullptr;
 }
 

@@ -60,29 +60,30 @@ ComparedRow with_times(const MatchedRow& pair, const ComparisonLimits& limits) {
 /// The verdict of a row that has no two times to compare, or none that statistics can judge; empty: it has.
 std::optional<ComparedRow> unjudgeable(const MatchedRow& pair, const ComparisonLimits& limits) {
   ComparedRow row = without_times(pair);
-  const std::string base = pair.base.status(), head = pair.head.status();
+  const std::optional<Status> base = pair.base.status(), head = pair.head.status();
   const auto as = [&](Verdict verdict, std::string reason) {
     row.verdict = verdict;
     row.reason = std::move(reason);
     return row;
   };
-  if (head == "failed") {
-    const std::string& reason = pair.head.find("failed")->reason;
-    return as(Verdict::failing, base == "failed" ? "in both: " + reason : reason);
+  if (head && is_failure(*head)) {
+    const std::string& reason = pair.head.find(*head)->reason;
+    return as(Verdict::failing, base && is_failure(*base) ? "in both: " + reason : reason);
   }
-  if (head.empty()) {
-    if (base.empty()) return as(Verdict::unmatched, "not in all runs of either side");
+  if (!head) {
+    if (!base) return as(Verdict::unmatched, "not in all runs of either side");
     return as(Verdict::missing,
               pair.head.of_run.empty() ? "not in NEW: is the run complete?" : "not in all runs of NEW");
   }
-  if (base == "ok" && head == "skipped") {
-    return as(Verdict::newly_skipped, pair.head.find("skipped")->reason);
+  if (base == Status::ok && head == Status::skipped) {
+    return as(Verdict::newly_skipped, pair.head.find(Status::skipped)->reason);
   }
-  if (base.empty()) {
+  if (!base) {
     return as(Verdict::unmatched, pair.base.of_run.empty() ? "not in BASE" : "not in all runs of BASE");
   }
-  if (head == "skipped") return as(Verdict::unchanged, fmt::format("{} in BASE, skipped in NEW", base));
-  if (base != "ok") return as(Verdict::unmatched, fmt::format("{} in BASE", base));
+  if (head == Status::skipped)
+    return as(Verdict::unchanged, fmt::format("{} in BASE, skipped in NEW", name(*base)));
+  if (base != Status::ok) return as(Verdict::unmatched, fmt::format("{} in BASE", name(*base)));
   if (limits.roofline_fractions) {
     for (const SideRow* side : {&pair.base, &pair.head}) {
       for (const StoredRow* stored : side->of_run) {

@@ -10,14 +10,15 @@
 
 namespace helix {
 
-std::string SideRow::status() const {
-  for (const char* status : {"failed", "skipped"}) {
+std::optional<Status> SideRow::status() const {
+  for (const Status status : {Status::wrong, Status::failed, Status::skipped}) {
     if (find(status)) return status;
   }
-  return !of_run.empty() && of_run.size() == runs ? "ok" : "";
+  if (of_run.empty() || of_run.size() != runs) return std::nullopt;
+  return Status::ok;
 }
 
-const StoredRow* SideRow::find(std::string_view status) const {
+const StoredRow* SideRow::find(Status status) const {
   const auto found = std::ranges::find(of_run, status, &StoredRow::status);
   return found == of_run.end() ? nullptr : *found;
 }

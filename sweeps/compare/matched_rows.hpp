@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "sweeps/results/stored_run.hpp"
@@ -16,10 +16,10 @@ struct SideRow {
   std::vector<const StoredRow*> of_run;
   std::size_t runs = 0;  // of the side
 
-  /// failed in any run, else skipped in any run, else ok; empty: not in all runs.
-  std::string status() const;
+  /// wrong in any run, else failed in any, else skipped in any, else ok; nothing: not in all runs.
+  std::optional<Status> status() const;
   /// The first row with this status, or null.
-  const StoredRow* find(std::string_view status) const;
+  const StoredRow* find(Status status) const;
   std::size_t samples() const;
 };
 

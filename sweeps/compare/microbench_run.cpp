@@ -89,7 +89,7 @@ StoredRun read_microbench_run(const fs::path& path) {
     const auto [at, is_new] = where.try_emplace(name, run.rows.size());
     if (is_new) {
       run.rows.push_back({.id = name,
-                          .status = "ok",
+                          .status = Status::ok,
                           .reason = {},
                           .model = "micro-benchmarks",
                           .roofline_ttl_us = 0,
@@ -99,7 +99,7 @@ StoredRun read_microbench_run(const fs::path& path) {
     const bool error = entry.contains("error_occurred") && entry["error_occurred"] == true;
     const bool skipped = entry.contains("skipped") && entry["skipped"] == true;
     if (error || skipped) {
-      row.status = error ? "failed" : "skipped";
+      row.status = error ? Status::failed : Status::skipped;
       row.reason = text(entry, error ? "error_message" : "skip_message");
       continue;
     }
@@ -115,7 +115,7 @@ StoredRun read_microbench_run(const fs::path& path) {
                     path.string()));
   }
   for (StoredRow& row : run.rows) {
-    if (row.status != "ok") row.samples_us.clear();
+    if (row.status != Status::ok) row.samples_us.clear();
   }
   return run;
 }

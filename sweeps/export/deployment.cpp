@@ -93,7 +93,7 @@ std::string hop_b_note(std::string_view engine, const DeployedPoint& point) {
   const int hop_b = point.row.config.shape.hop_b;
   if (hop_b == 1) return "";
   return fmt::format(
-      "# HOP-B is not in {}: the figures above have {} micro-batches, expect those of hop_b = 1.\n", engine,
+      "# HOP-B is not in {}: the figures above have {} pieces, expect those of hop_b = 1.\n", engine,
       hop_b);
 }
 

@@ -30,7 +30,7 @@ std::string deployment_header(const DeployedPoint& point);
 /// needs to take it.
 std::string long_context_note(const DeployedPoint& point, std::string_view remedy);
 
-/// "# ..." for micro-batches, which `engine` does not have, else nothing.
+/// "# ..." for HOP-B, which `engine` does not have, else nothing.
 std::string hop_b_note(std::string_view engine, const DeployedPoint& point);
 
 /// A shell command: `program` with the checkpoint (MODEL in the environment names another one, or the one)

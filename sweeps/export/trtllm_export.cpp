@@ -37,6 +37,9 @@ std::string trtllm_config(const DeployedPoint& point) {
   const DecodeShape& shape = point.row.config.shape;
   refuse_idle_ranks(engine, point);
   refuse_4_bit_latents(engine, point);
+  if (traits(point.row.config.strategy).cuts_group) {
+    throw not_deployable(engine, point, "its context parallelism is Helix, not dcp; valid: points of helix");
+  }
   if (s.dp > 1 && s.tpa > 1) {
     throw not_deployable(
         engine, point,

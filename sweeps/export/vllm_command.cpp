@@ -72,7 +72,9 @@ std::string vllm_command(const DeployedPoint& point) {
   add("--tensor-parallel-size", s.kvp * s.tpa);
   if (s.kvp > 1) {
     add("--decode-context-parallel-size", s.kvp);
-    add("--dcp-comm-backend", "a2a");
+    const bool scatters =
+        traits(point.row.config.strategy).cuts_group && shape.exchange.merge == CacheExchange::Merge::ag_rs;
+    add("--dcp-comm-backend", scatters ? "ag_rs" : "a2a");
   }
   if (s.pp > 1) add("--pipeline-parallel-size", s.pp);
   if (s.dp > 1) add("--data-parallel-size", s.dp);

@@ -161,6 +161,17 @@ Watchdog::~Watchdog() {
   keep_activity_in(nullptr);
 }
 
+bool Watchdog::ends_within(double seconds, std::unique_lock<std::mutex>& lock) {
+  // The launcher kills its ranks a second after it passed on a signal, and a busy machine wakes us late.
+  constexpr double step_s = 0.1;
+  for (; seconds > 0; seconds -= step_s) {
+    const std::chrono::duration<double> step(std::min(seconds, step_s));
+    if (ending_.wait_for(lock, step, [&] { return ended_; })) return true;
+    if (stop_requested() && board_->may_guard()) end_launcher_with_me(board_->finished());
+  }
+  return false;
+}
+
 void Watchdog::watch() {
   const double tick_s = std::clamp(timeout_s_ / 20, 0.01, 0.5);
   struct Seen {
@@ -173,11 +184,9 @@ void Watchdog::watch() {
   double stalled_s = 0;
   Clock::time_point before = Clock::now();
   std::unique_lock lock(mutex_);
-  while (!ending_.wait_for(lock, std::chrono::duration<double>(tick_s), [&] { return ended_; })) {
+  while (!ends_within(tick_s, lock)) {
     ++mine.beats;
     mine.work = work_done.load(std::memory_order_relaxed);
-    // The launcher kills its ranks a second after it passed on a signal.
-    if (stop_requested() && board_->may_guard()) end_launcher_with_me(board_->finished());
     // Time in which this process was stopped itself, or the machine slept, is no standstill of the others.
     const Clock::time_point now = Clock::now();
     const double passed_s = std::min(std::chrono::duration<double>(now - before).count(), 4 * tick_s);

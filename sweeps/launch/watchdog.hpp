@@ -28,6 +28,8 @@ class Watchdog {
   struct Board;  // of the ranks of a node
 
   void watch();
+  /// True if this ends meanwhile. Guards the launcher as soon as the run is to stop.
+  bool ends_within(double seconds, std::unique_lock<std::mutex>& lock);
   [[noreturn]] void end_job(int rank, bool stopped);
 
   MPI_Comm comm_;

@@ -30,25 +30,36 @@ int run_calibrate(const CalibrateRequest& request) {
                                   .effort = thorough};
   working_on("calibrating");
   const SystemSpec system = calibrate(*backend, world.comm, world, common, memory);
+  int code = 0;
   on_root([&] {
-    const std::string yaml = to_yaml(system);
     const ActivityFlag printing(&Activity::unwatched);
-    if (const std::string noisy = noisy_figures(system); !noisy.empty()) {
-      fmt::print(stderr, "helix-bench: noisy, though measured anew: {}; the machine was busy\n", noisy);
-    }
-    if (request.out.empty()) {
-      fmt::print("{}", yaml);
-      return;
-    }
-    write_atomically(request.out, yaml);
-    if (!request.quiet) {
-      const double clock_hz = system.peak_flops.core_clock_hz;
-      fmt::print("{}: {:.1f} GB/s and {:.0f} GFLOP/s bf16 a rank with {} ranks at once{} -> {}\n",
-                 system.name, system.dram.achieved_bytes_per_s / 1e9, system.peak_flops.bf16 / 1e9,
-                 world.size, clock_hz > 0 ? fmt::format(", cores at {:.2f} GHz", clock_hz / 1e9) : "",
-                 request.out.string());
-    }
+    code = write_calibration(system, world.size, request);
   });
+  return code;
+}
+
+int write_calibration(const SystemSpec& system, int ranks, const CalibrateRequest& request) {
+  const std::string noisy = noisy_figures(system);
+  const bool refused = !noisy.empty() && !request.out.empty() && !request.force;
+  if (!noisy.empty()) {
+    fmt::print(stderr, "helix-bench: noisy, though measured anew: {}; the machine was busy{}\n", noisy,
+               refused ? fmt::format(", so '{}' was not written: try a quiet machine, or --force",
+                                     request.out.string())
+                       : "");
+  }
+  if (refused) return 1;
+  if (request.out.empty()) {
+    fmt::print("{}", to_yaml(system));
+    return 0;
+  }
+  write_atomically(request.out, to_yaml(system));
+  if (!request.quiet) {
+    const double clock_hz = system.peak_flops.core_clock_hz;
+    fmt::print("{}: {:.1f} GB/s and {:.0f} GFLOP/s bf16 a rank with {} ranks at once{} -> {}\n", system.name,
+               system.dram.achieved_bytes_per_s / 1e9, system.peak_flops.bf16 / 1e9, ranks,
+               clock_hz > 0 ? fmt::format(", cores at {:.2f} GHz", clock_hz / 1e9) : "",
+               request.out.string());
+  }
   return 0;
 }
 

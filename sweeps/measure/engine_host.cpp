@@ -16,22 +16,21 @@ void EngineHost::reserve(std::size_t kv_bytes) {
 }
 
 void EngineHost::take_memory(const EngineRequest& request, int rank) {
-  const std::size_t kv_bytes = DecodeEngine::kv_bytes_needed(request.model, request.sharding, request.shape,
-                                                             request.layers, request.steps, rank, backend_);
+  const RankPlan plan(request.instance, rank);
+  const std::size_t kv_bytes = KvCache::bytes_needed(backend_, plan.cache_room(request.steps));
   // What earlier engines left must not push this one past its share of the node.
   const double held = memory_.kv ? static_cast<double>(memory_.kv->bytes()) : 0;
   if (request.memory_bytes + held - static_cast<double>(kv_bytes) > static_cast<double>(memory_bytes_)) {
     memory_.kv.reset();
   }
   working_on("loading weights");
-  weights_.load(request.model, request.seed, request.sharding, rank, request.layers,
-                request.shape.weight_dtype);
+  weights_.load(plan);
   ensure(backend_, memory_.kv, kv_bytes);
 }
 
 std::string EngineHost::run(const EngineRequest& request, MPI_Comm instance,
                             const std::function<void(DecodeEngine&)>& work) {
-  const Groups groups = make_groups(backend_, instance, request.sharding);
+  const Groups groups = make_groups(backend_, instance, request.instance.sharding());
   // Ranks do not wait for each other while they take their memory, so that one of them may fail alone.
   std::string problem;
   try {
@@ -49,8 +48,7 @@ std::string EngineHost::run(const EngineRequest& request, MPI_Comm instance,
     return problem;
   }
   working_on("filling the KV cache");
-  DecodeEngine engine(request.model, request.sharding, request.shape, request.layers, request.steps,
-                      request.seed, backend_, groups, weights_, memory_);
+  DecodeEngine engine(request.instance, request.steps, backend_, groups, weights_, memory_);
   work(engine);
   return {};
 }

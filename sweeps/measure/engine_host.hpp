@@ -11,13 +11,10 @@
 
 namespace helix {
 
-/// One engine to be: `layers` of the model, with room for `steps` steps between rewinds.
+/// One engine to be.
 struct EngineRequest {
-  const ModelSpec& model;
-  const Sharding& sharding;
-  const DecodeShape& shape;
-  std::int64_t layers = 0, steps = 0;
-  std::uint64_t seed = 0;
+  Instance instance;
+  std::int64_t steps = 0;   // between rewinds
   double memory_bytes = 0;  // what all of it takes on the busiest rank
 };
 

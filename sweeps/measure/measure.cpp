@@ -161,10 +161,9 @@ std::vector<double> sample_steps(StepSeries& steps, PhaseSeries& phases, const B
 
 }  // namespace
 
-Measurement measure(DecodeEngine& engine, Backend& backend, const ModelSpec& model, const Sharding& sharding,
-                    std::int64_t layers, const StoppingLimits& limits, MPI_Comm instance) {
-  const std::vector<double> weights = depth_weights(model, sharding, layers);
-  const Burst burst(sharding);
+Measurement measure(DecodeEngine& engine, Backend& backend, const StoppingLimits& limits, MPI_Comm instance) {
+  const std::vector<double> weights = depth_weights(engine.instance());
+  const Burst burst(engine.instance().sharding());
   engine.rewind();
   StepSeries steps(engine, backend, weights);
   PhaseSeries phases(engine, backend, weights);

@@ -15,9 +15,8 @@ namespace helix {
 inline constexpr std::int64_t measured_steps_room = 32;
 
 /// Collective over `instance`, the ranks of the engine; every rank returns the same numbers. Times are those
-/// of the slowest rank in each step, scaled from `layers` to the depth of the model. Steps of a pipeline are
-/// timed with all stages busy.
-Measurement measure(DecodeEngine& engine, Backend& backend, const ModelSpec& model, const Sharding& sharding,
-                    std::int64_t layers, const StoppingLimits& limits, MPI_Comm instance);
+/// of the slowest rank in each step, scaled from the engine's layers to the depth of the model. Steps of a
+/// pipeline are timed with all stages busy.
+Measurement measure(DecodeEngine& engine, Backend& backend, const StoppingLimits& limits, MPI_Comm instance);
 
 }  // namespace helix

@@ -28,7 +28,7 @@
 #include "sweeps/output/row_line.hpp"
 #include "sweeps/output/table.hpp"
 #include "sweeps/request/resumed_request.hpp"
-#include "sweeps/results/results.hpp"
+#include "sweeps/results/run_directory.hpp"
 
 namespace helix {
 namespace {
@@ -52,7 +52,7 @@ std::string system_choice(const SweepRequest& request) {
                   fmt::join(request.systems, ",")));
 }
 
-/// `--hop-b on`: as many micro-batches as the model finds best, one a request where it knows no better.
+/// `--hop-b on`: as many pieces as the model finds best, one a request where it knows no better.
 void settle_hop_b(SweepPoint& point, const SystemSpec& system) {
   DecodeShape& shape = point.config.shape;
   const std::vector<int> candidates = hop_b_candidates(shape.batch / point.config.sharding.dp);

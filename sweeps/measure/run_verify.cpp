@@ -23,7 +23,9 @@ namespace helix {
 namespace {
 
 struct VerifyRow {
-  std::string id, status, reason;  // ok, skipped, failed
+  std::string id;
+  Status status = Status::skipped;
+  std::string reason;
   std::int64_t layers = 0, steps = 0;
   Verification result;
   double tolerance = 0;
@@ -39,7 +41,7 @@ CsvRecord record(const VerifyRow& row) {
     return ran && std::isfinite(x) ? fmt::format("{:.4g}", x) : std::string();
   };
   return {row.id,
-          row.status,
+          std::string(name(row.status)),
           row.reason,
           ran ? std::to_string(row.layers) : "",
           ran ? std::to_string(row.steps) : "",
@@ -49,7 +51,7 @@ CsvRecord record(const VerifyRow& row) {
 }
 
 nlohmann::ordered_json to_json(const VerifyRow& row) {
-  nlohmann::ordered_json object{{"id", row.id}, {"status", row.status}, {"reason", row.reason}};
+  nlohmann::ordered_json object{{"id", row.id}, {"status", name(row.status)}, {"reason", row.reason}};
   if (row.steps > 0) {
     object.update({{"layers", row.layers},
                    {"steps", row.steps},
@@ -78,8 +80,8 @@ void print(const std::vector<VerifyRow>& rows, OutputFormat format) {
              "allowed", "");
   for (const VerifyRow& row : rows) {
     const CsvRecord fields = record(row);
-    fmt::print("{:<72} {:>8} {:>10} {:>10} {:>10}  {}\n", row.id, row.status, fields[5], fields[6], fields[7],
-               row.reason);
+    fmt::print("{:<72} {:>8} {:>10} {:>10} {:>10}  {}\n", row.id, name(row.status), fields[5], fields[6],
+               fields[7], row.reason);
   }
 }
 
@@ -100,43 +102,41 @@ int run_verify(const SweepRequest& request) {
     const Configuration& c = point.config;
     VerifyRow row;
     row.id = configuration_id(c);
-    row.status = "skipped";
     progress.running(row.id);
     working_on_row(row.id);
     const ModelSpec& model = *point.model;
     // As few layers as show every kind of layer on every stage, unless --layers says otherwise.
     const std::int64_t held =
         c.layers > 0 ? std::min(c.layers, model.layers) : least_layers(model, c.sharding);
-    const std::vector<std::int64_t> layers =
-        c.layers > 0 ? reference::first_layers(held) : telling_layers(model, c.sharding, held);
-    row.layers = std::ssize(layers);
     const OwnerChange change = steps_to_owner_change(c.shape.tokens_per_block);
     const Admission admission =
-        admit(point, {.layers = held, .least_layers = c.sharding.pp, .steps = change.steps}, *backend, world);
+        admit(point, {.layers = held, .least_layers = c.sharding.pp, .steps = change.steps}, request.seed,
+              *backend, world);
     row.reason = admission.reason;
-    if (row.reason.empty()) {
+    if (admission.engine) {
+      const std::vector<std::int64_t> layers =
+          c.layers > 0 ? reference::first_layers(held) : telling_layers(admission.engine->instance);
+      row.layers = std::ssize(layers);
       row.steps = change.steps;
       row.tolerance = verify_tolerance(c.shape.kv_dtype, c.shape.context);
       if (const MPI_Comm instance = groups.first(c.sharding.ranks()); instance != MPI_COMM_NULL) {
-        const EngineRequest engine_request{.model = model,
-                                           .sharding = c.sharding,
-                                           .shape = c.shape,
-                                           .layers = held,
-                                           .steps = row.steps,
-                                           .seed = request.seed,
-                                           .memory_bytes = admission.memory_bytes};
-        row.reason = host.run(engine_request, instance, [&](DecodeEngine& engine) {
-          row.result = verify(engine, model, c.shape, request.seed,
+        row.reason = host.run(*admission.engine, instance, [&](DecodeEngine& engine) {
+          row.result = verify(engine,
                               {.steps = row.steps,
                                .first_turn = change.first_turn,
                                .layers = layers,
                                .first_compared_step = row.steps - 2},
                               instance);
         });
-        if (!row.reason.empty()) row.steps = 0;  // nothing has run
       }
-      if (row.reason.empty()) row.reason = row.result.failure;
-      row.status = row.reason.empty() ? "ok" : "failed";
+      row.status = Status::ok;
+      if (!row.reason.empty()) {
+        row.status = Status::failed;
+        row.steps = 0;  // nothing has run
+      } else if (!row.result.ok()) {
+        row.status = Status::wrong;
+        row.reason = row.result.failure;
+      }
       working_on("end of the row");
       const ActivityFlag idle(&Activity::bystander, groups.first(c.sharding.ranks()) == MPI_COMM_NULL);
       wait_idle(world.comm);
@@ -152,7 +152,7 @@ int run_verify(const SweepRequest& request) {
   progress.clear();
 
   int failures = 0;
-  for (const VerifyRow& row : rows) failures += row.status == "failed" ? 1 : 0;
+  for (const VerifyRow& row : rows) failures += is_failure(row.status) ? 1 : 0;
   const bool wanted = !request.quiet || request.output != OutputFormat::table;
   if (world.rank == 0 && wanted) print(rows, request.output);
   // Rank 0 is in every group, so it knows every row.

@@ -20,11 +20,12 @@ bool shows_all_kinds(const ModelSpec& model, const Range& shown, const Range& al
 
 }  // namespace
 
-std::vector<double> depth_weights(const ModelSpec& model, const Sharding& sharding, std::int64_t layers) {
+std::vector<double> depth_weights(const Instance& instance) {
+  const ModelSpec& model = instance.model();
   std::vector<double> weights;
-  for (int stage = 0; stage < sharding.pp; ++stage) {
-    const Range run = stage_layers(layers, sharding, stage);
-    const Range all = stage_layers(model.layers, sharding, stage);
+  for (int stage = 0; stage < instance.sharding().pp; ++stage) {
+    const Range run = instance.layers_of(stage);
+    const Range all = stage_layers(model.layers, instance.sharding(), stage);
     for (std::int64_t l = run.begin; l < run.end; ++l) {
       const LayerKind kind = model.layer_kind(l);
       weights.push_back(static_cast<double>(count(model, all, kind)) /

@@ -11,9 +11,9 @@
 
 namespace helix {
 
-/// For each layer of the first `layers`: layers of its kind that its pipeline stage has in the whole model /
-/// layers of its kind that it has among these.
-std::vector<double> depth_weights(const ModelSpec& model, const Sharding& sharding, std::int64_t layers);
+/// For each layer of the instance: layers of its kind that its pipeline stage has in the whole model / layers of
+/// its kind that it has among these.
+std::vector<double> depth_weights(const Instance& instance);
 
 /// As few of the first layers as give every pipeline stage each kind of layer that it has in the whole model.
 std::int64_t least_layers(const ModelSpec& model, const Sharding& sharding);

@@ -110,11 +110,11 @@ std::vector<std::int32_t> tokens_of_all(const DecodeEngine& engine, MPI_Comm ins
 }
 
 /// The experts chosen in a layer, from the stage that runs it to every rank; empty for a dense layer.
-std::vector<std::int32_t> routing_of(const DecodeEngine& engine, const ModelSpec& model, std::int64_t layer,
-                                     const DecodeShape& shape, MPI_Comm instance) {
+std::vector<std::int32_t> routing_of(const DecodeEngine& engine, std::int64_t layer, MPI_Comm instance) {
+  const ModelSpec& model = engine.instance().model();
   if (!model.layer_kind(layer).moe()) return {};
   std::vector<std::int32_t> ids = engine.routing(layer);
-  ids.resize(static_cast<std::size_t>(shape.batch * model.moe.top_k), -1);
+  ids.resize(static_cast<std::size_t>(engine.instance().shape().batch * model.moe.top_k), -1);
   HELIX_MPI(
       MPI_Allreduce(MPI_IN_PLACE, ids.data(), static_cast<int>(ids.size()), MPI_INT32_T, MPI_MAX, instance));
   return ids;
@@ -158,23 +158,24 @@ double verify_tolerance(DType kv_dtype, std::int64_t context) {
   return kv_dtype == DType::bf16 ? 1e-2 : 3e-2;
 }
 
-std::vector<std::int64_t> telling_layers(const ModelSpec& model, const Sharding& sharding,
-                                         std::int64_t layers) {
+std::vector<std::int64_t> telling_layers(const Instance& instance) {
   std::vector<std::int64_t> list;
-  for (int stage = 0; stage < sharding.pp; ++stage) {
+  for (int stage = 0; stage < instance.sharding().pp; ++stage) {
     std::vector<LayerKind> seen;
-    const Range own = stage_layers(layers, sharding, stage);
+    const Range own = instance.layers_of(stage);
     for (std::int64_t l = own.begin; l < own.end; ++l) {
-      if (std::ranges::find(seen, model.layer_kind(l)) != seen.end()) continue;
-      seen.push_back(model.layer_kind(l));
+      const LayerKind kind = instance.model().layer_kind(l);
+      if (std::ranges::find(seen, kind) != seen.end()) continue;
+      seen.push_back(kind);
       list.push_back(l);
     }
   }
   return list;
 }
 
-Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeShape& shape,
-                    std::uint64_t seed, const VerifyOptions& options, MPI_Comm instance) {
+Verification verify(DecodeEngine& engine, const VerifyOptions& options, MPI_Comm instance) {
+  const ModelSpec& model = engine.instance().model();
+  const DecodeShape& shape = engine.instance().shape();
   int rank = 0, size = 1;
   HELIX_MPI(MPI_Comm_rank(instance, &rank));
   HELIX_MPI(MPI_Comm_size(instance, &size));
@@ -182,7 +183,7 @@ Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeSh
   // Each reference runs on one rank, different requests on different ranks.
   std::vector<Follower> followers;
   const reference::ReferenceSetup setup{.model = model,
-                                        .seed = seed,
+                                        .seed = engine.instance().seed(),
                                         .layers = options.layers,
                                         .context = shape.context,
                                         .weight_dtype = shape.weight_dtype,
@@ -208,8 +209,7 @@ Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeSh
     engine.settle();
     const std::vector<std::int32_t> output = tokens_of_all(engine, instance);
     std::vector<std::vector<std::int32_t>> routing;
-    for (const std::int64_t layer : options.layers)
-      routing.push_back(routing_of(engine, model, layer, shape, instance));
+    for (const std::int64_t layer : options.layers) routing.push_back(routing_of(engine, layer, instance));
     const bool compared = step >= options.first_compared_step;
     const std::vector<float> logits = compared ? engine.gather_logits() : std::vector<float>{};
 

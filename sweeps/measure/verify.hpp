@@ -30,10 +30,8 @@ struct Verification {
   bool ok() const { return failure.empty(); }
 };
 
-/// Of the engine's first `layers` layers a few that show all it does: of each pipeline stage the first layer
-/// of each kind.
-std::vector<std::int64_t> telling_layers(const ModelSpec& model, const Sharding& sharding,
-                                         std::int64_t layers);
+/// A few of an instance's layers that show all it does: of each pipeline stage the first layer of each kind.
+std::vector<std::int64_t> telling_layers(const Instance& instance);
 
 /// The last two of these steps are those between which the owner of new tokens changes. Where a block is
 /// long, the first owner's turn has begun before: its tokens are part of the history.
@@ -54,7 +52,6 @@ double verify_tolerance(DType kv_dtype, std::int64_t context);
 /// and, where its own scores allow them, the engine's choice of experts. Tokens must be the argmax of the
 /// engine's logits, and that of the reference wherever its top-2 gap exceeds what the logits differ by.
 /// Collective over `instance`; the same on every rank. The engine is rewound afterwards.
-Verification verify(DecodeEngine& engine, const ModelSpec& model, const DecodeShape& shape,
-                    std::uint64_t seed, const VerifyOptions& options, MPI_Comm instance);
+Verification verify(DecodeEngine& engine, const VerifyOptions& options, MPI_Comm instance);
 
 }  // namespace helix

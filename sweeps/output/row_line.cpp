@@ -6,8 +6,7 @@ namespace helix {
 
 std::string row_line(const ResultRow& row) {
   if (row.status != Status::ok || !row.measurement) {
-    const char* status = row.status == Status::failed ? "failed" : "skipped";
-    return fmt::format("{} {}: {}", status, row.id, row.reason);
+    return fmt::format("{} {}: {}", name(row.status), row.id, row.reason);
   }
   const Measurement& m = *row.measurement;
   std::string line = fmt::format("{}  {:.3f} ms +- {:.1f} % of {} samples", row.id, m.ttl_us / 1e3,

@@ -23,6 +23,13 @@ std::string percent(double fraction) {
   return fmt::format("{:.1f} %", 100.0 * fraction);
 }
 
+/// How well a prediction is known; ">" where something lies outside of what was fitted.
+std::string known_within(const ResultRow& row) {
+  if (row.measurement || !row.prediction || row.prediction->trust.error_percent <= 0) return "";
+  const Trust& trust = row.prediction->trust;
+  return fmt::format("{}{:.0f} %", trust.extrapolated.any() ? ">" : "", trust.error_percent);
+}
+
 using enum TextColumn::Align;
 const std::vector<TextColumn> columns{{""},
                                       {"system"},
@@ -33,6 +40,7 @@ const std::vector<TextColumn> columns{{""},
                                       {"sharding"},
                                       {"weights/KV", left, 6},
                                       {"TTL ms", point, 2},
+                                      {"+-", right, 8},
                                       {"tok/s/user", point},
                                       {"tok/s/GPU", point},
                                       {"roofline", right, 3},
@@ -52,7 +60,7 @@ std::vector<std::string> cells(const ResultRow& row, const std::string& system, 
       narrow ? short_sharding_text(row.config) : sharding_text(row.config),
       // Weights of several types have a line of their own below the rows.
       (shape.weights ? "mixed " : "") + precision_text(shape.weight_dtype, shape.kv_dtype),
-      fmt::format("{:.3f}", ttl_us / 1e3), fmt::format("{:.4g}", tokens_per_s_user(row)),
+      fmt::format("{:.3f}", ttl_us / 1e3), known_within(row), fmt::format("{:.4g}", tokens_per_s_user(row)),
       fmt::format("{:.4g}", tokens_per_s_gpu(row)),
       both ? percent(row.prediction->roofline_ttl_us / row.measurement->ttl_us) : "",
       both ? fmt::format("{:+.1f} %", 100.0 * (row.prediction->model_ttl_us / row.measurement->ttl_us - 1.0))

@@ -16,7 +16,7 @@ namespace helix {
 
 /// A table for the terminal, its rows grouped by model, context and batch and by falling tokens/s/user in
 /// each; frontier points carry a `*`, a caveat its keyword. Columns that are empty are left out, and as many
-/// others as `width` demands. Skipped and failed rows follow, those of one reason in one line.
+/// others as `width` demands. Rows that are not ok follow, those of one reason in one line.
 std::string format_table(std::span<const ResultRow> rows, std::optional<std::size_t> width = std::nullopt);
 /// An array of objects with the columns of results.csv; numbers are numbers, empty columns are null.
 std::string format_json(std::span<const ResultRow> rows);

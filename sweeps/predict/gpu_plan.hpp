@@ -28,7 +28,7 @@ struct GpuPlan {
   bool reachable = true;  // the budget; if not, the only answer is the fastest there is
 };
 
-/// With a budget: of each strategy the layout, batch and number of micro-batches that serve the most tokens/s
+/// With a budget: of each strategy the layout, batch and number of HOP-B's pieces that serve the most tokens/s
 /// on `gpus` GPUs within it, the batch being the largest that meets it. Without: the knee, the largest
 /// product of tokens/s/user and tokens/s/GPU. Layouts count for the baseline that they equal. Instances are
 /// of every size up to all GPUs, unless the request lists ranks. Throws UsageError if it lists batches.

@@ -5,7 +5,7 @@
 #include "roofline/base/csv.hpp"
 #include "sweeps/output/provenance.hpp"
 #include "sweeps/results/result_columns.hpp"
-#include "sweeps/results/results.hpp"
+#include "sweeps/results/run_directory.hpp"
 
 namespace helix {
 

@@ -22,8 +22,6 @@
 
 namespace helix {
 
-inline constexpr std::size_t strategy_count = 5;
-
 class PlanSummary {
  public:
   /// `top`: rows kept of each strategy beside its frontier; nothing: all.

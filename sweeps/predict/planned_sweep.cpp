@@ -6,6 +6,7 @@
 
 #include "roofline/base/error.hpp"
 #include "roofline/step/memory.hpp"
+#include "sweeps/results/costs.hpp"
 #include "sweeps/results/row_text.hpp"
 
 namespace helix {
@@ -40,6 +41,10 @@ std::vector<SystemSpec> systems_of(const SweepRequest& request) {
       throw UsageError(fmt::format("--engine {}: {} is no GPU system; valid: none",
                                    helix::name(system.engine), system.name));
     }
+    if (request.bill.board_power && system.board_watts <= 0) {
+      throw UsageError(
+          fmt::format("--power auto: system {} states no board power; valid: watts", system.name));
+    }
     const auto same = std::ranges::count(systems, system.name, &SystemSpec::name);
     if (same > 1) throw UsageError(fmt::format("--system: '{}' is the name of two systems", system.name));
   }
@@ -66,7 +71,9 @@ SweepDefaults predict_defaults() {
                   .hop_b = {1, SweepSpace::best_hop_b},
                   .every_width = true};
   for (std::int64_t batch = 1; batch <= 1024; batch *= 2) d.batches.push_back(batch);
-  for (const StrategyTraits& row : strategies()) d.strategies.push_back(row.strategy);
+  for (const StrategyTraits& row : strategies()) {
+    if (!row.cuts_group) d.strategies.push_back(row.strategy);  // what engines do is for who asks
+  }
   return d;
 }
 
@@ -103,6 +110,8 @@ void PlannedSweep::settle(SweepPoint& point, const SystemSpec& system) {
     shape.context = std::max(predict(point, system).max_context, shape.context);
   }
   if (shape.hop_b != SweepSpace::best_hop_b) return;
+  shape.hop_b = 2;
+  if (!planners_.at({point.model, &system}).fits(point.config.sharding, shape)) return;
   double best_us = 0;
   int best = 1;
   for (const int count : hop_b_candidates(shape.batch / groups)) {
@@ -119,11 +128,23 @@ Prediction PlannedSweep::predict(const SweepPoint& point, const SystemSpec& syst
   return planners_.at({point.model, &system}).predict(point.config.sharding, point.config.shape);
 }
 
-void PlannedSweep::walk(const Visit& visit) {
+void PlannedSweep::walk(const Visit& visit, const std::function<bool(std::size_t)>& wanted) {
   std::size_t ordinal = 0;
   for (const SystemSpec& system : systems_) {
     enumerate(system, [&](const SweepPoint& point) {
       if (!point.skip_reason.empty()) return visit(point, system, nullptr, ordinal);
+      if (wanted) {
+        Planner& planner = planners_.at({point.model, &system});
+        if (!planner.fits(point.config.sharding, point.config.shape)) {
+          SweepPoint too_large = point;
+          too_large.skip_reason = "does not fit memory";
+          return visit(too_large, system, nullptr, ordinal);
+        }
+        const std::size_t own = ordinal++;
+        if (!wanted(own)) return;
+        const Prediction p = predict(point, system);
+        return visit(point, system, &p, own);
+      }
       const Prediction p = predict(point, system);
       if (p.fits()) return visit(point, system, &p, ordinal++);
       SweepPoint too_large = point;
@@ -149,6 +170,7 @@ ResultRow PlannedSweep::row(const SweepPoint& point, const SystemSpec& system,
   if (!prediction) return r;
   r.prediction = *prediction;
   if (request_.ttl_budget_ms) r.meets_budget = prediction->model_ttl_us <= *request_.ttl_budget_ms * 1e3;
+  set_costs(r, request_.bill, system.board_watts);
   if (point.skip_reason.empty()) {
     for (const std::string& caveat : {extrapolation(system, point.config.sharding),
                                       long_context(*point.model, point.config.shape.context)})

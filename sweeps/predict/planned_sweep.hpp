@@ -31,8 +31,9 @@ class PlannedSweep {
   /// and a skip_reason.
   using Visit = std::function<void(const SweepPoint& point, const SystemSpec& system,
                                    const Prediction* prediction, std::size_t ordinal)>;
-  /// Visits system after system; `ordinal` counts the points that fit, over all systems.
-  void walk(const Visit& visit);
+  /// Visits system after system; `ordinal` counts the points that fit, over all systems. `wanted`: of these the
+  /// only ones to price and visit; what does not fit has no prediction then. Nothing: all.
+  void walk(const Visit& visit, const std::function<bool(std::size_t ordinal)>& wanted = {});
   /// Every point, legal or not, without a prediction; `max` and `on` are what the model says on this system.
   void enumerate(const SystemSpec& system, const std::function<void(const SweepPoint&)>& visit);
   /// Prices a legal point.

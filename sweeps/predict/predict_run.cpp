@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -58,15 +59,17 @@ int predict_sweep(const PredictRequest& request) {
   PlannedSweep sweep(request.sweep);
   PlanSummary summary(budget_ms, request.top);
   std::size_t fitting = 0, skipped = 0;
-  sweep.walk([&](const SweepPoint& point, const SystemSpec& system, const Prediction* prediction,
-                 std::size_t ordinal) {
-    if (!point.skip_reason.empty()) {
-      ++skipped;
-      return;
-    }
-    ++fitting;
-    summary.add(ordinal, point, system.name, *prediction);
-  });
+  sweep.walk(
+      [&](const SweepPoint& point, const SystemSpec& system, const Prediction* prediction,
+          std::size_t ordinal) {
+        if (!point.skip_reason.empty()) {
+          ++skipped;
+          return;
+        }
+        ++fitting;
+        summary.add(ordinal, point, system.name, *prediction);
+      },
+      request.top ? [](std::size_t) { return true; } : std::function<bool(std::size_t)>{});
   summary.close();
   if (fitting + skipped == 0) {
     throw UsageError(
@@ -79,16 +82,19 @@ int predict_sweep(const PredictRequest& request) {
   const std::vector<std::size_t> answers = summary.budget_answers();
   const bool print_all = fitting + skipped <= most_printed_rows && !budget_ms;
   std::vector<ResultRow> printed;
-  sweep.walk([&](const SweepPoint& point, const SystemSpec& system, const Prediction* prediction,
-                 std::size_t ordinal) {
-    const bool fits = point.skip_reason.empty();
-    if (fits ? !summary.is_kept(ordinal) : request.top.has_value()) return;
-    ResultRow row = sweep.row(point, system, prediction);
-    row.pareto = fits && summary.on_frontier(ordinal);
-    if (directory) directory->append(row);
-    const bool answer = fits && std::ranges::find(answers, ordinal) != answers.end();
-    if (print_all || (budget_ms ? answer : row.pareto)) printed.push_back(std::move(row));
-  });
+  sweep.walk(
+      [&](const SweepPoint& point, const SystemSpec& system, const Prediction* prediction,
+          std::size_t ordinal) {
+        const bool fits = point.skip_reason.empty();
+        if (fits ? !summary.is_kept(ordinal) : request.top.has_value()) return;
+        ResultRow row = sweep.row(point, system, prediction);
+        row.pareto = fits && summary.on_frontier(ordinal);
+        if (directory) directory->append(row);
+        const bool answer = fits && std::ranges::find(answers, ordinal) != answers.end();
+        if (print_all || (budget_ms ? answer : row.pareto)) printed.push_back(std::move(row));
+      },
+      request.top ? [&](std::size_t ordinal) { return summary.is_kept(ordinal); }
+                  : std::function<bool(std::size_t)>{});
   if (directory) directory->finish(fitting + skipped, summary.crossover_csv());
 
   const bool table = request.sweep.output == OutputFormat::table;

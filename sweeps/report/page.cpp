@@ -54,7 +54,7 @@ std::string body(std::span<const Run> runs, const std::vector<Plot>& plots,
   for (const Plot& plot : plots)
     text += fmt::format("<a href=\"#{}\">{}</a>", plot.name, html_text(plot.title));
   const std::string missing = missing_rows(runs);
-  text += missing.empty() ? "" : "<a href=\"#missing\">Skipped and failed</a>";
+  text += missing.empty() ? "" : "<a href=\"#missing\">Skipped, failed and wrong</a>";
   text += "<a href=\"#rows\">Rows</a><a href=\"#provenance\">Provenance</a></nav>\n";
   text += verdicts(runs);
   const auto figure = [&](const Plot& plot) {

@@ -6,10 +6,11 @@
 #include <set>
 
 #include "roofline/base/error.hpp"
+#include "sweeps/common/files.hpp"
 #include "sweeps/report/draw.hpp"
 #include "sweeps/report/page.hpp"
 #include "sweeps/report/plot_python.hpp"
-#include "sweeps/results/results.hpp"
+#include "sweeps/results/run_place.hpp"
 #include "sweeps/results/run_reader.hpp"
 
 namespace helix {

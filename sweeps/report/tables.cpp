@@ -101,7 +101,8 @@ std::string without_figures(const std::string& reason) {
 }  // namespace
 
 std::string summary_table(std::span<const Run> runs) {
-  TableText table({"run", "kind", "system", "device", "started", "ok", "skipped", "failed", "|model error|"});
+  TableText table(
+      {"run", "kind", "system", "device", "started", "ok", "skipped", "failed", "wrong", "|model error|"});
   for (const Run& run : runs) {
     const bool complete = value_at(run, "/complete") != "false";
     table.row()
@@ -113,6 +114,7 @@ std::string summary_table(std::span<const Run> runs) {
         .number(count_of(run, Status::ok))
         .number(count_of(run, Status::skipped))
         .number(count_of(run, Status::failed))
+        .number(count_of(run, Status::wrong))
         .text(model_error_text(run));
   }
   return table.str();
@@ -192,7 +194,7 @@ std::string missing_rows(std::span<const Run> runs) {
       left_out == 0 ? ""
                     : fmt::format("<p>Another {} rows for {} rarer reasons: see results.csv.</p>\n", left_out,
                                   reasons.size() - most_reasons);
-  return "<h2 id=\"missing\">Skipped and failed</h2>\n" + table.str() + note;
+  return "<h2 id=\"missing\">Skipped, failed and wrong</h2>\n" + table.str() + note;
 }
 
 std::string provenance(const Run& run) {

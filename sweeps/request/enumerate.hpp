@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "sweeps/request/configuration_id.hpp"
 #include "sweeps/request/sweep_space.hpp"
 #include "sweeps/results/result_row.hpp"
 
@@ -34,11 +35,11 @@ struct SweepDefaults {
   /// the layout is given.
   bool every_width = false;
   /// Settles what a legal layout leaves to the model: a batch or a context of 0 (`max`), a hop_b of 0 (`on`).
-  /// Without it `max` is refused, and `on` is one micro-batch a request.
+  /// Without it `max` is refused, and `on` is one piece a request.
   std::function<void(SweepPoint& point)> settle{};
 };
 
-/// Numbers of micro-batches that `on` chooses from: powers of two from 2, and one a request.
+/// Numbers of HOP-B's pieces that `on` chooses from: powers of two from 2, and one a request.
 std::vector<int> hop_b_candidates(std::int64_t requests_of_a_group);
 
 /// The space with what its unset lists mean.
@@ -58,10 +59,5 @@ void for_each_point(const SweepSpace& space, const ModelTable& models, const Swe
 /// admit one). Throws UsageError if no point fits the world, naming the launch that would.
 std::vector<SweepPoint> enumerate(const std::vector<SweepSpace>& blocks, const ModelTable& models,
                                   const SweepDefaults& defaults, std::int64_t world_ranks);
-
-/// A stable, readable name of a point, made from all that distinguishes it from others:
-/// "llama-3.2-1b/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/bf16-bf16/blk32", dp, pp, hop-b and layers where they are
-/// not 1 or all.
-std::string configuration_id(const Configuration& config);
 
 }  // namespace helix

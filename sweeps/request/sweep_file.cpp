@@ -45,6 +45,19 @@ constexpr auto settings = std::to_array<RunSetting>({
      [](SweepRequest& r, std::string_view text, const std::string& where) {
        r.memory_fraction = parse_real(text, 0.01, 1, where);
      }},
+    {"gpu-hour", "USD", "price of a GPU (or rank) and hour, for the column usd_per_mtok",
+     [](SweepRequest& r, std::string_view text, const std::string& where) {
+       r.bill.usd_per_gpu_hour = parse_real(text, 0, 1e6, where);
+     },
+     all_but_verify},
+    {"power", "W|auto",
+     "power of a GPU (or rank), for the column joules_per_token; auto: the data sheet's board power, a bound",
+     [](SweepRequest& r, std::string_view text, const std::string& where) {
+       r.bill.board_power = text == "auto";
+       r.bill.gpu_watts.reset();
+       if (!r.bill.board_power) r.bill.gpu_watts = parse_real(text, 1e-3, 1e6, where);
+     },
+     all_but_verify},
     {"engine", "none|trtllm|vllm|sglang",
      "whose steps to predict; none: kernels alone, as for a calibrated machine and for flat fp4, as papers "
      "count",

@@ -11,6 +11,7 @@
 #include "roofline/system/system_spec.hpp"
 #include "sweeps/request/stopping.hpp"
 #include "sweeps/request/sweep_space.hpp"
+#include "sweeps/results/costs.hpp"
 
 namespace helix {
 
@@ -23,7 +24,8 @@ struct SweepRequest {
   std::vector<std::string> systems;
   std::string backend = "auto";  // cpu, cuda, auto
   std::optional<double> ttl_budget_ms;
-  std::optional<Engine> engine;                      // whose steps to predict; nothing: what suits the system
+  std::optional<Engine> engine;  // whose steps to predict; nothing: what suits the system
+  Bill bill;
   double memory_fraction = default_memory_fraction;  // of a device, for weights, KV cache and buffers
   StoppingLimits stopping;
   std::uint64_t seed = 1;

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "roofline/base/error.hpp"
+#include "roofline/base/excerpt.hpp"
 
 namespace helix {
 namespace {
@@ -88,15 +90,24 @@ void apply_hop_b(SweepSpace& space, std::string_view text, const std::string& wh
     try {
       return parse_count(entry, batch_requests, "");
     } catch (const UsageError&) {
-      throw UsageError(fmt::format(
-          "'{}' is not valid; valid are off, on (as many micro-batches as the model finds best) and "
-          "numbers of micro-batches from 1 to {}",
-          entry, batch_requests.largest));
+      throw UsageError(
+          fmt::format("'{}' is not valid; valid are off, on (as many pieces as the model finds best) and "
+                      "numbers of pieces from 1 to {}",
+                      entry, batch_requests.largest));
     }
   });
 }
 
-const std::string strategy_help = "all, or of " + strategy_names() + "; default helix,tp (predict: all)";
+template <class Value>
+Value one_of(std::string_view text, const std::string& where, std::pair<const char*, Value> a,
+             std::pair<const char*, Value> b) {
+  if (text == a.first) return a.second;
+  if (text == b.first) return b.second;
+  throw UsageError(fmt::format("{} '{}': valid are {}, {}", where, excerpt(text), a.first, b.first));
+}
+
+const std::string strategy_help =
+    "all, or of " + strategy_names() + "; default helix,tp (predict: all but dcp)";
 
 const auto settings = std::to_array<SpaceSetting>({
     {"model", "", "NAME|FILE,...", "built-in models or Hugging Face config.json files", apply_models},
@@ -116,6 +127,22 @@ const auto settings = std::to_array<SpaceSetting>({
     {"ep", "", "LIST", "expert-parallel width", apply_choice<&SweepSpace::ep, rank_count>},
     {"pp", "", "LIST", "pipeline stages", apply_choice<&SweepSpace::pp, rank_count>},
     {"dp", "", "LIST", "data-parallel width of attention", apply_choice<&SweepSpace::dp, rank_count>},
+    {"dcp", "", "LIST", "ranks over which strategy dcp cuts the cache of a TP group (of DCP x TPA ranks)",
+     apply_choice<&SweepSpace::dcp, rank_count>},
+    {"dcp-merge", "", "ag_rs|a2a",
+     "how strategy dcp adds up partial outputs: reduce-scatter after an all-gather of the sums (default), or "
+     "all to all",
+     [](SweepSpace& space, std::string_view text, const std::string& where) {
+       space.dcp_exchange.merge = one_of(text, where, std::pair{"ag_rs", CacheExchange::Merge::ag_rs},
+                                         std::pair{"a2a", CacheExchange::Merge::a2a});
+     }},
+    {"dcp-queries", "", "gathered|replicated",
+     "whether strategy dcp gathers the queries that its ranks computed (default) or computes all on each",
+     [](SweepSpace& space, std::string_view text, const std::string& where) {
+       space.dcp_exchange.queries =
+           one_of(text, where, std::pair{"gathered", CacheExchange::Queries::gathered},
+                  std::pair{"replicated", CacheExchange::Queries::replicated});
+     }},
     {"weight-dtype", "", "auto|LIST",
      "of bf16, fp8, nvfp4 (with a scale for each 16 values) (predict only: fp4 flat as papers count, mxfp4, "
      "int8, int4), or PART=T,... of attention, ffn, experts, "
@@ -126,7 +153,8 @@ const auto settings = std::to_array<SpaceSetting>({
     {"tokens-per-block", "", "N", "tokens of a KV block, the unit of staggered growth; default 32",
      apply_count<&SweepSpace::tokens_per_block, block_tokens>},
     {"hop-b", "", "off|on|LIST",
-     "micro-batches whose all-to-all overlaps the attention of the next; on: as many as the model finds best",
+     "pieces of the batch whose all-to-all overlaps the attention of the next; on: as many as the model "
+     "finds best",
      apply_hop_b},
     {"expert-skew", "", "S", "predict with experts whose popularity falls as rank^-S (0: all the same)",
      [](SweepSpace& space, std::string_view text, const std::string& where) {

@@ -19,15 +19,18 @@ struct SweepSpace {
   std::vector<std::string> models;  // built-in names or paths of config.json files
   Choice contexts, batches;
   std::vector<Strategy> strategies;  // empty: the command's choice
-  Choice ranks, kvp, tpa, tpf, ep, pp, dp;
+  Choice ranks, kvp, tpa, tpf, ep, pp, dp, dcp;
+  /// Of strategies whose KVP is an engine's DCP; vLLM's defaults.
+  CacheExchange dcp_exchange{.queries = CacheExchange::Queries::gathered,
+                             .merge = CacheExchange::Merge::ag_rs};
   std::vector<WeightRequest> weight_dtypes{WeightRequest{}};
   std::vector<std::optional<DType>> kv_dtypes{std::nullopt};  // nothing: as the checkpoint has it
   std::int64_t tokens_per_block = 32;
-  std::vector<std::int64_t> hop_b;  // micro-batches, 1: off; empty: the command's choice
+  std::vector<std::int64_t> hop_b;  // pieces, 1: off; empty: the command's choice
   double expert_skew = 0;           // Zipf exponent of the experts' popularity; predicted, not measured
   std::int64_t layers = 0;          // layers to measure, 0: all of the model
 
-  /// HOP-B with the number of micro-batches that the model likes best.
+  /// HOP-B with the number of pieces that the model likes best.
   static constexpr std::int64_t best_hop_b = 0;
 };
 

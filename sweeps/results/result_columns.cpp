@@ -3,175 +3,24 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <charconv>
-#include <cmath>
 
 #include "roofline/base/error.hpp"
 #include "roofline/base/excerpt.hpp"
+#include "sweeps/results/column_kinds.hpp"
 
 namespace helix {
 namespace {
 
-struct Column {
-  std::string_view name;
-  std::string (*write)(const ResultRow& row);
-  void (*read)(ResultRow& row, const std::string& text);  // text is not empty
-};
-
-std::string number(double value) {
-  return std::isfinite(value) ? fmt::format("{:.7g}", value) : std::string{};
-}
-std::string whole(double value) {
-  return std::isfinite(value) ? fmt::format("{:.0f}", value) : std::string{};
-}
-
-template <class T>
-T parse_number(const std::string& text) {
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size()) {
-    throw UsageError(fmt::format("'{}' is not a number", excerpt(text)));
-  }
-  return value;
-}
-
-template <class T>
-T& engaged(std::optional<T>& value) {
-  return value ? *value : value.emplace();
-}
-
-// Columns that are one field of something in the row.
-template <auto member>
-constexpr Column text_column(std::string_view name) {
-  return {name, [](const ResultRow& row) { return row.*member; },
-          [](ResultRow& row, const std::string& text) { row.*member = text; }};
-}
-
-template <int Sharding::*member>
-constexpr Column width_column(std::string_view name) {
-  return {
-      name, [](const ResultRow& row) { return fmt::format("{}", row.config.sharding.*member); },
-      [](ResultRow& row, const std::string& text) { row.config.sharding.*member = parse_number<int>(text); }};
-}
-
-template <auto member>
-constexpr Column shape_column(std::string_view name) {
-  return {name, [](const ResultRow& row) { return fmt::format("{}", row.config.shape.*member); },
-          [](ResultRow& row, const std::string& text) {
-            row.config.shape.*member =
-                parse_number<std::remove_cvref_t<decltype(row.config.shape.*member)>>(text);
-          }};
-}
-
-template <DType DecodeShape::*member>
-constexpr Column dtype_column(std::string_view column) {
-  return {column, [](const ResultRow& row) { return std::string(name(row.config.shape.*member)); },
-          [](ResultRow& row, const std::string& text) { row.config.shape.*member = parse_dtype(text); }};
-}
-
-template <std::int64_t ResultRow::*member>
-constexpr Column count_column(std::string_view name) {
-  return {name, [](const ResultRow& row) { return row.*member > 0 ? fmt::format("{}", row.*member) : ""; },
-          [](ResultRow& row, const std::string& text) { row.*member = parse_number<std::int64_t>(text); }};
-}
-
-template <double Measurement::*member>
-constexpr Column measured_column(std::string_view name) {
-  return {name,
-          [](const ResultRow& row) { return row.measurement ? number((*row.measurement).*member) : ""; },
-          [](ResultRow& row, const std::string& text) {
-            engaged(row.measurement).*member = parse_number<double>(text);
-          }};
-}
-
-template <Phase phase>
-constexpr Column measured_phase_column(std::string_view name) {
-  return {name,
-          [](const ResultRow& row) { return row.measurement ? number(row.measurement->phases[phase]) : ""; },
-          [](ResultRow& row, const std::string& text) {
-            engaged(row.measurement).phases[phase] = parse_number<double>(text);
-          }};
-}
-
-template <double Prediction::*member, std::string (*format)(double) = number>
-constexpr Column predicted_column(std::string_view name) {
-  return {name, [](const ResultRow& row) { return row.prediction ? format((*row.prediction).*member) : ""; },
-          [](ResultRow& row, const std::string& text) {
-            engaged(row.prediction).*member = parse_number<double>(text);
-          }};
-}
-
-template <Phase phase>
-constexpr Column predicted_phase_column(std::string_view name) {
-  return {name,
-          [](const ResultRow& row) { return row.prediction ? number(row.prediction->phases[phase]) : ""; },
-          [](ResultRow& row, const std::string& text) {
-            engaged(row.prediction).phases[phase] = parse_number<double>(text);
-          }};
-}
-
-std::string share(double time_us, const Prediction& p) {
-  return std::isfinite(time_us / p.model_ttl_us) ? fmt::format("{:.4f}", time_us / p.model_ttl_us) : "";
-}
-
-/// Part of the predicted step in phases that have no column of their own.
-template <Phase phase>
-constexpr Column predicted_share_column(std::string_view name) {
-  return {name,
-          [](const ResultRow& row) {
-            return row.prediction ? share(row.prediction->phases[phase], *row.prediction) : "";
-          },
-          [](ResultRow& row, const std::string& text) {
-            Prediction& p = engaged(row.prediction);
-            p.phases[phase] = parse_number<double>(text) * p.model_ttl_us;
-          }};
-}
-
-template <double ModelFigures::*member>
-constexpr Column figure_column(std::string_view name) {
-  return {name, [](const ResultRow& row) { return row.figures ? whole((*row.figures).*member) : ""; },
-          [](ResultRow& row, const std::string& text) {
-            engaged(row.figures).*member = parse_number<double>(text);
-          }};
-}
-
-/// A part of memory_bytes_per_rank, which is read first.
-template <double Prediction::*member>
-constexpr Column memory_share_column(std::string_view name) {
-  return {name,
-          [](const ResultRow& row) {
-            return row.prediction ? number((*row.prediction).*member / row.prediction->memory_bytes_per_rank)
-                                  : "";
-          },
-          [](ResultRow& row, const std::string& text) {
-            Prediction& p = engaged(row.prediction);
-            p.*member = parse_number<double>(text) * p.memory_bytes_per_rank;
-          }};
-}
-
-/// Follows from other columns: written, not read.
-constexpr Column derived_column(std::string_view name, std::string (*write)(const ResultRow&)) {
-  return {name, write, [](ResultRow&, const std::string&) {}};
-}
-
-template <class Enum, std::size_t n>
-Enum parse_name(const std::array<Enum, n>& all, const std::string& text) {
-  for (const Enum value : all) {
-    if (text == name(value)) return value;
-  }
-  throw UsageError(fmt::format("unknown word '{}'", excerpt(text)));
-}
+using namespace columns;
 
 double predicted_comm_us(const Prediction& p) {
   return p.phases[Phase::a2a] + p.phases[Phase::attn_allreduce] + p.phases[Phase::ffn_comm];
 }
 
-constexpr auto columns = std::to_array<Column>({
+constexpr auto all_columns = std::to_array<Column>({
     text_column<&ResultRow::id>("id"),
     {"status", [](const ResultRow& row) { return std::string(name(row.status)); },
-     [](ResultRow& row, const std::string& text) {
-       row.status = parse_name(std::array{Status::ok, Status::skipped, Status::failed}, text);
-     }},
+     [](ResultRow& row, const std::string& text) { row.status = parse_status(text); }},
     text_column<&ResultRow::reason>("reason"),
     {"strategy", [](const ResultRow& row) { return std::string(name(row.config.strategy)); },
      [](ResultRow& row, const std::string& text) { row.config.strategy = parse_strategy(text); }},
@@ -332,6 +181,13 @@ constexpr auto columns = std::to_array<Column>({
     {"engine",
      [](const ResultRow& row) { return row.prediction ? std::string(name(row.prediction->engine)) : ""; },
      [](ResultRow& row, const std::string& text) { engaged(row.prediction).engine = parse_engine(text); }},
+    {"dcp",
+     [](const ResultRow& row) -> std::string {
+       return traits(row.config.strategy).cuts_group ? to_string(row.config.shape.exchange) : "";
+     },
+     [](ResultRow& row, const std::string& text) { row.config.shape.exchange = parse_cache_exchange(text); }},
+    optional_column<&ResultRow::usd_per_mtok>("usd_per_mtok"),
+    optional_column<&ResultRow::joules_per_token>("joules_per_token"),
     // Percent: nine of ten measured kernels of the least known family in the step lie within it.
     {"confidence",
      [](const ResultRow& row) -> std::string {
@@ -362,28 +218,28 @@ constexpr auto columns = std::to_array<Column>({
 
 CsvRecord result_header() {
   CsvRecord header;
-  for (const Column& column : columns) header.emplace_back(column.name);
+  for (const Column& column : all_columns) header.emplace_back(column.name);
   return header;
 }
 
 CsvRecord to_record(const ResultRow& row) {
   CsvRecord record;
-  for (const Column& column : columns) record.push_back(column.write(row));
+  for (const Column& column : all_columns) record.push_back(column.write(row));
   return record;
 }
 
 ResultRow from_record(const CsvRecord& record) {
-  if (record.size() != columns.size()) {
-    throw UsageError(fmt::format("a row has {} columns instead of {}", record.size(), columns.size()));
+  if (record.size() != all_columns.size()) {
+    throw UsageError(fmt::format("a row has {} columns instead of {}", record.size(), all_columns.size()));
   }
   ResultRow row;
-  for (std::size_t i = 0; i < columns.size(); ++i) {
+  for (std::size_t i = 0; i < all_columns.size(); ++i) {
     if (record[i].empty()) continue;
     try {
-      columns[i].read(row, record[i]);
+      all_columns[i].read(row, record[i]);
     } catch (const UsageError& error) {
       throw UsageError(
-          fmt::format("row '{}', column {}: {}", excerpt(record.front()), columns[i].name, error.what()));
+          fmt::format("row '{}', column {}: {}", excerpt(record.front()), all_columns[i].name, error.what()));
     }
   }
   row.config.layers = row.layers_measured == row.layers_total ? 0 : row.layers_measured;
@@ -400,18 +256,6 @@ double tokens_per_s_gpu(const ResultRow& row) {
     return tokens_per_s_user(row) * static_cast<double>(row.config.shape.batch) / row.config.sharding.ranks();
   }
   return row.prediction ? row.prediction->tokens_per_s_gpu : 0.0;
-}
-
-std::string_view name(Status status) {
-  switch (status) {
-    case Status::ok:
-      return "ok";
-    case Status::skipped:
-      return "skipped";
-    case Status::failed:
-      return "failed";
-  }
-  return "?";
 }
 
 std::string_view name(StopReason reason) {

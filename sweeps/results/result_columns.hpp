@@ -21,7 +21,6 @@ double tokens_per_s_user(
     const ResultRow& row);  // measured if there is a measurement, else predicted; 0 if neither
 double tokens_per_s_gpu(const ResultRow& row);
 
-std::string_view name(Status status);
 std::string_view name(StopReason reason);
 
 }  // namespace helix

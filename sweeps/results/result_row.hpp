@@ -9,6 +9,7 @@
 #include "roofline/cost/predict.hpp"
 #include "roofline/step/model_facts.hpp"
 #include "roofline/step/sharding.hpp"
+#include "sweeps/results/status.hpp"
 
 namespace helix {
 
@@ -22,8 +23,6 @@ struct Configuration {
   /// The types of the weights' parts and where they come from: precision_of_parts, WeightRequest::source.
   std::string precision{}, precision_source{};
 };
-
-enum class Status { ok, skipped, failed };
 
 /// Why sampling of a row ended.
 enum class StopReason { converged, plateau, max_time };
@@ -44,8 +43,9 @@ struct ResultRow {
       id;  // stable: made from the configuration, e.g. "llama-3.2-1b/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/..."
   Configuration config;
   Status status = Status::ok;
-  std::string reason;  // skipped, failed; for an ok row a caveat ("cache-resident: ...", "oversubscribed:
-                       // ...") or empty
+  std::string
+      reason;  // skipped, failed, wrong; for an ok row a caveat ("cache-resident: ...", "oversubscribed:
+               // ...") or empty
   std::string system, backend, kernel;
   std::int64_t layers_measured = 0, layers_total = 0;
   std::optional<ModelFigures> figures;
@@ -55,6 +55,7 @@ struct ResultRow {
   /// Whether the token-to-token latency, measured or else predicted, is within the request's budget; nothing
   /// without a budget or a latency.
   std::optional<bool> meets_budget;
+  std::optional<double> usd_per_mtok, joules_per_token;
   bool pareto = false;
 
   /// Frontier, crossover and what is printed only know such rows.

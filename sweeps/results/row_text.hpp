@@ -19,7 +19,7 @@ std::string sharding_text(const Configuration& config);
 std::string short_sharding_text(const Configuration& config);
 inline constexpr std::string_view sharding_legend =
     "Sharding: D DP x K KVP x T TPA of attention > F TPF x E EP of the FFN, P PP stages, H HOP-B "
-    "micro-batches; "
+    "pieces; "
     "what is 1 is left out.";
 /// "bf16/fp8": weights and KV cache.
 std::string precision_text(DType weights, DType kv);

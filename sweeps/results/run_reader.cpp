@@ -13,8 +13,8 @@
 #include "roofline/base/json_fields.hpp"
 #include "roofline/base/text_file.hpp"
 #include "sweeps/common/files.hpp"
+#include "sweeps/results/frontier.hpp"
 #include "sweeps/results/result_columns.hpp"
-#include "sweeps/results/results.hpp"
 
 namespace helix {
 namespace {

@@ -64,7 +64,7 @@ StoredRun read_stored_run(const fs::path& directory) {
   for (ResultRow& row : read.rows) {
     StoredRow& stored = run.rows.emplace_back();
     stored.id = std::move(row.id);
-    stored.status = name(row.status);
+    stored.status = row.status;
     stored.reason = std::move(row.reason);
     stored.model = std::move(row.config.model);
     if (row.prediction) stored.roofline_ttl_us = row.prediction->roofline_ttl_us;

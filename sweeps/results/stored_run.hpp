@@ -6,10 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "sweeps/results/status.hpp"
+
 namespace helix {
 
 struct StoredRow {
-  std::string id, status, reason, model;
+  std::string id;
+  Status status = Status::ok;
+  std::string reason, model;
   double roofline_ttl_us = 0;      // 0: no prediction
   std::vector<double> samples_us;  // of an ok row
 };

@@ -9,6 +9,8 @@ import sys
 import tempfile
 import time
 
+from messages import messages
+
 program, mpirun = sys.argv[1:3]
 ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                "OMPI_MCA_rmaps_base_oversubscribe": "1"}
@@ -36,7 +38,7 @@ def refused(arguments, *needles, ranks=(0,)):
     """Each needle has to be in the one line of the message."""
     for n in ranks:
         done, seconds = run(arguments, n)
-        lines = [line for line in done.stderr.splitlines() if line.startswith("helix-bench: ")]
+        lines = messages(done.stderr)
         problems = [f"exit code {done.returncode}"] if done.returncode != 2 else []
         if len(lines) != 1:
             problems.append(f"{len(lines)} messages")

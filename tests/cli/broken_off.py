@@ -12,6 +12,8 @@ import sys
 import tempfile
 import time
 
+from messages import messages
+
 program, mpirun = sys.argv[1:3]
 ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                "OMPI_MCA_rmaps_base_oversubscribe": "1"}
@@ -25,10 +27,6 @@ QUICK = ["--max-time", "0.02", "--rel-error", "1"]
 def table(name):
     with open(scratch / name, newline="") as file:
         return list(csv.DictReader(file))
-
-
-def messages(stderr):
-    return [line for line in stderr.splitlines() if line.startswith("helix-bench: ")]
 
 
 def run(*arguments, rule=QUICK):

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 
+from messages import messages
+
 program, mpirun = sys.argv[1:3]
 ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                "OMPI_MCA_rmaps_base_oversubscribe": "1"}
@@ -30,7 +32,7 @@ def done(*arguments, ranks=0):
 
 # Every group size that divides the ranks, for each collective; two rounds are enough to know a spread.
 for ranks, groups in ((2, {"2"}), (3, {"3"}), (4, {"2", "4"})):
-    printed = done("calibrate", "--rounds", "2", "--out", f"{ranks}.yaml", ranks=ranks)
+    printed = done("calibrate", "--rounds", "2", "--force", "--out", f"{ranks}.yaml", ranks=ranks)
     assert f"{ranks}.yaml" in printed, printed
     text = (scratch / f"{ranks}.yaml").read_text()
     lines = text.splitlines()
@@ -63,6 +65,6 @@ assert swept and all(row["status"] == "ok" and row["system"].endswith("-r2") for
 # What cannot be written is refused before anything is measured.
 for out in ("no/such/directory.yaml", "."):
     refused = run("calibrate", "--out", out, ranks=2)
-    lines = [line for line in refused.stderr.splitlines() if line.startswith("helix-bench: ")]
+    lines = messages(refused.stderr)
     assert refused.returncode == 2 and len(lines) == 1 and out in lines[0], refused
 print("1 passed, 0 failed")

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tempfile
 
+from messages import messages
+
 program, mpirun = sys.argv[1:3]
 ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                "OMPI_MCA_rmaps_base_oversubscribe": "1",
@@ -34,7 +36,7 @@ if "libcuda.so" in needed or "libnvidia" in needed:
 
 for ranks in (0, 2):
     done = run(["--backend", "cuda", *SWEEP], ranks)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("helix-bench: ")]
+    lines = messages(done.stderr)
     check("--backend cuda", done.returncode == 2 and len(lines) == 1 and not done.stdout, done)
     check("the message names host, rank and reason",
           len(lines) == 1 and os.uname().nodename in lines[0] and "rank 0" in lines[0] and "no CUDA device" in lines[0],

@@ -13,6 +13,8 @@ import sys
 import tempfile
 import time
 
+from messages import messages
+
 program, mpirun = sys.argv[1:3]
 ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                "OMPI_MCA_rmaps_base_oversubscribe": "1"}
@@ -29,13 +31,9 @@ def call(command, **more):
     return done
 
 
-def messages(done):
-    return [line for line in done.stderr.splitlines() if line.startswith("helix-bench: ")]
-
-
 def refused(command, *needles):
     done = call(command)
-    lines = messages(done)
+    lines = messages(done.stderr)
     assert done.returncode == 2 and len(lines) == 1 and not done.stdout, (command, done)
     assert len(lines[0]) < 1200, (command, len(lines[0]))
     for needle in needles:
@@ -117,14 +115,14 @@ path = copy("mended") / "results.csv"
 rows = list(csv.DictReader(open(path)))
 path.write_text("".join(lines)[:-20])
 done = call([*SWEEP, "mended", "--resume"])
-said = messages(done)
+said = messages(done.stderr)
 assert done.returncode == 0 and len(said) == 2, done.stderr
 assert f"mended/results.csv', line {len(lines)}" in said[0] and "mended/samples.csv', line " in said[1], said
 assert [row["id"] for row in csv.DictReader(open(path))] == [row["id"] for row in rows]
 # On a busy machine a row may have too few samples to judge.
 assert call([program, "compare", "mended", "mended", "--allow-unjudged"]).returncode == 0
 done = call([*SWEEP, "mended", "--resume"])
-assert done.returncode == 0 and not messages(done), done.stderr
+assert done.returncode == 0 and not messages(done.stderr), done.stderr
 
 # Measured kernels.
 for name, text, needles in (("header", "op,device,latency_us\n", ["no measured kernel"]), ("empty", "", ["empty"]),

@@ -13,6 +13,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
+from messages import messages
 from two_nodes import TwoNodes
 
 program, mpirun = sys.argv[1:3]
@@ -45,7 +46,7 @@ def broken_link(name, timeout, then):
     with open(results, newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows and all(row["status"] == "ok" for row in rows), rows
-    return job.returncode, seconds, [line for line in errors.read_text().splitlines() if line.startswith("helix-bench: ")]
+    return job.returncode, seconds, messages(errors.read_text())
 
 
 def interrupt(job):

@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 
+from messages import messages
+
 program, mpirun = sys.argv[1:3]
 ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                "OMPI_MCA_rmaps_base_oversubscribe": "1"}
@@ -27,10 +29,6 @@ PREDICT = [program, "predict", "--model", "tiny-gqa", "--system", "h100", "--con
 def call(command, **more):
     return subprocess.run([str(part) for part in command], cwd=scratch, env=ENVIRONMENT, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=200, **more)
-
-
-def messages(stderr):
-    return [line for line in stderr.splitlines() if line.startswith("helix-bench: ")]
 
 
 def limit_files(size):

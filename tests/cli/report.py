@@ -92,7 +92,7 @@ skipped = {**dict.fromkeys(measured_rows[0], ""), **{key: measured_rows[0][key] 
 scene = [row for row in measured_rows if all(row[k] == measured_rows[0][k] for k in ("model", "context", "batch"))]
 mixed = make_run("mixed", [*({**row, "model": "it's a<b>&\"c\"</script>"} for row in scene), *measured_rows[1:3],
                            {**skipped, "id": "too-large", "status": "skipped", "reason": "does not fit <memory>"},
-                           {**skipped, "id": "wrong", "status": "failed", "reason": "verification: 0.5 > 0.01"}],
+                           {**skipped, "id": "wrong", "status": "wrong", "reason": "logits: 0.5 > 0.01"}],
                  json.dumps({**run_json, "complete": False}))
 written(mixed)
 many = make_run("many", [*measured_rows, *({**skipped, "id": f"no-{i}", "status": "skipped",
@@ -273,7 +273,7 @@ with browser.Browser(1366, 768) as page:  # a laptop
     mixed_plots = look(page, "mixed", "light")["plots"]
     assert mixed_plots["plot-crossover"]["rects"] == 1
     text = page.evaluate("document.body.innerText")
-    assert 'it\'s a<b>&"c"</script>' in text and "does not fit <memory>" in text and "verification: 0.5" in text
+    assert 'it\'s a<b>&"c"</script>' in text and "does not fit <memory>" in text and "logits: 0.5" in text
     assert "broken off" in text
     assert look(page, "nothing", "light")["plots"] == {}
 passed += 1

@@ -23,7 +23,7 @@ def verify(ranks, *flags):
         failures.append(f"{where}: exit code {done.returncode}\n{done.stderr[-2000:]}{done.stdout[-2000:]}")
         return []
     rows = json.loads(done.stdout)
-    failures.extend(f"{where}: {row}" for row in rows if row["status"] == "failed")
+    failures.extend(f"{where}: {row}" for row in rows if row["status"] in ("failed", "wrong"))
     return rows
 
 

@@ -29,9 +29,10 @@ TEST_CASE("the CUDA kernels decode as the reference does, across a change of own
   // A dense and, where there is one, an expert layer.
   Rank rank(
       std::make_unique<EmulatedBackend>(cuda::kDatacentreGpu, EmulatedBackend::Writers::kernels_and_mpi));
-  const Verification result = rank.verify_grid(
-      model, sharding, shape, {.steps = many ? 1 : shape.tokens_per_block + 1, .layers = {0, 1}});
-  CAPTURE(describe(model, sharding, shape), result.rel_error, result.failure);
+  const Instance instance = legal_instance(model, sharding, shape);
+  const Verification result =
+      rank.verify_instance(instance, {.steps = many ? 1 : shape.tokens_per_block + 1, .layers = {0, 1}});
+  CAPTURE(describe(instance), result.rel_error, result.failure);
   CHECK(result.ok());
   CHECK(result.rel_error > 0);  // bf16 against fp64 cannot agree entirely
 }
@@ -54,11 +55,11 @@ TEST_CASE("the CUDA kernels decode in pieces and micro-batches of every size") {
   auto backend = std::make_unique<EmulatedBackend>(cuda::wide_gpu(multiprocessors),
                                                    EmulatedBackend::Writers::kernels_and_mpi);
   Rank rank(std::move(backend));
-  const std::vector<std::int64_t> layers = telling_layers(model, sharding, model.layers);
   for (const std::int64_t batch : batches) {
     const DecodeShape shape{.context = 70, .batch = batch, .tokens_per_block = 2, .hop_b = hop_b};
-    const Verification result = rank.verify_grid(model, sharding, shape, {.layers = layers});
-    CAPTURE(multiprocessors, describe(model, sharding, shape), result.rel_error, result.failure);
+    const Instance instance = legal_instance(model, sharding, shape);
+    const Verification result = rank.verify_instance(instance, {.layers = telling_layers(instance)});
+    CAPTURE(multiprocessors, describe(instance), result.rel_error, result.failure);
     CHECK(result.ok());
     CHECK(result.rel_error > 0);
   }

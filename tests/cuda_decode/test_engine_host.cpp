@@ -29,20 +29,13 @@ TEST_CASE("a rank without memory fails its point on every rank, and the next poi
   const DecodeShape shape{.context = 32, .batch = 1, .tokens_per_block = 4};
   LimitedBackend backend;
   EngineHost host(backend, std::size_t{1} << 30);
-  const EngineRequest request{.model = model,
-                              .sharding = sharding,
-                              .shape = shape,
-                              .layers = 1,
-                              .steps = 1,
-                              .seed = 5,
-                              .memory_bytes = 12345};
+  const EngineRequest request{legal_instance(model, sharding, shape, 1), 1, 12345};
   int rank = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   const auto attempt = [&] {
     bool worked = false;
     const std::string problem = host.run(request, MPI_COMM_WORLD, [&](DecodeEngine& engine) {
-      worked =
-          verify(engine, model, shape, request.seed, {.layers = {0}, .max_requests = 1}, MPI_COMM_WORLD).ok();
+      worked = verify(engine, {.layers = {0}, .max_requests = 1}, MPI_COMM_WORLD).ok();
     });
     CHECK(worked == problem.empty());
     return problem;
@@ -52,7 +45,7 @@ TEST_CASE("a rank without memory fails its point on every rank, and the next poi
   if (rank == ranks - 1) backend.limit = 0;
   DecodeShape longer = shape;
   longer.context = 4096;
-  EngineRequest larger{model, sharding, longer, 1, 1, 5, 12345};
+  const EngineRequest larger{legal_instance(model, sharding, longer, 1), 1, 12345};
   const std::string problem =
       host.run(larger, MPI_COMM_WORLD, [](DecodeEngine&) { FAIL_CHECK("no memory"); });
   CHECK_THAT(problem, Catch::Contains("rank " + std::to_string(ranks - 1) + " did not get its memory"));

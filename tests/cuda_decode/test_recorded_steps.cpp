@@ -44,8 +44,8 @@ TEST_CASE("recorded steps decode as issued ones do, and neither allocates, copie
   const int wide = ranks / c.pp;
   const Sharding sharding{.kvp = wide, .tpf = c.moe ? 1 : wide, .ep = c.moe ? wide : 1, .pp = c.pp};
   const DecodeShape shape{.context = 9, .batch = 2, .tokens_per_block = 2, .hop_b = c.hop_b};
-  CAPTURE(describe(model, sharding, shape));
-  constexpr std::int64_t layers = 2;
+  const Instance instance = legal_instance(model, sharding, shape, 2);
+  CAPTURE(describe(instance));
   // Of two ranks both append in some of them, and are passed over in others.
   const int steps = static_cast<int>(shape.tokens_per_block) + 1;
 
@@ -53,16 +53,16 @@ TEST_CASE("recorded steps decode as issued ones do, and neither allocates, copie
   const Groups groups = make_groups(backend, MPI_COMM_WORLD, sharding);
   WeightStore weights(backend);
   EngineMemory memory;
-  weights.load(model, 5, sharding, groups.rank(), layers, shape.weight_dtype);
-  DecodeEngine engine(model, sharding, shape, layers, steps, 5, backend, groups, weights, memory);
+  weights.load(RankPlan(instance, groups.rank()));
+  DecodeEngine engine(instance, steps, backend, groups, weights, memory);
 
-  PhaseClock phases(depth_weights(model, sharding, layers), backend);
+  PhaseClock phases(depth_weights(instance), backend);
   const auto issue = [&] { backend.in_step([&] { engine.step(phases); }); };
   const Decoding issued = decode(engine, steps, [&](int) { issue(); });
   CHECK(phases.elapsed_us() > 0);
   CHECK(phases.times().total() > 0);
 
-  LayerClock clock(depth_weights(model, sharding, layers), backend);
+  LayerClock clock(depth_weights(instance), backend);
   RecordedSteps recorded(engine, backend, clock);
   // As a measurement does it: now and then a step that is taken apart.
   const Decoding mixed = decode(engine, steps, [&](int i) { i == 1 ? issue() : recorded.step(); });

@@ -22,8 +22,10 @@
 #include "sweeps/common/list_syntax.hpp"
 #include "sweeps/export/trtllm_config.hpp"
 #include "sweeps/request/sweep_file.hpp"
+#include "sweeps/results/frontier.hpp"
 #include "sweeps/results/result_columns.hpp"
-#include "sweeps/results/results.hpp"
+#include "sweeps/results/run_directory.hpp"
+#include "sweeps/results/run_json.hpp"
 #include "sweeps/results/run_reader.hpp"
 #include "sweeps/results/stored_run.hpp"
 

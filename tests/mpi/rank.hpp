@@ -12,6 +12,7 @@
 #include "kernels/engine/decode_engine.hpp"
 #include "kernels/reference/reference_model.hpp"
 #include "sweeps/measure/verify.hpp"
+#include "test_models.hpp"
 
 namespace helix {
 
@@ -27,13 +28,11 @@ class Rank {
   explicit Rank(std::unique_ptr<Backend> backend = make_cpu_backend(1))
       : backend_(std::move(backend)), weights_(*backend_) {}
 
-  Verification verify_grid(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
-                           const VerifyOptions& options, std::uint64_t seed = 5) {
-    const Groups groups = make_groups(*backend_, MPI_COMM_WORLD, sharding);
-    weights_.load(model, seed, sharding, groups.rank(), model.layers, shape.weight_dtype);
-    DecodeEngine engine(model, sharding, shape, model.layers, options.steps, seed, *backend_, groups,
-                        weights_, memory_);
-    return verify(engine, model, shape, seed, options, MPI_COMM_WORLD);
+  Verification verify_instance(const Instance& instance, const VerifyOptions& options) {
+    const Groups groups = make_groups(*backend_, MPI_COMM_WORLD, instance.sharding());
+    weights_.load(RankPlan(instance, groups.rank()));
+    DecodeEngine engine(instance, options.steps, *backend_, groups, weights_, memory_);
+    return verify(engine, options, MPI_COMM_WORLD);
   }
 
  private:
@@ -46,9 +45,11 @@ inline std::vector<std::int64_t> all_layers(const ModelSpec& model) {
   return reference::first_layers(model.layers);
 }
 
-inline std::string describe(const ModelSpec& model, const Sharding& s, const DecodeShape& shape) {
+inline std::string describe(const Instance& instance) {
+  const Sharding& s = instance.sharding();
+  const DecodeShape& shape = instance.shape();
   return fmt::format("{} dp={} kvp={} tpa={} tpf={} ep={} pp={} S={} B={} block={} hop={} weights={} kv={}",
-                     model.name, s.dp, s.kvp, s.tpa, s.tpf, s.ep, s.pp, shape.context, shape.batch,
+                     instance.model().name, s.dp, s.kvp, s.tpa, s.tpf, s.ep, s.pp, shape.context, shape.batch,
                      shape.tokens_per_block, shape.hop_b, name(shape.weight_dtype), name(shape.kv_dtype));
 }
 

@@ -39,12 +39,13 @@ class NoObserver final : public StepObserver {};
 void use_up_the_room(const Grid& grid, const DecodeShape& shape, std::int64_t steps, std::int64_t first_turn,
                      Backend& backend) {
   const auto& [model, sharding] = grid;
-  CAPTURE(describe(model, sharding, shape), steps);
+  const Instance instance = legal_instance(model, sharding, shape, sharding.pp);
+  CAPTURE(describe(instance), steps);
   const Groups groups = make_groups(backend, MPI_COMM_WORLD, sharding);
   WeightStore weights(backend);
   EngineMemory memory;
-  weights.load(model, 5, sharding, groups.rank(), sharding.pp, shape.weight_dtype);
-  DecodeEngine engine(model, sharding, shape, sharding.pp, steps, 5, backend, groups, weights, memory);
+  weights.load(RankPlan(instance, groups.rank()));
+  DecodeEngine engine(instance, steps, backend, groups, weights, memory);
   CHECK(engine.steps_before_rewind() >= steps);
   NoObserver observer;
   engine.rewind(first_turn);
@@ -94,13 +95,13 @@ TEST_CASE("a change of owner behind long blocks decodes as the reference does") 
     CHECK(change.first_turn + change.steps == block + 1);
     const DecodeShape shape{.context = 64, .batch = world_size(), .tokens_per_block = block};
     for (const auto& [model, sharding] : a_grid_of_each_strategy(shape)) {
-      const Verification result = rank.verify_grid(model, sharding, shape,
-                                                   {.steps = change.steps,
-                                                    .first_turn = change.first_turn,
-                                                    .layers = telling_layers(model, sharding, model.layers),
-                                                    .max_requests = 1,
-                                                    .first_compared_step = change.steps - 2});
-      CAPTURE(describe(model, sharding, shape), result.rel_error, result.failure);
+      const Instance instance = legal_instance(model, sharding, shape);
+      const Verification result = rank.verify_instance(instance, {.steps = change.steps,
+                                                                  .first_turn = change.first_turn,
+                                                                  .layers = telling_layers(instance),
+                                                                  .max_requests = 1,
+                                                                  .first_compared_step = change.steps - 2});
+      CAPTURE(describe(instance), result.rel_error, result.failure);
       CHECK(result.ok());
       CHECK(result.rel_error > 0);
     }

@@ -43,10 +43,10 @@ bool one_stage_one_group(const Sharding& s) {
 }
 
 void check_grid(Rank& rank, const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
-  const Verification result =
-      rank.verify_grid(model, sharding, shape,
-                       {.steps = shape.tokens_per_block + 2, .layers = all_layers(model), .max_requests = 3});
-  CAPTURE(describe(model, sharding, shape), result.rel_error, result.failure);
+  const Instance instance = legal_instance(model, sharding, shape);
+  const Verification result = rank.verify_instance(
+      instance, {.steps = shape.tokens_per_block + 2, .layers = all_layers(model), .max_requests = 3});
+  CAPTURE(describe(instance), result.rel_error, result.failure);
   CHECK(result.ok());
   CHECK(result.rel_error > 0);  // bf16 against fp64 cannot agree entirely
 }

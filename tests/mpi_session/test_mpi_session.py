@@ -2,9 +2,13 @@
 """However ranks end, the job ends: with the right exit code, the right message, and soon.
 test_mpi_session.py PROGRAM MPIRUN"""
 import os
+import pathlib
 import subprocess
 import sys
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "cli"))
+from messages import messages
 
 program, mpirun = sys.argv[1:3]
 ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -26,7 +30,7 @@ for ending, ranks, code, message, times, seconds in CASES:
     done = subprocess.run([mpirun, "-n", str(ranks), program, ending], env=ENVIRONMENT, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=60)
     took = time.monotonic() - start
-    lines = [line for line in done.stderr.splitlines() if line.startswith("helix-bench: ")]
+    lines = messages(done.stderr)
     if done.returncode != code or len(lines) != times or not all(message in line for line in lines) or took > seconds:
         failures += 1
         print(f"{ending}: exit code {done.returncode} instead of {code}, {took:.1f} s, messages {lines}\n{done.stderr}")
@@ -40,7 +44,7 @@ FINE = [{}, {"SLURM_NTASKS": "1"}, {"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS":
 for variables, named in STRANGERS + [(variables, "") for variables in FINE]:
     done = subprocess.run([program, "nothing-special"], env={**ENVIRONMENT, **variables}, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=60)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("helix-bench: ")]
+    lines = messages(done.stderr)
     if done.returncode != (2 if named else 0) or len(lines) != (1 if named else 0) or named not in "".join(lines):
         failures += 1
         print(f"{variables}: exit code {done.returncode}\n{done.stderr}")

@@ -242,9 +242,7 @@ class AmxChunkKernel final : public ChunkKernel {
   std::int64_t longest_chunk(const UnitShape& shape) const override { return gqa::longest_chunk(shape); }
 
   std::size_t workspace_bytes(const UnitShape& shape) const override {
-    Carver carver(nullptr);
-    Workspace(carver, shape);
-    return carver.used();
+    return carved_bytes<Workspace>(Carver(), shape);
   }
 
   void begin(const UnitShape& shape, const BF16* q, std::byte* workspace) const override {

@@ -31,8 +31,7 @@ using mla::block_tokens, mla::tile_bytes, mla::tile_floats;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
 Workspace arrays(const UnitShape& shape, std::byte* workspace) {
-  Carver carver(workspace);
-  return Workspace(carver, shape);
+  return carved<Workspace>(workspace, shape);
 }
 
 /// The first stage: P of all heads. `rows`: of `blocks` in bf16; fp8 is widened to there a block ahead.
@@ -213,9 +212,7 @@ class AmxMlaChunkKernel final : public ChunkKernel {
   std::int64_t longest_chunk(const UnitShape& shape) const override { return mla::longest_chunk(shape); }
 
   std::size_t workspace_bytes(const UnitShape& shape) const override {
-    Carver carver(nullptr);
-    Workspace(carver, shape);
-    return carver.used();
+    return carved_bytes<Workspace>(Carver(), shape);
   }
 
   void begin(const UnitShape& shape, const BF16* q, std::byte* workspace) const override {

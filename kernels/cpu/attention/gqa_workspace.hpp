@@ -54,8 +54,7 @@ struct Workspace {
 };
 
 inline Workspace arrays(const UnitShape& shape, std::byte* workspace) {
-  Carver carver(workspace);
-  return Workspace(carver, shape);
+  return carved<Workspace>(workspace, shape);
 }
 
 }  // namespace helix::cpu::gqa

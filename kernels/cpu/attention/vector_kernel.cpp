@@ -10,8 +10,7 @@ namespace helix::cpu {
 namespace {
 
 VectorWorkspace arrays(const UnitShape& shape, std::byte* workspace) {
-  Carver carver(workspace);
-  return VectorWorkspace(carver, shape);
+  return carved<VectorWorkspace>(workspace, shape);
 }
 
 }  // namespace
@@ -23,9 +22,7 @@ std::string VectorChunkKernel::name() const {
 }
 
 std::size_t VectorChunkKernel::workspace_bytes(const UnitShape& shape) const {
-  Carver carver(nullptr);
-  VectorWorkspace(carver, shape);
-  return carver.used();
+  return carved_bytes<VectorWorkspace>(Carver(), shape);
 }
 
 void VectorChunkKernel::begin(const UnitShape& shape, const BF16* q, std::byte* workspace) const {

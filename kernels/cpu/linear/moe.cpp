@@ -18,23 +18,16 @@ struct Scratch {
   std::int32_t* tokens;  // the tokens of each expert, one expert after the other
   float* weights;        // their weights
   std::int32_t* starts;  // [local experts + 1] where each expert's tokens start
-  std::size_t bytes;
 
-  Scratch(std::byte* data, std::int64_t batch, std::int64_t top_k, std::int64_t hidden, std::int64_t ffn,
+  Scratch(Carver& carver, std::int64_t batch, std::int64_t top_k, std::int64_t hidden, std::int64_t ffn,
           std::int64_t local_experts)
-      : bytes(0) {
-    const auto take = [&]<class T>(T*& part, std::int64_t count) {
-      part = data == nullptr ? nullptr : reinterpret_cast<T*>(data + bytes);
-      bytes += (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
-    };
-    take(sum, batch * hidden);
-    take(expert_out, batch * hidden);
-    take(gate_up, batch * 2 * ffn);
-    take(activated, batch * ffn);
-    take(tokens, batch * top_k);
-    take(weights, batch * top_k);
-    take(starts, local_experts + 1);
-  }
+      : sum(carver.take<float>(batch * hidden)),
+        expert_out(carver.take<float>(batch * hidden)),
+        gate_up(carver.take<BF16>(batch * 2 * ffn)),
+        activated(carver.take<BF16>(batch * ffn)),
+        tokens(carver.take<std::int32_t>(batch * top_k)),
+        weights(carver.take<float>(batch * top_k)),
+        starts(carver.take<std::int32_t>(local_experts + 1)) {}
 };
 
 // Sorts the (token, weight) pairs by local expert; pairs of other ranks' experts are left out.
@@ -71,15 +64,16 @@ PackedWeight expert(const PackedWeight& w, std::int64_t e) {
 
 std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, std::int64_t hidden,
                               std::int64_t ffn, std::int64_t local_experts) {
-  return Scratch(nullptr, most_requests, top_k, hidden, ffn, local_experts).bytes;
+  return carved_bytes<Scratch>(Carver(), most_requests, top_k, hidden, ffn, local_experts);
 }
 
 void moe_experts(std::int64_t batch, const BF16* x, const ExpertChoice& choice, const ExpertShard& experts,
                  const BF16* shared, BF16* out, std::span<std::byte> scratch, int threads) {
   const PackedWeight &gate_up = experts.gate_up, &down = experts.down;
   const std::int64_t hidden = down.n, ffn = down.k;
-  const Scratch s(scratch.data(), batch, choice.top_k, hidden, ffn, gate_up.count);
-  require_scratch("moe_experts", batch, s.bytes, scratch);
+  require_scratch("moe_experts", batch, moe_scratch_bytes(batch, choice.top_k, hidden, ffn, gate_up.count),
+                  scratch);
+  const Scratch s = carved<Scratch>(scratch.data(), batch, choice.top_k, hidden, ffn, gate_up.count);
   group_by_expert(batch, choice, experts.first, gate_up.count, s);
   for (std::int64_t i = 0; i < batch * hidden; ++i) s.sum[i] = shared == nullptr ? 0.0f : to_float(shared[i]);
 

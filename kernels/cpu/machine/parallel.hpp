@@ -6,11 +6,9 @@
 #include <algorithm>
 #include <cstdint>
 
-namespace helix {
+#include "roofline/step/range.hpp"
 
-struct Range {
-  std::int64_t begin = 0, end = 0;
-};
+namespace helix {
 
 /// Part `part` of `parts` nearly equal pieces of [0, count).
 inline Range split(std::int64_t count, int part, int parts) {

@@ -143,9 +143,7 @@ void combine_experts(Stream stream, std::int64_t batch, std::int64_t top_k, std:
 
 std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, std::int64_t hidden,
                               std::int64_t ffn, std::int64_t local_experts) {
-  Carver size;
-  MoeScratch(size, most_requests * top_k, hidden, ffn, local_experts);
-  return size.used();
+  return carved_bytes<MoeScratch>(Carver(), most_requests * top_k, hidden, ffn, local_experts);
 }
 
 void moe_experts(Stream stream, std::int64_t batch, const BF16* x, const ExpertChoice& choice,
@@ -153,8 +151,8 @@ void moe_experts(Stream stream, std::int64_t batch, const BF16* x, const ExpertC
   const auto& [first, gate_up, down] = experts;
   require_scratch("moe_experts", batch, moe_scratch_bytes(batch, choice.top_k, down.n, down.k, gate_up.count),
                   scratch);
-  Carver carver(scratch.data());
-  const MoeScratch parts(carver, batch * choice.top_k, down.n, down.k, gate_up.count);
+  const auto parts =
+      carved<MoeScratch>(scratch.data(), batch * choice.top_k, down.n, down.k, gate_up.count);
   group_by_expert(stream, batch, choice.top_k, choice.ids, first, gate_up.count, parts);
   expert_products(stream, batch, choice.top_k, x, gate_up, down, parts);
   combine_experts(stream, batch, choice.top_k, down.n, choice.weights, shared, out, parts);

@@ -37,7 +37,12 @@ TEST_CASE("a cache: each page once, an invalid entry behind the last, NaN behind
       // Within a page, at its end, and a shard that holds nothing yet.
       for (std::int64_t tokens : {70, 96, 0}) {
         CAPTURE(static_cast<int>(shape.kind), name(dtype), tokens);
-        KvCache cache(*backend, shape, layers, batch, {.first_position = 64, .tokens = tokens}, growth,
+        KvCache cache(*backend,
+                      {.shape = shape,
+                       .layers = layers,
+                       .requests = batch,
+                       .history = {64, 64 + tokens},
+                       .growth = growth},
                       memory);
         cache.fill_history(5, 0, std::array{Range{0, batch}}, 0, shape.kv_heads);
         for (std::int64_t layer = 0; layer < layers; ++layer) {
@@ -67,8 +72,13 @@ TEST_CASE("a cache: each page once, an invalid entry behind the last, NaN behind
 TEST_CASE("rewinding a cache forgets what was appended") {
   const auto backend = make_cpu_backend(1);
   std::unique_ptr<Buffer> memory;
-  KvCache cache(*backend, {AttentionKind::gqa, 2, 64, 64, 32, DType::bf16}, layers, batch,
-                {.first_position = 0, .tokens = 7}, growth, memory);
+  KvCache cache(*backend,
+                {.shape = {AttentionKind::gqa, 2, 64, 64, 32, DType::bf16},
+                 .layers = layers,
+                 .requests = batch,
+                 .history = {0, 7},
+                 .growth = growth},
+                memory);
   std::vector<std::int64_t> positions(batch, 6);
   cache.rewind();
   backend->advance(batch, true, positions.data(), cache.slots(), cache.lengths());

@@ -13,11 +13,11 @@ namespace helix {
 namespace {
 
 constexpr std::uint64_t seed = 3;
+constexpr DecodeShape any_shape{.context = 100, .batch = 12};
 
 /// Of one stage, legal under any strategy.
 std::vector<Sharding> shardings(const ModelSpec& model) {
   std::vector<Sharding> legal;
-  const DecodeShape shape{.context = 100, .batch = 12};
   for (int n = 1; n <= 12; ++n) {
     for (int dp = 1; dp <= n; ++dp) {
       for (int kvp = 1; dp * kvp <= n; ++kvp) {
@@ -25,7 +25,9 @@ std::vector<Sharding> shardings(const ModelSpec& model) {
           for (int tpf = 1; tpf * ep <= n; ++tpf) {
             const Sharding s{.kvp = kvp, .tpa = n / (dp * kvp), .tpf = tpf, .ep = ep, .dp = dp};
             if (s.stage_ranks() != n) continue;
-            const auto runs_as = [&](Strategy strategy) { return !why_illegal(model, strategy, s, shape); };
+            const auto runs_as = [&](Strategy strategy) {
+              return !why_illegal(model, strategy, s, any_shape);
+            };
             if (runs_as(Strategy::helix) || runs_as(Strategy::tp) || runs_as(Strategy::medha) ||
                 runs_as(Strategy::dp_ep)) {
               legal.push_back(s);
@@ -69,8 +71,9 @@ TEST_CASE("shards cover every weight: each element on some rank, owned parts on 
       std::map<std::uint64_t, std::int64_t> owned_elements;  // by tensor key, of weights held once
       std::map<std::uint64_t, std::set<std::pair<std::int64_t, std::int64_t>>>
           cells;  // 64-wide row, column blocks
+      const Instance instance = legal_instance(model, s, any_shape, model.layers, seed);
       for (int rank = 0; rank < s.ranks(); ++rank) {
-        const LayerPlan plan = plan_layer(model, seed, s, rank_coords(s, rank), layer);
+        const LayerPlan plan = plan_layer(RankPlan(instance, rank), layer);
         for (std::size_t w = 0; w < weight_kinds; ++w) {
           for (const auto& stacked : plan[w].matrices) {
             for (const WeightSlice& slice : stacked) {
@@ -117,7 +120,7 @@ TEST_CASE("ranks without an FFN hold none of it") {
   const Sharding medha{.kvp = 2, .tpa = 1, .tpf = 1};
   for (std::int64_t layer = 0; layer < model.layers; ++layer) {
     const auto plan_of = [&](int rank) {
-      return plan_layer(model, seed, medha, rank_coords(medha, rank), layer);
+      return plan_layer(RankPlan(legal_instance(model, medha, any_shape), rank), layer);
     };
     for (std::size_t w = static_cast<std::size_t>(Weight::gate_up); w < weight_kinds; ++w) {
       CHECK(plan_of(1)[w].empty());
@@ -133,10 +136,11 @@ TEST_CASE("the model's weight bytes are those of the busiest rank's plan") {
     // So many tokens that every expert is active: then a step reads all that a rank holds.
     const DecodeShape shape{.context = 64, .batch = 100000};
     for (const Sharding& s : shardings(model)) {
+      const Instance instance = legal_instance(model, s, shape);
       for (std::int64_t layer : {std::int64_t{0}, model.layers - 1}) {
         double busiest = 0;
         for (int rank = 0; rank < s.ranks(); ++rank) {
-          busiest = std::max(busiest, planned_bytes(plan_layer(model, seed, s, rank_coords(s, rank), layer)));
+          busiest = std::max(busiest, planned_bytes(plan_layer(RankPlan(instance, rank), layer)));
         }
         const LayerKind kind = model.layer_kind(layer);
         const double predicted = predicted_bytes(attention_ops(model, kind, s, shape)) +

@@ -24,7 +24,9 @@ TEST_CASE("The planner's shared parts give the very predictions of predict()") {
                               .tokens_per_block = random() % 2 ? 32 : 64,
                               .hop_b = power(2),
                               .weight_dtype = random() % 2 ? DType::fp4 : DType::fp8,
-                              .kv_dtype = random() % 2 ? DType::fp8 : DType::bf16};
+                              .kv_dtype = random() % 2 ? DType::fp8 : DType::bf16,
+                              .exchange = {.queries = static_cast<CacheExchange::Queries>(random() % 2),
+                                           .merge = static_cast<CacheExchange::Merge>(random() % 2)}};
       if (s.tpf < 1 || why_illegal(m, Strategy::helix, s, shape)) continue;
       ++legal;
       const Prediction shared = planner.predict(s, shape);

@@ -113,7 +113,7 @@ TEST_CASE("Data-parallel attention attends its own requests and pipeline stages 
   CHECK(layers == Approx(64));
 }
 
-TEST_CASE("HOP-B repeats attention and exchange for every micro-batch, the rest once") {
+TEST_CASE("HOP-B repeats attention and exchange for every piece, the rest once") {
   const ModelSpec m = load_model("llama-3.1-8b");
   DecodeShape shape{.context = 65536, .batch = 8, .hop_b = 4};
   const auto ops = attention_ops(m, {}, helix_split(4, 1, 4, 1), shape);

@@ -140,8 +140,11 @@ TEST_CASE("Whole steps and served models are judged by model, device and layout 
          "layout\n"
          "deepseek-ai/DeepSeek-R1,h200,vllm 0.25.1,fp8_block,fp8,8,1,1,8,1,4,4096,30,pure_tp\n"
          "deepseek-ai/DeepSeek-R1,h200,vllm 0.25.1,fp8_block,fp8,1,1,8,1,8,4,4096,30,dep\n"
+         "nvidia/DeepSeek-R1-NVFP4,h200,vllm,fp8_block,fp8,8,1,1,8,1,4,4096,30,pure_tp\n"
          "somebody/Something,h200,vllm,fp8_block,fp8,8,1,1,8,1,4,4096,30,pure_tp\n");
-  REQUIRE(steps.families.size() == 2);
+  REQUIRE(steps.families.size() == 3);
+  CHECK(steps.families[2].family == "nvidia/DeepSeek-R1-NVFP4/h200/pure_tp");
+  CHECK(steps.residuals[2].model_us == steps.residuals[0].model_us);
   CHECK(steps.families[0].family == "deepseek-ai/DeepSeek-R1/h200/dep");
   CHECK(steps.families[1].family == "deepseek-ai/DeepSeek-R1/h200/pure_tp");
   CHECK(steps.left_out.size() == 1);

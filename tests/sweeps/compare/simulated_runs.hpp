@@ -42,7 +42,7 @@ class RunSimulator {
     const double of_run = mode(noise_.of_run) * lognormal(noise_.run_deviation);
     for (std::size_t i = 0; i < noise_.rows; ++i) {
       StoredRow row{.id = fmt::format("row {}", i),
-                    .status = "ok",
+                    .status = Status::ok,
                     .reason = {},
                     .model = "m",
                     .roofline_ttl_us = typical_us_[i] / 2,

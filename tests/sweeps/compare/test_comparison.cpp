@@ -12,7 +12,7 @@ namespace {
 
 StoredRow ok_row(const std::string& id, double ttl_us, std::size_t samples = 30) {
   StoredRow row{
-      .id = id, .status = "ok", .reason = {}, .model = "m", .roofline_ttl_us = 50, .samples_us = {}};
+      .id = id, .status = Status::ok, .reason = {}, .model = "m", .roofline_ttl_us = 50, .samples_us = {}};
   for (std::size_t i = 0; i < samples; ++i) {
     row.samples_us.push_back(ttl_us *
                              (1.0 + 1e-3 * static_cast<double>(i % 7) + 1e-6 * static_cast<double>(i)));
@@ -20,7 +20,7 @@ StoredRow ok_row(const std::string& id, double ttl_us, std::size_t samples = 30)
   return row;
 }
 
-StoredRow other_row(const std::string& id, const std::string& status, const std::string& reason) {
+StoredRow other_row(const std::string& id, Status status, const std::string& reason) {
   return {.id = id, .status = status, .reason = reason, .model = "m", .roofline_ttl_us = 0, .samples_us = {}};
 }
 
@@ -87,14 +87,18 @@ TEST_CASE("compare: nine samples a side are needed") {
 }
 
 TEST_CASE("compare: rows without two times") {
-  const StoredRow ok = ok_row("a", 1000), skipped = other_row("a", "skipped", "needs 4 ranks"),
-                  failed = other_row("a", "failed", "out of memory"),
-                  wrong = other_row("a", "failed", "verification: attention is off by 0.3");
+  const StoredRow ok = ok_row("a", 1000), skipped = other_row("a", Status::skipped, "needs 4 ranks"),
+                  failed = other_row("a", Status::failed, "out of memory"),
+                  wrong = other_row("a", Status::wrong, "attention is off by 0.3");
   CHECK(verdict(ok, failed) == Verdict::failing);
   CHECK(verdict(skipped, failed) == Verdict::failing);
   CHECK(verdict(failed, failed) == Verdict::failing);  // always
   CHECK(verdict(wrong, wrong) == Verdict::failing);
   CHECK(compared(ok, wrong).reason == wrong.reason);
+  CHECK(compared(failed, wrong).reason == "in both: " + wrong.reason);
+  CHECK(verdict(wrong, failed) == Verdict::failing);
+  CHECK(verdict(wrong, skipped) == Verdict::unchanged);
+  CHECK(compared(wrong, ok).reason == "wrong in BASE");
   CHECK(verdict(failed, ok) == Verdict::unmatched);
   CHECK(verdict(ok, skipped) == Verdict::newly_skipped);
   CHECK(verdict(skipped, ok) == Verdict::unmatched);
@@ -119,8 +123,8 @@ TEST_CASE("compare: what cannot be judged does not pass, unless that is allowed"
   };
   for (const bool allowed : {false, true}) {
     CHECK(fails(ok_row("a", 1100), allowed));
-    CHECK(fails(other_row("a", "failed", "verification: wrong"), allowed));
-    CHECK(fails(other_row("a", "skipped", "does not fit"), allowed));
+    CHECK(fails(other_row("a", Status::wrong, "logits"), allowed));
+    CHECK(fails(other_row("a", Status::skipped, "does not fit"), allowed));
     CHECK(fails(ok_row("c", 1000), allowed));  // a is missing
     CHECK_FALSE(fails(ok_row("a", 900), allowed));
     CHECK(fails(ok_row("a", 1000, 3), allowed) == !allowed);
@@ -197,7 +201,7 @@ TEST_CASE("compare: a row has to be measured in all repeats") {
   const Comparison c = compare_runs({with, without}, {with, with}, {});
   CHECK(c.count(Verdict::unmatched) == 1);
   CHECK(compare_runs({with, with}, {with, without}, {}).count(Verdict::missing) == 1);
-  const StoredRun wrong = run_of({other_row("a", "failed", "verification: wrong"), ok_row("b", 1000)});
+  const StoredRun wrong = run_of({other_row("a", Status::wrong, "logits"), ok_row("b", 1000)});
   CHECK(compare_runs({with, with}, {with, wrong}, {}).failed());
 }
 

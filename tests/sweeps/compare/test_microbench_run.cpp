@@ -29,7 +29,7 @@ TEST_CASE("micro-benchmarks: repetitions are the samples, in us, and aggregates 
   CHECK(run.rows[0].id == "a/manual_time");
   CHECK(run.rows[0].samples_us == std::vector{1.5, 2.5});
   CHECK(run.rows[1].samples_us == std::vector{2000.0});
-  CHECK(run.rows[2].status == "failed");
+  CHECK(run.rows[2].status == Status::failed);
   CHECK(run.rows[2].reason == "no memory");
   CHECK(run.machine[0].value == "\"h\"");
   CHECK(run.complete);

@@ -99,7 +99,7 @@ TEST_CASE("a TensorRT-LLM configuration says what TensorRT-LLM reads and comment
         "# weights are nvfp4: serve a checkpoint of this precision\n"
         "# Helix is for generation servers of a disaggregated deployment.\n"
         "# Where all GPUs share NVLink, cp_config.use_nccl_for_alltoall: false is faster.\n"
-        "# HOP-B is not in TensorRT-LLM: the figures above have 4 micro-batches, expect those of hop_b = 1.\n"
+        "# HOP-B is not in TensorRT-LLM: the figures above have 4 pieces, expect those of hop_b = 1.\n"
         "# 1048576 tokens exceed the model's max_position_embeddings = 131072: max_seq_len alone does not "
         "scale RoPE, the checkpoint has to.\n"
         "tensor_parallel_size: 2\n"
@@ -230,6 +230,8 @@ TEST_CASE("what TensorRT-LLM has no layout for is refused with its widths") {
   };
   CHECK_THAT(refusal(Strategy::medha, {.kvp = 4, .tpa = 1, .tpf = 1, .ep = 1, .pp = 1, .dp = 1}),
              Catch::Contains("medha") && Catch::Contains("TensorRT-LLM"));
+  CHECK_THAT(refusal(Strategy::dcp, {.kvp = 8, .tpf = 8}),
+             Catch::Contains("dcp") && Catch::Contains("helix"));
   CHECK_THAT(refusal(Strategy::helix, {.kvp = 2, .tpa = 2, .tpf = 8, .ep = 1, .pp = 1, .dp = 2}),
              Catch::Contains("DP 2") && Catch::Contains("TPA 2"));
   CHECK_THAT(usage_error([] { trtllm("tensor_parallel_size: 2\nkv_cache_config: {dtype: int8}"); }),

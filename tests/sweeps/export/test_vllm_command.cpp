@@ -122,11 +122,20 @@ TEST_CASE("what vLLM's flags cannot say stands in comments") {
   row.config.shape.kv_dtype = DType::fp4;
   const std::string command = vllm_command(deployed(row));
   CHECK_THAT(command, Catch::Contains("# Decode context parallelism needs as many KV heads as TPA = 2"));
-  CHECK_THAT(command, Catch::Contains("# HOP-B is not in vLLM") && Catch::Contains("8 micro-batches"));
+  CHECK_THAT(command, Catch::Contains("# HOP-B is not in vLLM") && Catch::Contains("8 pieces"));
   CHECK_THAT(command, Catch::Contains("blocks of 5 tokens") && !Catch::Contains("--block-size"));
   CHECK_THAT(command, Catch::Contains("--kv-cache-dtype nvfp4") && Catch::Contains("0.5625"));
   row.config.model = "llama-3.1-405b";
   row.config.sharding = {.kvp = 1, .tpa = 8, .tpf = 8, .ep = 1, .pp = 1, .dp = 1};
   CHECK_THAT(vllm_command(deployed(row)),
              Catch::Contains("# Blocks of 5 tokens: vLLM's are multiples of 16, its default stands."));
+}
+
+TEST_CASE("a point of dcp is served with the merge that it was predicted with") {
+  ResultRow row = predicted_row(Strategy::dcp, {.kvp = 8, .tpf = 8});
+  row.config.shape.exchange = {.queries = CacheExchange::Queries::gathered,
+                               .merge = CacheExchange::Merge::ag_rs};
+  CHECK_THAT(flags(row), Catch::Contains("--dcp-comm-backend ag_rs"));
+  row.config.shape.exchange = {};
+  CHECK_THAT(flags(row), Catch::Contains("--dcp-comm-backend a2a"));
 }

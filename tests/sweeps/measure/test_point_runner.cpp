@@ -3,6 +3,7 @@
 #include "kernels/ops/backend.hpp"
 #include "roofline/step/memory.hpp"
 #include "sweeps/measure/point_runner.hpp"
+#include "test_models.hpp"
 
 using namespace helix;
 
@@ -19,11 +20,19 @@ Configuration configuration(int kvp, int tpa, std::int64_t context, std::int64_t
   return c;
 }
 
+Instance instance_of(const Configuration& c, const ModelSpec& model, std::int64_t layers) {
+  return legal_instance(model, c.sharding, c.shape, layers);
+}
+
 /// Weights and KV cache of the engine: activations are small beside them.
-double weights_and_cache(const Configuration& c, const ModelSpec& model, int rank, Backend& backend) {
-  return memory_model(model, c.sharding, c.shape).weights +
-         static_cast<double>(
-             DecodeEngine::kv_bytes_needed(model, c.sharding, c.shape, model.layers, steps, rank, backend));
+double weights_and_cache(const Instance& instance, int rank, const Backend& backend) {
+  return memory_model(instance.model(), instance.sharding(), instance.shape()).weights +
+         static_cast<double>(KvCache::bytes_needed(backend, RankPlan(instance, rank).cache_room(steps)));
+}
+
+/// Why the engine of a point would not be able to pass its messages on.
+std::string exchange_problem(const Configuration& c, const ModelSpec& model) {
+  return why_not_exchanged(instance_of(c, model, model.layers));
 }
 
 }  // namespace
@@ -37,12 +46,14 @@ TEST_CASE(
     for (const int kvp : {1, 2, 4}) {
       for (const int tokens_per_block : {8, 16, 32, 64}) {
         for (const std::int64_t context : {1, 31, 64, 65, 1000, 4096}) {
-          const Configuration c = configuration(kvp, 1, context, 64, tokens_per_block);
+          const Instance instance =
+              instance_of(configuration(kvp, 1, context, 64, tokens_per_block), model, model.layers);
           for (int rank = 0; rank < kvp; ++rank) {
             CAPTURE(name, kvp, tokens_per_block, context, rank);
-            const double taken = weights_and_cache(c, model, rank, *backend);
-            CHECK(engine_bytes(c, model, steps, *backend) >= taken);
-            if (memory_model(model, c.sharding, c.shape).bytes(c.shape.batch) < taken) growth_mattered = true;
+            const double taken = weights_and_cache(instance, rank, *backend);
+            CHECK(engine_bytes(instance, steps, *backend) >= taken);
+            const MemoryModel memory = memory_model(model, instance.sharding(), instance.shape());
+            if (memory.bytes(instance.shape().batch) < taken) growth_mattered = true;
           }
         }
       }
@@ -53,16 +64,16 @@ TEST_CASE(
 
 TEST_CASE("messages that MPI does not count to are a reason, not an abort") {
   const ModelSpec model = load_model("llama-3.1-8b");  // hidden 4096, vocabulary 128256
-  CHECK(why_not_exchanged(configuration(2, 1, 64, 4096, 32), model).empty());
+  CHECK(exchange_problem(configuration(2, 1, 64, 4096, 32), model).empty());
   // 2 ranks gather 64128 fp32 logits of each request: 2^31 bytes are passed at 8372.
-  CHECK(why_not_exchanged(configuration(2, 1, 64, 8371, 32), model).empty());
-  CHECK_THAT(why_not_exchanged(configuration(2, 1, 64, 8372, 32), model), Catch::Contains("2147483647"));
-  CHECK(why_not_exchanged(configuration(1, 1, 64, 1 << 20, 32), model).empty());
+  CHECK(exchange_problem(configuration(2, 1, 64, 8371, 32), model).empty());
+  CHECK_THAT(exchange_problem(configuration(2, 1, 64, 8372, 32), model), Catch::Contains("2147483647"));
+  CHECK(exchange_problem(configuration(1, 1, 64, 1 << 20, 32), model).empty());
   // A narrow vocabulary leaves the all-reduce of 2 x 4096 bytes a request.
   ModelSpec narrow = model;
   narrow.vocab = 128;
-  CHECK(why_not_exchanged(configuration(1, 2, 64, 262143, 32), narrow).empty());
-  CHECK_FALSE(why_not_exchanged(configuration(1, 2, 64, 262144, 32), narrow).empty());
+  CHECK(exchange_problem(configuration(1, 2, 64, 262143, 32), narrow).empty());
+  CHECK_FALSE(exchange_problem(configuration(1, 2, 64, 262144, 32), narrow).empty());
 }
 
 TEST_CASE("a point is admitted, or one reason says why not, for sweep and verify alike") {
@@ -73,27 +84,30 @@ TEST_CASE("a point is admitted, or one reason says why not, for sweep and verify
   world.memory_bytes = std::size_t{1} << 40;
   SweepPoint point{.config = configuration(1, 1, 64, 1, 32), .model = &model, .skip_reason = ""};
   const EngineExtent extent{.layers = 2, .least_layers = 1, .steps = steps};
-  const Admission admitted = admit(point, extent, *backend, world);
+  const Admission admitted = admit(point, extent, 5, *backend, world);
   CHECK(admitted.reason.empty());
-  CHECK(admitted.memory_bytes == engine_bytes(point.config, truncated(model, 2), steps, *backend));
+  REQUIRE(admitted.engine);
+  CHECK(admitted.engine->memory_bytes == engine_bytes(admitted.engine->instance, steps, *backend));
+  CHECK(admitted.engine->memory_bytes < engine_bytes(instance_of(point.config, model, 3), steps, *backend));
+  CHECK(admitted.engine->instance.seed() == 5);
 
-  CHECK_THAT(admit(point, {.layers = 2, .least_layers = 3, .steps = steps}, *backend, world).reason,
+  CHECK_THAT(admit(point, {.layers = 2, .least_layers = 3, .steps = steps}, 5, *backend, world).reason,
              Catch::Contains("--layers 2") && Catch::Contains("at least 3"));
   // The last page of a request is taken whole.
-  world.memory_bytes = static_cast<std::size_t>(2 * admitted.memory_bytes);
-  CHECK(admit(point, extent, *backend, world).reason.empty());
+  world.memory_bytes = static_cast<std::size_t>(2 * admitted.engine->memory_bytes);
+  CHECK(admit(point, extent, 5, *backend, world).reason.empty());
   point.config.shape.tokens_per_block = 1 << 20;
-  CHECK_THAT(admit(point, extent, *backend, world).reason, Catch::Contains("does not fit memory"));
+  CHECK_THAT(admit(point, extent, 5, *backend, world).reason, Catch::Contains("does not fit memory"));
   world.memory_bytes = std::size_t{1} << 50;
-  CHECK(admit(point, extent, *backend, world).reason.empty());
+  CHECK(admit(point, extent, 5, *backend, world).reason.empty());
   // So many requests that their logits pass what one message can hold.
   point.config = configuration(2, 1, 64, 1 << 22, 32);
-  CHECK_THAT(admit(point, extent, *backend, world).reason, Catch::Contains("MPI counts to"));
+  CHECK_THAT(admit(point, extent, 5, *backend, world).reason, Catch::Contains("MPI counts to"));
   point.config = configuration(1, 1, 64, 1, 32);
   point.config.shape.kv_dtype = DType::nvfp4;
-  CHECK_THAT(admit(point, extent, *backend, world).reason, Catch::Contains("kv dtype nvfp4 is predicted"));
+  CHECK_THAT(admit(point, extent, 5, *backend, world).reason, Catch::Contains("kv dtype nvfp4 is predicted"));
   point.skip_reason = "illegal";
-  CHECK(admit(point, extent, *backend, world).reason == "illegal");
+  CHECK(admit(point, extent, 5, *backend, world).reason == "illegal");
 }
 
 TEST_CASE("a cache that the backend has no kernels for is a reason, not an abort") {

@@ -3,19 +3,29 @@
 #include <catch2/catch.hpp>
 #include <numeric>
 
+#include "test_models.hpp"
+
 using namespace helix;
+
+namespace {
+
+std::vector<double> weights_of(const ModelSpec& model, const Sharding& sharding, std::int64_t layers) {
+  return depth_weights(legal_instance(model, sharding, {.context = 1}, layers));
+}
+
+}  // namespace
 
 TEST_CASE("layers stand for those of their kind and of their stage") {
   const ModelSpec model = load_model("deepseek-r1");  // 3 dense layers, 58 with experts
-  CHECK(depth_weights(model, {}, 61) == std::vector<double>(61, 1.0));
-  CHECK(depth_weights(model, {}, 5) == std::vector<double>{1, 1, 1, 29, 29});
+  CHECK(weights_of(model, {}, 61) == std::vector<double>(61, 1.0));
+  CHECK(weights_of(model, {}, 5) == std::vector<double>{1, 1, 1, 29, 29});
 
   // Two stages of 31 and 30 layers; of 9 the first has 5, of which 2 with experts stand for 28.
   const Sharding two{.pp = 2};
-  CHECK(depth_weights(model, two, 9) == std::vector<double>{1, 1, 1, 14, 14, 7.5, 7.5, 7.5, 7.5});
+  CHECK(weights_of(model, two, 9) == std::vector<double>{1, 1, 1, 14, 14, 7.5, 7.5, 7.5, 7.5});
   for (const int pp : {1, 2, 4}) {
     for (const std::int64_t layers : {20, 33, 61}) {
-      const std::vector<double> weights = depth_weights(model, {.pp = pp}, layers);
+      const std::vector<double> weights = weights_of(model, {.pp = pp}, layers);
       CHECK(std::accumulate(weights.begin(), weights.end(), 0.0) == Approx(61));
     }
   }

@@ -185,3 +185,20 @@ TEST_CASE("ids are unique, stable and blind to how often a point is asked for") 
   config.sharding.dp = 2;
   CHECK(configuration_id(config) == "m/helix/kvp2.tpa1.tpf2.ep1.dp2/s65536/b4/bf16-bf16/blk32/hop4/l6");
 }
+
+TEST_CASE("dcp cuts a TP group's cache; its rows say how the ranks exchange") {
+  SweepSpace space = space_of({{"strategy", "dcp"}, {"dcp", "2,4"}, {"ranks", "4"}});
+  space.models = {"tiny-mla"};
+  const auto points = points_of(space);
+  CHECK(grids(points).contains("dcp 4.1>4.1"));
+  for (const SweepPoint& p : points) CHECK(p.config.sharding.kvp > 1);
+  CHECK(configuration_id(points.front().config).ends_with("/ag_rs+gathered"));
+
+  SweepSpace other =
+      space_of({{"strategy", "dcp"}, {"dcp", "4"}, {"dcp-merge", "a2a"}, {"dcp-queries", "replicated"}});
+  other.models = {"tiny-mla"};
+  CHECK(points_of(other).front().config.shape.exchange == CacheExchange{});
+  CHECK(refusal(space_of({{"strategy", "helix"}, {"dcp", "4"}})).find("dcp") != std::string::npos);
+  CHECK(refusal(space_of({{"strategy", "dcp"}, {"kvp", "4"}})).find("kvp") != std::string::npos);
+  CHECK(usage_error([] { space_of({{"dcp-merge", "ring"}}); }).find("ag_rs") != std::string::npos);
+}

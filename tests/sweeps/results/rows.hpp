@@ -26,4 +26,58 @@ inline ResultRow predicted_row(Strategy strategy, const Sharding& sharding, doub
   return row;
 }
 
+/// With a figure of its own in every column; nobody measured them.
+inline ResultRow measured_row(std::int64_t batch, double ttl_us) {
+  ResultRow row;
+  row.config = {
+      .model = "m", .strategy = Strategy::helix, .sharding = {.kvp = 2, .tpa = 1, .tpf = 2}, .shape = {}};
+  row.config.shape.context = 65536;
+  row.config.shape.batch = batch;
+  row.id = configuration_id(row.config);
+  row.config.precision = "attention=bf16 ffn=bf16";
+  row.config.precision_source = "flag";
+  row.system = "here";
+  row.backend = "cpu";
+  row.kernel = "avx2";
+  row.layers_measured = row.layers_total = 16;
+  row.verify_rel_error = 0.00125;
+  Measurement& m = row.measurement.emplace();
+  m.samples_us = {ttl_us, ttl_us + 1};
+  m.samples = 2;
+  m.ttl_us = ttl_us;
+  m.ttl_p90_us = ttl_us + 2;
+  m.ttl_p99_us = ttl_us + 3;
+  m.ttl_min_us = ttl_us - 1;
+  m.ttl_rel_stderr = 0.004;
+  for (std::size_t i = 0; i < phase_count; ++i) m.phases.us[i] = 10.0 * static_cast<double>(i + 1);
+  m.exposed_comm_us = 33;
+  m.stop = StopReason::plateau;
+  Prediction& p = row.prediction.emplace();
+  p.roofline_ttl_us = 500;
+  p.model_ttl_us = 1100;
+  for (std::size_t i = 0; i < phase_count; ++i) p.phases.us[i] = static_cast<double>(i + 1);
+  p.bound = Bound::latency;
+  p.kv_bytes_per_rank = 1e10;
+  p.weight_bytes_per_rank = 2e9;
+  p.comm_bytes_per_rank = 4096;
+  p.memory_bytes_per_rank = 12345678901;
+  p.max_batch = 17;
+  p.memory_capacity_bytes = 2e10;
+  p.memory_fraction = 0.92;
+  p.max_context = 131072;
+  row.meets_budget = true;
+  p.kv_tokens_per_rank = 524288;
+  return row;
+}
+
+inline ResultRow skipped_row() {
+  ResultRow row;
+  row.config = {.model = "m", .strategy = Strategy::tp, .sharding = {}, .shape = {}};
+  row.config.shape.context = 1024;
+  row.id = configuration_id(row.config);
+  row.status = Status::skipped;
+  row.reason = "does not fit memory: needs 10, has 4";
+  return row;
+}
+
 }  // namespace helix

@@ -1,25 +1,18 @@
-#include "sweeps/results/results.hpp"
+#include "sweeps/results/run_directory.hpp"
 
-#include <fcntl.h>
-#include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <map>
 #include <system_error>
-#include <tuple>
 #include <utility>
 
 #include "roofline/base/error.hpp"
 #include "roofline/base/excerpt.hpp"
-#include "roofline/base/json_fields.hpp"
 #include "roofline/base/text_file.hpp"
-#include "roofline/cost/pareto.hpp"
+#include "sweeps/results/frontier.hpp"
 #include "sweeps/results/result_columns.hpp"
+#include "sweeps/results/run_json.hpp"
 #include "sweeps/results/run_reader.hpp"
 
 namespace helix {
@@ -29,114 +22,13 @@ namespace fs = std::filesystem;
 
 const CsvRecord samples_header{"id", "sample", "ttl_us"};
 
-std::string host_name() {
-  std::array<char, 256> name{};
-  return gethostname(name.data(), name.size() - 1) == 0 && name[0] != '\0' ? name.data() : "host";
-}
-
-fs::path new_default_directory() {
-  return fs::path("results") /
-         fmt::format("{:%Y%m%dT%H%M%SZ}-{}-{}", fmt::gmtime(std::time(nullptr)), host_name(), getpid());
-}
-
-/// True if the directory already held something.
-bool create_or_enter(const fs::path& path, bool may_hold_run) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  if (error)
-    throw UsageError(
-        fmt::format("--out '{}': cannot create the directory: {}", path.string(), error.message()));
-  if (access(path.c_str(), W_OK | X_OK) != 0)
-    throw UsageError(fmt::format("--out '{}': not writable", path.string()));
-  const bool empty = fs::is_empty(path, error);
-  if (error) throw UsageError(fmt::format("--out '{}': cannot be read: {}", path.string(), error.message()));
-  if (!empty && !may_hold_run) {
-    throw UsageError(
-        fmt::format("--out '{}': not empty; valid: a new directory, or --resume to continue the run in it",
-                    path.string()));
-  }
-  return !empty;
-}
-
-/// A run that was killed before its first file stood leaves nothing but pieces of it.
-bool holds_run(const fs::path& path) {
-  if (fs::exists(path / "results.csv")) return true;
-  return !std::ranges::all_of(fs::directory_iterator(path), [](const fs::directory_entry& entry) {
-    return entry.path().filename() == "samples.csv" || entry.path().extension() == ".partial";
-  });
-}
-
-/// What a run left that was killed while it wrote a whole file.
-void remove_partial_files(const fs::path& directory) {
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
-    if (entry.path().extension() == ".partial") fs::remove(entry.path(), error);
-  }
-}
-
 std::string table_text(const CsvRecord& header, const std::vector<CsvRecord>& records) {
   std::string text = csv_line(header);
   for (const CsvRecord& record : records) text += csv_line(record);
   return text;
 }
 
-/// What run.json keeps of one part of a resumed run.
-nlohmann::ordered_json part_of(const nlohmann::ordered_json& run, std::size_t first_row) {
-  nlohmann::ordered_json part = {{"first_row", first_row}, {"rows", 0}};
-  for (const auto& [key, value] : run.items()) {
-    const bool of_whole_run = key == "schema_version" || key == "program" || key == "request" ||
-                              key == "parts" || key == "resumed" || key == "complete";
-    if (!of_whole_run) part[key] = value;
-  }
-  return part;
-}
-
-/// The parts of a run that has written so many rows; it may have been killed, and its last part not ended.
-nlohmann::ordered_json parts_of(const nlohmann::ordered_json& run, std::size_t rows) {
-  nlohmann::ordered_json parts = run.value("parts", nlohmann::ordered_json::array());
-  if (!parts.is_array() || parts.empty()) parts = nlohmann::ordered_json::array({part_of(run, 0)});
-  nlohmann::ordered_json& last = parts.back();
-  const bool known = last.is_object() && last.contains("first_row") && last["first_row"].is_number_unsigned();
-  if (known) last["rows"] = rows - std::min(rows, last["first_row"].get<std::size_t>());
-  return parts;
-}
-
 }  // namespace
-
-namespace {
-
-/// results/latest is the newest run that was not told where to go; where links are not possible
-/// there is none.
-void point_latest_at(const fs::path& run) {
-  const fs::path latest = run.parent_path() / "latest";
-  std::error_code ignored;
-  if (fs::exists(fs::symlink_status(latest, ignored)) && !fs::is_symlink(latest, ignored))
-    return;  // somebody's own
-  const fs::path fresh = run.parent_path() / fmt::format(".latest-{}", getpid());
-  fs::create_directory_symlink(run.filename(), fresh, ignored);
-  fs::rename(fresh, latest, ignored);
-}
-
-}  // namespace
-
-fs::path new_run_directory(const fs::path& requested) {
-  const fs::path path = requested.empty() ? new_default_directory() : requested;
-  create_or_enter(path, false);
-  return path;
-}
-
-DirectoryLock::DirectoryLock(const fs::path& directory)
-    : descriptor_(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-  // File systems without locks are no reason not to run.
-  if (descriptor_ >= 0 && flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-    close(descriptor_);
-    throw UsageError(fmt::format("--out '{}': another run is writing to it", directory.string()));
-  }
-}
-
-DirectoryLock::~DirectoryLock() {
-  if (descriptor_ >= 0) close(descriptor_);
-}
 
 RunDirectory::RunDirectory(const fs::path& requested, bool resume)
     : path_(requested.empty() ? new_default_directory() : requested) {
@@ -313,35 +205,6 @@ void RunDirectory::finish(const nlohmann::ordered_json& end) {
 
 void RunDirectory::save_run() const {
   write_atomically(path_ / "run.json", run_.dump(2) + "\n");
-}
-
-nlohmann::ordered_json parse_run_json(const std::string& text, const std::string& source) {
-  nlohmann::ordered_json run = parse_ordered_json(text, source);
-  constexpr int most_resumes = 1'000'000;
-  if (run.is_object() && run.contains("resumed") && run["resumed"].is_number_integer() &&
-      run["resumed"] >= 0 && run["resumed"] <= most_resumes) {
-    return run;
-  }
-  throw UsageError(fmt::format("--resume: '{}' is not the run.json of a run", source));
-}
-
-void mark_pareto(std::vector<ResultRow>& rows) {
-  using Group = std::tuple<std::string, std::string, std::int64_t, DType, DType>;
-  std::map<Group, std::vector<std::size_t>> groups;
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    rows[i].pareto = false;
-    const DecodeShape& shape = rows[i].config.shape;
-    if (rows[i].status != Status::ok || !rows[i].within_budget() || tokens_per_s_user(rows[i]) <= 0) continue;
-    // A measured run has one system, whose name depends on the number of ranks that were calibrated.
-    const std::string system = rows[i].measurement ? "" : rows[i].system;
-    groups[{rows[i].config.model, system, shape.context, shape.weight_dtype, shape.kv_dtype}].push_back(i);
-  }
-  for (const auto& [group, members] : groups) {
-    std::vector<ParetoPoint> points;
-    for (const std::size_t i : members)
-      points.push_back({tokens_per_s_user(rows[i]), tokens_per_s_gpu(rows[i])});
-    for (const std::size_t on_front : pareto_front(points)) rows[members[on_front]].pareto = true;
-  }
 }
 
 }  // namespace helix

@@ -15,24 +15,9 @@
 #include "sweeps/common/csv_table.hpp"
 #include "sweeps/common/files.hpp"
 #include "sweeps/results/result_row.hpp"
+#include "sweeps/results/run_place.hpp"
 
 namespace helix {
-
-/// Keeps other processes from writing to the same directory; the system lets go of it when the process dies.
-class DirectoryLock {
- public:
-  explicit DirectoryLock(const std::filesystem::path& directory);
-  ~DirectoryLock();
-  DirectoryLock(const DirectoryLock&) = delete;
-  DirectoryLock& operator=(const DirectoryLock&) = delete;
-
- private:
-  int descriptor_;
-};
-
-/// The directory of a new run: `requested`, or results/<UTC time>-<host>-<pid>. Throws UsageError: not empty,
-/// not writable.
-std::filesystem::path new_run_directory(const std::filesystem::path& requested);
 
 /// The directory of a run is no longer where it was while the run goes on, or somebody else has
 /// changed its files.
@@ -95,12 +80,5 @@ class RunDirectory {
   std::optional<AppendedFile> results_, samples_;
   nlohmann::ordered_json run_;  // of the earlier run until begin()
 };
-
-/// Sets `pareto` on the ok rows within the budget that no other of the same model, context and precision (of
-/// predictions also the same system) beats in both tokens/s/user and tokens/s/GPU.
-void mark_pareto(std::vector<ResultRow>& rows);
-
-/// The run.json of a run that `begin` can continue; `source` names the text in errors. Throws UsageError.
-nlohmann::ordered_json parse_run_json(const std::string& text, const std::string& source);
 
 }  // namespace helix

@@ -1,0 +1,65 @@
+// The attention phase of a layer, and the KV cache. Every rank of a KVP group projects the queries of the whole
+// batch itself, attends over its own shard of the sequence, and after one all-to-all owns 1 / KVP of the heads.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "kernels/engine/block_context.hpp"
+#include "kernels/ops/memory.hpp"
+#include "kernels/state/kv_cache.hpp"
+
+namespace helix {
+
+class AttentionBlock {
+ public:
+  /// Of the largest micro-batch, but for the positions; null where the model or the sharding has no use for them.
+  struct Arrays {
+    Arrays(Carver& carver, const RankPlan& plan);
+
+    std::int64_t* positions;  // of all requests that the rank attends
+    BF16 *qkv = nullptr, *q_a = nullptr;
+    BF16* q_heads = nullptr;                     // [attended, heads, nope + rope]
+    BF16* kv_row = nullptr;                      // [attended, latent + rope]
+    BF16* values = nullptr;                      // [attended, owned heads, v]
+    BF16 *q, *o;                                 // [attended, heads, key or value width of the cache]
+    float* lse;                                  // [attended, heads]
+    std::byte *send = nullptr, *recv = nullptr;  // HOP-B's pieces of partial results
+    BF16* merged = nullptr;                      // [attended, owned heads, value width of the cache]
+    float* inv_freq;
+  };
+  static std::size_t scratch_bytes(const RankPlan& plan, const Backend& backend);
+
+  /// Generates the history. The cache gets room for `steps` steps between rewinds, in `cache_memory`.
+  AttentionBlock(const BlockContext& context, const Arrays& arrays, std::int64_t steps,
+                 std::unique_ptr<Buffer>& cache_memory);
+
+  /// Back to the history alone.
+  void rewind();
+  /// One token more of each request of the micro-batch.
+  void advance(const Work& work);
+  /// Leaves in the stream's delta what the block adds to it.
+  void run(std::int64_t layer, const Work& work);
+
+ private:
+  void project_gqa(const LayerWeights& w, const KvView& cache, const Work& work);
+  void project_mla(const LayerWeights& w, const KvView& cache, const Work& work);
+  void attend(const KvView& cache, Range requests);
+  const BF16* attend_whole(const KvView& cache, const Work& work);
+  const BF16* attend_shards(const KvView& cache, const Work& work);
+
+  std::int64_t heads() const { return c_.plan.attention().heads.size(); }
+  std::int64_t owned() const { return c_.plan.attention().owned.size(); }
+  const KvShape& cached() const { return c_.plan.attention().cache; }
+  const std::int64_t* positions(const Work& work) const { return a_.positions + work.batch.cached; }
+  /// Normed rows of the requests that the rank attends.
+  const BF16* normed(const Work& work) const;
+
+  BlockContext c_;
+  Arrays a_;
+  KvCache kv_;
+  RopeTable rope_;
+  float scale_;
+};
+
+}  // namespace helix

@@ -1,0 +1,21 @@
+#include "kernels/engine/block_context.hpp"
+
+namespace helix {
+
+void BlockContext::add_and_norm(const Work& work, const BF16* gain, bool replace) const {
+  const std::int64_t hidden = plan.model().hidden;
+  const Range kept = plan.kept_rows(work.batch);
+  const std::int64_t at = kept.begin * hidden;
+  backend.add_rms_norm(kept.size(), hidden, work.stream.delta + at, replace, work.stream.residual + at, gain,
+                       static_cast<float>(plan.model().rms_eps), normed + at);
+}
+
+void BlockContext::gather_rows(const Work& work, void* data, std::size_t row_bytes) const {
+  groups.stage->all_gather_rows(static_cast<std::byte*>(data), work.rows(), row_bytes);
+}
+
+void BlockContext::gather_normed(const Work& work) const {
+  gather_rows(work, normed, static_cast<std::size_t>(plan.model().hidden) * sizeof(BF16));
+}
+
+}  // namespace helix

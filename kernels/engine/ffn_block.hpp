@@ -1,0 +1,46 @@
+// The FFN phase of a layer: the ranks that shared the sequence a moment ago are now a TPF x EP grid (step 8).
+// Every rank of it works on all requests. Where ranks attend whole requests alone, each holds the residual
+// stream of its own only: their normed rows are gathered before, and the sums scattered after the FFN.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/engine/block_context.hpp"
+#include "kernels/ops/memory.hpp"
+
+namespace helix {
+
+class FfnBlock {
+ public:
+  /// Of the largest micro-batch, but for the routing; null where there is no use for them.
+  struct Arrays {
+    Arrays(Carver& carver, const RankPlan& plan);
+
+    BF16 *gate_up, *act;              // [rows, columns]
+    BF16* shared = nullptr;           // [rows, hidden], of the shared experts
+    float* router_logits = nullptr;   // [rows, experts]
+    float* router_weights = nullptr;  // [rows, top_k]
+    std::int32_t* routing = nullptr;  // [layers of the stage, batch, top_k]
+  };
+  static std::size_t scratch_bytes(const RankPlan& plan, const Backend& backend);
+
+  FfnBlock(const BlockContext& context, const Arrays& arrays);
+
+  /// Leaves in the stream's delta what the block adds to it.
+  void run(std::int64_t layer, const Work& work);
+  /// Experts chosen in a MoE layer of the stage by the last step, [batch, top_k].
+  std::vector<std::int32_t> routing(std::int64_t layer) const;
+
+ private:
+  void experts(std::int64_t layer, const Work& work);
+  void gated(const PackedWeight& gate_up, const PackedWeight& down, Range rows, BF16* out);
+  /// Of all requests in a layer.
+  std::int32_t* choices(std::int64_t layer) const;
+
+  BlockContext c_;
+  Arrays a_;
+  RouterShape router_;
+};
+
+}  // namespace helix

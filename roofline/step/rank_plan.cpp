@@ -1,0 +1,60 @@
+#include "roofline/step/rank_plan.hpp"
+
+namespace helix {
+
+AttentionPart attention_part(const AttentionSpec& a, const Sharding& sharding, const RankCoords& at,
+                             const DecodeShape& shape) {
+  const bool mla = a.kind == AttentionKind::mla;
+  const Range kv_heads = cached_kv_heads(a, sharding, at);
+  return {.heads = query_heads(a, sharding, at),
+          .owned = owned_heads(a, sharding, at),
+          .kv_heads = kv_heads,
+          .history = history_tokens(shape.context, shape.tokens_per_block, sharding.kvp, at.kvp),
+          .cache = {.kind = a.kind,
+                    .kv_heads = kv_heads.size(),
+                    .head_dim = mla ? a.kv_lora_rank + a.qk_rope_head_dim : a.qk_head_dim,
+                    .v_dim = mla ? a.kv_lora_rank : a.v_head_dim,
+                    .tokens_per_page = shape.tokens_per_block,
+                    .dtype = shape.kv_dtype},
+          .kvp = sharding.kvp,
+          .hop_b = shape.hop_b};
+}
+
+FfnPart ffn_part(const ModelSpec& model, const Sharding& sharding, const RankCoords& at) {
+  if (!has_ffn(sharding, at)) return {};
+  const int parts = sharding.tpf * sharding.ep;
+  const int part = at.tpf + sharding.tpf * at.ep;
+  const bool whole = attends_whole_requests(sharding);
+  return {.dense = even_split(model.ffn, parts, part),
+          .shared = even_split(model.moe.shared_ffn, whole ? 1 : parts, whole ? 0 : part),
+          .experts = even_split(model.moe.experts, sharding.ep, at.ep),
+          .expert_columns = even_split(model.moe.expert_ffn, sharding.tpf, at.tpf)};
+}
+
+RankPlan::RankPlan(const Instance& instance, int rank)
+    : instance_(instance),
+      at_(rank_coords(sharding(), rank)),
+      layers_(instance.layers_of(at_.pp)),
+      attention_(attention_part(model().attention, sharding(), at_, shape())),
+      ffn_(ffn_part(model(), sharding(), at_)),
+      vocab_(even_split(model().vocab, sharding().stage_ranks(), rank % sharding().stage_ranks())),
+      micro_batches_(helix::micro_batches(sharding(), shape().batch, at_.dp)) {}
+
+std::int64_t RankPlan::attended() const {
+  return micro_batches_.back().cached + micro_batches_.back().attended.size();
+}
+
+Range RankPlan::kept_rows(const MicroBatch& batch) const {
+  return whole_requests() ? batch.attended : Range{0, batch.requests.size()};
+}
+
+CacheRoom RankPlan::cache_room(std::int64_t steps) const {
+  const std::int64_t block = shape().tokens_per_block, round = block * sharding().kvp;
+  return {.shape = attention_.cache,
+          .layers = layers_.size(),
+          .requests = attended(),
+          .history = attention_.history,
+          .growth = ceil_div(steps, round) * block};
+}
+
+}  // namespace helix

@@ -1,0 +1,79 @@
+#include <catch2/catch.hpp>
+
+#include <string_view>
+#include <vector>
+
+#include "roofline/base/error.hpp"
+#include "roofline/step/decode_ops.hpp"
+#include "roofline/step/memory.hpp"
+
+using namespace helix;
+
+namespace {
+
+using Queries = CacheExchange::Queries;
+using Merge = CacheExchange::Merge;
+
+const Op* find(const std::vector<Op>& ops, std::string_view name) {
+  for (const Op& op : ops) {
+    if (op.name == name) return &op;
+  }
+  return nullptr;
+}
+
+const Sharding dcp8{.kvp = 8, .tpf = 8};
+
+std::vector<Op> attention(CacheExchange exchange) {
+  const DecodeShape shape{.context = 1 << 16, .batch = 4, .kv_dtype = DType::fp8, .exchange = exchange};
+  return attention_ops(load_model("deepseek-r1"), {}, dcp8, shape);
+}
+
+}  // namespace
+
+TEST_CASE("Gathered queries are computed once among the ranks that share a cache") {
+  const auto replicated = attention({.queries = Queries::replicated});
+  const auto gathered = attention({.queries = Queries::gathered});
+  for (const char* op : {"q_b projection", "W_UK"}) {
+    CHECK(find(gathered, op)->bytes.weights * 8 == find(replicated, op)->bytes.weights);
+  }
+  CHECK(find(gathered, "kv_a projection")->bytes.weights ==
+        find(replicated, "kv_a projection")->bytes.weights);
+  CHECK(find(gathered, "attention")->flops == find(replicated, "attention")->flops);
+  CHECK(find(replicated, "query all-gather") == nullptr);
+  // Absorbed queries of 128 heads, 4 requests; a ring sends 7/8 of them.
+  CHECK(find(gathered, "query all-gather")->wire_bytes == Approx(4 * 128 * 576 * 2.0 * 7 / 8));
+}
+
+TEST_CASE("Partial outputs go to their heads' owners all to all, or are summed by a reduce-scatter") {
+  const auto a2a = attention({.merge = Merge::a2a}), ag_rs = attention({.merge = Merge::ag_rs});
+  CHECK(find(ag_rs, "partials all-to-all") == nullptr);
+  CHECK(find(a2a, "partials reduce-scatter") == nullptr);
+  CHECK(find(ag_rs, "partials reduce-scatter")->wire_bytes == Approx(4 * 128 * 512 * 2.0 * 7 / 8));
+  CHECK(find(ag_rs, "log-sum-exp all-gather")->wire_bytes == Approx(4 * 128 * 8 * 4.0 * 7 / 8));
+}
+
+TEST_CASE("Ranks that gather queries hold less weights, and as much cache") {
+  const ModelSpec m = load_model("deepseek-r1");
+  DecodeShape shape{.context = 1 << 16, .batch = 4, .kv_dtype = DType::fp8};
+  const HeldBytes replicated = held_by_attention(m, dcp8, shape);
+  shape.exchange.queries = Queries::gathered;
+  const HeldBytes gathered = held_by_attention(m, dcp8, shape);
+  CHECK(gathered.weights < replicated.weights);
+  CHECK(gathered.per_request == replicated.per_request);
+}
+
+TEST_CASE("DCP cuts heads first; its exchange is read as it is written") {
+  const ModelSpec gqa = load_model("llama-3.1-70b");  // 8 KV heads
+  const DecodeShape shape{.context = 1 << 16, .batch = 4};
+  CHECK(why_illegal(gqa, Strategy::dcp, {.kvp = 2, .tpa = 4, .tpf = 8}, shape)->find("TPA >= K") !=
+        std::string::npos);
+  CHECK_FALSE(why_illegal(gqa, Strategy::dcp, {.kvp = 2, .tpa = 8, .tpf = 16}, shape));
+  CHECK_FALSE(why_illegal(load_model("deepseek-r1"), Strategy::dcp, dcp8, shape));
+  for (const auto queries : {Queries::replicated, Queries::gathered}) {
+    for (const auto merge : {Merge::a2a, Merge::ag_rs}) {
+      const CacheExchange exchange{.queries = queries, .merge = merge};
+      CHECK(parse_cache_exchange(to_string(exchange)) == exchange);
+    }
+  }
+  CHECK_THROWS_AS(parse_cache_exchange("a2a"), UsageError);
+}
