@@ -56,7 +56,7 @@ std::string users_of(std::string_view flag) {
   const auto note = [&](const Commands& used_by) {
     for (const auto& [command, name] :
          {std::pair{Command::sweep, "sweep"}, std::pair{Command::verify, "verify"},
-          std::pair{Command::predict, "predict"}}) {
+          std::pair{Command::predict, "predict"}, std::pair{Command::generate, "generate"}}) {
       if (used_by.contains(command)) names += fmt::format("{}{}", names.empty() ? "" : ", ", name);
     }
   };
@@ -136,6 +136,9 @@ RequestFlags::RequestFlags(CLI::App& app, Command command) : app_(app), command_
   for (const RunSetting& s : run_settings()) {
     if (s.used_by.contains(command)) add_valued(s.name, "", s.value, s.help);
   }
+  app.add_flag("--quiet", quiet_, "no table and no progress");
+  auto* json = app.add_flag("--json", json_, "print rows as JSON");
+  if (command == Command::generate) return;
   app.add_option("--sweep", sweep_, "all of the above from a built-in sweep or a YAML file; flags win")
       ->type_name("NAME|FILE");
   app.add_option("--trtllm-config", trtllm_config_,
@@ -147,8 +150,6 @@ RequestFlags::RequestFlags(CLI::App& app, Command command) : app_(app), command_
   } else if (command == Command::predict) {
     app.add_option("--out", out_, "also write a run directory")->type_name("DIR");
   }
-  app.add_flag("--quiet", quiet_, "no table and no progress");
-  auto* json = app.add_flag("--json", json_, "print rows as JSON");
   auto* lines =
       app.add_flag("--json-lines", json_lines_, "print each row as a line of JSON as soon as it is there")
           ->excludes(json);
@@ -162,6 +163,18 @@ void RequestFlags::apply_trtllm_config(SweepRequest& request) const {
   fmt::print(stderr, "helix-bench: {}: not used: {}\n", trtllm_config_, fmt::join(unread, ", "));
 }
 
+void RequestFlags::refuse_beside_weights(const std::function<bool(std::string_view)>& given) const {
+  if (given("model")) throw UsageError("--model: with --weights the model is that of its config.json");
+  if (given("prompt-tokens") && given("prompt-file"))
+    throw UsageError("--prompt-file: the text is in --prompt-tokens");
+  if (command_ != Command::verify) return;
+  for (const char* flag : {"context", "batch", "layers", "hop-b"}) {
+    if (given(flag))
+      throw UsageError(fmt::format(
+          "--{}: with --weights verify decodes one text from its beginning, in all layers", flag));
+  }
+}
+
 SweepRequest RequestFlags::request(const std::string& default_sweep, const Arguments& arguments) const {
   const auto given = [&](std::string_view flag) {
     const CLI::Option* option = app_.get_option_no_throw(fmt::format("--{}", flag));
@@ -171,10 +184,18 @@ SweepRequest RequestFlags::request(const std::string& default_sweep, const Argum
   request.blocks.resize(1);
   if (given("sweep")) {
     load_sweep(sweep_, request);
-  } else if (!given("model")) {
+  } else if (!given("model") && !given("weights")) {
     load_sweep(default_sweep, request);
   }
   if (given("trtllm-config")) apply_trtllm_config(request);
+  for (const RunSetting& setting : run_settings()) {
+    const std::string name(setting.name);
+    if (given(name)) setting.apply(request, values_.at(name), "--" + name);
+  }
+  if (!request.weights.empty()) {
+    refuse_beside_weights(given);
+    for (SweepSpace& block : request.blocks) block.models = {request.weights / "config.json"};
+  }
   for (SweepSpace& block : request.blocks) {
     for (const SpaceSetting& setting : space_settings()) {
       const std::string name(setting.name);
@@ -188,10 +209,6 @@ SweepRequest RequestFlags::request(const std::string& default_sweep, const Argum
           fmt::format("no model: --model NAME or the key 'model' in the sweep file; built in: {}",
                       fmt::join(built_in_models(), ", ")));
     }
-  }
-  for (const RunSetting& setting : run_settings()) {
-    const std::string name(setting.name);
-    if (given(name)) setting.apply(request, values_.at(name), "--" + name);
   }
   if (given("out") && out_.empty()) throw UsageError("--out '': valid: a directory");
   if (resume_ && out_.empty()) throw UsageError("--resume: needs --out DIR, the run directory to continue");

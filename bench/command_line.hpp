@@ -3,8 +3,10 @@
 
 #include <CLI/CLI.hpp>
 
+#include <functional>
 #include <map>
 #include <string>
+#include <string_view>
 
 #include "bench/commands.hpp"
 #include "sweeps/request/sweep_request.hpp"
@@ -26,6 +28,8 @@ class RequestFlags {
   SweepRequest request(const std::string& default_sweep, const Arguments& arguments) const;
 
  private:
+  /// Throws UsageError for flags that say otherwise.
+  void refuse_beside_weights(const std::function<bool(std::string_view)>& given) const;
   /// Names on standard error what of the file is not used.
   void apply_trtllm_config(SweepRequest& request) const;
 

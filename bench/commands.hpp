@@ -13,6 +13,7 @@ using Arguments = std::vector<std::string>;
 int sweep_command(const Arguments& arguments);
 int predict_command(const Arguments& arguments);
 int verify_command(const Arguments& arguments);
+int generate_command(const Arguments& arguments);
 int calibrate_command(const Arguments& arguments);
 int compare_command(const Arguments& arguments);
 int report_command(const Arguments& arguments);

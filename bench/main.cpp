@@ -24,6 +24,7 @@ constexpr Command commands[] = {
      sweep_command},
     {"predict", "the same table from the model alone, for any system and number of GPUs", predict_command},
     {"verify", "hold every sharding against a single-rank high-precision reference", verify_command},
+    {"generate", "decode a prompt with a checkpoint's weights, and the model's answer", generate_command},
     {"calibrate", "measure this machine and write a system file", calibrate_command},
     {"compare", "regression verdict of two run directories", compare_command},
     {"report", "one page with the plots of runs, and the plots as SVG and PNG: report RUN...",

@@ -1,6 +1,8 @@
 #include "bench/command_line.hpp"
+#include "roofline/base/error.hpp"
 #include "sweeps/launch/mpi_session.hpp"
 #include "sweeps/measure/run_verify.hpp"
+#include "sweeps/measure/run_verify_text.hpp"
 
 namespace helix {
 
@@ -11,7 +13,11 @@ int verify_command(const Arguments& arguments) {
   const RequestFlags flags(app, Command::verify);
   if (parse_or_help(app, arguments)) return 0;
   const SweepRequest request = flags.request("verify", arguments);
-  return run_with_mpi([&] { return run_verify(request); }, request.stall_timeout_s);
+  if (request.weights.empty() && !request.prompt.empty())
+    throw UsageError("verify: a text is decoded with the weights of a checkpoint; --weights DIR is missing");
+  return run_with_mpi(
+      [&] { return request.weights.empty() ? run_verify(request) : run_verify_text(request); },
+      request.stall_timeout_s);
 }
 
 }  // namespace helix

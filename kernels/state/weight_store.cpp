@@ -111,7 +111,9 @@ const T* WeightStore::values(Slot where, const std::vector<T>& host) {
 }
 
 void WeightStore::load(const RankPlan& rank, const WeightSource* source) {
-  if (source != source_) release();  // what it holds are other weights
+  const std::uint64_t source_id = source != nullptr ? source->id() : 0;
+  if (source_id != source_id_) release();  // what it holds are other weights
+  source_id_ = source_id;
   source_ = source;
   const ModelSpec& model = rank.model();
   const std::uint64_t seed = rank.instance().seed();

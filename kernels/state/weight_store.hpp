@@ -60,7 +60,8 @@ class WeightStore {
   const T* values(Slot slot, const std::vector<T>& host);
 
   Backend& backend_;
-  const WeightSource* source_ = nullptr;
+  const WeightSource* source_ = nullptr;  // during a load
+  std::uint64_t source_id_ = 0;           // of what is held; 0: synthetic
   std::map<Slot, Held> held_;
   std::map<Slot, Held> previous_;
   std::vector<LayerWeights> layers_;

@@ -35,8 +35,9 @@ Reason illegal_widths(const Sharding& s) {
 }
 
 Reason illegal_shape(const Sharding& s, const DecodeShape& shape) {
-  if (shape.context < 1 || shape.context > max_context) {
-    return fmt::format("context={}: a context is from 1 to {} tokens", shape.context, max_context);
+  if (shape.context < 0 || shape.context > max_context) {
+    return fmt::format("context={}: a context is from 0, an empty cache, to {} tokens", shape.context,
+                       max_context);
   }
   if (shape.batch < 1 || shape.batch > max_batch) {
     return fmt::format("batch={}: a batch is from 1 to {} requests", shape.batch, max_batch);

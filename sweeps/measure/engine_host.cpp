@@ -24,7 +24,7 @@ void EngineHost::take_memory(const EngineRequest& request, int rank) {
     memory_.kv.reset();
   }
   working_on("loading weights");
-  weights_.load(plan);
+  weights_.load(plan, request.weights);
   ensure(backend_, memory_.kv, kv_bytes);
 }
 

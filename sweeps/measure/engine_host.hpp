@@ -14,8 +14,9 @@ namespace helix {
 /// One engine to be.
 struct EngineRequest {
   Instance instance;
-  std::int64_t steps = 0;   // between rewinds
-  double memory_bytes = 0;  // what all of it takes on the busiest rank
+  std::int64_t steps = 0;                 // between rewinds
+  double memory_bytes = 0;                // what all of it takes on the busiest rank
+  const WeightSource* weights = nullptr;  // null: synthetic ones
 };
 
 class EngineHost {

@@ -51,11 +51,12 @@ std::string why_not_worth_measuring(const std::optional<double>& budget_ms, cons
 }
 
 PointRunner::PointRunner(const World& world, Backend& backend, RankGroups& groups,
-                         const SweepRequest& request)
+                         const SweepRequest& request, const WeightSource* weights)
     : world_(world),
       backend_(backend),
       groups_(groups),
       request_(request),
+      weights_(weights),
       host_(backend, world.memory_bytes) {}
 
 Admission PointRunner::admission(const SweepPoint& point) const {
@@ -126,9 +127,11 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   return row;
 }
 
-void PointRunner::run_in_group(const EngineRequest& request, ResultRow& row, MPI_Comm instance) {
+void PointRunner::run_in_group(EngineRequest request, ResultRow& row, MPI_Comm instance) {
+  request.weights = weights_;
   const std::string problem = host_.run(request, instance, [&](DecodeEngine& engine) {
-    const Verification check = verify(engine, {.layers = telling_layers(request.instance)}, instance);
+    const Verification check =
+        verify(engine, {.layers = telling_layers(request.instance), .weights = weights_}, instance);
     row.verify_rel_error = check.rel_error;
     if (!check.ok()) {
       row.status = Status::wrong;

@@ -35,7 +35,9 @@ class RankGroups {
 
 class PointRunner {
  public:
-  PointRunner(const World& world, Backend& backend, RankGroups& groups, const SweepRequest& request);
+  /// `weights`: null for synthetic ones.
+  PointRunner(const World& world, Backend& backend, RankGroups& groups, const SweepRequest& request,
+              const WeightSource* weights = nullptr);
 
   /// Makes room for the largest KV cache of these points, so that it is mapped once.
   void reserve(const std::vector<SweepPoint>& points);
@@ -55,6 +57,7 @@ class PointRunner {
   Backend& backend_;
   RankGroups& groups_;
   const SweepRequest& request_;
+  const WeightSource* weights_;
   EngineHost host_;
   SpeedLog speed_log_;
 };

@@ -24,6 +24,7 @@
 #include "sweeps/launch/watchdog.hpp"
 #include "sweeps/measure/measured_systems.hpp"
 #include "sweeps/measure/point_runner.hpp"
+#include "sweeps/measure/text_points.hpp"
 #include "sweeps/output/provenance.hpp"
 #include "sweeps/output/row_line.hpp"
 #include "sweeps/output/table.hpp"
@@ -133,6 +134,7 @@ void print_line(const ResultRow& row) {
 int run_sweep(const SweepRequest& request) {
   World world = describe_world(MPI_COMM_WORLD, request.memory_fraction);
   const ModelTable models = load_models(request.blocks);
+  const std::unique_ptr<Checkpoint> weights = open_checkpoint(request, models.begin()->second);
   std::vector<SweepPoint> points = enumerate(request.blocks, models, {.max_ranks = world.size}, world.size);
   order_by_sharding(points);
   const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
@@ -191,7 +193,7 @@ int run_sweep(const SweepRequest& request) {
     directory->begin(run);
   });
 
-  PointRunner runner(world, *backend, groups, request);
+  PointRunner runner(world, *backend, groups, request, weights.get());
   runner.reserve(points);
   for (const SweepPoint& point : points) {
     if (const std::string signal = stop.agreed(world.comm); !signal.empty()) {

@@ -21,7 +21,7 @@ namespace {
 struct Follower {
   std::int64_t request;
   int owner;
-  std::optional<reference::ReferenceRequest> reference;
+  std::optional<reference::ReferenceRequest> reference, rounded;
 };
 
 /// First and last of the batch and others between them, at most `count`.
@@ -120,10 +120,24 @@ std::vector<std::int32_t> routing_of(const DecodeEngine& engine, std::int64_t la
   return ids;
 }
 
+/// Allowed relative errors of each block's output and, last, of the logits: `tolerance`, or twice what rounding costs.
+std::vector<double> allowances(const reference::ReferenceStep& expected,
+                               const reference::ReferenceStep* rounded, double tolerance) {
+  std::vector<double> allowed(expected.block_outputs.size() + 1, tolerance);
+  if (rounded == nullptr) return allowed;
+  const auto allow = [&](double& error, const reference::Vector& x, const reference::Vector& exact) {
+    error = std::max(error, 2 * compare(std::span<const double>(x), exact).rel_error);
+  };
+  for (std::size_t i = 0; i < expected.block_outputs.size(); ++i)
+    allow(allowed[i], rounded->block_outputs[i], expected.block_outputs[i]);
+  allow(allowed.back(), rounded->logits, expected.logits);
+  return allowed;
+}
+
 /// What the owner of a reference computed, to every rank: in one message, as verification of small models is
 /// a matter of latencies.
-void broadcast(reference::ReferenceStep& step, const ModelSpec& model, std::size_t layers, int owner,
-               MPI_Comm instance) {
+void broadcast(reference::ReferenceStep& step, std::vector<double>& allowed, const ModelSpec& model,
+               std::size_t layers, int owner, MPI_Comm instance) {
   const auto hidden = static_cast<std::size_t>(model.hidden), vocab = static_cast<std::size_t>(model.vocab);
   step.block_outputs.resize(2 * layers, reference::Vector(hidden));
   step.logits.resize(vocab);
@@ -132,6 +146,8 @@ void broadcast(reference::ReferenceStep& step, const ModelSpec& model, std::size
     message.insert(message.end(), output.begin(), output.end());
   }
   message.insert(message.end(), step.logits.begin(), step.logits.end());
+  allowed.resize(2 * layers + 1);
+  message.insert(message.end(), allowed.begin(), allowed.end());
   message.insert(message.end(), {static_cast<double>(step.token), step.top2_gap});
   HELIX_MPI(MPI_Bcast(message.data(), static_cast<int>(message.size()), MPI_DOUBLE, owner, instance));
   auto at = message.begin();
@@ -140,6 +156,8 @@ void broadcast(reference::ReferenceStep& step, const ModelSpec& model, std::size
     at += model.hidden;
   }
   step.logits.assign(at, at + model.vocab);
+  at += model.vocab;
+  allowed.assign(at, at + std::ssize(allowed));
   step.token = static_cast<std::int32_t>(message[message.size() - 2]);
   step.top2_gap = message.back();
 }
@@ -187,10 +205,15 @@ Verification verify(DecodeEngine& engine, const VerifyOptions& options, MPI_Comm
                                         .layers = options.layers,
                                         .context = shape.context,
                                         .weight_dtype = shape.weight_dtype,
-                                        .kv_dtype = shape.kv_dtype};
+                                        .kv_dtype = shape.kv_dtype,
+                                        .weights = options.weights};
+  reference::ReferenceSetup rounding = setup;
+  rounding.round_as_engine = true;
   for (const std::int64_t request : followed_requests(shape.batch, options.max_requests)) {
-    followers.push_back({request, static_cast<int>(followers.size()) % size, {}});
-    if (followers.back().owner == rank) followers.back().reference.emplace(setup, request);
+    followers.push_back({request, static_cast<int>(followers.size()) % size, {}, {}});
+    if (followers.back().owner != rank) continue;
+    followers.back().reference.emplace(setup, request);
+    if (options.weights != nullptr) followers.back().rounded.emplace(rounding, request);
   }
 
   engine.rewind(options.first_turn);
@@ -217,6 +240,7 @@ Verification verify(DecodeEngine& engine, const VerifyOptions& options, MPI_Comm
       const auto b = static_cast<std::size_t>(f.request);
       const std::string where = fmt::format("request {}, step {}: ", f.request, step);
       reference::ReferenceStep expected;
+      std::vector<double> allowed;
       if (f.reference) {
         working_on("the reference of verification");
         std::vector<std::vector<std::int32_t>> chosen;
@@ -225,19 +249,22 @@ Verification verify(DecodeEngine& engine, const VerifyOptions& options, MPI_Comm
           chosen.emplace_back(layer.begin() + f.request * k, layer.begin() + (f.request + 1) * k);
         }
         expected = f.reference->step(input[b], chosen);
+        std::optional<reference::ReferenceStep> rounded;
+        if (f.rounded) rounded = f.rounded->step(input[b], chosen);
+        allowed = allowances(expected, rounded ? &*rounded : nullptr,
+                             verify_tolerance(shape.kv_dtype, shape.context));
         if (!expected.routing_problem.empty()) fail(where + expected.routing_problem);
       }
       if (!compared) continue;
       {
         const ActivityFlag waiting(&Activity::bystander, f.owner != rank);
-        broadcast(expected, model, options.layers.size(), f.owner, instance);
+        broadcast(expected, allowed, model, options.layers.size(), f.owner, instance);
       }
-      const double allowed = verify_tolerance(shape.kv_dtype, shape.context);
-      const auto hold = [&](const Difference& difference, const std::string& what) {
+      const auto hold = [&](const Difference& difference, double most, const std::string& what) {
         result.rel_error = std::max(result.rel_error, difference.rel_error);
-        if (difference.rel_error > allowed) {
+        if (difference.rel_error > most) {
           fail(where +
-               fmt::format("{}: relative error {:.3g} exceeds {:.3g}", what, difference.rel_error, allowed));
+               fmt::format("{}: relative error {:.3g} exceeds {:.3g}", what, difference.rel_error, most));
         }
       };
       std::vector<int> holders(expected.block_outputs.size());
@@ -247,7 +274,7 @@ Verification verify(DecodeEngine& engine, const VerifyOptions& options, MPI_Comm
         const std::span<const BF16> produced = recorder.row(layer, ffn, f.request);
         if (produced.empty()) continue;
         holders[block] = 1;
-        hold(compare(produced, expected.block_outputs[block]),
+        hold(compare(produced, expected.block_outputs[block]), allowed[block],
              fmt::format("{} of layer {}", ffn ? "FFN" : "attention", layer));
       }
       HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, holders.data(), static_cast<int>(holders.size()), MPI_INT,
@@ -258,7 +285,7 @@ Verification verify(DecodeEngine& engine, const VerifyOptions& options, MPI_Comm
       const std::span<const float> row(logits.data() + b * vocab, vocab);
       const Difference difference = compare(row, expected.logits);
       result.max_error = std::max(result.max_error, difference.max_error);
-      hold(difference, "logits");
+      hold(difference, allowed.back(), "logits");
       if (const std::string token = check_token(output[b], row, expected, difference.max_error);
           !token.empty()) {
         fail(where + token);

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "roofline/base/error.hpp"
+#include "sweeps/common/files.hpp"
 #include "sweeps/report/draw.hpp"
 #include "sweeps/report/page.hpp"
 #include "sweeps/report/plot_python.hpp"

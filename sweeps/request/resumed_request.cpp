@@ -95,7 +95,7 @@ ordered_json lasting_request(const SweepRequest& request, const ModelTable& mode
     }
     layers.insert(block.layers);
   }
-  return {
+  ordered_json lasting = {
       {"model", shapes},
       {"weight-dtype", weights},
       {"kv-dtype", caches},
@@ -109,6 +109,8 @@ ordered_json lasting_request(const SweepRequest& request, const ModelTable& mode
       {"rel-error", request.stopping.relative_error},
       {"ttl-budget", request.ttl_budget_ms ? ordered_json(*request.ttl_budget_ms) : ordered_json(nullptr)},
       {"memory-fraction", request.memory_fraction}};
+  if (!request.weights.empty()) lasting["weights"] = request.weights.string();
+  return lasting;
 }
 
 void refuse_other_request(const ordered_json& run_json, const ordered_json& now,

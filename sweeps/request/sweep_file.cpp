@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <filesystem>
 #include <limits>
 
@@ -18,6 +19,41 @@ namespace {
 
 constexpr Quantity any_seed{0, std::numeric_limits<std::int64_t>::max()};
 constexpr Quantity sample_count{1, 1 << 20};
+
+constexpr Quantity token_count{1, 1 << 20};
+
+void apply_weights(SweepRequest& request, std::string_view text, const std::string& where) {
+  request.weights = text;
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(request.weights, ignored)) {
+    throw UsageError(
+        fmt::format("{} '{}': no such directory; valid: one with a checkpoint's config.json and safetensors "
+                    "files",
+                    where, excerpt(text)));
+  }
+}
+
+/// Numbers apart by commas, blanks, line ends and brackets: a list of JSON, too.
+std::vector<std::int32_t> parse_tokens(std::string_view text, const std::string& where) {
+  constexpr std::string_view between = ", \t\r\n[]";
+  std::vector<std::int32_t> tokens;
+  for (std::size_t at = text.find_first_not_of(between); at != text.npos;
+       at = text.find_first_not_of(between, at)) {
+    const std::string_view word = text.substr(at, text.find_first_of(between, at) - at);
+    std::int32_t token = 0;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), token);
+    if (error != std::errc() || end != word.data() + word.size() || token < 0) {
+      throw UsageError(
+          fmt::format("{}: '{}' is no token; valid: numbers of the vocabulary, as scripts/tokens.py makes "
+                      "them of a text",
+                      where, excerpt(word)));
+    }
+    tokens.push_back(token);
+    at += word.size();
+  }
+  if (tokens.empty()) throw UsageError(fmt::format("{}: no token is given", where));
+  return tokens;
+}
 
 void apply_backend(SweepRequest& request, std::string_view text, const std::string& where) {
   if (text != "cpu" && text != "cuda" && text != "auto") {
@@ -90,6 +126,35 @@ constexpr auto settings = std::to_array<RunSetting>({
        r.seed = static_cast<std::uint64_t>(parse_count(text, any_seed, where));
      },
      only_measuring},
+    {"weights", "DIR", "a Hugging Face checkpoint: config.json, which is the model, and safetensors files",
+     apply_weights, only_measuring},
+    {"prompt-tokens", "LIST", "the text as tokens of the vocabulary: 1,2,3; verify: with --weights",
+     [](SweepRequest& r, std::string_view text, const std::string& where) {
+       r.prompt = parse_tokens(text, where);
+     },
+     only_text},
+    {"prompt-file", "FILE", "the same from a file, as scripts/tokens.py writes it",
+     [](SweepRequest& r, std::string_view text, const std::string& where) {
+       r.prompt =
+           parse_tokens(read_text_file(std::string(text), "prompt file"), fmt::format("{} {}", where, text));
+     },
+     only_text},
+    {"max-new-tokens", "N", "tokens to generate at most; default 32",
+     [](SweepRequest& r, std::string_view text, const std::string& where) {
+       r.max_new_tokens = parse_count(text, token_count, where);
+     },
+     only_generate},
+    {"temperature", "T",
+     "draw tokens by their probability, logits divided by T; default 0: the most likely one",
+     [](SweepRequest& r, std::string_view text, const std::string& where) {
+       r.sampling.temperature = parse_real(text, 0, 100, where);
+     },
+     only_generate},
+    {"top-p", "P", "of the most likely tokens only those that have probability P together; default 1",
+     [](SweepRequest& r, std::string_view text, const std::string& where) {
+       r.sampling.top_p = parse_real(text, 1e-6, 1, where);
+     },
+     only_generate},
 });
 
 /// A scalar, or a sequence of scalars as a LIST.

@@ -18,6 +18,13 @@ namespace helix {
 /// json_lines: an object a line, each as soon as its row is known.
 enum class OutputFormat { table, json, csv, json_lines };
 
+/// How a token is drawn.
+struct Sampling {
+  double temperature = 0;  // 0: the one with the largest logit
+  double top_p = 1;        // of the most likely ones those that have so much probability together
+  bool greedy() const { return temperature == 0; }
+};
+
 struct SweepRequest {
   std::vector<SweepSpace> blocks;
   /// Built-in names, YAML files, or auto: calibrate on start. Empty: the command's own choice.
@@ -30,6 +37,11 @@ struct SweepRequest {
   StoppingLimits stopping;
   std::uint64_t seed = 1;
   double stall_timeout_s = 120;  // see run_with_mpi
+
+  std::filesystem::path weights;     // directory of a checkpoint; empty: synthetic ones
+  std::vector<std::int32_t> prompt;  // of generate, and the text of verify with weights
+  std::int64_t max_new_tokens = 32;
+  Sampling sampling;
 
   std::filesystem::path out;  // empty: a new directory under results/
   bool resume = false;

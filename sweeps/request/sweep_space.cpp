@@ -110,14 +110,15 @@ const std::string strategy_help =
     "all, or of " + strategy_names() + "; default helix,tp (predict: all but dcp)";
 
 const auto settings = std::to_array<SpaceSetting>({
-    {"model", "", "NAME|FILE,...", "built-in models or Hugging Face config.json files", apply_models},
+    {"model", "", "NAME|FILE,...", "built-in models or Hugging Face config.json files", apply_models,
+     all_but_generate},
     {"context", "", "LIST",
      "cached tokens per request; k = 1024, m = 1024 x 1024; default: the built-in sweep's, with --model 64k "
      "(predict 1m)",
-     apply_choice<&SweepSpace::contexts, context_tokens>},
+     apply_choice<&SweepSpace::contexts, context_tokens>, all_but_generate},
     {"batch", "", "LIST",
      "requests of the whole instance; default: the built-in sweep's, with --model 1,8 (predict 1:1024)",
-     apply_choice<&SweepSpace::batches, batch_requests>},
+     apply_choice<&SweepSpace::batches, batch_requests>, all_but_generate},
     {"strategy", "", "LIST", strategy_help, apply_strategies},
     {"ranks", "", "LIST", "ranks of an instance; default: as many as launched (predict: up to 64)",
      apply_choice<&SweepSpace::ranks, rank_count>},
@@ -155,14 +156,14 @@ const auto settings = std::to_array<SpaceSetting>({
     {"hop-b", "", "off|on|LIST",
      "pieces of the batch whose all-to-all overlaps the attention of the next; on: as many as the model "
      "finds best",
-     apply_hop_b},
+     apply_hop_b, all_but_generate},
     {"expert-skew", "", "S", "predict with experts whose popularity falls as rank^-S (0: all the same)",
      [](SweepSpace& space, std::string_view text, const std::string& where) {
        space.expert_skew = parse_real(text, 0, 10, where);
      },
      only_predict},
     {"layers", "", "N", "measure N layers and scale to the model's depth",
-     apply_count<&SweepSpace::layers, layer_count>, only_measuring},
+     apply_count<&SweepSpace::layers, layer_count>, sweep_and_verify},
 });
 
 }  // namespace

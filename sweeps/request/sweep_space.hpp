@@ -35,18 +35,32 @@ struct SweepSpace {
 };
 
 /// The commands that take a request; what one has no use for is none of its flags.
-enum class Command { sweep, verify, predict };
+enum class Command { sweep, verify, predict, generate };
 /// A set of them.
 struct Commands {
-  bool sweep = true, verify = true, predict = true;
+  bool sweep = true, verify = true, predict = true, generate = true;
   bool contains(Command command) const {
-    return command == Command::sweep ? sweep : command == Command::verify ? verify : predict;
+    switch (command) {
+      case Command::sweep:
+        return sweep;
+      case Command::verify:
+        return verify;
+      case Command::predict:
+        return predict;
+      case Command::generate:
+        return generate;
+    }
+    return false;
   }
 };
-inline constexpr Commands only_measuring{.sweep = true, .verify = true, .predict = false};
-inline constexpr Commands only_sweep{.sweep = true, .verify = false, .predict = false};
-inline constexpr Commands only_predict{.sweep = false, .verify = false, .predict = true};
-inline constexpr Commands all_but_verify{.sweep = true, .verify = false, .predict = true};
+inline constexpr Commands only_measuring{.predict = false};  // what runs an engine
+inline constexpr Commands only_sweep{.verify = false, .predict = false, .generate = false};
+inline constexpr Commands only_predict{.sweep = false, .verify = false, .generate = false};
+inline constexpr Commands only_generate{.sweep = false, .verify = false, .predict = false};
+inline constexpr Commands only_text{.sweep = false, .predict = false};
+inline constexpr Commands all_but_verify{.verify = false, .generate = false};
+inline constexpr Commands all_but_generate{.generate = false};
+inline constexpr Commands sweep_and_verify{.predict = false, .generate = false};
 
 /// One quantity of a sweep: a flag `--name VALUE` and the key `name` of a sweep file, with the same syntax.
 struct SpaceSetting {

@@ -142,7 +142,7 @@ TEST_CASE("shapes have limits, and each micro-batch a request") {
   CHECK_THAT(with([](DecodeShape& s) { s.hop_b = 5; }), Contains("hop_b=5") && Contains("4 requests"));
   CHECK_THAT(with([](DecodeShape& s) { s.batch = 3, s.hop_b = 2; }), Contains("hop_b=2"));
   CHECK_THAT(with([](DecodeShape& s) { s.hop_b = 0; }), Contains("hop_b=0"));
-  CHECK_THAT(with([](DecodeShape& s) { s.context = 0; }), Contains("context=0"));
+  CHECK_THAT(with([](DecodeShape& s) { s.context = -1; }), Contains("context=-1"));
   CHECK_THAT(with([](DecodeShape& s) { s.context = std::int64_t{1} << 62; }), Contains("context="));
   CHECK_THAT(with([](DecodeShape& s) { s.batch = 0; }), Contains("batch=0"));
   CHECK_THAT(with([](DecodeShape& s) { s.batch = 1; }), Contains("batch=1") && Contains("dp=2"));
