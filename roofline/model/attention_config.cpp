@@ -53,6 +53,11 @@ void read_step_gqa(const JsonFields& config, ModelSpec& spec) {
   spec.attention = gqa_attention(config, spec.hidden, spec.attention, {.kv_heads = kv_heads});
 }
 
+void read_nemotron_gqa(const JsonFields& config, ModelSpec& spec) {
+  const char* head_dim = config.has("attention_head_dim") ? "attention_head_dim" : "head_dim";
+  spec.attention = gqa_attention(config, spec.hidden, spec.attention, {.head_dim = head_dim});
+}
+
 void read_mla(const JsonFields& config, ModelSpec& spec) {
   AttentionSpec& a = spec.attention;
   a.kind = AttentionKind::mla;

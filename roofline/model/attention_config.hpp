@@ -22,6 +22,8 @@ AttentionSpec gqa_attention(const JsonFields& config, std::int64_t hidden, const
 void read_gqa(const JsonFields& config, ModelSpec& spec);
 /// The same, with KV heads that may be called num_attention_groups (Step).
 void read_step_gqa(const JsonFields& config, ModelSpec& spec);
+/// The same, with a head_dim that may be called attention_head_dim (Nemotron-H).
+void read_nemotron_gqa(const JsonFields& config, ModelSpec& spec);
 void read_mla(const JsonFields& config, ModelSpec& spec);
 /// MLA with an indexer (DeepSeek-V3.2, GLM-5).
 void read_sparse_mla(const JsonFields& config, ModelSpec& spec);

@@ -107,7 +107,7 @@ void set_attention(ModelSpec& spec, std::int64_t layer, const AttentionSpec& att
   if (attention == spec.attention) return;
   auto found = std::ranges::find(spec.other_attention, attention);
   if (found == spec.other_attention.end()) found = spec.other_attention.insert(found, attention);
-  kind.attention = static_cast<std::uint8_t>(found - spec.other_attention.begin() + 1);
+  kind.attention = static_cast<std::uint16_t>(found - spec.other_attention.begin() + 1);
 }
 
 void read_no_windows(const JsonFields& config, ModelSpec& spec) {

@@ -236,13 +236,6 @@ void require_language_model(const JsonFields& config) {
   }
 }
 
-void judge_unread_around(const JsonFields& config, ModelSpec& spec) {
-  for (const std::string& key : config.unread()) {
-    if (key.ends_with("_config") && config.has(key.c_str()) && key != "quantization_config")
-      spec.left_out.push_back(config.show(key.c_str()));
-  }
-}
-
 void judge_unread(const JsonFields& config, ModelSpec& spec) {
   for (const std::string& key : config.unread()) {
     const nlohmann::json* value = config.find(key.c_str());
@@ -256,6 +249,20 @@ void judge_unread(const JsonFields& config, ModelSpec& spec) {
       spec.not_runnable.emplace_back(config.show(key.c_str()));
     }
   }
+}
+
+void judge_unread_around(const JsonFields& config, ModelSpec& spec) {
+  constexpr auto of_inputs = std::to_array<std::string_view>(
+      {"image", "video", "audio", "vision", "token", "projector", "patch", "spatial"});
+  for (const std::string& key : config.unread()) {
+    if (std::ranges::any_of(of_inputs, [&](std::string_view word) { return key.find(word) != key.npos; }) &&
+        !key.ends_with("_config")) {
+      config.find(key.c_str());  // it says how other inputs become tokens
+    } else if (key.ends_with("_config") && config.has(key.c_str())) {
+      spec.left_out.push_back(config.show(key.c_str()));
+    }
+  }
+  judge_unread(config, spec);
 }
 
 }  // namespace helix

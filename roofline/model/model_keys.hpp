@@ -15,7 +15,7 @@ void require_language_model(const JsonFields& config);
 /// what they mean. So does nothing whose value says "off".
 void judge_unread(const JsonFields& config, ModelSpec& spec);
 /// The same of what stands around the language model of a multimodal file: other parts go to spec.left_out, and
-/// the rest says nothing about a step.
+/// how their inputs become tokens says nothing about a step.
 void judge_unread_around(const JsonFields& config, ModelSpec& spec);
 
 }  // namespace helix

@@ -54,7 +54,7 @@ enum class Ffn : std::uint8_t { dense, moe, none };
 struct LayerKind {
   Mixer mixer = Mixer::attention;
   Ffn ffn = Ffn::dense;
-  std::uint8_t attention = 0;  // 0: ModelSpec::attention, else one of other_attention
+  std::uint16_t attention = 0;  // 0: ModelSpec::attention, else one of other_attention
   bool moe() const { return ffn == Ffn::moe; }
   bool operator==(const LayerKind&) const = default;
 };

@@ -28,12 +28,20 @@ struct MambaKeys {
   const char *heads, *head_dim, *groups, *state, *kernel, *dtype;
 };
 
-StateSpec mamba2(const JsonFields& config, const MambaKeys& keys) {
+StateSpec mamba2(const JsonFields& config, const MambaKeys& keys, std::int64_t hidden) {
+  const std::int64_t heads = config.whole(keys.heads, limits::heads);
+  std::int64_t head_dim = 0;
+  if (const auto* value = config.find(keys.head_dim); value && *value == "auto") {
+    head_dim = config.whole_or("mamba_expand", limits::layers, 2) * hidden / heads;
+    if (head_dim < 1) config.refuse(keys.heads, "more heads than channels");
+  } else {
+    head_dim = config.whole(keys.head_dim, limits::head_dim);
+  }
   StateSpec state{.kind = StateKind::mamba2,
-                  .heads = config.whole(keys.heads, limits::heads),
+                  .heads = heads,
                   .key_heads = config.whole_or(keys.groups, limits::heads, 1),
                   .key_dim = config.whole(keys.state, limits::head_dim),
-                  .value_dim = config.whole(keys.head_dim, limits::head_dim),
+                  .value_dim = head_dim,
                   .conv_kernel = config.whole_or(keys.kernel, limits::layers, 4)};
   state.state_value_bytes = state_value_bytes(config, keys.dtype);
   return state;
@@ -93,16 +101,22 @@ void read_granite_layers(const JsonFields& config, ModelSpec& spec) {
     kind_of(spec, layer).mixer = Mixer::state;
     any = true;
   }
-  const StateSpec state = mamba2(config, {.heads = "mamba_n_heads",
-                                          .head_dim = "mamba_d_head",
-                                          .groups = "mamba_n_groups",
-                                          .state = "mamba_d_state",
-                                          .kernel = "mamba_d_conv",
-                                          .dtype = "mamba_ssm_cache_dtype"});
   for (const char* key : {"mamba_chunk_size", "mamba_conv_bias", "mamba_expand", "mamba_proj_bias"})
     config.find(key);
-  if (!any) return;
-  spec.state = state;
+  if (!any) {
+    for (const char* key :
+         {"mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_d_state", "mamba_d_conv"})
+      config.find(key);
+    return;
+  }
+  spec.state = mamba2(config,
+                      {.heads = "mamba_n_heads",
+                       .head_dim = "mamba_d_head",
+                       .groups = "mamba_n_groups",
+                       .state = "mamba_d_state",
+                       .kernel = "mamba_d_conv",
+                       .dtype = "mamba_ssm_cache_dtype"},
+                      spec.hidden);
   spec.not_runnable.emplace_back("Mamba-2");
 }
 
@@ -143,12 +157,14 @@ void read_nemotron_pattern(const JsonFields& config, ModelSpec& spec) {
                              "time_step_limit", "time_step_rank", "num_logits_to_keep"})
     config.find(unused);
   if (!any) return;
-  spec.state = mamba2(config, {.heads = "mamba_num_heads",
-                               .head_dim = "mamba_head_dim",
-                               .groups = "n_groups",
-                               .state = "ssm_state_size",
-                               .kernel = "conv_kernel",
-                               .dtype = "mamba_ssm_cache_dtype"});
+  spec.state = mamba2(config,
+                      {.heads = "mamba_num_heads",
+                       .head_dim = "mamba_head_dim",
+                       .groups = "n_groups",
+                       .state = "ssm_state_size",
+                       .kernel = "conv_kernel",
+                       .dtype = "mamba_ssm_cache_dtype"},
+                      spec.hidden);
   spec.not_runnable.emplace_back("Mamba-2");
 }
 

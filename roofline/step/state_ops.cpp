@@ -51,6 +51,7 @@ std::vector<Op> state_ops(const ModelSpec& model, const Sharding& sharding, cons
   ops.elementwise("attention norm", Phase::attn_proj, add_norm_bytes(b, model.hidden), all_reduces(sharding));
   ops.gemm("state projections", Phase::attn_proj, {.m = b, .n = shard.inputs, .k = model.hidden});
   if (s.kind == StateKind::kimi_delta_attention) low_rank_projections(ops, s, shard, b, model.hidden);
+  const double requests = real(attended_batch(sharding, shape));
   const std::int64_t conv_weights = shard.channels * s.conv_kernel;
   // S <- decay S + k (v - k^T S) beta, o = q^T S: about seven operations a value.
   ops.add({.name = "state update",
@@ -62,9 +63,9 @@ std::vector<Op> state_ops(const ModelSpec& model, const Sharding& sharding, cons
                                .value_dim = s.value_dim,
                                .conv_weights = conv_weights},
            .bytes = {.weights = real(conv_weights) * bf16_bytes,
-                     .state = 2 * real(attended_batch(sharding, shape)) * state_bytes(s, ranks),
+                     .state = 2 * requests * state_bytes(s, ranks),
                      .activations = real(b * (shard.inputs + values)) * bf16_bytes},
-           .flops = 7 * real(b * shard.heads * s.key_dim * s.value_dim)});
+           .flops = 7 * requests * real(shard.heads * s.key_dim * s.value_dim)});
   ops.elementwise("state output norm", Phase::attn_proj, real(b * values) * 3 * bf16_bytes);
   ops.gemm("output projection", Phase::attn_proj, {.m = b, .n = model.hidden, .k = values},
            weight_format(shape, WeightPart::output_projection));

@@ -16,6 +16,10 @@ TEST_CASE("what the planner cannot count is refused by its field's name") {
   CHECK_THAT(complaint("deepseek-v3.2", {{"index_topk", nullptr}}), Contains("index_topk is missing"));
   CHECK_THAT(complaint("deepseek-r1", {{"index_n_heads", 64}}), Contains("index_n_heads"));
   CHECK_THAT(complaint("deepseek-r1", {{"moe_layer_freq", 2}}), Contains("moe_layer_freq = 2"));
+  json lightning = json(62, 1);
+  CHECK(complaint("minimax-m2.5", {{"attn_type_list", lightning}}) == "accepted");
+  lightning[7] = 0;
+  CHECK_THAT(complaint("minimax-m2.5", {{"attn_type_list", lightning}}), Contains("attn_type_list"));
   CHECK_THAT(complaint("llama-3.1-8b", {{"model_type", "mamba2"}}),
              Contains("model_type = \"mamba2\"") && Contains("docs/models.md"));
   CHECK_THAT(complaint("llama-3.1-8b", {{"model_type", "qwen3moe"}}), Contains("did you mean 'qwen3_moe'"));

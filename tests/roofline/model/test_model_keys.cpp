@@ -111,6 +111,11 @@ TEST_CASE("of a multimodal file the language model is read, and the rest is name
   const ModelSpec model = parse_model(outer.dump(), "test.json");
   CHECK(model.hidden == 7168);
   CHECK(model.left_out == Features{"vision_config = an object"});
+  CHECK(model.not_runnable.empty());
+  json more = outer;
+  more["image_token_id"] = 7;
+  more["a_new_field"] = "on";
+  CHECK(parse_model(more.dump(), "test.json").not_runnable == Features{"a_new_field = \"on\""});
   CHECK_FALSE(model.tied_embeddings);  // the inner one says so
   CHECK(model.weights[WeightPart::routed_experts].dtype == DType::fp8);
   CHECK(parsed(changed("deepseek-r1", {{"num_nextn_predict_layers", 1}})).left_out ==

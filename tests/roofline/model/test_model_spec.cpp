@@ -152,6 +152,40 @@ TEST_CASE("attention that differs by layer") {
   CHECK(qwen.layer_groups().size() == 2);
 }
 
+TEST_CASE("a class's defaults where a file of today is short") {
+  const ModelSpec gemma = parsed({{"model_type", "gemma3"},
+                                  {"text_config",
+                                   {{"model_type", "gemma3_text"},
+                                    {"hidden_size", 2560},
+                                    {"intermediate_size", 10240},
+                                    {"num_hidden_layers", 12},
+                                    {"sliding_window", 1024}}},
+                                  {"vision_config", {{"hidden_size", 1152}}}});
+  CHECK(
+      (gemma.attention.q_heads == 8 && gemma.attention.kv_heads == 4 && gemma.attention.qk_head_dim == 256));
+  CHECK((gemma.vocab == 262208 && gemma.tied_embeddings && gemma.post_norms));
+  CHECK(windows(gemma) ==
+        std::vector<std::int64_t>{1024, 1024, 1024, 1024, 1024, 0, 1024, 1024, 1024, 1024, 1024, 0});
+  json granite = {{"model_type", "granitemoehybrid"},
+                  {"hidden_size", 1024},
+                  {"num_hidden_layers", 2},
+                  {"num_attention_heads", 8},
+                  {"intermediate_size", 512},
+                  {"shared_intermediate_size", 2048},
+                  {"num_local_experts", 0},
+                  {"vocab_size", 1000},
+                  {"mamba_n_heads", 32},
+                  {"mamba_d_head", "auto"},
+                  {"mamba_d_state", 128},
+                  {"layer_types", {"mamba", "attention"}}};
+  const ModelSpec hybrid = parsed(granite);
+  CHECK((hybrid.ffn == 2048 && hybrid.moe.experts == 0));
+  REQUIRE(hybrid.state);
+  CHECK((hybrid.state->value_dim == 64 && hybrid.state->conv_kernel == 4));
+  granite["layer_types"] = {"attention", "attention"};
+  CHECK_FALSE(parsed(granite).state);
+}
+
 TEST_CASE("layer groups count the first layers only") {
   const ModelSpec m = load_model("deepseek-r1");
   CHECK(m.layer_groups(0).empty());
