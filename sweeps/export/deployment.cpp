@@ -92,9 +92,8 @@ std::string long_context_note(const DeployedPoint& point, std::string_view remed
 std::string hop_b_note(std::string_view engine, const DeployedPoint& point) {
   const int hop_b = point.row.config.shape.hop_b;
   if (hop_b == 1) return "";
-  return fmt::format(
-      "# HOP-B is not in {}: the figures above have {} pieces, expect those of hop_b = 1.\n", engine,
-      hop_b);
+  return fmt::format("# HOP-B is not in {}: the figures above have {} pieces, expect those of hop_b = 1.\n",
+                     engine, hop_b);
 }
 
 std::string serve_command(const DeployedPoint& point, std::string_view program,

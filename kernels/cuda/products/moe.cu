@@ -151,8 +151,7 @@ void moe_experts(Stream stream, std::int64_t batch, const BF16* x, const ExpertC
   const auto& [first, gate_up, down] = experts;
   require_scratch("moe_experts", batch, moe_scratch_bytes(batch, choice.top_k, down.n, down.k, gate_up.count),
                   scratch);
-  const auto parts =
-      carved<MoeScratch>(scratch.data(), batch * choice.top_k, down.n, down.k, gate_up.count);
+  const auto parts = carved<MoeScratch>(scratch.data(), batch * choice.top_k, down.n, down.k, gate_up.count);
   group_by_expert(stream, batch, choice.top_k, choice.ids, first, gate_up.count, parts);
   expert_products(stream, batch, choice.top_k, x, gate_up, down, parts);
   combine_experts(stream, batch, choice.top_k, down.n, choice.weights, shared, out, parts);

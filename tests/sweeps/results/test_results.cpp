@@ -28,7 +28,8 @@ const std::string golden_header =
     "model_attn_share,model_merge_share,model_attn_proj_share,model_ffn_share,model_comm_share,model_head_"
     "share,"
     "kv_tokens_per_rank,kv_duplication,meets_budget,memory_capacity_bytes,memory_fraction,max_context,"
-    "engine,dcp,usd_per_mtok,joules_per_token,confidence,extrapolated,active_parameters,kv_bytes_per_token,kv_read_bytes_per_token,"
+    "engine,dcp,usd_per_mtok,joules_per_token,confidence,extrapolated,active_parameters,kv_bytes_per_token,"
+    "kv_read_bytes_per_token,"
     "state_bytes_per_request,memory_weights_share,memory_kv_share,memory_state_share\n";
 const std::string golden_measured =
     "m/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/bf16-bf16/"
