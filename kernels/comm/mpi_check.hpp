@@ -3,17 +3,12 @@
 
 #include <mpi.h>
 
-#include <stdexcept>
-#include <string>
-
 namespace helix {
 
+[[noreturn]] void throw_mpi_error(int code, const char* call);
+
 inline void check_mpi(int code, const char* call) {
-  if (code == MPI_SUCCESS) return;
-  char text[MPI_MAX_ERROR_STRING];
-  int length = 0;
-  MPI_Error_string(code, text, &length);
-  throw std::runtime_error(std::string(call) + ": " + std::string(text, static_cast<std::size_t>(length)));
+  if (code != MPI_SUCCESS) throw_mpi_error(code, call);
 }
 
 }  // namespace helix

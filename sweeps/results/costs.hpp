@@ -9,8 +9,8 @@ namespace helix {
 
 /// What a GPU costs, for columns in money and energy a token.
 struct Bill {
-  std::optional<double> usd_per_gpu_hour;
-  std::optional<double> gpu_watts;
+  std::optional<double> usd_per_gpu_hour{};
+  std::optional<double> gpu_watts{};
   bool board_power = false;  // watts as the system file states them
 };
 

@@ -63,7 +63,7 @@ int check_grids(Rank& rank, const Case& c, const TextTruth& truth, DType weights
     if (!logits.empty()) result = judge_text(truth, logits, c.model);
     if (result.ok() && !logits.empty() && result.rel_error == 0)
       result.failure = "bf16 against fp64 cannot agree entirely";
-    CAPTURE(describe(legal_instance(c.model, sharding, shape)));
+    INFO(describe(legal_instance(c.model, sharding, shape)));
     CHECK(broadcast_text(result.failure, world_size() - 1, MPI_COMM_WORLD) == "");
   }
   return checked;

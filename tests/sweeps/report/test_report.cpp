@@ -5,6 +5,7 @@
 
 #include "sweeps/report/page.hpp"
 #include "sweeps/report/plot.hpp"
+#include "sweeps/report/tables.hpp"
 #include "sweeps/results/frontier.hpp"
 #include "sweeps/results/row_text.hpp"
 #include "sweeps/results/rows.hpp"
