@@ -75,12 +75,6 @@ std::string shown_winner(const CrossoverField& f) {
   return f.tie ? tie : std::string(name(f.winner));
 }
 
-/// Beside its colour a cell names its winner: not every reader tells colours apart.
-std::string cell_label(const CrossoverField& f, const std::string& winner) {
-  if (f.tie) return "=";
-  return f.runner_up ? fmt::format("{}\n{:.2f}×", winner, f.gain) : winner + "\nalone";
-}
-
 Json values_of(const Map& map) {
   Json values = Json::array();
   for (const CrossoverField& f : map.fields) {
@@ -90,7 +84,11 @@ Json values_of(const Map& map) {
                       {"batch", f.batch},
                       {"ranks", f.ranks},
                       {"winner", winner},
-                      {"label", cell_label(f, winner)},
+                      // Beside its colour a cell names its winner: not every reader tells colours apart.
+                      {"label", f.tie ? "=" : winner},
+                      {"below", f.tie         ? ""
+                                : f.runner_up ? fmt::format("{:.2f}×", f.gain)
+                                              : "alone"},
                       {"fastest", name(f.winner)},
                       {"sharding", sharding_text(f.sharding)},
                       {"ttl", fmt::format("{:.4g} ms", f.ttl_us / 1e3)},
@@ -185,6 +183,17 @@ std::optional<Plot> crossover_plot(std::span<const Run> runs) {
                                       {"ranks", "ranks"}}) {
       tooltip.push_back({{"field", field}, {"title", text}});
     }
+    const auto line = [&](const char* field, int below_middle) {
+      return Json{
+          {"mark", {{"type", "text"}, {"fontSize", 11}, {"baseline", "middle"}, {"dy", below_middle}}},
+          {"encoding",
+           {{"x", x},
+            {"y", y},
+            {"text", {{"field", field}}},
+            {"color",
+             {{"condition", {{"test", "datum.winner == 'helix'"}, {"value", "white"}}}, {"value", "black"}}},
+            {"tooltip", tooltip}}}};
+    };
     panels.push_back(
         {{"title", title},
          {"width", {{"step", 46}}},
@@ -200,15 +209,8 @@ std::optional<Plot> crossover_plot(std::span<const Run> runs) {
                   {"color",
                    {{"field", "winner"}, {"title", "fastest strategy"}, {"scale", winner_scale(maps)}}},
                   {"tooltip", tooltip}}}},
-               {{"mark", {{"type", "text"}, {"fontSize", 11}, {"lineBreak", "\n"}, {"baseline", "middle"}}},
-                {"encoding",
-                 {{"x", x},
-                  {"y", y},
-                  {"text", {{"field", "label"}}},
-                  {"color",
-                   {{"condition", {{"test", "datum.winner == 'helix'"}, {"value", "white"}}},
-                    {"value", "black"}}},
-                  {"tooltip", tooltip}}}}})}});
+               line("label", -7),
+               line("below", 7)})}});
   }
   Plot plot{
       .name = "crossover",

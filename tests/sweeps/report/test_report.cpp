@@ -89,7 +89,7 @@ TEST_CASE("the crossover map names the fastest, its gain, and ties for what they
     return values(crossover_plot(runs).value())[0];
   };
   CHECK(field(5e3, 7.5e3)["winner"] == "helix");
-  CHECK(field(5e3, 7.5e3)["label"] == "1.50×");
+  CHECK(field(5e3, 7.5e3)["below"] == "1.50×");
   CHECK(field(5e3, 7.5e3)["runner_up"] == "tp");
   CHECK(field(9e3, 6e3)["winner"] == "tp");
   CHECK(field(5e3, 5.02e3)["winner"] == "tie");
