@@ -52,7 +52,7 @@ fi
 build "$preset"
 ctest --preset "$preset" -j "$jobs" "${without[@]}"
 
-sanitized=(test_roofline test_kernels test_sweeps test_fuzz_corpus test_mpi helix-bench)
+sanitized=(test_roofline test_kernels test_sweeps test_fuzz_corpus test_hf test_mpi helix-bench)
 ((${#without[@]} > 0)) || sanitized+=(test_cuda test_cuda_decode)
 build asan "${sanitized[@]}"
 HELIX_TEST_MAX_CONTEXT=4k ctest --preset asan -j "$jobs" -LE "cli${without[1]:+|${without[1]}}"
