@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "sweeps/report/contests.hpp"
@@ -60,11 +61,19 @@ Json panel(const Contest& contest, std::int64_t batch, const Json& scale, const 
                   {"title", "context, tokens"},
                   {"scale", {{"domain", contexts}}},
                   {"axis", {{"labelAngle", 0}, {"grid", true}}}};
-  const Json y = {{"field", "ms"},
-                  {"type", "quantitative"},
-                  {"title", "ms per token"},
-                  {"scale", {{"type", "log"}}},
-                  {"axis", {{"format", ".6~r"}, {"tickCount", 5}}}};
+  const Json values = values_of(contest, batch);
+  double low = INFINITY, high = 0;
+  for (const Json& datum : values) {
+    low = std::min(low, datum["low"].get<double>());
+    high = std::max(high, datum["high"].get<double>());
+  }
+  const double room = std::pow(std::max(high / low, 1.5), 0.1);  // a tenth of the axis above and below
+  const Json y = {
+      {"field", "ms"},
+      {"type", "quantitative"},
+      {"title", "ms per token"},
+      {"scale", {{"type", "log"}, {"nice", false}, {"domain", Json::array({low / room, high * room})}}},
+      {"axis", {{"format", ".6~r"}, {"tickCount", 5}}}};
   const Json color = {{"field", "strategy"}, {"title", "strategy"}, {"scale", scale}};
   const Json place = {{"x", x}, {"y", y}, {"color", color}};
   Json points = place;
@@ -75,7 +84,7 @@ Json panel(const Contest& contest, std::int64_t batch, const Json& scale, const 
   return {{"title", title},
           {"width", 390},
           {"height", 250},
-          {"data", {{"values", values_of(contest, batch)}}},
+          {"data", {{"values", values}}},
           {"layer",
            Json::array(
                {{{"mark", {{"type", "line"}, {"strokeWidth", 2.2}}}, {"encoding", place}},
