@@ -197,7 +197,9 @@ LOOK = """(() => {
     const marks = kind => [...svg.querySelectorAll(".mark-" + kind + ".role-mark path")];
     plots[figure.id] = {
       symbols: marks("symbol").length,
-      filled: marks("symbol").filter(m => !["none", "transparent"].includes(m.getAttribute("fill"))).length,
+      // Pale marks lie behind a frontier, and are small rather than hollow.
+      filled: marks("symbol").filter(m => !["none", "transparent"].includes(m.getAttribute("fill")) &&
+                                          Number(m.getAttribute("opacity") ?? 1) == 1).length,
       rects: marks("rect").length, lines: marks("line").length, titles: texts.map(t => t.textContent),
       legends: svg.querySelectorAll(".role-legend").length, svgs: figure.querySelectorAll("svg.marks").length};
   }
