@@ -27,7 +27,9 @@ namespace helix {
 namespace {
 
 struct TextRow {
-  std::string id, status, reason;  // ok, skipped, failed
+  std::string id;
+  Status status = Status::skipped;
+  std::string reason{};
   TextAgreement result;
 };
 
@@ -47,7 +49,7 @@ std::vector<std::pair<std::string, std::string>> figures(const TextRow& row) {
 }
 
 nlohmann::ordered_json to_json(const TextRow& row) {
-  nlohmann::ordered_json object{{"id", row.id}, {"status", row.status}, {"reason", row.reason}};
+  nlohmann::ordered_json object{{"id", row.id}, {"status", name(row.status)}, {"reason", row.reason}};
   for (const auto& [name, value] : figures(row)) {
     if (!value.empty()) object[name] = nlohmann::json::parse(value);
   }
@@ -55,7 +57,8 @@ nlohmann::ordered_json to_json(const TextRow& row) {
 }
 
 CsvRecord csv_record(const TextRow& row, bool names) {
-  CsvRecord record{names ? "id" : row.id, names ? "status" : row.status, names ? "reason" : row.reason};
+  CsvRecord record{names ? "id" : row.id, names ? "status" : std::string(name(row.status)),
+                   names ? "reason" : row.reason};
   for (const auto& [name, value] : figures(row)) record.push_back(names ? name : value);
   return record;
 }
@@ -80,7 +83,7 @@ void print(const std::vector<TextRow>& rows, OutputFormat format) {
   for (const TextRow& row : rows) {
     const auto values = figures(row);
     const std::string top1 = row.result.positions > 0 ? values[1].second + "/" + values[0].second : "";
-    fmt::print(fmt::runtime(line), row.id, row.status, top1, values[2].second, values[3].second,
+    fmt::print(fmt::runtime(line), row.id, name(row.status), top1, values[2].second, values[3].second,
                values[4].second, values[5].second, row.reason);
   }
 }
@@ -138,7 +141,7 @@ int run_verify_text(const SweepRequest& request) {
   std::vector<TextRow> rows;
   for (const SweepPoint& point : points) {
     const Configuration& c = point.config;
-    TextRow row{.id = configuration_id(c), .status = "skipped", .reason = {}, .result = {}};
+    TextRow row{.id = configuration_id(c), .status = Status::skipped, .reason = {}, .result = {}};
     progress.running(row.id);
     working_on_row(row.id);
     const Admission admission = admit_text(point, steps, *weights, *backend, world);
@@ -160,9 +163,14 @@ int run_verify_text(const SweepRequest& request) {
           if (!logits.empty()) row.result = judge_text(known->second, logits, model);
           share(row.result, instance, c.sharding.ranks() - 1);
         });
-        if (row.reason.empty()) row.reason = row.result.failure;
       }
-      row.status = row.reason.empty() ? "ok" : "failed";
+      row.status = Status::ok;
+      if (!row.reason.empty()) {
+        row.status = Status::failed;
+      } else if (!row.result.ok()) {
+        row.status = Status::wrong;
+        row.reason = row.result.failure;
+      }
       working_on("end of the row");
       const ActivityFlag idle(&Activity::bystander, instance == MPI_COMM_NULL);
       wait_idle(world.comm);
@@ -178,7 +186,7 @@ int run_verify_text(const SweepRequest& request) {
   progress.clear();
 
   int failures = 0;
-  for (const TextRow& row : rows) failures += row.status == "failed" ? 1 : 0;
+  for (const TextRow& row : rows) failures += is_failure(row.status) ? 1 : 0;
   const bool wanted = !request.quiet || request.output != OutputFormat::table;
   if (world.rank == 0 && wanted) print(rows, request.output);
   // Rank 0 is in every group, so it knows every row.
