@@ -55,8 +55,11 @@ std::vector<std::string> cells(const ResultRow& row, const std::string& system, 
                         : row.prediction ? row.prediction->model_ttl_us
                                          : 0.0;
   return {
-      row.pareto ? "*" : "", system, row.config.model, token_text(shape.context),
-      fmt::format("{}", shape.batch), std::string(name(row.config.strategy)),
+      row.pareto       ? "*"
+      : row.pareto_tie ? "~"
+                       : "",
+      system, row.config.model, token_text(shape.context), fmt::format("{}", shape.batch),
+      std::string(name(row.config.strategy)),
       narrow ? short_sharding_text(row.config) : sharding_text(row.config),
       // Weights of several types have a line of their own below the rows.
       (shape.weights ? "mixed " : "") + precision_text(shape.weight_dtype, shape.kv_dtype),

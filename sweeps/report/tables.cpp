@@ -148,7 +148,9 @@ std::string rows_table(std::span<const Run> runs) {
                       ? fmt::format("{:.1f} %", 100 * row.prediction->roofline_ttl_us / ttl_us(row))
                       : "")
           .text(row.prediction ? name(row.prediction->bound) : "")
-          .text(row.pareto ? "yes" : "")
+          .text(row.pareto       ? "yes"
+                : row.pareto_tie ? "tie"
+                                 : "")
           .text(row.reason)
           .name(row.id);
     }

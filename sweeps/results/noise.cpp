@@ -13,12 +13,14 @@ double relative_error(const Measurement& measurement) {
                                                 effective_samples(measurement.samples_us));
 }
 
-bool within_noise(const ResultRow& a, const ResultRow& b) {
+double telling_difference(const ResultRow& a, const ResultRow& b) {
   constexpr double least = 0.005;
-  const double error = a.measurement && b.measurement
-                           ? std::hypot(relative_error(*a.measurement), relative_error(*b.measurement))
-                           : 0.0;
-  return std::abs(std::log(ttl_us(a) / ttl_us(b))) < std::max(least, 2 * error);
+  if (!a.measurement || !b.measurement) return least;
+  return std::max(least, 2 * std::hypot(relative_error(*a.measurement), relative_error(*b.measurement)));
+}
+
+bool within_noise(const ResultRow& a, const ResultRow& b) {
+  return std::abs(std::log(ttl_us(a) / ttl_us(b))) < telling_difference(a, b);
 }
 
 double ttl_us(const ResultRow& row) {

@@ -57,6 +57,7 @@ struct ResultRow {
   std::optional<bool> meets_budget;
   std::optional<double> usd_per_mtok, joules_per_token;
   bool pareto = false;
+  bool pareto_tie = false;  // not on the frontier, but only by what the noise of two measurements may be
 
   /// Frontier, crossover and what is printed only know such rows.
   bool within_budget() const { return meets_budget.value_or(true); }

@@ -45,3 +45,24 @@ TEST_CASE("predictions of several systems have a frontier each, measured rows on
   CHECK(rows[2].pareto);
   CHECK_FALSE(rows[3].pareto);
 }
+
+TEST_CASE("a measured row that the frontier beats by no more than the noise is a tie") {
+  ResultRow best = measured_row(1, 1000), near = measured_row(1, 1030), behind = measured_row(1, 1200);
+  for (ResultRow* row : {&best, &near, &behind}) {
+    row->measurement->samples_us.clear();
+    row->measurement->ttl_rel_stderr = 0.02;  // 2 * 0.02 * sqrt(2) = 5.7 % can be told
+  }
+  ResultRow predicted = near;
+  predicted.measurement.reset();
+  std::vector<ResultRow> rows{best, near, behind, predicted};
+  mark_pareto(rows);
+  CHECK(rows[0].pareto);
+  CHECK_FALSE(rows[0].pareto_tie);
+  CHECK_FALSE(rows[1].pareto);
+  CHECK(rows[1].pareto_tie);
+  CHECK_FALSE(rows[2].pareto_tie);
+  CHECK_FALSE(rows[3].pareto_tie);
+  rows[1].measurement->ttl_us = 1300;
+  mark_pareto(rows);  // what was a tie need not stay one
+  CHECK_FALSE(rows[1].pareto_tie);
+}
