@@ -9,6 +9,7 @@
 #include <array>
 #include <cctype>
 #include <set>
+#include <sstream>
 
 #include "roofline/base/error.hpp"
 #include "roofline/base/excerpt.hpp"
@@ -278,12 +279,30 @@ class Reader {
   std::int64_t tp_ = 1, cp_size_ = 1, pp_ = 1, dp_ = 1;
 };
 
+/// The comments of trtllm_config().
+void read_own_comments(std::string_view yaml, const std::string& origin, SweepSpace& space) {
+  std::istringstream lines{std::string(yaml)};
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.starts_with(own_comment)) continue;
+    std::istringstream words(line.substr(own_comment.size()));
+    std::string setting_name, value;
+    words >> setting_name >> value;
+    const auto setting = std::ranges::find(space_settings(), setting_name, &SpaceSetting::name);
+    if (setting == space_settings().end()) {
+      throw UsageError(fmt::format("{}: '{}': no setting of this name", origin, excerpt(line)));
+    }
+    setting->apply(space, value, fmt::format("{}: {}{}", origin, own_comment, setting_name));
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> parse_trtllm_config(std::string_view yaml, const std::string& origin,
                                              SweepSpace& space) {
   const YAML::Node root = parse_yaml_map(yaml, origin);
-  return Reader(generation_server(root, origin), origin).read(space);
+  std::vector<std::string> unread = Reader(generation_server(root, origin), origin).read(space);
+  read_own_comments(yaml, origin, space);
+  return unread;
 }
 
 std::vector<std::string> load_trtllm_config(const std::string& path, SweepSpace& space) {

@@ -2,6 +2,10 @@
 #include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
+#include <string>
+#include <string_view>
+
 #include "roofline/base/arithmetic.hpp"
 #include "sweeps/export/trtllm_config.hpp"
 
@@ -27,6 +31,27 @@ std::string notes(const DeployedPoint& point) {
     text += fmt::format("# The figures above have a bf16 KV cache; auto takes the checkpoint's, {}.\n",
                         name(point.model->kv_dtype));
   }
+  return text;
+}
+
+/// What it takes besides the keys to have this point again from the file: see load_trtllm_config.
+std::string own_comments(const DeployedPoint& point) {
+  const Configuration& config = point.row.config;
+  const DecodeShape& shape = config.shape;
+  std::string text;
+  const auto setting = [&](std::string_view key, std::string_view value) {
+    text += fmt::format("{}{} {}\n", own_comment, key, value);
+  };
+  if (config.precision_source != "file") {
+    std::string parts = config.precision;
+    std::ranges::replace(parts, ' ', ',');
+    setting("weight-dtype", shape.weights ? std::string_view(parts) : name(shape.weight_dtype));
+  }
+  const bool of_checkpoint = point.model && point.model->kv_dtype == shape.kv_dtype;
+  if (shape.kv_dtype == DType::fp4 || (shape.kv_dtype == DType::bf16 && !of_checkpoint)) {
+    setting("kv-dtype", name(shape.kv_dtype));
+  }
+  setting("hop-b", shape.hop_b == 1 ? "off" : fmt::format("{}", shape.hop_b));
   return text;
 }
 
@@ -74,7 +99,7 @@ std::string trtllm_config(const DeployedPoint& point) {
   entry("max_batch_size", ceil_div(ceil_div(shape.batch, s.pp), s.dp));
   entry("max_seq_len", shape.context);
   out << YAML::EndMap;
-  return deployment_header(point) + notes(point) + out.c_str() + '\n';
+  return deployment_header(point) + notes(point) + own_comments(point) + out.c_str() + '\n';
 }
 
 }  // namespace helix

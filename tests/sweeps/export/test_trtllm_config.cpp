@@ -17,11 +17,10 @@ SweepSpace trtllm(const std::string& text) {
   return space;
 }
 
-/// Of a sweep of the configuration for the row's model and type of weights.
+/// Of a sweep of the configuration for the row's model.
 std::vector<SweepPoint> points_of(const std::string& config, const ResultRow& row, ModelTable& models) {
   SweepSpace space = trtllm(config);
   space.models = {row.config.model};
-  space.weight_dtypes = {row.config.shape.weight_dtype};
   models = load_models({space});
   std::vector<SweepPoint> points;
   for_each_point(space, models, {.max_ranks = 64}, [&](const SweepPoint& point) { points.push_back(point); });
@@ -236,4 +235,23 @@ TEST_CASE("what TensorRT-LLM has no layout for is refused with its widths") {
              Catch::Contains("DP 2") && Catch::Contains("TPA 2"));
   CHECK_THAT(usage_error([] { trtllm("tensor_parallel_size: 2\nkv_cache_config: {dtype: int8}"); }),
              Catch::Contains("'int8'") && Catch::Contains("nvfp4"));
+}
+
+TEST_CASE("what no key of TensorRT-LLM says comes back from a comment") {
+  ResultRow row = predicted_row(Strategy::helix, {.kvp = 8, .tpa = 1, .tpf = 4, .ep = 2});
+  row.config.precision_source = "flag";
+  row.config.shape.kv_dtype = DType::bf16;  // the model's own type: the key says auto
+  row.config.shape.hop_b = 4;
+  const std::string text = trtllm_config(deployed(row));
+  CHECK_THAT(text, Catch::Contains("# helix-bench: weight-dtype nvfp4\n# helix-bench: hop-b 4\n"));
+  row.id = configuration_id(row.config);
+  ModelTable models;
+  const std::vector<SweepPoint> points = points_of(text, row, models);
+  REQUIRE(points.size() == 1);
+  CHECK(configuration_id(points[0].config) == row.id);
+  row.config.precision_source = "file";
+  CHECK_THAT(trtllm_config(deployed(row)), !Catch::Contains("weight-dtype"));
+  CHECK_THAT(refusal_of("# helix-bench: colour red\ntensor_parallel_size: 2"), Catch::Contains("colour red"));
+  CHECK_THAT(refusal_of("# helix-bench: weight-dtype red\ntensor_parallel_size: 2"),
+             Catch::Contains("# helix-bench: weight-dtype") && Catch::Contains("red"));
 }
