@@ -102,6 +102,7 @@ TEST_CASE("JSON as Hugging Face writes it") {
 
 TEST_CASE("of a multimodal file the language model is read, and the rest is named") {
   json inner = test::built_in("kimi-k2");
+  inner.erase("quantization_config");  // the outer one counts where the inner has none
   const json outer = {{"model_type", "kimi_k25"},
                       {"architectures", {"KimiK25ForConditionalGeneration"}},
                       {"tie_word_embeddings", true},
