@@ -56,8 +56,12 @@ void linear_onednn(benchmark::State& state) {
   };
   const auto x_desc = desc(shape.m, shape.k, memory::format_tag::ab);
   const auto y_desc = desc(shape.m, shape.n, memory::format_tag::ab);
-  const matmul::primitive_desc plan(
-      matmul::desc(x_desc, desc(shape.k, shape.n, memory::format_tag::any), y_desc), cpu);
+  const auto weights_desc = desc(shape.k, shape.n, memory::format_tag::any);
+#if DNNL_VERSION_MAJOR >= 3
+  const matmul::primitive_desc plan(cpu, x_desc, weights_desc, y_desc);
+#else
+  const matmul::primitive_desc plan(matmul::desc(x_desc, weights_desc, y_desc), cpu);
+#endif
   const matmul product(plan);
   memory weights(plan.weights_desc(), cpu, nullptr);
   const std::unordered_map<int, memory> operands{{DNNL_ARG_SRC, memory(x_desc, cpu, x.data())},

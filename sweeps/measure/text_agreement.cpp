@@ -65,7 +65,8 @@ Distance distance(std::span<const T> logits, std::span<const double> exact) {
   return d;
 }
 
-double sum_without_largest(std::vector<double> values, std::size_t left_out) {
+/// Reorders the values.
+double sum_without_largest(std::span<double> values, std::size_t left_out) {
   std::ranges::sort(values);
   return std::accumulate(values.begin(), values.end() - static_cast<std::ptrdiff_t>(left_out), 0.0);
 }
@@ -74,9 +75,12 @@ double sum_without_largest(std::vector<double> values, std::size_t left_out) {
 struct Shift {
   double mean = 0, error = 0;
 };
-Shift shift_of(std::vector<double> differences, std::size_t largest_left_out) {
+
+/// Reorders the differences.
+Shift shift_of(std::span<double> differences, std::size_t largest_left_out) {
   std::ranges::sort(differences, {}, [](double d) { return std::fabs(d); });
-  if (differences.size() > largest_left_out) differences.resize(differences.size() - largest_left_out);
+  if (differences.size() > largest_left_out)
+    differences = differences.first(differences.size() - largest_left_out);
   const auto n = static_cast<double>(differences.size());
   double sum = 0, squares = 0;
   for (const double d : differences) {
