@@ -93,6 +93,8 @@ nlohmann::ordered_json to_json(const std::vector<GpuPlan>& plans, int gpus) {
   for (const GpuPlan& plan : plans) {
     for (const PlanAnswer& answer : plan.answers) {
       nlohmann::ordered_json object = row_to_json(answer.row);
+      const Configuration& c = answer.row.config;
+      object["counts_for"] = name(counted_as(c.strategy, c.sharding));
       object["instances"] = answer.instances;
       object["gpus"] = gpus;
       object["users"] = answer.users();
