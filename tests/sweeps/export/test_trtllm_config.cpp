@@ -101,6 +101,8 @@ TEST_CASE("a TensorRT-LLM configuration says what TensorRT-LLM reads and comment
         "# HOP-B is not in TensorRT-LLM: the figures above have 4 pieces, expect those of hop_b = 1.\n"
         "# 1048576 tokens exceed the model's max_position_embeddings = 131072: max_seq_len alone does not "
         "scale RoPE, the checkpoint has to.\n"
+        "# helix-bench: weight-dtype nvfp4\n"
+        "# helix-bench: hop-b 4\n"
         "tensor_parallel_size: 2\n"
         "context_parallel_size: 8\n"
         "pipeline_parallel_size: 1\n"
