@@ -21,6 +21,10 @@ const ChunkKernel& choose_kernel(const KvLayout& layout) {
 #if HELIX_HAVE_AMX
   if (isa >= Isa::amx && layout.mla) return amx_mla_chunk_kernel();
   if (isa >= Isa::amx && layout.head_dim % 32 == 0) return amx_chunk_kernel();
+  if (isa >= Isa::avx512) {
+    const bool dots = isa == Isa::avx512_bf16;
+    return layout.mla ? avx512_mla_chunk_kernel(dots) : avx512_chunk_kernel(dots);
+  }
 #endif
   return layout.mla ? vector_mla_chunk_kernel() : vector_chunk_kernel();
 }

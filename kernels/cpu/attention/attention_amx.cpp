@@ -7,12 +7,10 @@
 
 #if HELIX_HAVE_AMX
 #include <algorithm>
-#include <array>
-#include <bit>
-#include <cmath>
 #include <utility>
 
 #include "kernels/cpu/attention/gqa_softmax.hpp"
+#include "kernels/cpu/attention/gqa_values.hpp"
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16,gfni")
@@ -56,23 +54,6 @@ void configure(const Workspace& ws, std::int64_t summed) {
   amx::configure_blocks(ws.head_tiles == 1 ? amx::Shape::wide : amx::Shape::square, ws.tile_heads, summed);
 }
 
-/// A granule of V of which only `valid` slots are: the others are zero, since they may be NaN, and 0 * NaN is
-/// NaN. A 64-byte row of its tiles holds the same slots in each of 16 words, so one mask does for all tiles.
-void copy_partial(const KvLayout& layout, const std::byte* from, std::int64_t valid, std::byte* to) {
-  constexpr std::size_t row_bytes = 64, most_rows = 16;
-  std::array<std::array<std::uint8_t, 4>, most_rows> kept{};
-  for (std::int64_t t = 0; t < valid; ++t) {
-    const std::size_t at = layout.v_offset(t, 0);
-    std::fill_n(&kept[at / row_bytes][at % row_bytes], layout.value_bytes, std::uint8_t{0xff});
-  }
-  const std::size_t rows = static_cast<std::size_t>(layout.granule) * layout.value_bytes / 4;
-  const std::size_t all_rows = rows * static_cast<std::size_t>(layout.v_dim / 16);
-  for (std::size_t r = 0; r < all_rows; ++r) {
-    const __m512i mask = _mm512_set1_epi32(std::bit_cast<int>(kept[r % rows]));
-    _mm512_storeu_si512(to + r * row_bytes, _mm512_and_si512(mask, _mm512_loadu_si512(from + r * row_bytes)));
-  }
-}
-
 /// The products of one chunk.
 template <typename BTiles>
 class ChunkProducts {
@@ -106,21 +87,7 @@ class ChunkProducts {
 
   /// O += P V.
   void add_values() {
-    const std::int64_t granule = layout_.granule;
-    const std::int64_t granule_bytes =
-        layout_.v_dim * granule * static_cast<std::int64_t>(layout_.value_bytes);
-    const std::byte** end = tokens_;
-    std::byte* partial = ws_.partial;
-    for (const Segment* s = chunk_.segments; s != chunk_.segments + chunk_.count; ++s) {
-      const std::byte* at = s->v;
-      for (std::int64_t t = 0; t < s->slots; t += granule, at += granule_bytes) {
-        *end++ = at;
-        if (t + granule <= s->valid) continue;
-        copy_partial(layout_, at, s->valid - t, partial);
-        end[-1] = std::exchange(partial, partial + granule_bytes);
-      }
-    }
-    steps_ = end - tokens_;
+    steps_ = gqa::granules_of_v(layout_, chunk_, ws_.partial, tokens_);
     for_blocks(layout_.v_dim / 16,
                [&](auto shape, auto rows, auto columns, std::int64_t h, std::int64_t column) {
                  value_block<shape(), rows(), columns()>(h, column);
@@ -254,11 +221,7 @@ class AmxChunkKernel final : public ChunkKernel {
         for (std::int64_t h = tile * ws.tile_heads; h < (tile + 1) * ws.tile_heads; ++h)
           for (std::int64_t d = 32 * k; d < 32 * (k + 1); ++d)
             *to++ = h < shape.heads ? q[h * shape.layout.head_dim + d].bits : std::uint16_t{0};
-    // Unused rows stay zero.
-    std::fill_n(ws.p, ws.rows() * ws.p_stride, std::uint16_t{0});
-    std::fill_n(ws.o, ws.rows() * shape.layout.v_dim, 0.0f);
-    std::fill_n(ws.reference, ws.rows(), -infinity);
-    for (float* zero : {ws.sum, ws.rounded_sum}) std::fill_n(zero, ws.rows() * 16, 0.0f);
+    gqa::clear_sums(shape, ws);
     configure(ws, 32);
   }
 
@@ -270,17 +233,7 @@ class AmxChunkKernel final : public ChunkKernel {
 
   void finish(const UnitShape& shape, std::byte* workspace, float* o, float* lse2) const override {
     amx::release();
-    const Workspace ws = gqa::arrays(shape, workspace);
-    const std::int64_t v_dim = shape.layout.v_dim;
-    for (std::int64_t h = 0; h < shape.heads; ++h) {
-      const float sum = sum_of_lanes(_mm512_load_ps(ws.sum + 16 * h));
-      const float rounded_sum = sum_of_lanes(_mm512_load_ps(ws.rounded_sum + 16 * h));
-      lse2[h] = ws.reference[h] * shape.scale_log2 + std::log2(sum);
-      // Dividing by the rounded sum cancels the rounding of probabilities that are alike. Zero:
-      // all scores -inf.
-      const float factor = rounded_sum == 0.0f ? 0.0f : 1.0f / rounded_sum;
-      for (std::int64_t d = 0; d < v_dim; ++d) o[h * v_dim + d] = ws.o[h * v_dim + d] * factor;
-    }
+    gqa::divide_sums(shape, gqa::arrays(shape, workspace), o, lse2);
   }
 
  private:

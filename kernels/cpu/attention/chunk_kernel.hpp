@@ -24,7 +24,7 @@ struct UnitShape {
 class ChunkKernel {
  public:
   virtual ~ChunkKernel() = default;
-  /// "amx-bf16", or the instruction set that it is compiled for.
+  /// "amx-bf16", "avx512-bf16", or the instruction set that it is compiled for.
   virtual std::string name() const = 0;
   /// Tokens of the longest chunk it wants: a multiple of 32, up to chunk_tokens.
   virtual std::int64_t longest_chunk(const UnitShape& shape) const = 0;
@@ -46,6 +46,12 @@ const ChunkKernel& vector_mla_chunk_kernel();
 const ChunkKernel& amx_chunk_kernel();
 /// Absorbed MLA.
 const ChunkKernel& amx_mla_chunk_kernel();
+/// Every shape of GQA and of absorbed MLA, by bf16 dot products or by fp32 multiply-adds.
+const ChunkKernel& avx512_chunk_kernel(bool dots);
+const ChunkKernel& avx512_mla_chunk_kernel(bool dots);
+inline std::string avx512_name(bool dots) {
+  return dots ? "avx512-bf16" : "avx512";
+}
 #endif
 
 }  // namespace helix::cpu

@@ -1,11 +1,12 @@
-// The softmax between GQA's two AMX products: scores become bf16 probabilities, a block of tokens at a time
-// and, within it, head by head, so that the caller can put the heads between its tile products.
+// The softmax between GQA's two products in bf16: scores become bf16 probabilities, a block of tokens at a
+// time and, within it, head by head, so that the caller can put the heads between its products on AMX tiles.
 //
 // Probabilities are relative to a reference that follows the maximum only when that has grown by more than
 // 2^8: P and the sums are floating point and lose nothing, and earlier sums are rarely rescaled.
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "kernels/cpu/attention/gqa_workspace.hpp"
@@ -132,6 +133,28 @@ class Softmax {
   std::int64_t heads_left_ = 0, column_ = 0, columns_ = 0;
   bool masked_ = true;
 };
+
+/// The state before a unit's first chunk. Rows of P that no head has stay zero.
+inline void clear_sums(const UnitShape& shape, const Workspace& ws) {
+  std::fill_n(ws.p, ws.rows() * ws.p_stride, std::uint16_t{0});
+  std::fill_n(ws.o, ws.rows() * shape.layout.v_dim, 0.0f);
+  std::fill_n(ws.reference, ws.rows(), -infinity);
+  for (float* zero : {ws.sum, ws.rounded_sum}) std::fill_n(zero, ws.rows() * 16, 0.0f);
+}
+
+/// The unit's results after its last chunk.
+inline void divide_sums(const UnitShape& shape, const Workspace& ws, float* o, float* lse2) {
+  const std::int64_t v_dim = shape.layout.v_dim;
+  for (std::int64_t h = 0; h < shape.heads; ++h) {
+    const float sum = sum_of_lanes(_mm512_load_ps(ws.sum + 16 * h));
+    const float rounded_sum = sum_of_lanes(_mm512_load_ps(ws.rounded_sum + 16 * h));
+    lse2[h] = ws.reference[h] * shape.scale_log2 + std::log2(sum);
+    // Dividing by the rounded sum cancels the rounding of probabilities that are alike. Zero:
+    // all scores -inf.
+    const float factor = rounded_sum == 0.0f ? 0.0f : 1.0f / rounded_sum;
+    for (std::int64_t d = 0; d < v_dim; ++d) o[h * v_dim + d] = ws.o[h * v_dim + d] * factor;
+  }
+}
 
 }  // namespace helix::cpu::gqa
 

@@ -25,12 +25,6 @@ inline __m512i pair_rows(__m512 even, __m512 odd) {
                                                                11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
   return _mm512_permutexvar_epi16(_mm512_load_si512(interleave), halves);
 }
-inline __m512 even_of_pairs(__m512i pairs) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
-}
-inline __m512 odd_of_pairs(__m512i pairs) {
-  return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
-}
 
 /// Transposing 16 rows of 16 words in two steps. The first turns four rows in place into their columns 4l +
 /// j, in lane l of row j.

@@ -15,10 +15,8 @@ VectorWorkspace arrays(const UnitShape& shape, std::byte* workspace) {
 
 }  // namespace
 
-// Highway has a target for AMX's CPUs, of the same vectors.
 std::string VectorChunkKernel::name() const {
-  const Isa isa = std::min(best_isa(), Isa::avx512);
-  return isa == Isa::portable ? highway_target_name() : std::string(helix::name(isa));
+  return highway_target_name();
 }
 
 std::size_t VectorChunkKernel::workspace_bytes(const UnitShape& shape) const {

@@ -115,6 +115,7 @@ void products(const Rows& rows, std::int64_t x_step, const PackedWeight& w, Out*
 #endif
 #if defined(__x86_64__)
         case Isa::avx512:
+        case Isa::avx512_bf16:
           product_avx512(product);
           break;
 #endif
@@ -168,6 +169,7 @@ std::string linear_kernel_path() {
     case Isa::amx:
       return "amx-bf16";
     case Isa::avx512:
+    case Isa::avx512_bf16:
       return "avx512-bf16";
     default:
       return highway_target_name();

@@ -100,6 +100,14 @@ inline __m512 as_floats(__m256bh x) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(x)), 16));
 }
 
+/// The first and the second of 16 pairs of bf16, as fp32.
+inline __m512 even_of_pairs(__m512i pairs) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+}
+inline __m512 odd_of_pairs(__m512i pairs) {
+  return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+}
+
 inline float max_of_lanes(__m512 x) {
   x = _mm512_max_ps(x, _mm512_shuffle_f32x4(x, x, 0x4e));
   x = _mm512_max_ps(x, _mm512_shuffle_f32x4(x, x, 0xb1));

@@ -18,6 +18,8 @@
 namespace helix {
 namespace {
 
+constexpr Isa all_isas[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx};
+
 #if HWY_ARCH_X86_64 && defined(__linux__)
 // Linux gives the 8 KiB of tile data only to processes that ask (Documentation/arch/x86/xstate.rst).
 bool request_tile_data() {
@@ -32,14 +34,14 @@ Isa detect_hardware() {
   if ((hwy::SupportedTargets() & HWY_AVX2) == 0) return Isa::portable;
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16");
+                      __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16") &&
+                      __builtin_cpu_supports("gfni");
   if (!avx512) return Isa::avx2;
 #if defined(__linux__)
-  if (__builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
-      __builtin_cpu_supports("gfni") && request_tile_data())
+  if (__builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") && request_tile_data())
     return Isa::amx;
 #endif
-  return Isa::avx512;
+  return Isa::avx512_bf16;
 #else
   return Isa::portable;
 #endif
@@ -53,14 +55,18 @@ Isa hardware() {
 Isa cap_from_environment() {
   const char* text = std::getenv("HELIX_ISA");
   if (text == nullptr || *text == '\0') return Isa::amx;
-  for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::amx})
+  for (Isa isa : all_isas)
     if (text == name(isa)) return isa;
-  throw UsageError("HELIX_ISA=" + std::string(text) + " is unknown: valid are portable, avx2, avx512, amx");
+  throw UsageError("HELIX_ISA=" + std::string(text) +
+                   " is unknown: valid are portable, avx2, avx512, avx512_bf16, amx");
 }
 
 // Highway keeps its own choice of target; it must not go past the cap.
 Isa apply(Isa cap) {
-  const Isa isa = std::min(cap, hardware());
+  Isa isa = std::min(cap, hardware());
+#if HWY_ARCH_X86_64
+  if (isa == Isa::avx512_bf16 && cap != isa && __builtin_cpu_is("intel")) isa = Isa::avx512;
+#endif
 #if HWY_ARCH_X86_64
   // A lower bit is a better target.
   constexpr auto better_than = [](std::int64_t target) { return target - 1; };
@@ -87,6 +93,8 @@ std::string_view name(Isa isa) {
       return "avx2";
     case Isa::avx512:
       return "avx512";
+    case Isa::avx512_bf16:
+      return "avx512_bf16";
     case Isa::amx:
       return "amx";
   }
@@ -104,7 +112,7 @@ void set_isa_cap(Isa cap) {
 
 std::vector<Isa> available_isas() {
   std::vector<Isa> isas;
-  for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::amx})
+  for (Isa isa : all_isas)
     if (isa <= hardware()) isas.push_back(isa);
   return isas;
 }

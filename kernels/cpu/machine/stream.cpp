@@ -175,7 +175,7 @@ double read_bandwidth_bytes_per_s(std::span<const std::byte> buffer, int threads
 }
 
 double matrix_peak_flops_per_s(DType dtype, int threads, double seconds) {
-  const Isa isa = best_isa();
+  best_isa();  // sets what Highway dispatches to
   const auto rate = [&](const auto& work) {
     double best = 0.0;
     for (int i = 0; i < 10; ++i) best = std::max(best, total_rate(threads, seconds / 10, work));
@@ -187,21 +187,24 @@ double matrix_peak_flops_per_s(DType dtype, int threads, double seconds) {
     __asm__ volatile("" : : "r"(x));
     return flops;
   };
-  double peak = rate(fma);
-  if (dtype == DType::fp32) return peak;
+  if (dtype == DType::fp32) return rate(fma);
+  switch (best_isa()) {
 #if HELIX_HAVE_AMX
-  if (isa >= Isa::amx) peak = std::max(peak, rate([](int) { return multiply_tiles(); }));
+    case Isa::amx:
+      return rate([](int) { return multiply_tiles(); });
 #endif
 #if defined(__x86_64__)
-  if (isa == Isa::avx512)
-    peak = std::max(peak, rate([](int) {
-                      float x = 0.25f;
-                      const double flops = multiply_bf16_pairs(&x);
-                      __asm__ volatile("" : : "r"(x));
-                      return flops;
-                    }));
+    case Isa::avx512_bf16:
+      return rate([](int) {
+        float x = 0.25f;
+        const double flops = multiply_bf16_pairs(&x);
+        __asm__ volatile("" : : "r"(x));
+        return flops;
+      });
 #endif
-  return peak;
+    default:
+      return rate(fma);
+  }
 }
 
 double core_clock_hz() {

@@ -13,9 +13,9 @@ namespace helix::cpu {
 /// about `seconds`. The buffer should be several times the last-level cache that the threads can get hold of.
 double read_bandwidth_bytes_per_s(std::span<const std::byte> buffer, int threads, double seconds);
 
-/// Best multiply-add rate (2 FLOP each) on operands of `dtype` in registers, with fp32 accumulation, under
-/// the instruction set cap (isa.hpp): bf16 AMX tiles, else bf16 dot products, else fp32 FMA. fp8 has no
-/// instructions of its own and is multiplied as bf16.
+/// Best multiply-add rate (2 FLOP each) on operands of `dtype` in registers, with fp32 accumulation, by the
+/// instruction that attention multiplies with under the instruction set cap (isa.hpp): bf16 AMX tiles, bf16
+/// dot products or fp32 FMA. fp8 has no instructions of its own and is multiplied as bf16.
 double matrix_peak_flops_per_s(DType dtype, int threads, double seconds);
 
 /// The clock of the calling core, from some 20 microseconds of additions that wait for each other, a cycle

@@ -47,6 +47,9 @@ TEST_CASE("the CPU backend names the kernels that a cache gets, not the best the
       CHECK(backend->kernel_for(shape) == backend->kernel_path());
       CHECK((backend->kernel_for(shape) == "amx-bf16") == amx);
     }
+    if (best_isa() == Isa::avx512_bf16) CHECK(backend->kernel_for(latent) == "avx512-bf16");
+    if (best_isa() == Isa::avx512)
+      CHECK(backend->kernel_for(latent) == "attention avx512, linear avx512-bf16");
     // The tiles of AMX want multiples of 32.
     if (amx) {
       CHECK(backend->kernel_for(heads(80)) == "attention avx512, linear amx-bf16");

@@ -1,0 +1,201 @@
+// Flash-decode of GQA on AVX-512's vectors, for CPUs without AMX and for widths that its tiles do not take: S
+// [heads, tokens] = Q K^T, the softmax that AMX has, too, and O [heads, v_dim] += P V.
+#include "kernels/cpu/machine/amx.hpp"
+
+#if HELIX_HAVE_AMX
+#include <algorithm>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "kernels/cpu/attention/gqa512_products.hpp"
+#include "kernels/cpu/attention/gqa_softmax.hpp"
+#include "kernels/cpu/attention/gqa_values.hpp"
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16,gfni")
+
+namespace helix::cpu {
+namespace {
+
+using gqa::chunk_tiles, gqa::Softmax, gqa::Workspace;
+using gqa512::Dots, gqa512::multiply, gqa512::MultiplyAdds, gqa512::PlainLine, gqa512::Sums,
+    gqa512::WidenedLine, gqa512::with_part;
+
+/// What the unit has for the products on top of what all of GQA's have.
+struct Operands {
+  Workspace shared;
+  float *q, *p;     // as A of multiply-adds
+  std::byte* wide;  // a chunk's K, then its V, where fp8 is not widened as it is multiplied
+
+  Operands(Carver& carver, const UnitShape& shape)
+      : shared(carver, shape),
+        q(carver.take<float>(shape.heads * shape.layout.head_dim)),
+        p(carver.take<float>(shape.heads * Workspace::p_stride)),
+        wide(carver.take<std::byte>(
+            shape.layout.fp8 ? 2 * chunk_tokens * std::max(shape.layout.head_dim, shape.layout.v_dim) : 0)) {}
+
+  const std::uint16_t* q_of(Dots) const { return shared.q; }
+  const std::uint16_t* p_of(Dots) const { return shared.p; }
+  const float* q_of(MultiplyAdds) const { return q; }
+  const float* p_of(MultiplyAdds) const { return p; }
+};
+
+/// bf16 -> fp32; a multiple of 16.
+void widen(const std::uint16_t* from, std::int64_t count, float* to) {
+  for (std::int64_t i = 0; i < count; i += 16)
+    _mm512_storeu_ps(to + i, as_floats(reinterpret_cast<__m256bh>(
+                                 _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i)))));
+}
+
+/// The products of one chunk, and the softmax between them.
+template <typename Products, typename Line>
+class ChunkProducts {
+ public:
+  ChunkProducts(const UnitShape& shape, const Chunk& chunk, const Operands& operands, Prefetcher& next)
+      : shape_(shape),
+        layout_(shape.layout),
+        chunk_(chunk),
+        operands_(operands),
+        ws_(operands.shared),
+        next_(next) {
+    const auto parts = [](std::int64_t n, std::int64_t most) { return (n + most - 1) / most; };
+    const std::int64_t k_steps = parts(chunk.columns / 16, Products::most_columns) * k_lines() / 4;
+    const std::int64_t v_steps =
+        parts(layout_.v_dim / 16, Products::most_columns) * chunk.columns / layout_.granule * v_lines() / 4;
+    next_.plan(parts(shape.heads, Products::most_heads) * (k_steps + v_steps) +
+               shape.heads * parts(chunk.columns / 16, ws_.block_columns()));
+  }
+
+  /// P of the chunk.
+  void probabilities() {
+    const std::byte** end = places_;
+    for (const Segment* s = chunk_.segments; s != chunk_.segments + chunk_.count; ++s)
+      for (std::int64_t t = 0; t < s->slots; t += 16) *end++ = s->k + layout_.k_offset(t, 0);
+    widen_ahead(end - places_, k_lines());
+    Softmax softmax(shape_, chunk_, ws_);
+    const std::int64_t tiles = end - places_, most_rows = 2 * ws_.tile_heads;
+    for (std::int64_t head = 0; head < shape_.heads; head += most_rows)
+      for (std::int64_t column = 0; column < tiles; column += ws_.block_columns()) {
+        const std::int64_t heads = std::min(most_rows, shape_.heads - head);
+        const std::int64_t columns = std::min(ws_.block_columns(), tiles - column);
+        score_block(head, heads, column, columns);
+        softmax.start(ws_.scores, head, heads, 16 * column, 16 * columns);
+        for (; softmax.heads_left() > 0; softmax.next_head()) next_.step();
+      }
+    if constexpr (std::is_same_v<Products, MultiplyAdds>)
+      for (std::int64_t h = 0; h < shape_.heads; ++h)
+        widen(ws_.p + h * Workspace::p_stride, chunk_.columns, operands_.p + h * Workspace::p_stride);
+  }
+
+  /// O += P V.
+  void add_values() {
+    const std::int64_t granules = gqa::granules_of_v(layout_, chunk_, ws_.partial, places_);
+    widen_ahead(granules, layout_.v_dim / 16 * v_lines());
+    const std::int64_t tile_bytes = 64 * v_lines();
+    for_blocks(
+        shape_.heads, layout_.v_dim / 16, [&](std::int64_t h, auto heads, std::int64_t column, auto columns) {
+          multiply<Products, Line, Sums::added, heads(), columns()>(
+              {operands_.p_of(Products()) + h * Workspace::p_stride, Workspace::p_stride,
+               ws_.o + h * layout_.v_dim + 16 * column, layout_.v_dim},
+              [&](int j, std::int64_t granule) { return places_[granule] + (column + j) * tile_bytes; },
+              granules, v_lines(), next_);
+        });
+  }
+
+ private:
+  std::int64_t k_lines() const { return layout_.head_dim / (2 * Line::pairs); }
+  std::int64_t v_lines() const { return layout_.granule / (2 * Line::pairs); }
+
+  /// Lines of fp8 at `count` places become `lines` lines of bf16 each, so that PlainLine has them: once for
+  /// all heads.
+  void widen_ahead(std::int64_t count, std::int64_t lines) {
+    if (Line::pairs == 2 || !layout_.fp8) return;
+    const Widen widen;
+    std::byte* to = operands_.wide;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::byte* from = std::exchange(places_[i], to);
+      for (std::int64_t l = 0; l < lines; l += 2, from += 64, to += 128) {
+        if (l % 16 == 0) next_.step();
+        widen(from, to, to + 64);
+      }
+    }
+  }
+
+  /// block(first head, heads as a constant, first column, columns as a constant): all heads for some columns,
+  /// whose lines then are in L1, before the next.
+  template <typename Block>
+  static void for_blocks(std::int64_t heads, std::int64_t columns, const Block& block) {
+    for (std::int64_t c = 0; c < columns;)
+      c += with_part<Products::most_columns>(columns - c, [&](auto width) {
+        for (std::int64_t h = 0; h < heads;)
+          h += with_part<Products::most_heads>(heads - h, [&](auto count) { block(h, count, c, width); });
+      });
+  }
+
+  void score_block(std::int64_t head, std::int64_t heads, std::int64_t first, std::int64_t columns) {
+    for_blocks(heads, columns, [&](std::int64_t h, auto count, std::int64_t column, auto width) {
+      multiply<Products, Line, Sums::fresh, count(), width()>(
+          {operands_.q_of(Products()) + (head + h) * layout_.head_dim, layout_.head_dim,
+           ws_.scores + h * ws_.score_stride() + 16 * column, ws_.score_stride()},
+          [&](int j, std::int64_t) { return places_[first + column + j]; }, 1, k_lines(), next_);
+    });
+  }
+
+  const UnitShape& shape_;
+  const KvLayout& layout_;
+  const Chunk& chunk_;
+  const Operands& operands_;
+  const Workspace& ws_;
+  Prefetcher& next_;
+  const std::byte* places_[chunk_tiles];  // of tiles of K of 16 tokens each, or of granules of V
+};
+
+template <typename Products>
+class Avx512ChunkKernel final : public ChunkKernel {
+ public:
+  std::string name() const override { return avx512_name(std::is_same_v<Products, Dots>); }
+  std::int64_t longest_chunk(const UnitShape& shape) const override { return gqa::longest_chunk(shape); }
+
+  std::size_t workspace_bytes(const UnitShape& shape) const override {
+    return carved_bytes<Operands>(Carver(), shape);
+  }
+
+  void begin(const UnitShape& shape, const BF16* q, std::byte* workspace) const override {
+    const auto operands = carved<Operands>(workspace, shape);
+    const std::int64_t values = shape.heads * shape.layout.head_dim;
+    std::memcpy(operands.shared.q, q, static_cast<std::size_t>(values) * sizeof(BF16));
+    widen(operands.shared.q, values, operands.q);
+    gqa::clear_sums(shape, operands.shared);
+  }
+
+  void process(const UnitShape& shape, const Chunk& chunk, Prefetcher& next,
+               std::byte* workspace) const override {
+    const auto operands = carved<Operands>(workspace, shape);
+    const auto multiply_all = [&](auto line) {
+      ChunkProducts<Products, decltype(line)> products(shape, chunk, operands, next);
+      products.probabilities();
+      products.add_values();
+    };
+    const bool widened = shape.layout.fp8 && shape.heads <= Products::most_heads;
+    widened ? multiply_all(WidenedLine()) : multiply_all(PlainLine());
+  }
+
+  void finish(const UnitShape& shape, std::byte* workspace, float* o, float* lse2) const override {
+    gqa::divide_sums(shape, carved<Operands>(workspace, shape).shared, o, lse2);
+  }
+};
+
+}  // namespace
+
+const ChunkKernel& avx512_chunk_kernel(bool dots) {
+  static const Avx512ChunkKernel<Dots> by_dots;
+  static const Avx512ChunkKernel<MultiplyAdds> by_multiply_adds;
+  if (dots) return by_dots;
+  return by_multiply_adds;
+}
+
+}  // namespace helix::cpu
+
+#pragma GCC pop_options
+#endif
