@@ -21,6 +21,33 @@ inline ModelSpec divisible(ModelSpec model, std::int64_t kv_heads) {
   return model;
 }
 
+/// Biases everywhere, halves of heads rotated and in the last layer none, norms over all heads, Granite's factors.
+inline ModelSpec with_biases(ModelSpec model) {
+  model.name = "tiny-biases";
+  AttentionSpec& a = model.attention;
+  a.qkv_bias = a.output_bias = model.ffn_bias = true;
+  a.qk_norm = a.whole_qk_norm = true;
+  a.unrotated = a.qk_head_dim / 2;
+  a.multiplier = 0.1;
+  model.embedding_multiplier = 1.5;
+  model.logits_divisor = 3.0;
+  model.other_attention = {a};
+  model.other_attention[0].unrotated = a.qk_head_dim;
+  model.layer_kinds.assign(static_cast<std::size_t>(model.layers), {});
+  model.layer_kinds.back().attention = 1;
+  return model;
+}
+
+/// A gate on the shared experts, scaled blocks.
+inline ModelSpec with_gated_shared(ModelSpec model) {
+  model.name = "tiny-gated-shared";
+  model.moe.shared_experts = 1;
+  model.moe.shared_ffn = 96;
+  model.moe.gated_shared = true;
+  model.residual_multiplier = 0.75;
+  return model;
+}
+
 /// Group sizes 3 and 4 (no power of two, TPA = K = 3), MQA, query/key norms with softmax routing, MLA with
 /// and without a low-rank Q, sigmoid group-limited routing, YaRN, llama3 RoPE scaling, dense first layers,
 /// shared experts.
@@ -32,7 +59,9 @@ inline std::vector<ModelSpec> small_models() {
   return {divisible(load_model("tiny-gqa"), 4),
           gqa3,
           mqa,
+          with_biases(divisible(load_model("tiny-gqa"), 4)),
           divisible(load_model("tiny-qwen3-moe"), 2),
+          with_gated_shared(divisible(load_model("tiny-qwen3-moe"), 4)),
           divisible(load_model("tiny-mla"), 1),
           divisible(load_model("tiny-mla-lite"), 1)};
 }

@@ -108,6 +108,17 @@ class CpuBackend : public Backend {
                       HeadRows<BF16> x) override {
     cpu::rms_norm_heads(batch, heads, cols, gain, eps, x, threads_);
   }
+  void square_sums(std::int64_t batch, std::int64_t cols, const BF16* x, std::int64_t ldx,
+                   float* sums) override {
+    cpu::square_sums(batch, cols, x, ldx, sums);
+  }
+  void rms_norm_part(std::int64_t batch, std::int64_t cols, const BF16* gain, float eps,
+                     const SquareSums& whole, BF16* x, std::int64_t ldx) override {
+    cpu::rms_norm_part(batch, cols, gain, eps, whole, x, ldx);
+  }
+  void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y, std::int64_t ldy) override {
+    cpu::add_bias(rows, cols, bias, y, ldy);
+  }
   void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, BF16* y,
               std::int64_t ldy) override {
     cpu::linear(m, x, ldx, w, y, ldy, threads_);
@@ -150,6 +161,9 @@ class CpuBackend : public Backend {
 
   void swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) override {
     cpu::swiglu(m, f, gate_up, out, threads_);
+  }
+  void gate_rows(std::int64_t rows, std::int64_t cols, const float* logits, BF16* y) override {
+    cpu::gate_rows(rows, cols, logits, y);
   }
   void route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,
              std::int32_t* ids, float* weights) override {

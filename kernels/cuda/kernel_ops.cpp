@@ -80,6 +80,20 @@ void KernelOps::rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int6
   cuda::rms_norm_heads(stream_, batch, heads, cols, gain, eps, x);
 }
 
+void KernelOps::square_sums(std::int64_t batch, std::int64_t cols, const BF16* x, std::int64_t ldx,
+                            float* sums) {
+  cuda::square_sums(stream_, batch, cols, x, ldx, sums);
+}
+
+void KernelOps::rms_norm_part(std::int64_t batch, std::int64_t cols, const BF16* gain, float eps,
+                              const SquareSums& whole, BF16* x, std::int64_t ldx) {
+  cuda::rms_norm_part(stream_, batch, cols, gain, eps, whole, x, ldx);
+}
+
+void KernelOps::add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y, std::int64_t ldy) {
+  cuda::add_bias(stream_, rows, cols, bias, y, ldy);
+}
+
 void KernelOps::rope(const RopeTable& table, std::int64_t batch, std::int64_t heads,
                      const std::int64_t* positions, HeadRows<const BF16> x, HeadRows<BF16> out) {
   cuda::rope(stream_, table, batch, heads, positions, x, out);
@@ -87,6 +101,10 @@ void KernelOps::rope(const RopeTable& table, std::int64_t batch, std::int64_t he
 
 void KernelOps::swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) {
   cuda::swiglu(stream_, m, f, gate_up, out);
+}
+
+void KernelOps::gate_rows(std::int64_t rows, std::int64_t cols, const float* logits, BF16* y) {
+  cuda::gate_rows(stream_, rows, cols, logits, y);
 }
 
 void KernelOps::route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,

@@ -39,6 +39,11 @@ class KernelOps : public Backend {
                     const BF16* gain, float eps, BF16* out) override;
   void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain, float eps,
                       HeadRows<BF16> x) override;
+  void square_sums(std::int64_t batch, std::int64_t cols, const BF16* x, std::int64_t ldx,
+                   float* sums) override;
+  void rms_norm_part(std::int64_t batch, std::int64_t cols, const BF16* gain, float eps,
+                     const SquareSums& whole, BF16* x, std::int64_t ldx) override;
+  void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y, std::int64_t ldy) override;
 
   void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const std::int64_t* positions,
             HeadRows<const BF16> x, HeadRows<BF16> out) override;
@@ -57,6 +62,7 @@ class KernelOps : public Backend {
   void merge_partials(const PartialShape& shape, const std::byte* packed, BF16* out) override;
 
   void swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) override;
+  void gate_rows(std::int64_t rows, std::int64_t cols, const float* logits, BF16* y) override;
   void route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,
              std::int32_t* ids, float* weights) override;
   std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, std::int64_t hidden,

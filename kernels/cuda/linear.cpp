@@ -25,7 +25,8 @@ MatrixProduct bf16_product(std::int64_t m, std::int64_t ldx, const PackedWeight&
           .ldw = PackedLayout(w.n, w.k, w.dtype).ld,
           .ldx = ldx,
           .ldy = ldy,
-          .fp32_out = fp32_out};
+          .fp32_out = fp32_out,
+          .factor = w.scale};
 }
 
 }  // namespace

@@ -7,6 +7,15 @@
 
 namespace helix {
 
+namespace {
+
+/// Norms over the heads of all TPA ranks.
+bool sums_squares(const RankPlan& plan) {
+  return plan.model().attention.whole_qk_norm && plan.sharding().tpa > 1;
+}
+
+}  // namespace
+
 AttentionBlock::Arrays::Arrays(Carver& carver, const RankPlan& plan) {
   const AttentionSpec& a = plan.model().attention;
   const AttentionPart& part = plan.attention();
@@ -21,6 +30,10 @@ AttentionBlock::Arrays::Arrays(Carver& carver, const RankPlan& plan) {
   } else {
     qkv = carver.take<BF16>(attended *
                             (heads * a.qk_head_dim + part.kv_heads.size() * (a.qk_head_dim + a.v_head_dim)));
+    if (sums_squares(plan)) {
+      squares = carver.take<float>(2 * attended);
+      gathered_squares = carver.take<float>(2 * attended * plan.sharding().stage_ranks());
+    }
   }
   q = carver.take<BF16>(attended * heads * part.cache.head_dim);
   o = carver.take<BF16>(attended * heads * part.cache.v_dim);
@@ -49,8 +62,7 @@ AttentionBlock::AttentionBlock(const BlockContext& context, const Arrays& arrays
       scale_(static_cast<float>(attention_scale(context.plan.model()))) {
   const RankPlan& plan = c_.plan;
   const ModelSpec& model = plan.model();
-  const bool mla = model.attention.kind == AttentionKind::mla;
-  const std::int64_t rope_dim = mla ? model.attention.qk_rope_head_dim : model.attention.qk_head_dim;
+  const std::int64_t rope_dim = model.attention.rope_dim();
   const std::vector<float> frequencies = inv_frequencies(model.rope, rope_dim);
   c_.backend.copy_to_device(a_.inv_freq, frequencies.data(), frequencies.size() * sizeof(float));
   rope_ = {.inv_freq = a_.inv_freq,
@@ -94,7 +106,7 @@ void AttentionBlock::run(std::int64_t layer, const Work& work) {
   // 1, 2: QKV for the full batch of the DP group, RoPE, and the append on the one KVP rank whose turn it is.
   c_.add_and_norm(work, w.input_norm, layer == 0);
   if (plan.model().attention.kind == AttentionKind::gqa) {
-    project_gqa(w, cache, work);
+    project_gqa(layer, cache, work);
   } else {
     project_mla(w, cache, work);
   }
@@ -114,15 +126,26 @@ void AttentionBlock::run(std::int64_t layer, const Work& work) {
   if (others_rows) {
     c_.backend.set_bytes(delta, 0, static_cast<std::size_t>(work.rows() * hidden) * sizeof(BF16));
   }
-  c_.backend.linear(batch, merged, w[Weight::o].k, w[Weight::o], delta + work.batch.attended.begin * hidden,
-                    hidden);
+  BF16* const out = delta + work.batch.attended.begin * hidden;
+  c_.backend.linear(batch, merged, w[Weight::o].k, w[Weight::o], out, hidden);
+  if (w.o_bias != nullptr) c_.backend.add_bias(batch, hidden, w.o_bias, out, hidden);
   work.observer.phase_done(Phase::attn_proj);
   // Sums the heads of a DP group and brings every group's requests to all ranks, which share the FFN.
   if (!plan.whole_requests()) c_.groups.stage->all_reduce_sum(delta, work.rows() * hidden);
   work.observer.phase_done(Phase::attn_allreduce);
 }
 
-void AttentionBlock::project_gqa(const LayerWeights& w, const KvView& cache, const Work& work) {
+RopeTable AttentionBlock::rope_of(const AttentionSpec& attention) const {
+  RopeTable table = rope_;
+  table.rope_dim = attention.rope_dim();
+  table.passed = attention.unrotated;
+  return table;
+}
+
+void AttentionBlock::project_gqa(std::int64_t layer, const KvView& cache, const Work& work) {
+  const ModelSpec& model = c_.plan.model();
+  const LayerWeights& w = c_.weights.layer(layer);
+  const RopeTable rope = rope_of(model.attention_of(model.layer_kind(layer)));
   const std::int64_t batch = work.batch.attended.size();
   const std::int64_t dim = c_.plan.model().attention.qk_head_dim;
   const std::int64_t kv_heads = cached().kv_heads;
@@ -130,17 +153,51 @@ void AttentionBlock::project_gqa(const LayerWeights& w, const KvView& cache, con
   BF16* k = a_.qkv + heads() * dim;
   BF16* v = k + kv_heads * dim;
 
-  c_.backend.linear(batch, normed(work), c_.plan.model().hidden, w[Weight::qkv], a_.qkv, row);
-  if (w.q_norm != nullptr) {
-    const auto eps = static_cast<float>(c_.plan.model().rms_eps);
-    c_.backend.rms_norm_heads(batch, heads(), dim, w.q_norm, eps, {a_.qkv, row, dim});
-    c_.backend.rms_norm_heads(batch, kv_heads, dim, w.k_norm, eps, {k, row, dim});
-  }
-  c_.backend.rope(rope_, batch, heads(), positions(work), {a_.qkv, row, dim}, {a_.q, heads() * dim, dim});
+  c_.backend.linear(batch, normed(work), model.hidden, w[Weight::qkv], a_.qkv, row);
+  if (w.qkv_bias != nullptr) c_.backend.add_bias(batch, row, w.qkv_bias, a_.qkv, row);
+  if (w.q_norm != nullptr) norm_q_and_k(w, work);
+  c_.backend.rope(rope, batch, heads(), positions(work), {a_.qkv, row, dim}, {a_.q, heads() * dim, dim});
   if (work.appends) {
-    c_.backend.rope(rope_, batch, kv_heads, positions(work), {k, row, dim}, {k, row, dim});
+    c_.backend.rope(rope, batch, kv_heads, positions(work), {k, row, dim}, {k, row, dim});
     c_.backend.kv_append(cache, batch, kv_.slots() + work.batch.cached, k, row, v, row);
   }
+}
+
+void AttentionBlock::norm_q_and_k(const LayerWeights& w, const Work& work) {
+  if (sums_squares(c_.plan)) return norm_parts(w, work);
+  const std::int64_t batch = work.batch.attended.size(), row = w[Weight::qkv].n;
+  const std::int64_t dim = c_.plan.model().attention.qk_head_dim;
+  const bool whole = c_.plan.model().attention.whole_qk_norm;
+  const auto eps = static_cast<float>(c_.plan.model().rms_eps);
+  const auto norm = [&](std::int64_t heads, const BF16* gain, BF16* x) {
+    c_.backend.rms_norm_heads(batch, whole ? 1 : heads, whole ? heads * dim : dim, gain, eps, {x, row, dim});
+  };
+  norm(heads(), w.q_norm, a_.qkv);
+  norm(cached().kv_heads, w.k_norm, a_.qkv + heads() * dim);
+}
+
+// Every rank of the stage gives the sums of its own heads' squares; those of the TPA ranks that share its
+// requests stand side by side, as their ranks do. Where KV heads are on several of them, so are their squares.
+void AttentionBlock::norm_parts(const LayerWeights& w, const Work& work) {
+  const RankPlan& plan = c_.plan;
+  const std::int64_t batch = work.batch.attended.size(), row = w[Weight::qkv].n;
+  const std::int64_t dim = plan.model().attention.qk_head_dim, most = plan.largest().attended.size();
+  const std::int64_t q = heads() * dim, k = cached().kv_heads * dim;
+  const auto eps = static_cast<float>(plan.model().rms_eps);
+  c_.backend.square_sums(batch, q, a_.qkv, row, a_.squares);
+  c_.backend.square_sums(batch, k, a_.qkv + q, row, a_.squares + most);
+  c_.groups.stage->all_gather(reinterpret_cast<const std::byte*>(a_.squares),
+                              reinterpret_cast<std::byte*>(a_.gathered_squares),
+                              static_cast<std::size_t>(2 * most) * sizeof(float));
+  const int tpa = plan.sharding().tpa, first = c_.groups.stage->rank() - plan.at().tpa;
+  SquareSums sums{.sums = a_.gathered_squares + first * 2 * most,
+                  .parts = tpa,
+                  .stride = 2 * most,
+                  .values = plan.model().attention.q_heads * dim};
+  c_.backend.rms_norm_part(batch, q, w.q_norm, eps, sums, a_.qkv, row);
+  sums.sums += most;
+  sums.values = k * tpa;
+  c_.backend.rms_norm_part(batch, k, w.k_norm, eps, sums, a_.qkv + q, row);
 }
 
 void AttentionBlock::project_mla(const LayerWeights& w, const KvView& cache, const Work& work) {

@@ -19,9 +19,10 @@ class AttentionBlock {
 
     std::int64_t* positions;  // of all requests that the rank attends
     BF16 *qkv = nullptr, *q_a = nullptr;
-    BF16* q_heads = nullptr;                     // [attended, heads, nope + rope]
-    BF16* kv_row = nullptr;                      // [attended, latent + rope]
-    BF16* values = nullptr;                      // [attended, owned heads, v]
+    float *squares = nullptr, *gathered_squares = nullptr;  // [2, attended] of each rank: of queries and keys
+    BF16* q_heads = nullptr;                                // [attended, heads, nope + rope]
+    BF16* kv_row = nullptr;                                 // [attended, latent + rope]
+    BF16* values = nullptr;                                 // [attended, owned heads, v]
     BF16 *q, *o;                                 // [attended, heads, key or value width of the cache]
     float* lse;                                  // [attended, heads]
     std::byte *send = nullptr, *recv = nullptr;  // HOP-B's pieces of partial results
@@ -42,7 +43,9 @@ class AttentionBlock {
   void run(std::int64_t layer, const Work& work);
 
  private:
-  void project_gqa(const LayerWeights& w, const KvView& cache, const Work& work);
+  void project_gqa(std::int64_t layer, const KvView& cache, const Work& work);
+  void norm_q_and_k(const LayerWeights& w, const Work& work);
+  void norm_parts(const LayerWeights& w, const Work& work);
   void project_mla(const LayerWeights& w, const KvView& cache, const Work& work);
   void attend(const KvView& cache, Range requests);
   const BF16* attend_whole(const KvView& cache, const Work& work);
@@ -52,6 +55,8 @@ class AttentionBlock {
   std::int64_t owned() const { return c_.plan.attention().owned.size(); }
   const KvShape& cached() const { return c_.plan.attention().cache; }
   const std::int64_t* positions(const Work& work) const { return a_.positions + work.batch.cached; }
+  /// Of a layer of this attention.
+  RopeTable rope_of(const AttentionSpec& attention) const;
   /// Normed rows of the requests that the rank attends.
   const BF16* normed(const Work& work) const;
 

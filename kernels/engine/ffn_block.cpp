@@ -21,6 +21,7 @@ FfnBlock::Arrays::Arrays(Carver& carver, const RankPlan& plan) {
   act = carver.take<BF16>(rows * columns);
   if (model.moe.experts > 0) {
     shared = carver.take<BF16>(rows * model.hidden);
+    if (model.moe.gated_shared) shared_gate = carver.take<float>(rows);
     router_logits = carver.take<float>(rows * model.moe.experts);
     router_weights = carver.take<float>(rows * model.moe.top_k);
     routing = carver.take<std::int32_t>(plan.layers().size() * plan.shape().batch * model.moe.top_k);
@@ -67,7 +68,7 @@ void FfnBlock::run(std::int64_t layer, const Work& work) {
       c_.gather_normed(work);
       work.observer.phase_done(Phase::ffn_comm);
     }
-    gated(w[Weight::gate_up], w[Weight::down], {0, work.rows()}, delta);
+    dense(w, work);
   }
   work.observer.phase_done(Phase::ffn);
   // Sums the TPF shards and combines the experts of all EP ranks at once.
@@ -93,12 +94,7 @@ void FfnBlock::experts(std::int64_t layer, const Work& work) {
   c_.backend.route(router_, kept.size(), a_.router_logits, w.router_bias, ids + kept.begin * moe.top_k,
                    a_.router_weights + kept.begin * moe.top_k);
   const bool shared = moe.shared_ffn > 0;
-  if (shared) {
-    if (whole) {
-      c_.backend.set_bytes(a_.shared, 0, static_cast<std::size_t>(work.rows() * hidden) * sizeof(BF16));
-    }
-    gated(w[Weight::shared_gate_up], w[Weight::shared_down], kept, a_.shared);
-  }
+  if (shared) shared_experts(w, work);
   if (whole) {
     work.observer.phase_done(Phase::ffn);
     c_.gather_rows(work, ids, static_cast<std::size_t>(moe.top_k) * sizeof(std::int32_t));
@@ -113,11 +109,36 @@ void FfnBlock::experts(std::int64_t layer, const Work& work) {
                          shared ? a_.shared : nullptr, work.stream.delta, c_.scratch);
 }
 
-void FfnBlock::gated(const PackedWeight& gate_up, const PackedWeight& down, Range rows, BF16* out) {
+void FfnBlock::dense(const LayerWeights& w, const Work& work) {
+  const std::int64_t hidden = c_.plan.model().hidden, rows = work.rows();
+  const PackedWeight& down = w[Weight::down];
+  activate(w[Weight::gate_up], w.gate_up_bias, {0, rows});
+  c_.backend.linear(rows, a_.act, down.k, down, work.stream.delta, hidden);
+  if (w.down_bias != nullptr) c_.backend.add_bias(rows, hidden, w.down_bias, work.stream.delta, hidden);
+}
+
+void FfnBlock::shared_experts(const LayerWeights& w, const Work& work) {
+  const std::int64_t hidden = c_.plan.model().hidden;
+  const Range rows = c_.plan.kept_rows(work.batch);
+  const PackedWeight& down = w[Weight::shared_down];
+  if (c_.plan.whole_requests()) {
+    c_.backend.set_bytes(a_.shared, 0, static_cast<std::size_t>(work.rows() * hidden) * sizeof(BF16));
+  }
+  activate(w[Weight::shared_gate_up], nullptr, rows);
+  BF16* const out = a_.shared + rows.begin * hidden;
+  c_.backend.linear(rows.size(), a_.act, down.k, down, out, hidden);
+  if (c_.plan.model().moe.gated_shared) {
+    c_.backend.linear(rows.size(), c_.normed + rows.begin * hidden, hidden, w[Weight::shared_expert_gate],
+                      a_.shared_gate, 1);
+    c_.backend.gate_rows(rows.size(), hidden, a_.shared_gate, out);
+  }
+}
+
+void FfnBlock::activate(const PackedWeight& gate_up, const BF16* bias, Range rows) {
   const std::int64_t hidden = c_.plan.model().hidden;
   c_.backend.linear(rows.size(), c_.normed + rows.begin * hidden, hidden, gate_up, a_.gate_up, gate_up.n);
-  c_.backend.swiglu(rows.size(), down.k, a_.gate_up, a_.act);
-  c_.backend.linear(rows.size(), a_.act, down.k, down, out + rows.begin * hidden, hidden);
+  if (bias != nullptr) c_.backend.add_bias(rows.size(), gate_up.n, bias, a_.gate_up, gate_up.n);
+  c_.backend.swiglu(rows.size(), gate_up.n / 2, a_.gate_up, a_.act);
 }
 
 std::vector<std::int32_t> FfnBlock::routing(std::int64_t layer) const {

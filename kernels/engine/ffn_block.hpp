@@ -19,6 +19,7 @@ class FfnBlock {
 
     BF16 *gate_up, *act;              // [rows, columns]
     BF16* shared = nullptr;           // [rows, hidden], of the shared experts
+    float* shared_gate = nullptr;     // [rows], of their output
     float* router_logits = nullptr;   // [rows, experts]
     float* router_weights = nullptr;  // [rows, top_k]
     std::int32_t* routing = nullptr;  // [layers of the stage, batch, top_k]
@@ -34,7 +35,10 @@ class FfnBlock {
 
  private:
   void experts(std::int64_t layer, const Work& work);
-  void gated(const PackedWeight& gate_up, const PackedWeight& down, Range rows, BF16* out);
+  void dense(const LayerWeights& w, const Work& work);
+  void shared_experts(const LayerWeights& w, const Work& work);
+  /// The hidden layer of some rows.
+  void activate(const PackedWeight& gate_up, const BF16* bias, Range rows);
   /// Of all requests in a layer.
   std::int32_t* choices(std::int64_t layer) const;
 

@@ -82,8 +82,16 @@ struct HistorySlice {
 struct RopeTable {
   const float* inv_freq = nullptr;  // [rope_dim / 2], device memory
   std::int64_t rope_dim = 0;
-  float amplitude = 1.0f;  // factor on cos and sin (YaRN)
+  std::int64_t passed = 0;  // values of a head behind them, that go to `out` as they are
+  float amplitude = 1.0f;   // factor on cos and sin (YaRN)
   bool interleaved = false;
+};
+
+/// Vectors that are spread over ranks: the sum of the squares of vector b is that of sums[part * stride + b].
+struct SquareSums {
+  const float* sums = nullptr;
+  std::int64_t parts = 1, stride = 0;
+  std::int64_t values = 0;  // of a whole vector
 };
 
 struct RouterShape {
@@ -147,6 +155,15 @@ class DecodeOps {
   /// Each of the `heads` vectors of `cols` values of each row: /= its rms, *= gain [cols].
   virtual void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain,
                               float eps, HeadRows<BF16> x) = 0;
+  /// sums[b] = sum of the squares of x[b, 0:cols], rows ldx apart.
+  virtual void square_sums(std::int64_t batch, std::int64_t cols, const BF16* x, std::int64_t ldx,
+                           float* sums) = 0;
+  /// x[b, 0:cols], a part of longer vectors: /= the rms of the whole, *= gain [cols].
+  virtual void rms_norm_part(std::int64_t batch, std::int64_t cols, const BF16* gain, float eps,
+                             const SquareSums& whole, BF16* x, std::int64_t ldx) = 0;
+  /// y[b, 0:cols] += bias, rows ldy apart.
+  virtual void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y,
+                        std::int64_t ldy) = 0;
   /// y[m, 0:n] = x[m, 0:k] W^T, rows ldx and ldy apart. m >= 1.
   virtual void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, BF16* y,
                       std::int64_t ldy) = 0;
@@ -157,7 +174,8 @@ class DecodeOps {
                                HeadRows<BF16> y) = 0;
 
   // --- attention
-  /// Rotates the rope_dim values of each head by positions[b], writing to `out`, which may be `x`.
+  /// Rotates the rope_dim values of each head by positions[b], writing to `out`, which may be `x`; there are
+  /// no tables for rope_dim = 0.
   virtual void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads,
                     const std::int64_t* positions, HeadRows<const BF16> x, HeadRows<BF16> out) = 0;
   /// The types that a cache may have.
@@ -195,6 +213,8 @@ class DecodeOps {
   // --- FFN
   /// out[m, j] = silu(gate_up[m, j]) * gate_up[m, f + j].
   virtual void swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) = 0;
+  /// y[b, 0:cols] *= sigmoid(logits[b]).
+  virtual void gate_rows(std::int64_t rows, std::int64_t cols, const float* logits, BF16* y) = 0;
   /// ids [batch, top_k] and weights [batch, top_k] from logits [batch, experts]; bias [experts]
   /// (sigmoid_grouped: added for the choice only) or null. Ties go to the lower expert.
   virtual void route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,

@@ -36,15 +36,25 @@ enum class Tensor : std::uint32_t {
   shared_up = 35,    // [shared_ffn, hidden]
   shared_down = 36,  // [hidden, shared_ffn]
   lm_head = 37,      // [vocab, hidden]; models with tied embeddings use `embedding` instead
+  shared_expert_gate = 38,  // [1, hidden]: its sigmoid scales what the shared experts give
 
   // Gains of RMSNorms.
   input_norm = 48,  // [hidden], before the attention
   post_norm = 49,   // [hidden], before the FFN
   final_norm = 50,  // [hidden], layer 0
-  q_norm = 51,      // [qk_head_dim]
-  k_norm = 52,      // [qk_head_dim]
+  q_norm = 51,      // [qk_head_dim], or that of all heads
+  k_norm = 52,      // [qk_head_dim], or that of all heads
   q_a_norm = 53,    // [q_lora_rank]
   kv_a_norm = 54,   // [kv_lora_rank]
+
+  // What is added to the products of these names.
+  q_bias = 64,
+  k_bias = 65,
+  v_bias = 66,
+  o_bias = 67,
+  gate_bias = 68,
+  up_bias = 69,
+  down_bias = 70,
 };
 
 /// One tensor of a model: which, of which layer, and of which head or expert where there is one for each.

@@ -114,9 +114,13 @@ void rms_norm(std::span<double> x, const std::vector<BF16>& gain, double eps) {
   for (std::size_t i = 0; i < x.size(); ++i) x[i] *= static_cast<double>(to_float(gain[i])) / rms;
 }
 
+double sigmoid(double x) {
+  return 1.0 / (1.0 + std::exp(-x));
+}
+
 Vector swiglu(const Vector& gate, const Vector& up) {
   Vector out(gate.size());
-  for (std::size_t i = 0; i < out.size(); ++i) out[i] = gate[i] / (1.0 + std::exp(-gate[i])) * up[i];
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = gate[i] * sigmoid(gate[i]) * up[i];
   return out;
 }
 

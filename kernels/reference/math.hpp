@@ -29,6 +29,8 @@ Vector weight_row(const WeightSlice& weight, std::int64_t row);
 /// x / sqrt(mean(x^2) + eps) * gain
 void rms_norm(std::span<double> x, const std::vector<BF16>& gain, double eps);
 
+double sigmoid(double x);
+
 /// silu(gate) * up
 Vector swiglu(const Vector& gate, const Vector& up);
 

@@ -57,7 +57,8 @@ struct Layer {
   }
   /// Router and head leave fp32.
   Vector multiply_wide(Tensor tensor, std::span<const double> x, std::int64_t index = 0) const {
-    const DType dtype = tensor == Tensor::router ? DType::bf16 : setup.weight_dtype;
+    const bool wide = tensor == Tensor::router || tensor == Tensor::shared_expert_gate;
+    const DType dtype = wide ? DType::bf16 : setup.weight_dtype;
     const WeightSlice whole = whole_tensor(setup.model, setup.seed, tensor, layer, index);
     return setup.weights != nullptr ? multiply_stored(*setup.weights, whole, dtype, x)
                                     : reference::multiply(whole, dtype, x);
@@ -66,6 +67,20 @@ struct Layer {
     Vector y = multiply_wide(tensor, x, index);
     round(y);
     return y;
+  }
+  /// What joins the residual stream, whose sum no rank leaves unscaled.
+  Vector multiply_out(Tensor tensor, std::span<const double> x, std::int64_t index = 0) const {
+    Vector y = multiply_wide(tensor, x, index);
+    for (double& value : y) value *= setup.model.residual_multiplier;
+    round(y);
+    return y;
+  }
+  void add_bias(Tensor bias, Vector& y) const {
+    const std::vector<BF16> values = setup.weights != nullptr
+                                         ? rounded_to_bf16(setup.weights->vector({bias, layer, 0}))
+                                         : bias_values(setup.model, setup.seed, bias, layer);
+    for (std::size_t i = 0; i < y.size(); ++i) y[i] += static_cast<double>(to_float(values[i]));
+    round(y);
   }
   void norm(Tensor gain, std::span<double> x) const {
     const bool of_latent = gain == Tensor::q_a_norm || gain == Tensor::kv_a_norm;
@@ -81,11 +96,34 @@ struct Layer {
                                     : router_bias_values(setup.model, setup.seed, layer);
   }
   Vector gated(Tensor gate, Tensor up, Tensor down, const Vector& x, std::int64_t index = 0) const {
-    Vector hidden = swiglu(multiply(gate, x, index), multiply(up, x, index));
+    return gated(multiply(gate, x, index), multiply(up, x, index), down, index);
+  }
+  Vector gated(const Vector& gate, const Vector& up, Tensor down, std::int64_t index = 0) const {
+    Vector hidden = swiglu(gate, up);
     round(hidden);
-    return multiply(down, hidden, index);
+    return multiply_out(down, hidden, index);
   }
 };
+
+Vector dense(const Layer& layer, const Vector& x) {
+  Vector gate = layer.multiply(Tensor::gate, x), up = layer.multiply(Tensor::up, x);
+  if (layer.setup.model.ffn_bias) {
+    layer.add_bias(Tensor::gate_bias, gate);
+    layer.add_bias(Tensor::up_bias, up);
+  }
+  Vector y = layer.gated(gate, up, Tensor::down);
+  if (layer.setup.model.ffn_bias) layer.add_bias(Tensor::down_bias, y);
+  return y;
+}
+
+Vector shared_experts(const Layer& layer, const Vector& x) {
+  Vector y = layer.gated(Tensor::shared_gate, Tensor::shared_up, Tensor::shared_down, x);
+  if (!layer.setup.model.moe.gated_shared) return y;
+  const double gate = sigmoid(layer.multiply_wide(Tensor::shared_expert_gate, x).front());
+  for (double& value : y) value *= gate;
+  layer.round(y);
+  return y;
+}
 
 Vector experts(const Layer& layer, const Vector& x, std::span<const std::int32_t> given,
                ReferenceStep& step) {
@@ -102,8 +140,7 @@ Vector experts(const Layer& layer, const Vector& x, std::span<const std::int32_t
         layer.gated(Tensor::expert_gate, Tensor::expert_up, Tensor::expert_down, x, routing.experts[i]);
     add_scaled(routing.weights[i], expert, out);
   }
-  if (moe.shared_ffn > 0)
-    add(layer.gated(Tensor::shared_gate, Tensor::shared_up, Tensor::shared_down, x), out);
+  if (moe.shared_ffn > 0) add(shared_experts(layer, x), out);
   layer.round(out);
   step.routing.back() = routing.experts;
   return out;
@@ -123,9 +160,7 @@ void choose_token(ReferenceStep& step) {
 
 ReferenceRequest::ReferenceRequest(const ReferenceSetup& setup, std::int64_t request)
     : setup_(setup), scale_(attention_scale(setup.model)) {
-  const AttentionSpec& a = setup_.model.attention;
-  const std::int64_t rope_dim = a.kind == AttentionKind::mla ? a.qk_rope_head_dim : a.qk_head_dim;
-  rope_ = {.inv_freq = inv_frequencies(setup_.model.rope, rope_dim),
+  rope_ = {.inv_freq = inv_frequencies(setup_.model.rope, setup_.model.attention.rope_dim()),
            .amplitude = rope_amplitude(setup_.model.rope),
            .interleaved = setup_.model.rope.interleaved};
   for (const std::int64_t l : setup_.layers) {
@@ -134,15 +169,20 @@ ReferenceRequest::ReferenceRequest(const ReferenceSetup& setup, std::int64_t req
 }
 
 Vector ReferenceRequest::gqa(std::size_t run, const Vector& x) {
-  const AttentionSpec& a = setup_.model.attention;
+  const AttentionSpec& a = setup_.model.attention_of(setup_.model.layer_kind(setup_.layers[run]));
   const Layer w{setup_, setup_.layers[run]};
-  Vector q = w.multiply(Tensor::q, x), k = w.multiply(Tensor::k, x);
-  const Vector v = w.multiply(Tensor::v, x);
+  Vector q = w.multiply(Tensor::q, x), k = w.multiply(Tensor::k, x), v = w.multiply(Tensor::v, x);
+  if (a.qkv_bias) {
+    w.add_bias(Tensor::q_bias, q);
+    w.add_bias(Tensor::k_bias, k);
+    w.add_bias(Tensor::v_bias, v);
+  }
   const std::int64_t position = setup_.context + steps_;
   for (auto& [heads, gain] : {std::pair<Vector&, Tensor>{q, Tensor::q_norm}, {k, Tensor::k_norm}}) {
+    if (a.whole_qk_norm) w.norm(gain, heads);
     for_each_head(heads, a.qk_head_dim, [&](std::span<double> head) {
-      if (a.qk_norm) w.norm(gain, head);
-      rotate(rope_, position, head);
+      if (a.qk_norm && !a.whole_qk_norm) w.norm(gain, head);
+      if (a.rope_dim() > 0) rotate(rope_, position, head);
       w.round(head);
     });
   }
@@ -199,8 +239,11 @@ Vector ReferenceRequest::mla(std::size_t run, const Vector& x) {
 }
 
 Vector ReferenceRequest::attention(std::size_t run, const Vector& x) {
-  const bool is_mla = setup_.model.attention.kind == AttentionKind::mla;
-  return Layer{setup_, setup_.layers[run]}.multiply(Tensor::o, is_mla ? mla(run, x) : gqa(run, x));
+  const AttentionSpec& a = setup_.model.attention;
+  const Layer w{setup_, setup_.layers[run]};
+  Vector y = w.multiply_out(Tensor::o, a.kind == AttentionKind::mla ? mla(run, x) : gqa(run, x));
+  if (a.output_bias) w.add_bias(Tensor::o_bias, y);
+  return y;
 }
 
 ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const std::vector<std::int32_t>> routing) {
@@ -209,6 +252,8 @@ ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const std::ve
   const WeightSlice table = whole_tensor(model, setup_.seed, Tensor::embedding);
   Vector residual =
       setup_.weights != nullptr ? stored_row(*setup_.weights, table, token) : weight_row(table, token);
+  for (double& x : residual) x *= model.embedding_multiplier;
+  Layer{setup_, 0}.round(residual);
   for (std::size_t i = 0; i < setup_.layers.size(); ++i) {
     const std::int64_t l = setup_.layers[i];
     const Layer w{setup_, l};
@@ -224,12 +269,13 @@ ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const std::ve
     result.block_outputs.push_back(
         model.layer_kind(l).moe()
             ? experts(w, x, given ? std::span(routing[i]) : std::span<const std::int32_t>{}, result)
-            : w.gated(Tensor::gate, Tensor::up, Tensor::down, x));
+            : dense(w, x));
     add(result.block_outputs.back(), residual);
   }
   const Layer head{setup_, 0};
   head.norm(Tensor::final_norm, residual);
   result.logits = head.multiply_wide(Tensor::lm_head, residual);
+  for (double& logit : result.logits) logit /= model.logits_divisor;
   choose_token(result);
   ++steps_;
   return result;

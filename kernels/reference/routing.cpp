@@ -10,10 +10,6 @@
 namespace helix::reference {
 namespace {
 
-double sigmoid(double x) {
-  return 1.0 / (1.0 + std::exp(-x));
-}
-
 /// Indices of the values in falling order, lower ones of equals first.
 std::vector<std::int32_t> falling_order(const Vector& values) {
   std::vector<std::int32_t> order(values.size());

@@ -72,6 +72,7 @@ double rope_amplitude(const RopeSpec& rope) {
 }
 
 double attention_scale(const ModelSpec& model) {
+  if (model.attention.multiplier > 0.0) return model.attention.multiplier;
   const double scale = 1.0 / std::sqrt(static_cast<double>(model.attention.qk_head_dim));
   if (model.attention.kind != AttentionKind::mla || model.rope.scaling != RopeScalingKind::yarn) return scale;
   const double mscale =

@@ -16,7 +16,8 @@ std::vector<float> inv_frequencies(const RopeSpec& rope, std::int64_t rope_dim);
 /// Factor on cos and sin: 1, or YaRN's mscale; of one of its two scales alone nothing comes, as in transformers.
 double rope_amplitude(const RopeSpec& rope);
 
-/// What q k^T is multiplied with before the softmax: 1 / sqrt(qk_head_dim), times mscale^2 for MLA with YaRN.
+/// What q k^T is multiplied with before the softmax: 1 / sqrt(qk_head_dim), times mscale^2 for MLA with YaRN; or the
+/// model's own multiplier.
 double attention_scale(const ModelSpec& model);
 
 }  // namespace helix

@@ -85,7 +85,35 @@ LayerPlan plan_layer(const RankPlan& rank, std::int64_t layer) {
     put_ffn(Weight::shared_gate_up, Weight::shared_down,
             {whole(Tensor::shared_gate), whole(Tensor::shared_up), whole(Tensor::shared_down)}, ffn.shared);
   }
+  if (model.moe.gated_shared) put(Weight::shared_expert_gate, {whole(Tensor::shared_expert_gate)});
   return plan;
+}
+
+BiasPlan plan_biases(const RankPlan& rank, std::int64_t layer) {
+  const ModelSpec& model = rank.model();
+  const AttentionSpec& a = model.attention;
+  const AttentionPart& attention = rank.attention();
+  const RankCoords& at = rank.at();
+  BiasPlan plan;
+  if (a.qkv_bias) {
+    plan.qkv = {{Tensor::q_bias, scaled(attention.heads, a.qk_head_dim)},
+                {Tensor::k_bias, scaled(attention.kv_heads, a.qk_head_dim)},
+                {Tensor::v_bias, scaled(attention.kv_heads, a.v_head_dim)}};
+  }
+  if (a.output_bias && at.kvp == 0 && at.tpa == 0) plan.o = {{Tensor::o_bias, {0, model.hidden}}};
+  if (model.ffn_bias && rank.has_ffn() && !model.layer_kind(layer).moe()) {
+    plan.gate_up = {{Tensor::gate_bias, rank.ffn().dense}, {Tensor::up_bias, rank.ffn().dense}};
+    if (at.tpf == 0 && at.ep == 0) plan.down = {{Tensor::down_bias, {0, model.hidden}}};
+  }
+  return plan;
+}
+
+Range norm_values(const RankPlan& rank, Tensor tensor) {
+  const AttentionSpec& a = rank.model().attention;
+  const bool of_heads = a.whole_qk_norm && (tensor == Tensor::q_norm || tensor == Tensor::k_norm);
+  if (!of_heads) return {0, vector_length(rank.model(), tensor)};
+  const AttentionPart& part = rank.attention();
+  return scaled(tensor == Tensor::q_norm ? part.heads : part.kv_heads, a.qk_head_dim);
 }
 
 }  // namespace helix

@@ -33,6 +33,7 @@ enum class Weight : std::uint8_t {
   expert_down,
   shared_gate_up,
   shared_down,
+  shared_expert_gate,  // replicated
   count
 };
 inline constexpr std::size_t weight_kinds = static_cast<std::size_t>(Weight::count);
@@ -49,5 +50,19 @@ struct MatrixPlan {
 using LayerPlan = std::array<MatrixPlan, weight_kinds>;
 
 LayerPlan plan_layer(const RankPlan& rank, std::int64_t layer);
+
+/// Some values of a tensor of one dimension.
+struct VectorSlice {
+  Tensor tensor{};
+  Range values;
+};
+/// The biases of a rank's products, each from tensors one behind the other; empty where it has none. What is added
+/// to sums over ranks is so on one of them.
+struct BiasPlan {
+  std::vector<VectorSlice> qkv, o, gate_up, down;
+};
+BiasPlan plan_biases(const RankPlan& rank, std::int64_t layer);
+/// Values of the norms of queries and keys that a rank has: those of its heads, where they have gains of their own.
+Range norm_values(const RankPlan& rank, Tensor tensor);
 
 }  // namespace helix

@@ -108,10 +108,12 @@ void store_from(const WeightSource& source, const MatrixPlan& plan, PackedWeight
   }
 }
 
-void copy_from(const WeightSource& source, const WeightSlice& slice, BF16* out, Backend& backend) {
+void copy_from(const WeightSource& source, const WeightSlice& slice, float factor, BF16* out,
+               Backend& backend) {
   Stack(source, {&slice, 1}, backend.threads())
       .for_each_piece([&](std::int64_t first, std::int64_t, const std::vector<float>& values) {
-        const std::vector<BF16> rounded = rounded_to_bf16(values);
+        std::vector<BF16> rounded(values.size());
+        std::ranges::transform(values, rounded.begin(), [&](float x) { return to_bf16(factor * x); });
         backend.copy_to_device(out + first * slice.cols, rounded.data(), rounded.size() * sizeof(BF16));
       });
 }

@@ -11,8 +11,9 @@ namespace helix {
 
 /// Fills all matrices of `weight` and sets its scale, a power of two for the largest value of them all.
 void store_from(const WeightSource& source, const MatrixPlan& plan, PackedWeight& weight, Backend& backend);
-/// Row-major bf16 [slice.rows, slice.cols].
-void copy_from(const WeightSource& source, const WeightSlice& slice, BF16* out, Backend& backend);
+/// Row-major bf16 [slice.rows, slice.cols], times `factor`.
+void copy_from(const WeightSource& source, const WeightSlice& slice, float factor, BF16* out,
+               Backend& backend);
 
 std::vector<BF16> rounded_to_bf16(const std::vector<float>& values);
 

@@ -58,6 +58,8 @@ Dims matrix_dims(const ModelSpec& m, Tensor tensor) {
       return {m.moe.shared_ffn, m.hidden};
     case Tensor::shared_down:
       return {m.hidden, m.moe.shared_ffn};
+    case Tensor::shared_expert_gate:
+      return {1, m.hidden};
     default:
       throw std::invalid_argument("whole_tensor: not a weight matrix");
   }
@@ -149,8 +151,13 @@ std::vector<Tensor> layer_vectors(const ModelSpec& model, std::int64_t layer) {
   if (model.attention.qk_norm) tensors.insert(tensors.end(), {Tensor::q_norm, Tensor::k_norm});
   if (model.attention.q_lora_rank > 0) tensors.push_back(Tensor::q_a_norm);
   if (model.attention.kind == AttentionKind::mla) tensors.push_back(Tensor::kv_a_norm);
-  if (model.layer_kind(layer).moe() && model.moe.router == RouterKind::sigmoid_grouped)
-    tensors.push_back(Tensor::router_bias);
+  const bool moe = model.layer_kind(layer).moe();
+  if (moe && model.moe.router == RouterKind::sigmoid_grouped) tensors.push_back(Tensor::router_bias);
+  if (model.attention.qkv_bias)
+    tensors.insert(tensors.end(), {Tensor::q_bias, Tensor::k_bias, Tensor::v_bias});
+  if (model.attention.output_bias) tensors.push_back(Tensor::o_bias);
+  if (model.ffn_bias && !moe)
+    tensors.insert(tensors.end(), {Tensor::gate_bias, Tensor::up_bias, Tensor::down_bias});
   return tensors;
 }
 
@@ -161,8 +168,21 @@ std::int64_t vector_length(const ModelSpec& m, Tensor tensor) {
     case Tensor::final_norm:
       return m.hidden;
     case Tensor::q_norm:
+      return (m.attention.whole_qk_norm ? m.attention.q_heads : 1) * m.attention.qk_head_dim;
     case Tensor::k_norm:
-      return m.attention.qk_head_dim;
+      return (m.attention.whole_qk_norm ? m.attention.kv_heads : 1) * m.attention.qk_head_dim;
+    case Tensor::q_bias:
+      return m.attention.q_heads * m.attention.qk_head_dim;
+    case Tensor::k_bias:
+      return m.attention.kv_heads * m.attention.qk_head_dim;
+    case Tensor::v_bias:
+      return m.attention.kv_heads * m.attention.v_head_dim;
+    case Tensor::o_bias:
+    case Tensor::down_bias:
+      return m.hidden;
+    case Tensor::gate_bias:
+    case Tensor::up_bias:
+      return m.ffn;
     case Tensor::q_a_norm:
       return m.attention.q_lora_rank;
     case Tensor::kv_a_norm:
@@ -183,6 +203,14 @@ std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor
     gain[i] = to_bf16(mean * (1.0f + 0.25f * synthetic::unit_value(row, static_cast<std::uint32_t>(i))));
   }
   return gain;
+}
+
+std::vector<BF16> bias_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor, std::int64_t layer) {
+  std::vector<BF16> bias(static_cast<std::size_t>(vector_length(model, tensor)));
+  const std::uint32_t row = synthetic::row_key(key_of(seed, tensor, layer), 0);
+  for (std::size_t i = 0; i < bias.size(); ++i)
+    bias[i] = to_bf16(0.25f * synthetic::unit_value(row, static_cast<std::uint32_t>(i)));
+  return bias;
 }
 
 std::vector<float> router_bias_values(const ModelSpec& model, std::uint64_t seed, std::int64_t layer) {

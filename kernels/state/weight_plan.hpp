@@ -39,7 +39,7 @@ std::string why_not_cut(const ModelSpec& model, const Sharding& sharding, DType 
 /// 448 in fp8, and in nvfp4 the largest scale of a block.
 float power_of_two_scale(float largest, DType dtype);
 
-/// The tensors of one dimension that a layer has: the gains of its norms, and the router's bias.
+/// The tensors of one dimension that a layer has: the gains of its norms, and biases.
 std::vector<Tensor> layer_vectors(const ModelSpec& model, std::int64_t layer);
 /// Values of such a tensor; of final_norm, too.
 std::int64_t vector_length(const ModelSpec& model, Tensor tensor);
@@ -47,6 +47,9 @@ std::int64_t vector_length(const ModelSpec& model, Tensor tensor);
 /// Gain of an RMSNorm: 1 + unit_value / 4, rounded to bf16; of q_norm half of that.
 std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor,
                               std::int64_t layer = 0);
+
+/// What is added to a product: unit_value / 4, which bf16 holds.
+std::vector<BF16> bias_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor, std::int64_t layer);
 
 /// Bias that the sigmoid_grouped router adds for the choice of experts: unit_value / 20.
 std::vector<float> router_bias_values(const ModelSpec& model, std::uint64_t seed, std::int64_t layer);

@@ -19,6 +19,7 @@ constexpr int slot_of(Tensor tensor) {
   return first_slot_of_tensors + static_cast<int>(tensor);
 }
 
+/// Null: it is none of a norm.
 const BF16* LayerWeights::*gain_of(Tensor tensor) {
   switch (tensor) {
     case Tensor::input_norm:
@@ -34,7 +35,7 @@ const BF16* LayerWeights::*gain_of(Tensor tensor) {
     case Tensor::kv_a_norm:
       return &LayerWeights::kv_a_norm;
     default:
-      throw std::invalid_argument("gain_of: not a gain of a layer");
+      return nullptr;
   }
 }
 
@@ -77,7 +78,9 @@ void WeightStore::fill(const MatrixPlan& plan, PackedWeight& weight) {
   }
 }
 
-const BF16* WeightStore::table(Slot where, const WeightSlice& slice) {
+const BF16* WeightStore::table(Slot where, const WeightSlice& unscaled, double factor) {
+  WeightSlice slice = unscaled;
+  slice.scale *= static_cast<float>(factor);
   const MatrixPlan plan{{{slice}}};
   const std::size_t bytes = static_cast<std::size_t>(slice.rows * slice.cols) * sizeof(BF16);
   Held& held = held_[where] = std::move(previous_[where]);
@@ -86,7 +89,7 @@ const BF16* WeightStore::table(Slot where, const WeightSlice& slice) {
   bytes_ += bytes;
   if (!same) {
     if (source_ != nullptr) {
-      copy_from(*source_, slice, data, backend_);
+      copy_from(*source_, slice, static_cast<float>(factor), data, backend_);
     } else {
       backend_.fill_matrix(data, slice);
     }
@@ -95,9 +98,45 @@ const BF16* WeightStore::table(Slot where, const WeightSlice& slice) {
   return data;
 }
 
-const BF16* WeightStore::gain(Slot where, const ModelSpec& model, std::uint64_t seed, const TensorId& id) {
-  return values(where, source_ != nullptr ? rounded_to_bf16(source_->vector(id))
-                                          : gain_values(model, seed, id.tensor, id.layer));
+std::vector<BF16> WeightStore::gains(const ModelSpec& model, std::uint64_t seed, const TensorId& id) const {
+  return source_ != nullptr ? rounded_to_bf16(source_->vector(id))
+                            : gain_values(model, seed, id.tensor, id.layer);
+}
+
+const BF16* WeightStore::bias(const RankPlan& rank, std::int64_t layer,
+                              const std::vector<VectorSlice>& slices) {
+  if (slices.empty()) return nullptr;
+  std::vector<BF16> stacked;
+  for (const auto& [tensor, range] : slices) {
+    const std::vector<BF16> whole = source_ != nullptr
+                                        ? rounded_to_bf16(source_->vector({tensor, layer, 0}))
+                                        : bias_values(rank.model(), rank.instance().seed(), tensor, layer);
+    stacked.insert(stacked.end(), whole.begin() + range.begin, whole.begin() + range.end);
+  }
+  return values({layer, slot_of(slices.front().tensor)}, stacked);
+}
+
+void WeightStore::load_vectors(const RankPlan& rank, std::int64_t layer, LayerWeights& w) {
+  const ModelSpec& model = rank.model();
+  const std::uint64_t seed = rank.instance().seed();
+  for (const Tensor tensor : layer_vectors(model, layer)) {
+    const TensorId id{tensor, layer, 0};
+    if (tensor == Tensor::router_bias) {
+      w.router_bias =
+          values({layer, slot_of(tensor)},
+                 source_ != nullptr ? source_->vector(id) : router_bias_values(model, seed, layer));
+    } else if (const BF16* LayerWeights::*const gain = gain_of(tensor)) {
+      const std::vector<BF16> whole = gains(model, seed, id);
+      const Range own = norm_values(rank, tensor);
+      w.*gain = values({layer, slot_of(tensor)},
+                       std::vector<BF16>(whole.begin() + own.begin, whole.begin() + own.end));
+    }
+  }
+  const BiasPlan biases = plan_biases(rank, layer);
+  w.qkv_bias = bias(rank, layer, biases.qkv);
+  w.o_bias = bias(rank, layer, biases.o);
+  w.gate_up_bias = bias(rank, layer, biases.gate_up);
+  w.down_bias = bias(rank, layer, biases.down);
 }
 
 template <class T>
@@ -141,19 +180,14 @@ void WeightStore::load(const RankPlan& rank, const WeightSource* source) {
     LayerWeights& w = layers_[static_cast<std::size_t>(l)];
     for (std::size_t kind = 0; kind < weight_kinds; ++kind) {
       const MatrixPlan& plan = plans[static_cast<std::size_t>(l)][kind];
-      const bool is_router = kind == static_cast<std::size_t>(Weight::router);
+      const auto weight = static_cast<Weight>(kind);
+      const bool wide = weight == Weight::router || weight == Weight::shared_expert_gate;
       if (!plan.empty())
-        w.packed[kind] = packed({l, static_cast<int>(kind)}, plan, is_router ? DType::bf16 : dtype);
+        w.packed[kind] = packed({l, static_cast<int>(kind)}, plan, wide ? DType::bf16 : dtype);
     }
-    for (const Tensor tensor : layer_vectors(model, l)) {
-      const TensorId id{tensor, l, 0};
-      if (tensor == Tensor::router_bias) {
-        w.router_bias = values({l, slot_of(tensor)},
-                               source != nullptr ? source->vector(id) : router_bias_values(model, seed, l));
-      } else {
-        w.*gain_of(tensor) = gain({l, slot_of(tensor)}, model, seed, id);
-      }
-    }
+    for (const Weight weight : {Weight::o, Weight::down, Weight::expert_down, Weight::shared_down})
+      w.packed[static_cast<std::size_t>(weight)].scale *= static_cast<float>(model.residual_multiplier);
+    load_vectors(rank, l, w);
   }
 
   const auto rows = [&](Tensor tensor) {
@@ -163,10 +197,13 @@ void WeightStore::load(const RankPlan& rank, const WeightSource* source) {
     return slice;
   };
   if (rank.first_stage())
-    embedding_ = table({head_layer, slot_of(Tensor::embedding)}, rows(Tensor::embedding));
+    embedding_ =
+        table({head_layer, slot_of(Tensor::embedding)}, rows(Tensor::embedding), model.embedding_multiplier);
   if (rank.last_stage()) {
     lm_head_ = packed({head_layer, slot_of(Tensor::lm_head)}, {{{rows(Tensor::lm_head)}}}, dtype);
-    final_norm_ = gain({head_layer, slot_of(Tensor::final_norm)}, model, seed, {Tensor::final_norm, 0, 0});
+    lm_head_.scale /= static_cast<float>(model.logits_divisor);
+    final_norm_ =
+        values({head_layer, slot_of(Tensor::final_norm)}, gains(model, seed, {Tensor::final_norm, 0, 0}));
   }
   previous_.clear();
 }

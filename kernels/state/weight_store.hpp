@@ -23,6 +23,8 @@ struct LayerWeights {
   const BF16* q_a_norm = nullptr;
   const BF16* kv_a_norm = nullptr;
   const float* router_bias = nullptr;  // [experts], sigmoid_grouped only
+  // Of products; null where the rank adds none.
+  const BF16 *qkv_bias = nullptr, *o_bias = nullptr, *gate_up_bias = nullptr, *down_bias = nullptr;
 };
 
 class WeightStore {
@@ -54,8 +56,10 @@ class WeightStore {
 
   PackedWeight packed(Slot slot, const MatrixPlan& plan, DType dtype);
   void fill(const MatrixPlan& plan, PackedWeight& weight);
-  const BF16* table(Slot slot, const WeightSlice& slice);
-  const BF16* gain(Slot slot, const ModelSpec& model, std::uint64_t seed, const TensorId& id);
+  const BF16* table(Slot slot, const WeightSlice& slice, double factor);
+  std::vector<BF16> gains(const ModelSpec& model, std::uint64_t seed, const TensorId& id) const;
+  const BF16* bias(const RankPlan& rank, std::int64_t layer, const std::vector<VectorSlice>& slices);
+  void load_vectors(const RankPlan& rank, std::int64_t layer, LayerWeights& w);
   template <class T>
   const T* values(Slot slot, const std::vector<T>& host);
 

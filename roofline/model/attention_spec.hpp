@@ -22,8 +22,11 @@ struct AttentionSpec {
   std::int64_t kv_heads = 0;     // MLA: 1, the latent is shared by all heads
   std::int64_t qk_head_dim = 0;  // per-head width of Q and K; MLA: nope + rope
   std::int64_t v_head_dim = 0;
-  bool qk_norm = false;  // RMSNorm per head on Q and K before RoPE (Qwen3)
-  bool qkv_bias = false;
+  bool qk_norm = false;        // RMSNorm on Q and K before RoPE, of each head (Qwen3)
+  bool whole_qk_norm = false;  // or of all heads together (MiniMax-M2)
+  bool qkv_bias = false, output_bias = false;
+  std::int64_t unrotated = 0;  // values of a head, the last ones, that RoPE leaves as they are: GQA only
+  double multiplier = 0.0;     // of the scores, 0: 1 / sqrt(qk_head_dim)
   // MLA only.
   std::int64_t q_lora_rank = 0;  // 0: Q is projected in one product; of compressed attention, too
   std::int64_t kv_lora_rank = 0;
@@ -50,6 +53,10 @@ struct AttentionSpec {
   std::int64_t kv_values_per_token() const {
     if (kind == AttentionKind::mla) return kv_lora_rank + qk_rope_head_dim;
     return keys_are_values ? qk_head_dim : qk_head_dim + v_head_dim;
+  }
+  /// Values of a head of Q and K that RoPE turns.
+  std::int64_t rope_dim() const {
+    return kind == AttentionKind::mla ? qk_rope_head_dim : qk_head_dim - unrotated;
   }
   bool operator==(const AttentionSpec&) const = default;
 };

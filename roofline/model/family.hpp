@@ -17,6 +17,14 @@ struct Family {
   void (*read_layers)(const JsonFields&, ModelSpec&);  // which of them have what
   struct Traits {
     bool qk_norm = false, qkv_bias = false;
+    bool whole_qk_norm = false;
+    /// What attention_bias, where the class reads it, gives a bias.
+    enum class Biased { unknown, qkv, qkv_and_output } attention_bias = Biased::unknown;
+    const char* output_bias_key = nullptr;
+    bool ffn_bias = false;          // whether the class reads mlp_bias
+    bool multipliers = false;       // and Granite's factors
+    bool interleaved_rope = false;  // pairs (2i, 2i + 1)
+    double partial_rotary = 0.0;    // where the file does not say; 0: the class rotates all of a head
     bool parallel_blocks = false, post_norms = false;
     bool tied = false;  // where the file does not say
     // Where the file leaves them out; 0: it must not, but for kv_heads (as many as query heads) and head_dim.

@@ -36,7 +36,8 @@ void read_deepseek_moe(const JsonFields& config, ModelSpec& spec, const RouterDe
 
 void read_dense(const JsonFields& config, ModelSpec& spec) {
   read_dense_width(config, spec);
-  if (config.flag_or("mlp_bias", false)) spec.not_runnable.emplace_back(config.show("mlp_bias"));
+  if (config.flag_or("mlp_bias", false) && !spec.ffn_bias)
+    spec.not_runnable.emplace_back(config.show("mlp_bias"));
 }
 
 void read_mixtral_moe(const JsonFields& config, ModelSpec& spec) {
@@ -52,7 +53,7 @@ void read_qwen_moe(const JsonFields& config, ModelSpec& spec) {
                {.experts = present(config, {"num_experts", "num_local_experts"}),
                 .shared_width = "shared_expert_intermediate_size"});
   spec.moe.normalize_top_k = config.flag_or("norm_topk_prob", false);
-  if (spec.moe.shared_ffn > 0) spec.not_runnable.emplace_back("gated shared expert");
+  spec.moe.gated_shared = spec.moe.shared_ffn > 0;
   const std::int64_t step = config.whole_or("decoder_sparse_step", limits::layers, 1);
   std::set<std::int64_t> dense;
   if (const auto* layers = config.array("mlp_only_layers")) {

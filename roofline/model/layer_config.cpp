@@ -182,6 +182,23 @@ void read_gemma4_layers(const JsonFields& config, ModelSpec& spec) {
   spec.not_runnable.emplace_back(config.show("sliding_window"));
 }
 
+void read_layers_without_rope(const JsonFields& config, ModelSpec& spec) {
+  AttentionSpec unrotated = spec.attention;
+  unrotated.unrotated = unrotated.qk_head_dim;
+  const std::int64_t interval = config.whole_or("no_rope_layer_interval", limits::layers, 4);
+  const auto* rotated = config.array("no_rope_layers");  // despite its name, 1 where there is RoPE
+  for (std::int64_t layer = 0; layer < spec.layers; ++layer) {
+    const bool has_rope = rotated ? LayerFlags(config, "no_rope_layers", *rotated, spec.layers)[layer]
+                                  : (layer + 1) % interval != 0;
+    if (!has_rope) set_attention(spec, layer, unrotated);
+  }
+  if (config.flag_or("use_sliding_window", false)) {
+    spec.not_runnable.emplace_back(config.show("use_sliding_window"));
+  } else {
+    for (const char* key : {"sliding_window", "layer_types"}) config.find(key);
+  }
+}
+
 void read_llama4_layers(const JsonFields& config, ModelSpec& spec) {
   constexpr std::int64_t chunk_of_class = 8192, nope_interval = 4;
   AttentionSpec chunk =

@@ -56,6 +56,8 @@ void read_patterned_windows(const JsonFields& config, ModelSpec& spec);
 void read_gemma3_windows(const JsonFields& config, ModelSpec& spec);
 /// Gemma-4: full layers have heads of their own.
 void read_gemma4_layers(const JsonFields& config, ModelSpec& spec);
+/// SmolLM3: some layers, every fourth if the file does not say, are without RoPE.
+void read_layers_without_rope(const JsonFields& config, ModelSpec& spec);
 /// Llama-4: layers with RoPE attend to a chunk.
 void read_llama4_layers(const JsonFields& config, ModelSpec& spec);
 /// MiMo-V2: by hybrid_layer_pattern, with KV heads of their own.

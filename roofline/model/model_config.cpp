@@ -78,6 +78,29 @@ void read_activation(const JsonFields& config, ModelSpec& spec) {
   }
 }
 
+/// Granite's factors; the engine has that of the residual stream in its matrices alone, not in their biases.
+void read_multipliers(const JsonFields& config, ModelSpec& spec) {
+  const auto read = [&](const char* key) { return config.real_or(key, limits::factor, 1.0); };
+  spec.embedding_multiplier = read("embedding_multiplier");
+  spec.residual_multiplier = read("residual_multiplier");
+  spec.logits_divisor = read("logits_scaling");
+  spec.attention.multiplier =
+      config.has("attention_multiplier") ? config.real("attention_multiplier", limits::factor) : 0.0;
+  if (spec.residual_multiplier != 1.0 && (spec.attention.output_bias || spec.ffn_bias))
+    spec.not_runnable.emplace_back(config.show("residual_multiplier"));
+}
+
+/// Where a class that is not known to read attention_bias has it, the engine does not know either.
+void read_attention_bias(const JsonFields& config, const Family::Traits& traits, ModelSpec& spec) {
+  using Biased = Family::Traits::Biased;
+  const bool bias = config.flag_or("attention_bias", false);
+  spec.attention.qkv_bias = bias || (traits.qkv_bias && config.flag_or("qkv_bias", true));
+  spec.attention.output_bias = (bias && traits.attention_bias == Biased::qkv_and_output) ||
+                               (traits.output_bias_key && config.flag_or(traits.output_bias_key, false));
+  if (bias && traits.attention_bias == Biased::unknown)
+    spec.not_runnable.emplace_back(config.show("attention_bias"));
+}
+
 /// Layers that are as they would be without layer_kinds need none.
 void simplify_layers(ModelSpec& spec) {
   const auto first_moe = std::ranges::find_if(spec.layer_kinds, &LayerKind::moe);
@@ -116,18 +139,19 @@ ModelSpec read_model(const JsonFields& config, const Family& family, const std::
   spec.attention = {.q_heads = traits.q_heads,
                     .kv_heads = traits.kv_heads,
                     .qk_head_dim = traits.head_dim,
-                    .qk_norm = traits.qk_norm || config.flag_or("use_qk_norm", false)};
-  const bool bias = config.flag_or("attention_bias", false);
-  spec.attention.qkv_bias = traits.qkv_bias || bias;
+                    .qk_norm = traits.qk_norm || traits.whole_qk_norm || config.flag_or("use_qk_norm", false),
+                    .whole_qk_norm = traits.whole_qk_norm};
+  spec.rope.interleaved = traits.interleaved_rope;
+  read_attention_bias(config, traits, spec);
   family.read_attention(config, spec);
+  spec.ffn_bias = traits.ffn_bias && config.flag_or("mlp_bias", false);
   family.read_ffn(config, spec);
-  read_rope(config, spec);
+  read_rope(config, spec, traits.partial_rotary);
+  if (traits.multipliers) read_multipliers(config, spec);
   family.read_layers(config, spec);
   simplify_layers(spec);
   read_precision(config, spec);
 
-  if (traits.qkv_bias) spec.not_runnable.emplace_back("QKV bias");
-  if (bias) spec.not_runnable.emplace_back(config.show("attention_bias"));
   read_activation(config, spec);
   judge_unread(config, spec);
   return spec;

@@ -30,7 +30,8 @@ struct MoeSpec {
   RouterKind router = RouterKind::softmax_topk;
   bool normalize_top_k = false;  // weights of the chosen experts sum to 1
   double routed_scaling = 1.0;
-  std::int64_t groups = 1;  // sigmoid_grouped
+  bool gated_shared = false;  // the output of the shared experts is scaled by a sigmoid of the layer's input
+  std::int64_t groups = 1;    // sigmoid_grouped
   std::int64_t top_groups = 1;
 };
 
@@ -73,7 +74,10 @@ struct ModelSpec {
   bool gated_ffn = true;         // SwiGLU and its like: two products in, one out; else one in, one out
   bool parallel_blocks = false;  // attention and FFN read the same normed input, and are summed at once
   bool post_norms = false;       // a norm behind attention and FFN, too
+  bool ffn_bias = false;         // of the dense FFN's products
   bool tied_embeddings = false;
+  double embedding_multiplier = 1.0, residual_multiplier = 1.0;  // of what enters the residual stream
+  double logits_divisor = 1.0;
   double rms_eps = 1e-5;
   AttentionSpec attention;                     // of most layers, or of the first
   std::vector<AttentionSpec> other_attention;  // of layers that differ

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "roofline/model/model_keys.hpp"
@@ -56,21 +57,39 @@ void read_rope_scaling(const JsonFields& config, const JsonFields& scaling, Mode
   if (!scaling.flag_or("truncate", true)) spec.not_runnable.emplace_back(scaling.show("truncate"));
 }
 
-void read_partial_rotation(const JsonFields& fields, ModelSpec& spec) {
-  const char* key = "partial_rotary_factor";
-  if (fields.real_or(key, {0.0, 1.0}, 1.0) != 1.0) spec.not_runnable.emplace_back(fields.show(key));
+/// The share of a head's values that is rotated, by the names that files have for it; 0: nothing is said.
+double rotated_share(const JsonFields& fields, const ModelSpec& spec, double by_default) {
+  if (by_default > 0.0 && fields.has("rotary_dim")) {
+    const auto width = static_cast<double>(spec.attention.qk_head_dim);
+    by_default = std::min(1.0, static_cast<double>(fields.whole("rotary_dim", {0, 1 << 14})) / width);
+  }
+  return fields.real_or("partial_rotary_factor", {0.0, 1.0}, by_default);
+}
+
+void read_partial_rotation(const JsonFields& config, ModelSpec& spec, double by_default) {
+  AttentionSpec& a = spec.attention;
+  double share = rotated_share(config, spec, by_default);
+  if (const auto parameters = config.object("rope_parameters"))
+    share = rotated_share(*parameters, spec, share);
+  if (share == 0.0 || share == 1.0) return;
+  const auto rotated = static_cast<std::int64_t>(static_cast<double>(a.qk_head_dim) * share);
+  if (by_default == 0.0 || a.kind == AttentionKind::mla || rotated % 2 != 0) {
+    spec.not_runnable.emplace_back(fmt::format("partial_rotary_factor = {}", share));
+  } else {
+    a.unrotated = a.qk_head_dim - rotated;
+  }
 }
 
 }  // namespace
 
-void read_rope(const JsonFields& config, ModelSpec& spec) {
+void read_rope(const JsonFields& config, ModelSpec& spec, double partial) {
   const auto* theta = config.find("rope_theta");
   if (theta && theta->is_array()) {
     spec.not_runnable.emplace_back(config.show("rope_theta"));  // one a layer
   } else {
     spec.rope.theta = config.real_or("rope_theta", theta_limits, default_theta);
   }
-  read_partial_rotation(config, spec);
+  read_partial_rotation(config, spec, partial);
   if (!config.has("rope_scaling")) config.find("original_max_position_embeddings");
   if (const auto scaling = config.object("rope_scaling")) {
     read_rope_scaling(config, *scaling, spec);
@@ -78,7 +97,6 @@ void read_rope(const JsonFields& config, ModelSpec& spec) {
   }
   if (const auto parameters = config.object("rope_parameters")) {  // both in one, as transformers 5 writes it
     spec.rope.theta = parameters->real_or("rope_theta", theta_limits, spec.rope.theta);
-    read_partial_rotation(*parameters, spec);
     read_rope_scaling(config, *parameters, spec);
     judge_unread(*parameters, spec);
   }

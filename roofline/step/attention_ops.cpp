@@ -46,7 +46,7 @@ AttentionShard attention_shard(const AttentionSpec& attention, const Sharding& s
 
 /// One product for all, or two for queries of low rank.
 void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionSpec& a, const AttentionShard& shard,
-                     DType kv_dtype) {
+                     const Sharding& sharding, DType kv_dtype) {
   const std::int64_t b = shard.rows;
   const std::int64_t q = shard.projected_heads * a.qk_head_dim;
   const std::int64_t cached = a.borrows_kv ? 0 : shard.kv_heads * a.kv_values_per_token();
@@ -60,9 +60,19 @@ void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionSpec& a
   } else {
     ops.gemm("qkv projection", Phase::attn_proj, {.m = b, .n = q + kv + gates, .k = model.hidden});
   }
-  const double rotated = norm_bytes(b, (shard.projected_heads + shard.kv_heads) * a.qk_head_dim);
-  if (a.qk_norm) ops.elementwise("q and k norm", Phase::attn_proj, rotated);
-  ops.elementwise("rope", Phase::attn_proj, rotated, fused_on_gpu);
+  if (a.qkv_bias) ops.elementwise("qkv bias", Phase::attn_proj, norm_bytes(b, q + kv), fused_on_gpu);
+  const std::int64_t normed = (shard.projected_heads + shard.kv_heads) * a.qk_head_dim;
+  if (a.qk_norm && a.whole_qk_norm && sharding.tpa > 1) {
+    ops.elementwise("q and k square sums", Phase::attn_proj, real(b * normed) * bf16_bytes);
+    ops.collective("square sums all-gather", Phase::attn_proj,
+                   {.op = Collective::all_gather,
+                    .group = sharding.stage_ranks(),
+                    .payload_bytes = real(2 * b * sharding.stage_ranks()) * fp32_bytes});
+  }
+  if (a.qk_norm) ops.elementwise("q and k norm", Phase::attn_proj, norm_bytes(b, normed));
+  // What is not rotated of a query only moves.
+  const std::int64_t rotated = shard.projected_heads * a.qk_head_dim + shard.kv_heads * a.rope_dim();
+  ops.elementwise("rope", Phase::attn_proj, norm_bytes(b, rotated), fused_on_gpu);
   if (cached > 0) {
     ops.elementwise("kv append", Phase::attn_proj,
                     real(b * cached) * (bf16_bytes + bytes_per_value(kv_dtype)), fused_on_gpu);
@@ -223,7 +233,7 @@ std::vector<Op> attention_ops(const ModelSpec& model, const LayerKind& kind, con
   if (a.kind == AttentionKind::mla) {
     mla_projections(ops, model, a, shard, shape.kv_dtype);
   } else {
-    gqa_projections(ops, model, a, shard, shape.kv_dtype);
+    gqa_projections(ops, model, a, shard, sharding, shape.kv_dtype);
   }
   if (a.compression > 0) compressor(ops, model, a, shard.rows);
   if (a.indexer.heads > 0 && !a.indexer.reused) indexer(ops, model, a, shard, sharding, shape.kv_dtype);
@@ -233,6 +243,8 @@ std::vector<Op> attention_ops(const ModelSpec& model, const LayerKind& kind, con
              {.m = shard.rows, .n = a.v_head_dim, .k = a.kv_lora_rank, .matrices = shard.owned_heads});
   }
   output_projection(ops, model, a, shard, shape);
+  if (a.output_bias)
+    ops.elementwise("output bias", Phase::attn_proj, norm_bytes(shard.rows, model.hidden), fused_on_gpu);
   if (model.post_norms) {
     ops.elementwise("attention output norm", Phase::attn_proj, norm_bytes(shard.rows, model.hidden),
                     follows_all_reduce);

@@ -35,6 +35,11 @@ std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sha
       ops.ffn(model.gated_ffn ? OpNames{"shared gate and up", "shared swiglu", "shared down"}
                               : OpNames{"shared up", "shared activation", "shared down"},
               b, h, part.shared.size(), model.gated_ffn, weight_format(shape, WeightPart::shared_experts));
+      if (m.gated_shared) {
+        ops.gemm("shared expert gate", Phase::ffn, {.m = b, .n = 1, .k = h},
+                 weight_format(shape, WeightPart::router), fp32_bytes);
+        ops.elementwise("shared expert scale", Phase::ffn, norm_bytes(b, h), fused_on_gpu);
+      }
       ops.beside_routed(false);
     }
     const std::int64_t width = m.expert_hidden > 0 ? m.expert_hidden : h;
@@ -67,7 +72,8 @@ std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sha
     }
   } else {
     ops.ffn(model.gated_ffn ? OpNames{"gate and up", "swiglu", "down"} : OpNames{"up", "activation", "down"},
-            b, h, part.dense.size(), model.gated_ffn, weight_format(shape, WeightPart::dense_ffn));
+            b, h, part.dense.size(), model.gated_ffn, weight_format(shape, WeightPart::dense_ffn),
+            model.ffn_bias);
   }
   if (model.post_norms) ops.elementwise("ffn output norm", Phase::ffn, norm_bytes(b, h), follows_all_reduce);
   return ops.take();

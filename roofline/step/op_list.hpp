@@ -64,11 +64,16 @@ class OpList {
 
   /// Fused gate and up, SwiGLU, down; or, not gated, up, its activation, down.
   void ffn(std::array<std::string_view, 3> names, std::int64_t m, std::int64_t hidden, std::int64_t width,
-           bool gated, const WeightFormat& weights) {
+           bool gated, const WeightFormat& weights, bool biases = false) {
     const std::int64_t inputs = gated ? 2 : 1;
+    const auto bias = [&](std::int64_t n) {
+      if (biases) elementwise("ffn bias", Phase::ffn, real(m * n) * 2 * bf16_bytes, fused_on_gpu);
+    };
     gemm(names[0], Phase::ffn, {.m = m, .n = inputs * width, .k = hidden}, weights);
+    bias(inputs * width);
     elementwise(names[1], Phase::ffn, real(m * width * (inputs + 1)) * bf16_bytes);
     gemm(names[2], Phase::ffn, {.m = m, .n = hidden, .k = width}, weights);
+    bias(hidden);
   }
 
   std::vector<Op> take() { return std::move(ops_); }

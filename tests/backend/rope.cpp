@@ -55,6 +55,24 @@ TEST_CASE("backend: rope turns every pair by its angle, into strides of its own 
   });
 }
 
+TEST_CASE("backend: rope passes on what no pair of a head holds, all of it where there are none") {
+  const std::int64_t dim = 70, rope_dim = GENERATE(0, 16, 70), batch = 2, heads = 3;
+  const DeviceVector<float> inv_freq(inv_frequencies({.theta = 500000.0}, dim));
+  const RopeTable table{.inv_freq = inv_freq.data(), .rope_dim = rope_dim, .passed = dim - rope_dim};
+  const RopeTable alone{.inv_freq = inv_freq.data(), .rope_dim = rope_dim};
+  const auto x = random_bf16(static_cast<std::size_t>(batch * heads * dim), 1);
+  const DeviceVector<std::int64_t> at({3, 1'000'000});
+  in_every_order_of_threads([&] {
+    const DeviceVector<BF16> in(x), rotated(x), out(x.size(), bf16_nan());
+    const HeadRows<BF16> rows{in.data(), heads * dim, dim}, in_place{rotated.data(), heads * dim, dim};
+    device().rope(table, batch, heads, at.data(), rows, {out.data(), heads * dim, dim});
+    device().rope(alone, batch, heads, at.data(), in_place, in_place);
+    CHECK(first_difference(out.values(), rotated.values(), 0.0) == "");
+    device().rope(table, batch, heads, at.data(), rows, rows);
+    CHECK(first_difference(in.values(), rotated.values(), 0.0) == "");
+  });
+}
+
 TEST_CASE("backend: rotated dot products depend on the distance of positions only") {
   const std::int64_t dim = 64;
   const DeviceVector<float> inv_freq(inv_frequencies({.theta = 500000.0}, dim));

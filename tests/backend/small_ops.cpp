@@ -56,6 +56,39 @@ TEST_CASE("backend: swiglu at the ends of the exponential") {
   CHECK(first_difference(found, expected, kBf16, 1e-35) == "");
 }
 
+TEST_CASE("backend: every row gets the bias, and nothing between the rows") {
+  const std::int64_t rows = 3, cols = GENERATE(1, 31, 300), ld = cols + 5;
+  const auto bias = random_bf16(static_cast<std::size_t>(cols), 1);
+  const auto before = random_bf16(static_cast<std::size_t>(rows * ld), 2);
+  std::vector<double> expected;
+  for (const BF16 v : before) expected.push_back(as_double(v));
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t i = 0; i < cols; ++i)
+      expected[static_cast<std::size_t>(r * ld + i)] += as_double(bias[static_cast<std::size_t>(i)]);
+  }
+  in_every_order_of_threads([&] {
+    const DeviceVector<BF16> y(before), added(bias);
+    device().add_bias(rows, cols, added.data(), y.data(), ld);
+    CHECK(first_difference(y.values(), expected, kBf16, 1e-30) == "");
+  });
+}
+
+TEST_CASE("backend: rows are scaled by the sigmoids of their logits, however large") {
+  const std::vector<float> logits{0.0f, 2.5f, -3.0f, 80.0f, -80.0f, 1e30f};
+  const std::int64_t cols = GENERATE(1, 31, 300);
+  const auto width = static_cast<std::size_t>(cols);
+  const auto before = random_bf16(width * logits.size(), 2);
+  std::vector<double> expected;
+  for (std::size_t i = 0; i < before.size(); ++i)
+    expected.push_back(as_double(before[i]) / (1.0 + std::exp(-as_double(logits[i / width]))));
+  in_every_order_of_threads([&] {
+    const DeviceVector<float> in(logits);
+    const DeviceVector<BF16> y(before);
+    device().gate_rows(std::ssize(logits), cols, in.data(), y.data());
+    CHECK(first_difference(y.values(), expected, kBf16, 1e-30) == "");
+  });
+}
+
 TEST_CASE("backend: embed takes the rows of its own vocabulary range, zero elsewhere") {
   const std::int64_t hidden = GENERATE(37, 64), first = 100, rows = 4;
   const auto width = static_cast<std::size_t>(hidden);

@@ -74,7 +74,7 @@ class EmulatedBackend : public cuda::KernelOps {
         for (std::int64_t n = 0; n < p.n; ++n) {
           const float sum = std::inner_product(inputs.begin(), inputs.end(),
                                                weights[static_cast<std::size_t>(n)].begin(), 0.0f);
-          put(o.y, p.fp32_out, h * p.y_stride + i * p.ldy + n, sum);
+          put(o.y, p.fp32_out, h * p.y_stride + i * p.ldy + n, p.factor * sum);
         }
       }
     }

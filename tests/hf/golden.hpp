@@ -28,8 +28,9 @@ inline std::vector<std::string> golden_cases() {
 struct Golden {
   std::vector<std::int64_t> tokens;  // the prompt, and what greedy decoding adds
   std::int64_t prompt = 0;
-  std::vector<double> logits;         // [tokens, vocab]
-  std::vector<std::int64_t> experts;  // [MoE layers, tokens, top_k], a token's in rising order; empty: dense
+  std::vector<double> logits;  // [tokens, vocab]
+  std::vector<std::int64_t>
+      experts;  // [MoE layers, tokens, top_k], a token's in rising order; empty: dense, or untold
 
   explicit Golden(const std::string& name) {
     const TensorFiles files(golden_folder() / name / "golden.safetensors");

@@ -10,7 +10,7 @@ Each case is a directory as a user has it (config.json, safetensors) and golden.
     tokens   I64 [T]              a prompt and the tokens that greedy decoding adds
     prompt   I64 [1]              how many of them are the prompt
     logits   F64 [T, vocab]
-    experts  I64 [moe layers, T, top_k]   where there are any, each token's in rising order
+    experts  I64 [moe layers, T, top_k]   where the class has a router that tells them, each token's in rising order
 All arithmetic of transformers is done in fp64, also where it asks for fp32 (norms, softmax, rotary angles); only the
 rotary frequencies are rounded to fp32, as every engine keeps them.
 """
@@ -74,6 +74,51 @@ CASES = {
     "deepseek-v3-mscale": ("DeepseekV3Config", dict(COMMON | MLA | GROUPED, q_lora_rank=None, rope_interleave=True,
                                                     rope_parameters=yarn(mscale=0.7)), "bf16 sharded"),
     "deepseek-v3-fp8": ("DeepseekV3Config", dict(COMMON | MLA | GROUPED, q_lora_rank=24), "fp8 blocks"),
+    # Biases of queries, keys and values.
+    "qwen2": ("Qwen2Config", dict(COMMON, num_attention_heads=6, num_key_value_heads=2, hidden_size=96, intermediate_size=48),
+              "bf16"),
+    # And a shared expert whose output a sigmoid scales, a dense layer before.
+    "qwen2-moe": ("Qwen2MoeConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=4, hidden_size=64,
+                                         intermediate_size=48, moe_intermediate_size=16, shared_expert_intermediate_size=32,
+                                         num_experts=6, num_experts_per_tok=2, mlp_only_layers=[0]), "bf16"),
+    # Biases of all products.
+    "llama-biases": ("LlamaConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48,
+                                         attention_bias=True, mlp_bias=True), "bf16"),
+    "seed-oss": ("SeedOssConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48,
+                                       attention_bias=True, attention_out_bias=False, mlp_bias=False), "bf16"),
+    # Half of each head rotated: in neighbouring pairs, in halves behind norms.
+    "glm": ("GlmConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48,
+                              attention_bias=True, pad_token_id=None), "bf16"),
+    "glm4-moe": ("Glm4MoeConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48,
+                                       moe_intermediate_size=16, n_routed_experts=6, num_experts_per_tok=2, n_shared_experts=1,
+                                       first_k_dense_replace=1, attention_bias=True, use_qk_norm=True,
+                                       rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5)),
+                 "bf16"),
+    "phi3-partial": ("Phi3Config", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, hidden_size=64,
+                                        intermediate_size=48, pad_token_id=None,
+                                        rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.75)),
+                     "bf16"),
+    # Norms over all heads.
+    "minimax-m2": ("MiniMaxM2Config", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=16,
+                                           num_local_experts=6, num_experts_per_tok=2,
+                                           rope_parameters=dict(rope_type="default", rope_theta=10000.0,
+                                                                partial_rotary_factor=0.5)), "bf16"),
+    # Layers without RoPE.
+    "smollm3": ("SmolLM3Config", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, hidden_size=64, intermediate_size=48,
+                                      no_rope_layers=[1, 0], pad_token_id=None), "bf16"),
+    # Factors on embedding, scores, blocks and logits.
+    "granite": ("GraniteConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, hidden_size=64, intermediate_size=48,
+                                      embedding_multiplier=12.0, attention_multiplier=0.125, residual_multiplier=0.22,
+                                      logits_scaling=6.0), "bf16"),
+    "granite-moe": ("GraniteMoeSharedConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, hidden_size=64,
+                                                   intermediate_size=16, num_local_experts=4, num_experts_per_tok=2,
+                                                   shared_intermediate_size=32, embedding_multiplier=6.0,
+                                                   attention_multiplier=0.25, residual_multiplier=0.5, logits_scaling=2.0), "bf16"),
+    "ernie4-5": ("Ernie4_5Config", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48,
+                                        use_bias=False), "bf16"),
+    "dots1": ("Dots1Config", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48,
+                                  moe_intermediate_size=16, n_routed_experts=6, num_experts_per_tok=2, n_shared_experts=1,
+                                  first_k_dense_replace=1, n_group=1, topk_group=1), "bf16"),
     "llama-fp8": ("LlamaConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48),
                   "fp8 tensors"),
     "qwen3-moe-nvfp4": ("Qwen3MoeConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16,

@@ -2,6 +2,7 @@
 // fp32, one rounding to bf16 at the end.
 //   add_rms_norm   reads delta [rows, cols] and residual, writes residual and out: 12 bytes a value
 //   rms_norm_heads in place: 4 bytes a value
+// Of vectors that are spread over ranks each takes the sum of its part's squares, and the norm from all of them.
 #include <cmath>
 
 #include "kernels/cpu/small/small_ops.hpp"
@@ -38,13 +39,20 @@ HELIX_SIMD_CLONES void scale_row(std::int64_t cols, const float* x, float invers
   for (std::int64_t i = 0; i < cols; ++i) out[i] = to_bf16(x[i] * inverse_rms * to_float(gain[i]));
 }
 
-HELIX_SIMD_CLONES void norm_in_place(std::int64_t cols, const BF16* gain, float eps, BF16* x) {
+HELIX_SIMD_CLONES float squares_of(std::int64_t cols, const BF16* x) {
   float squares = 0.0f;
 #pragma omp simd reduction(+ : squares)
   for (std::int64_t i = 0; i < cols; ++i) squares += to_float(x[i]) * to_float(x[i]);
-  const float inverse_rms = 1.0f / std::sqrt(squares / static_cast<float>(cols) + eps);
+  return squares;
+}
+
+HELIX_SIMD_CLONES void scale_in_place(std::int64_t cols, float inverse_rms, const BF16* gain, BF16* x) {
 #pragma omp simd
   for (std::int64_t i = 0; i < cols; ++i) x[i] = to_bf16(to_float(x[i]) * inverse_rms * to_float(gain[i]));
+}
+
+float inverse_rms(float squares, std::int64_t cols, float eps) {
+  return 1.0f / std::sqrt(squares / static_cast<float>(cols) + eps);
 }
 
 }  // namespace
@@ -55,8 +63,7 @@ void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool 
   for (std::int64_t r = 0; r < rows; ++r) {
     float* row = residual + r * cols;
     const float squares = add_row(cols, delta ? delta + r * cols : nullptr, replace, row);
-    const float inverse_rms = 1.0f / std::sqrt(squares / static_cast<float>(cols) + eps);
-    scale_row(cols, row, inverse_rms, gain, out + r * cols);
+    scale_row(cols, row, inverse_rms(squares, cols, eps), gain, out + r * cols);
   }
 }
 
@@ -65,8 +72,22 @@ void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, c
 #pragma omp parallel for num_threads(threads) if (batch > 1)
   for (std::int64_t b = 0; b < batch; ++b) {
     for (std::int64_t h = 0; h < heads; ++h) {
-      norm_in_place(cols, gain, eps, x.at(b, h));
+      BF16* const head = x.at(b, h);
+      scale_in_place(cols, inverse_rms(squares_of(cols, head), cols, eps), gain, head);
     }
+  }
+}
+
+void square_sums(std::int64_t batch, std::int64_t cols, const BF16* x, std::int64_t ldx, float* sums) {
+  for (std::int64_t b = 0; b < batch; ++b) sums[b] = squares_of(cols, x + b * ldx);
+}
+
+void rms_norm_part(std::int64_t batch, std::int64_t cols, const BF16* gain, float eps,
+                   const SquareSums& whole, BF16* x, std::int64_t ldx) {
+  for (std::int64_t b = 0; b < batch; ++b) {
+    float squares = 0.0f;
+    for (std::int64_t p = 0; p < whole.parts; ++p) squares += whole.sums[p * whole.stride + b];
+    scale_in_place(cols, inverse_rms(squares, whole.values, eps), gain, x + b * ldx);
   }
 }
 

@@ -2,10 +2,12 @@
 // x_2i+1), is turned by the angle position * inv_freq_i:
 //   out_first = amplitude * (x_first cos - x_second sin),   out_second = amplitude * (x_second cos + x_first
 //   sin)
+// Values of a head that no pair holds go on as they are.
 // The angle is taken in fp64: at position 10^6 an fp32 product would be off by up to 0.06 rad. Its cosine and
 // sine are written out, since the library's are not vectorised without -ffast-math.
 #include <algorithm>
 #include <bit>
+#include <cstring>
 
 #include "kernels/cpu/small/small_ops.hpp"
 #include "kernels/ops/simd_clones.hpp"
@@ -75,6 +77,10 @@ void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const 
   const std::int64_t pairs = table.rope_dim / 2;
 #pragma omp parallel for num_threads(threads) if (batch > 1)
   for (std::int64_t b = 0; b < batch; ++b) {
+    const auto passed = static_cast<std::size_t>(table.passed) * sizeof(BF16);
+    for (std::int64_t h = 0; h < heads && passed > 0; ++h) {
+      std::memmove(out.at(b, h) + table.rope_dim, x.at(b, h) + table.rope_dim, passed);
+    }
     Turns turns;
     for (std::int64_t begin = 0; begin < pairs; begin += kPairBlock) {
       const std::int64_t count = std::min(kPairBlock, pairs - begin);

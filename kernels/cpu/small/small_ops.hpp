@@ -16,6 +16,13 @@ void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool 
 void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain, float eps,
                     HeadRows<BF16> x, int threads);
 
+void square_sums(std::int64_t batch, std::int64_t cols, const BF16* x, std::int64_t ldx, float* sums);
+
+void rms_norm_part(std::int64_t batch, std::int64_t cols, const BF16* gain, float eps,
+                   const SquareSums& whole, BF16* x, std::int64_t ldx);
+
+void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y, std::int64_t ldy);
+
 void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const std::int64_t* positions,
           HeadRows<const BF16> x, HeadRows<BF16> out, int threads);
 
@@ -25,6 +32,8 @@ void pack_partials(const PartialShape& shape, const BF16* o, const float* lse, s
 void merge_partials(const PartialShape& shape, const std::byte* packed, BF16* out, int threads);
 
 void swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out, int threads);
+
+void gate_rows(std::int64_t rows, std::int64_t cols, const float* logits, BF16* y);
 
 /// At most 64 groups, and with sigmoid_grouped 1024 experts.
 void route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,

@@ -163,10 +163,10 @@ bool CublasProducts::run(const MatrixProduct& product, const MatrixOperands& ope
   Plan& p = plan({product, alignment(operands.w), alignment(operands.x), alignment(operands.y)}, operands);
   if (!p.possible) return false;
   if (product.dtype == DType::nvfp4) p.operation.set_scales(operands.w_scales, operands.x_scales);
-  const float one = 1.0f, zero = 0.0f;
-  HELIX_CUBLAS(cublasLtMatmul(handle_, p.operation.get(), &one, operands.w, p.w.get(), operands.x, p.x.get(),
-                              &zero, operands.y, p.y.get(), operands.y, p.y.get(), &p.algorithm, workspace_,
-                              workspace_bytes, stream_));
+  const float zero = 0.0f;
+  HELIX_CUBLAS(cublasLtMatmul(handle_, p.operation.get(), &product.factor, operands.w, p.w.get(), operands.x,
+                              p.x.get(), &zero, operands.y, p.y.get(), operands.y, p.y.get(), &p.algorithm,
+                              workspace_, workspace_bytes, stream_));
   return true;
 }
 

@@ -8,7 +8,7 @@
 
 namespace helix::cuda {
 
-/// For h in [0, count): y[i, h * y_stride + 0:n] = x[i, h * x_stride + 0:k] W_h^T for i < m, with fp32 sums.
+/// For h in [0, count): y[i, h * y_stride + 0:n] = factor * x[i, h * x_stride + 0:k] W_h^T for i < m, with fp32 sums.
 /// W and x are row-major and of one type: bf16, or e4m3 or e2m1 in the layout of packed_weight.hpp, where
 /// count = 1, m, n and ldy are multiples of 16, k is the row with its padding and y is fp32.
 struct MatrixProduct {
@@ -17,6 +17,7 @@ struct MatrixProduct {
   std::int64_t ldw = 0, ldx = 0, ldy = 0;                            // in values
   std::int64_t count = 1, w_stride = 0, x_stride = 0, y_stride = 0;  // in values
   bool fp32_out = false;
+  float factor = 1.0f;
   auto operator<=>(const MatrixProduct&) const = default;
 };
 

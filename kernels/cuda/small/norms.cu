@@ -1,6 +1,7 @@
 // RMSNorm (B. Zhang, R. Sennrich 2019): y_i = x_i / sqrt(mean_j(x_j^2) + eps) * gain_i. Sums and products in
 // fp32, one rounding to bf16 at the end. A block takes a row; each thread comes back to the values that it
-// wrote itself.
+// wrote itself. Of vectors that are spread over ranks each takes the sum of its part's squares, and the norm from
+// all of them.
 #include "kernels/cuda/device/block_reduce.cuh"
 #include "kernels/cuda/device/device.cuh"
 #include "kernels/cuda/device/vector_access.cuh"
@@ -77,21 +78,49 @@ HELIX_KERNEL HELIX_BOUNDS(kRowThreads,
   }
 }
 
+HELIX_DEVICE float squares_of_thread(std::int64_t cols, Global<const BF16> x) {
+  float squares = 0.0f;
+  for (std::int64_t i = threadIdx.x; i < cols; i += kHeadThreads) {
+    const BF16 value = x[i];
+    squares += to_float(value) * to_float(value);
+  }
+  return squares;
+}
+
+HELIX_DEVICE void scale_row(std::int64_t cols, float scale, Global<const BF16> gain, Global<BF16> x) {
+  for (std::int64_t i = threadIdx.x; i < cols; i += kHeadThreads) {
+    const BF16 value = x[i], g = gain[i];
+    x[i] = to_bf16(to_float(value) * scale * to_float(g));
+  }
+}
+
 HELIX_KERNEL HELIX_BOUNDS(kHeadThreads,
                           4) void rms_norm_heads_kernel(std::int64_t cols, std::int64_t row_stride,
                                                         std::int64_t head_stride, Global<const BF16> gain,
                                                         float eps, Global<BF16> x) {
   const Global<BF16> head = x + (blockIdx.y * row_stride + blockIdx.x * head_stride);
+  scale_row(cols, inverse_rms(block_sum(squares_of_thread(cols, head)), cols, eps), gain, head);
+}
+
+HELIX_KERNEL HELIX_BOUNDS(kHeadThreads, 4) void square_sums_kernel(std::int64_t cols, Global<const BF16> x,
+                                                                   std::int64_t ldx, Global<float> sums) {
+  const std::int64_t b = blockIdx.x;
+  const float squares = block_sum(squares_of_thread(cols, x + b * ldx));
+  if (threadIdx.x == 0) sums[b] = squares;
+}
+
+HELIX_KERNEL HELIX_BOUNDS(kHeadThreads,
+                          4) void rms_norm_part_kernel(std::int64_t cols, Global<const BF16> gain, float eps,
+                                                       Global<const float> sums, std::int64_t parts,
+                                                       std::int64_t stride, std::int64_t values,
+                                                       Global<BF16> x, std::int64_t ldx) {
+  const std::int64_t b = blockIdx.x;
   float squares = 0.0f;
-  for (std::int64_t i = threadIdx.x; i < cols; i += kHeadThreads) {
-    const BF16 value = head[i];
-    squares += to_float(value) * to_float(value);
+  for (std::int64_t p = 0; p < parts; ++p) {
+    const float of_part = sums[p * stride + b];
+    squares += of_part;
   }
-  const float scale = inverse_rms(block_sum(squares), cols, eps);
-  for (std::int64_t i = threadIdx.x; i < cols; i += kHeadThreads) {
-    const BF16 value = head[i], g = gain[i];
-    head[i] = to_bf16(to_float(value) * scale * to_float(g));
-  }
+  scale_row(cols, inverse_rms(squares, values, eps), gain, x + b * ldx);
 }
 
 constexpr std::size_t sum_bytes(int threads) {
@@ -113,6 +142,18 @@ void rms_norm_heads(Stream stream, std::int64_t batch, std::int64_t heads, std::
   launch(rms_norm_heads_kernel, Dim3(static_cast<unsigned>(heads), static_cast<unsigned>(batch)),
          Dim3(kHeadThreads), sum_bytes(kHeadThreads), stream, cols, x.row_stride, x.head_stride, gain, eps,
          x.data);
+}
+
+void square_sums(Stream stream, std::int64_t batch, std::int64_t cols, const BF16* x, std::int64_t ldx,
+                 float* sums) {
+  launch(square_sums_kernel, Dim3(static_cast<unsigned>(batch)), Dim3(kHeadThreads), sum_bytes(kHeadThreads),
+         stream, cols, x, ldx, sums);
+}
+
+void rms_norm_part(Stream stream, std::int64_t batch, std::int64_t cols, const BF16* gain, float eps,
+                   const SquareSums& whole, BF16* x, std::int64_t ldx) {
+  launch(rms_norm_part_kernel, Dim3(static_cast<unsigned>(batch)), Dim3(kHeadThreads), 0, stream, cols, gain,
+         eps, whole.sums, whole.parts, whole.stride, whole.values, x, ldx);
 }
 
 }  // namespace helix::cuda

@@ -1,7 +1,7 @@
 // Rotary position embedding (Su et al. 2021): pair i of a head, (x_i, x_{i + d/2}) or interleaved (x_2i,
 // x_2i+1), is turned by the angle position * inv_freq_i. The angle is taken in fp64: at position 10^6 an fp32
 // product would be off by up to 0.06 rad. A thread turns one pair of several heads, so that fp64, slow on
-// many GPUs, is used sparingly.
+// many GPUs, is used sparingly. Values of a head that no pair holds go on as they are.
 #include "kernels/cuda/device/device.cuh"
 #include "kernels/cuda/device/vector_access.cuh"
 #include "kernels/cuda/small/small_ops.hpp"
@@ -40,11 +40,31 @@ HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void rope_kernel(
   }
 }
 
+HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void pass_kernel(std::int64_t first, std::int64_t values,
+                                                        Global<const BF16> x, std::int64_t row_stride,
+                                                        std::int64_t head_stride, Global<BF16> out,
+                                                        std::int64_t out_row_stride,
+                                                        std::int64_t out_head_stride) {
+  const std::int64_t i = first + static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= first + values) return;
+  const std::int64_t h = blockIdx.y, b = blockIdx.z;
+  const BF16 value = x[b * row_stride + h * head_stride + i];
+  out[b * out_row_stride + h * out_head_stride + i] = value;
+}
+
 }  // namespace
 
 void rope(Stream stream, const RopeTable& table, std::int64_t batch, std::int64_t heads,
           const std::int64_t* positions, HeadRows<const BF16> x, HeadRows<BF16> out) {
   const std::int64_t pairs = table.rope_dim / 2;
+  if (table.passed > 0 && x.data != out.data) {
+    launch(
+        pass_kernel,
+        Dim3(blocks_for(table.passed, kThreads), static_cast<unsigned>(heads), static_cast<unsigned>(batch)),
+        Dim3(kThreads), 0, stream, table.rope_dim, table.passed, x.data, x.row_stride, x.head_stride,
+        out.data, out.row_stride, out.head_stride);
+  }
+  if (pairs == 0) return;
   launch(rope_kernel,
          Dim3(blocks_for(pairs, kThreads), blocks_for(heads, kHeadsPerBlock), static_cast<unsigned>(batch)),
          Dim3(kThreads), 0, stream, table.inv_freq, pairs, table.amplitude, table.interleaved, heads,

@@ -17,10 +17,21 @@ void add_rms_norm(Stream stream, std::int64_t rows, std::int64_t cols, const BF1
 void rms_norm_heads(Stream stream, std::int64_t batch, std::int64_t heads, std::int64_t cols,
                     const BF16* gain, float eps, HeadRows<BF16> x);
 
+void square_sums(Stream stream, std::int64_t batch, std::int64_t cols, const BF16* x, std::int64_t ldx,
+                 float* sums);
+
+void rms_norm_part(Stream stream, std::int64_t batch, std::int64_t cols, const BF16* gain, float eps,
+                   const SquareSums& whole, BF16* x, std::int64_t ldx);
+
+void add_bias(Stream stream, std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y,
+              std::int64_t ldy);
+
 void rope(Stream stream, const RopeTable& table, std::int64_t batch, std::int64_t heads,
           const std::int64_t* positions, HeadRows<const BF16> x, HeadRows<BF16> out);
 
 void swiglu(Stream stream, std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out);
+
+void gate_rows(Stream stream, std::int64_t rows, std::int64_t cols, const float* logits, BF16* y);
 
 /// At most 64 groups, 1024 experts and 32 chosen ones.
 void route(Stream stream, const RouterShape& shape, std::int64_t batch, const float* logits,

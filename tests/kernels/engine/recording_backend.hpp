@@ -177,6 +177,16 @@ class RecordingBackend final : public Backend {
                       HeadRows<BF16>) override {
     note("norm of heads", batch * heads * cols * 4);
   }
+  void square_sums(std::int64_t batch, std::int64_t cols, const BF16*, std::int64_t, float*) override {
+    note("square sums", batch * cols * 2);
+  }
+  void rms_norm_part(std::int64_t batch, std::int64_t cols, const BF16*, float, const SquareSums&, BF16*,
+                     std::int64_t) override {
+    note("norm of heads", batch * cols * 4);
+  }
+  void add_bias(std::int64_t rows, std::int64_t cols, const BF16*, BF16*, std::int64_t) override {
+    note("bias", rows * cols * 4);
+  }
   void linear(std::int64_t m, const BF16*, std::int64_t, const PackedWeight& w, BF16*,
               std::int64_t) override {
     product(m, w, 2);
@@ -190,8 +200,8 @@ class RecordingBackend final : public Backend {
     product(batch, w, 2);
   }
   void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const std::int64_t*,
-            HeadRows<const BF16>, HeadRows<BF16>) override {
-    note("rope", batch * heads * table.rope_dim * 4);
+            HeadRows<const BF16> x, HeadRows<BF16> out) override {
+    note("rope", batch * heads * (table.rope_dim + (x.data == out.data ? 0 : table.passed)) * 4);
   }
   void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t*, const BF16*, std::int64_t,
                  const BF16* v, std::int64_t) override {
@@ -214,6 +224,9 @@ class RecordingBackend final : public Backend {
     note("merge", shape.parts * chunk_bytes(shape) + shape.batch * shape.heads * shape.v_dim * 2);
   }
   void swiglu(std::int64_t m, std::int64_t f, const BF16*, BF16*) override { note("swiglu", m * f * 6); }
+  void gate_rows(std::int64_t rows, std::int64_t cols, const float*, BF16*) override {
+    note("gate", rows * cols * 4);
+  }
   void route(const RouterShape& shape, std::int64_t batch, const float*, const float*, std::int32_t*,
              float*) override {
     note("route", batch * shape.experts * 4);

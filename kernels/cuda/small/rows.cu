@@ -1,0 +1,46 @@
+// What every row of a product gets alike: a bias; or a gate of its own for all of its values.
+#include "kernels/cuda/device/device.cuh"
+#include "kernels/cuda/device/vector_access.cuh"
+#include "kernels/cuda/small/small_ops.hpp"
+
+namespace helix::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void add_bias_kernel(std::int64_t cols, Global<const BF16> bias,
+                                                            Global<BF16> y, std::int64_t ldy) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= cols) return;
+  const std::int64_t at = blockIdx.y * ldy + i;
+  const BF16 x = y[at], b = bias[i];
+  y[at] = to_bf16(to_float(x) + to_float(b));
+}
+
+HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void gate_rows_kernel(std::int64_t cols, Global<const float> logits,
+                                                             Global<BF16> y) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= cols) return;
+  const float logit = logits[blockIdx.y];
+  // With e = exp(-|x|), which cannot overflow.
+  const float e = expf(-fabsf(logit));
+  const float gate = (logit < 0.0f ? e : 1.0f) / (1.0f + e);
+  const std::int64_t at = blockIdx.y * cols + i;
+  const BF16 x = y[at];
+  y[at] = to_bf16(gate * to_float(x));
+}
+
+}  // namespace
+
+void add_bias(Stream stream, std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y,
+              std::int64_t ldy) {
+  launch(add_bias_kernel, Dim3(blocks_for(cols, kThreads), static_cast<unsigned>(rows)), Dim3(kThreads), 0,
+         stream, cols, bias, y, ldy);
+}
+
+void gate_rows(Stream stream, std::int64_t rows, std::int64_t cols, const float* logits, BF16* y) {
+  launch(gate_rows_kernel, Dim3(blocks_for(cols, kThreads), static_cast<unsigned>(rows)), Dim3(kThreads), 0,
+         stream, cols, logits, y);
+}
+
+}  // namespace helix::cuda
