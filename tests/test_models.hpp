@@ -38,13 +38,14 @@ inline ModelSpec with_biases(ModelSpec model) {
   return model;
 }
 
-/// A gate on the shared experts, scaled blocks.
+/// A gate on the shared experts, blocks that are scaled and normed behind.
 inline ModelSpec with_gated_shared(ModelSpec model) {
   model.name = "tiny-gated-shared";
   model.moe.shared_experts = 1;
   model.moe.shared_ffn = 96;
   model.moe.gated_shared = true;
   model.residual_multiplier = 0.75;
+  model.post_norms = true;
   return model;
 }
 

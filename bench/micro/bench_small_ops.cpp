@@ -105,7 +105,7 @@ void rope_and_append(benchmark::State& state) {
   std::vector<float> inv_freq(kHeadDim / 2);
   for (std::size_t i = 0; i < inv_freq.size(); ++i)
     inv_freq[i] = std::pow(5e5f, -static_cast<float>(2 * i) / static_cast<float>(kHeadDim));
-  const RopeTable table{inv_freq.data(), kHeadDim, 1.0f, false};
+  const RopeTable table{.inv_freq = inv_freq.data(), .rope_dim = kHeadDim};
 
   constexpr std::int64_t row = (kQHeads + 2 * kKvHeads) * kHeadDim;
   constexpr std::int64_t rotated = (kQHeads + kKvHeads) * kHeadDim, appended = 2 * kKvHeads * kHeadDim;

@@ -173,7 +173,9 @@ bool Checkpoint::is_left_out(const std::string& name, const ModelSpec& model) co
     if (name.ends_with(end)) return true;
   if (model.tied_embeddings && name.ends_with("lm_head.weight")) return true;
   if (model.left_out.empty()) return false;
-  // Layers behind the model's predict further tokens; what does not begin as it does is of other parts.
+  // Layers behind the model's predict further tokens, as mtp_layers do; what does not begin as it does is of other
+  // parts.
+  if (name.starts_with(root_ + "mtp")) return true;
   const std::string layers = root_ + "layers.";
   if (!name.starts_with(layers)) return !name.starts_with(root_);
   return std::atoll(name.c_str() + layers.size()) >= model.layers;

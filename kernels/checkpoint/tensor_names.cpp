@@ -11,6 +11,8 @@ constexpr auto table = std::to_array<Spelling>({
     {Tensor::final_norm, "norm.weight"},
     {Tensor::input_norm, "layers.{l}.input_layernorm.weight"},
     {Tensor::post_norm, "layers.{l}.post_attention_layernorm.weight"},
+    {Tensor::attention_out_norm, "layers.{l}.post_self_attn_layernorm.weight"},  // GLM-4
+    {Tensor::ffn_out_norm, "layers.{l}.post_mlp_layernorm.weight"},
     // Attention with K and V heads; Qwen3 has norms of its heads.
     {Tensor::q, "layers.{l}.self_attn.q_proj.weight"},
     {Tensor::q, "layers.{l}.self_attn.qkv_proj.weight", Within::q_of_qkv},

@@ -133,6 +133,9 @@ void AttentionBlock::run(std::int64_t layer, const Work& work) {
   // Sums the heads of a DP group and brings every group's requests to all ranks, which share the FFN.
   if (!plan.whole_requests()) c_.groups.stage->all_reduce_sum(delta, work.rows() * hidden);
   work.observer.phase_done(Phase::attn_allreduce);
+  if (w.attention_out_norm == nullptr) return;
+  c_.norm_output(work, w.attention_out_norm);
+  work.observer.phase_done(Phase::attn_proj);
 }
 
 RopeTable AttentionBlock::rope_of(const AttentionSpec& attention) const {

@@ -10,6 +10,13 @@ void BlockContext::add_and_norm(const Work& work, const BF16* gain, bool replace
                        static_cast<float>(plan.model().rms_eps), normed + at);
 }
 
+void BlockContext::norm_output(const Work& work, const BF16* gain) const {
+  const std::int64_t hidden = plan.model().hidden;
+  const Range kept = plan.kept_rows(work.batch);
+  backend.rms_norm_heads(kept.size(), 1, hidden, gain, static_cast<float>(plan.model().rms_eps),
+                         {work.stream.delta + kept.begin * hidden, hidden, hidden});
+}
+
 void BlockContext::gather_rows(const Work& work, void* data, std::size_t row_bytes) const {
   groups.stage->all_gather_rows(static_cast<std::byte*>(data), work.rows(), row_bytes);
 }

@@ -41,6 +41,8 @@ struct BlockContext {
   /// Adds what the last block left to the rows of the residual stream that the rank keeps, and leaves them
   /// normed. `replace`: they begin with it.
   void add_and_norm(const Work& work, const BF16* gain, bool replace = false) const;
+  /// Norms the rows of the block's output that the rank keeps.
+  void norm_output(const Work& work, const BF16* gain) const;
   /// Every rank's rows of the micro-batch, to all ranks.
   void gather_rows(const Work& work, void* data, std::size_t row_bytes) const;
   void gather_normed(const Work& work) const;

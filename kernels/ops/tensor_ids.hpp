@@ -46,6 +46,8 @@ enum class Tensor : std::uint32_t {
   k_norm = 52,      // [qk_head_dim], or that of all heads
   q_a_norm = 53,    // [q_lora_rank]
   kv_a_norm = 54,   // [kv_lora_rank]
+  attention_out_norm = 60,  // [hidden], behind the attention
+  ffn_out_norm = 61,        // [hidden], behind the FFN
 
   // What is added to the products of these names.
   q_bias = 64,

@@ -260,6 +260,7 @@ ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const std::ve
     Vector x = residual;
     w.norm(Tensor::input_norm, x);
     result.block_outputs.push_back(attention(i, x));
+    if (model.post_norms) w.norm(Tensor::attention_out_norm, result.block_outputs.back());
     add(result.block_outputs.back(), residual);
 
     x = residual;
@@ -270,6 +271,7 @@ ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const std::ve
         model.layer_kind(l).moe()
             ? experts(w, x, given ? std::span(routing[i]) : std::span<const std::int32_t>{}, result)
             : dense(w, x));
+    if (model.post_norms) w.norm(Tensor::ffn_out_norm, result.block_outputs.back());
     add(result.block_outputs.back(), residual);
   }
   const Layer head{setup_, 0};

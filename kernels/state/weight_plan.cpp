@@ -148,6 +148,8 @@ float power_of_two_scale(float largest, DType dtype) {
 
 std::vector<Tensor> layer_vectors(const ModelSpec& model, std::int64_t layer) {
   std::vector<Tensor> tensors{Tensor::input_norm, Tensor::post_norm};
+  if (model.post_norms)
+    tensors.insert(tensors.end(), {Tensor::attention_out_norm, Tensor::ffn_out_norm});
   if (model.attention.qk_norm) tensors.insert(tensors.end(), {Tensor::q_norm, Tensor::k_norm});
   if (model.attention.q_lora_rank > 0) tensors.push_back(Tensor::q_a_norm);
   if (model.attention.kind == AttentionKind::mla) tensors.push_back(Tensor::kv_a_norm);
@@ -166,6 +168,8 @@ std::int64_t vector_length(const ModelSpec& m, Tensor tensor) {
     case Tensor::input_norm:
     case Tensor::post_norm:
     case Tensor::final_norm:
+    case Tensor::attention_out_norm:
+    case Tensor::ffn_out_norm:
       return m.hidden;
     case Tensor::q_norm:
       return (m.attention.whole_qk_norm ? m.attention.q_heads : 1) * m.attention.qk_head_dim;

@@ -26,6 +26,10 @@ const BF16* LayerWeights::*gain_of(Tensor tensor) {
       return &LayerWeights::input_norm;
     case Tensor::post_norm:
       return &LayerWeights::post_norm;
+    case Tensor::attention_out_norm:
+      return &LayerWeights::attention_out_norm;
+    case Tensor::ffn_out_norm:
+      return &LayerWeights::ffn_out_norm;
     case Tensor::q_norm:
       return &LayerWeights::q_norm;
     case Tensor::k_norm:

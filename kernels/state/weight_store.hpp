@@ -18,6 +18,7 @@ struct LayerWeights {
   // RMSNorm gains; null where the model has none.
   const BF16* input_norm = nullptr;
   const BF16* post_norm = nullptr;
+  const BF16 *attention_out_norm = nullptr, *ffn_out_norm = nullptr;
   const BF16* q_norm = nullptr;
   const BF16* k_norm = nullptr;
   const BF16* q_a_norm = nullptr;

@@ -11,7 +11,7 @@ namespace helix {
 namespace {
 
 constexpr std::string_view layer_norm = "LayerNorm", norm_behind = "norms behind attention and FFN",
-                           l2_norm = "L2 norms of Q and K";
+                           l2_norm = "L2 norms of Q and K", image_positions = "rotary positions of images";
 
 using Biased = Family::Traits::Biased;
 constexpr Biased qkv = Biased::qkv, with_output = Biased::qkv_and_output;
@@ -65,8 +65,7 @@ constexpr auto table = std::to_array<Family>({
       .partial_rotary = 0.5,
       .post_norms = true,
       .kv_heads = 2,
-      .head_dim = 128,
-      .lacks = norm_behind}},
+      .head_dim = 128}},
     {"glm4v_text",
      read_gqa,
      read_dense,
@@ -75,7 +74,7 @@ constexpr auto table = std::to_array<Family>({
       .interleaved_rope = true,
       .post_norms = true,
       .kv_heads = 2,
-      .lacks = norm_behind}},
+      .lacks = image_positions}},
     {"cohere", read_gqa, read_dense, read_no_windows, cohere},
     {"cohere2", read_gqa, read_dense, read_patterned_windows, cohere},
     {"ernie4_5",
@@ -119,7 +118,11 @@ constexpr auto table = std::to_array<Family>({
     {"qwen2_moe", read_gqa, read_qwen_moe, read_qwen_windows, {.qkv_bias = true, .kv_heads = 16}},
     {"qwen3_moe", read_gqa, read_qwen_moe, read_qwen_windows, qwen3(4)},
     {"qwen3_vl_moe_text", read_gqa, read_qwen_moe, read_no_windows, qwen3(16)},
-    {"gpt_oss", read_gqa, read_gpt_oss_moe, read_alternate_windows, {.kv_heads = 8}},
+    {"gpt_oss",
+     read_gqa,
+     read_gpt_oss_moe,
+     read_alternate_windows,
+     {.attention_bias = with_output, .kv_heads = 8}},
     {"glm4_moe",
      read_gqa,
      read_deepseek_like_moe,
@@ -129,7 +132,7 @@ constexpr auto table = std::to_array<Family>({
      read_gqa,
      read_deepseek_like_moe,
      read_no_windows,
-     {.attention_bias = qkv, .partial_rotary = 0.5, .kv_heads = 8, .lacks = "rotary positions of images"}},
+     {.attention_bias = qkv, .partial_rotary = 0.5, .kv_heads = 8, .lacks = image_positions}},
     {"dots1",
      read_gqa,
      read_deepseek_like_moe,

@@ -46,7 +46,7 @@ void read_windows(const JsonFields& config, ModelSpec& spec, const AttentionSpec
 
 std::int64_t window_of(const JsonFields& config) {
   config.find("sliding_window_size");  // the same again
-  return config.whole_or("sliding_window", limits::tokens, 0);
+  return config.whole_or("sliding_window", limits::or_none(limits::tokens), 0);
 }
 
 /// Every so many layers one is full; 0: all are.

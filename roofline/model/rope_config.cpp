@@ -57,26 +57,26 @@ void read_rope_scaling(const JsonFields& config, const JsonFields& scaling, Mode
   if (!scaling.flag_or("truncate", true)) spec.not_runnable.emplace_back(scaling.show("truncate"));
 }
 
-/// The share of a head's values that is rotated, by the names that files have for it; 0: nothing is said.
-double rotated_share(const JsonFields& fields, const ModelSpec& spec, double by_default) {
-  if (by_default > 0.0 && fields.has("rotary_dim")) {
+/// The share of a head's values that is rotated, by the names that files have for it. `read`: whether the class does.
+double rotated_share(const JsonFields& fields, ModelSpec& spec, bool read, double by_default) {
+  const char* key = "partial_rotary_factor";
+  if (read && fields.has("rotary_dim")) {
     const auto width = static_cast<double>(spec.attention.qk_head_dim);
     by_default = std::min(1.0, static_cast<double>(fields.whole("rotary_dim", {0, 1 << 14})) / width);
   }
-  return fields.real_or("partial_rotary_factor", {0.0, 1.0}, by_default);
+  const double share = fields.real_or(key, {0.0, 1.0}, by_default);
+  if (read || share == by_default) return share;
+  spec.not_runnable.emplace_back(fields.show(key));
+  return by_default;
 }
 
-void read_partial_rotation(const JsonFields& config, ModelSpec& spec, double by_default) {
+void rotate_share(double share, ModelSpec& spec) {
   AttentionSpec& a = spec.attention;
-  double share = rotated_share(config, spec, by_default);
-  if (const auto parameters = config.object("rope_parameters"))
-    share = rotated_share(*parameters, spec, share);
-  if (share == 0.0 || share == 1.0) return;
-  const auto rotated = static_cast<std::int64_t>(static_cast<double>(a.qk_head_dim) * share);
-  if (by_default == 0.0 || a.kind == AttentionKind::mla || rotated % 2 != 0) {
-    spec.not_runnable.emplace_back(fmt::format("partial_rotary_factor = {}", share));
+  const auto rotated = static_cast<std::int64_t>(static_cast<double>(a.rope_dim()) * share);
+  if (rotated % 2 != 0) {
+    spec.not_runnable.emplace_back(fmt::format("RoPE of {} values", rotated));
   } else {
-    a.unrotated = a.qk_head_dim - rotated;
+    a.unrotated = a.kind == AttentionKind::mla ? 0 : a.qk_head_dim - rotated;
   }
 }
 
@@ -89,7 +89,8 @@ void read_rope(const JsonFields& config, ModelSpec& spec, double partial) {
   } else {
     spec.rope.theta = config.real_or("rope_theta", theta_limits, default_theta);
   }
-  read_partial_rotation(config, spec, partial);
+  const bool read = partial > 0.0;
+  double share = rotated_share(config, spec, read, read ? partial : 1.0);
   if (!config.has("rope_scaling")) config.find("original_max_position_embeddings");
   if (const auto scaling = config.object("rope_scaling")) {
     read_rope_scaling(config, *scaling, spec);
@@ -97,9 +98,11 @@ void read_rope(const JsonFields& config, ModelSpec& spec, double partial) {
   }
   if (const auto parameters = config.object("rope_parameters")) {  // both in one, as transformers 5 writes it
     spec.rope.theta = parameters->real_or("rope_theta", theta_limits, spec.rope.theta);
+    share = rotated_share(*parameters, spec, read, share);
     read_rope_scaling(config, *parameters, spec);
     judge_unread(*parameters, spec);
   }
+  rotate_share(share, spec);
 }
 
 }  // namespace helix

@@ -72,12 +72,19 @@ double layer_repeats(const ModelSpec& model, const Sharding& sharding) {
 
 std::vector<Op> layer_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
                           const DecodeShape& shape) {
-  std::vector<Op> ops = attention_ops(model, kind, sharding, shape);
+  std::vector<Op> ops, behind;  // norms of the sums
+  const auto append = [&](const Op& op) { (op.name.ends_with("output norm") ? behind : ops).push_back(op); };
+  const auto append_behind = [&] {
+    ops.insert(ops.end(), behind.begin(), behind.end());
+    behind.clear();
+  };
+  std::ranges::for_each(attention_ops(model, kind, sharding, shape), append);
   const std::vector<Op> exchange = exchange_ops(model, kind, sharding, shape);
   const auto exchange_those = [&](auto which) {
     std::ranges::copy_if(exchange, std::back_inserter(ops), which);
   };
   exchange_those([](const Op& op) { return op.phase == Phase::attn_allreduce; });
+  append_behind();
   // Tokens arrive before the first op that works on those of all ranks, and their sums leave behind the last.
   const auto arrives = [](const Op& op) {
     const auto& collective = std::get<CollectiveShape>(op.shape);
@@ -90,9 +97,10 @@ std::vector<Op> layer_ops(const ModelSpec& model, const LayerKind& kind, const S
     const bool on_all =
         kind.moe() ? std::holds_alternative<MoeShape>(op.shape) : std::holds_alternative<GemmShape>(op.shape);
     if (on_all && !std::exchange(arrived, true)) exchange_those(arrives);
-    ops.push_back(op);
+    append(op);
   }
   exchange_those([&](const Op& op) { return op.phase == Phase::ffn_comm && !arrives(op); });
+  append_behind();
   return ops;
 }
 

@@ -75,7 +75,10 @@ std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sha
             b, h, part.dense.size(), model.gated_ffn, weight_format(shape, WeightPart::dense_ffn),
             model.ffn_bias);
   }
-  if (model.post_norms) ops.elementwise("ffn output norm", Phase::ffn, norm_bytes(b, h), follows_all_reduce);
+  if (model.post_norms) {
+    ops.elementwise("ffn output norm", Phase::ffn, norm_bytes(kept_rows(sharding, shape), h),
+                    follows_all_reduce);
+  }
   return ops.take();
 }
 

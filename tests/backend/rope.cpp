@@ -46,7 +46,10 @@ TEST_CASE("backend: rope turns every pair by its angle, into strides of its own 
     const DeviceVector<std::int64_t> at(positions);
     const DeviceVector<float> frequencies(inv_freq);
     const DeviceVector<BF16> in(x), out(expected.size(), bf16_nan());
-    const RopeTable table{frequencies.data(), dim, static_cast<float>(amplitude), interleaved};
+    const RopeTable table{.inv_freq = frequencies.data(),
+                          .rope_dim = dim,
+                          .amplitude = static_cast<float>(amplitude),
+                          .interleaved = interleaved};
     const HeadRows<BF16> in_rows{in.data(), row_stride, head_stride};
     device().rope(table, batch, heads, at.data(), in_rows, {out.data(), out_row_stride, out_head_stride});
     CHECK(first_difference(out.values(), expected, relative, absolute) == "");
@@ -61,7 +64,7 @@ TEST_CASE("backend: rope passes on what no pair of a head holds, all of it where
   const RopeTable table{.inv_freq = inv_freq.data(), .rope_dim = rope_dim, .passed = dim - rope_dim};
   const RopeTable alone{.inv_freq = inv_freq.data(), .rope_dim = rope_dim};
   const auto x = random_bf16(static_cast<std::size_t>(batch * heads * dim), 1);
-  const DeviceVector<std::int64_t> at({3, 1'000'000});
+  const DeviceVector<std::int64_t> at(std::vector<std::int64_t>{3, 1'000'000});
   in_every_order_of_threads([&] {
     const DeviceVector<BF16> in(x), rotated(x), out(x.size(), bf16_nan());
     const HeadRows<BF16> rows{in.data(), heads * dim, dim}, in_place{rotated.data(), heads * dim, dim};
@@ -77,7 +80,7 @@ TEST_CASE("backend: rotated dot products depend on the distance of positions onl
   const std::int64_t dim = 64;
   const DeviceVector<float> inv_freq(inv_frequencies({.theta = 500000.0}, dim));
   const bool interleaved = GENERATE(false, true);
-  const RopeTable table{inv_freq.data(), dim, 1.0f, interleaved};
+  const RopeTable table{.inv_freq = inv_freq.data(), .rope_dim = dim, .interleaved = interleaved};
   const auto rotated = [&](std::int64_t position, unsigned seed) {
     const DeviceVector<std::int64_t> at(1, position);
     const DeviceVector<BF16> x(random_bf16(64, seed)), y(64, bf16_nan());

@@ -89,11 +89,15 @@ CASES = {
     # Half of each head rotated: in neighbouring pairs, in halves behind norms.
     "glm": ("GlmConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48,
                               attention_bias=True, pad_token_id=None), "bf16"),
+    "glm4": ("Glm4Config", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48,
+                                attention_bias=True, pad_token_id=None), "bf16"),  # norms behind the blocks
     "glm4-moe": ("Glm4MoeConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48,
                                        moe_intermediate_size=16, n_routed_experts=6, num_experts_per_tok=2, n_shared_experts=1,
                                        first_k_dense_replace=1, attention_bias=True, use_qk_norm=True,
                                        rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5)),
                  "bf16"),
+    "glm4-moe-lite": ("Glm4MoeLiteConfig", dict(COMMON | MLA | GROUPED, q_lora_rank=24, n_group=1, topk_group=1,
+                                                mlp_layer_types=["dense", "sparse"], pad_token_id=None), "bf16"),
     "phi3-partial": ("Phi3Config", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, hidden_size=64,
                                         intermediate_size=48, pad_token_id=None,
                                         rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.75)),

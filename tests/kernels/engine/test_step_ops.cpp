@@ -25,6 +25,8 @@ std::string engine_op(std::string_view name) {
                                                            {"q and k square sums", "square sums"},
                                                            {"qkv bias", "bias"},
                                                            {"output bias", "bias"},
+                                                           {"attention output norm", "norm of heads"},
+                                                           {"ffn output norm", "norm of heads"},
                                                            {"ffn bias", "bias"},
                                                            {"shared expert scale", "gate"},
                                                            {"q_a norm", "norm of heads"},

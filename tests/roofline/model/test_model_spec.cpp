@@ -104,9 +104,8 @@ TEST_CASE("DeepSeek-V2-Lite: one product for Q, softmax router, two shared exper
 TEST_CASE("gpt-oss: planned, with every feature the engine does not run") {
   const ModelSpec m = load_model("gpt-oss-120b");
   CHECK(m.not_runnable == Features{"attention sinks", "router and expert biases", "swiglu_limit = 7.0",
-                                   "rope_scaling.truncate = false", "sliding_window = 128",
-                                   "attention_bias = true"});
-  CHECK(m.attention.qkv_bias);
+                                   "rope_scaling.truncate = false", "sliding_window = 128"});
+  CHECK((m.attention.qkv_bias && m.attention.output_bias));
   const auto groups = m.layer_groups();
   REQUIRE(groups.size() == 2);
   CHECK((groups[0].kind == LayerKind{.ffn = Ffn::moe, .attention = 1} && groups[0].count == 18));
@@ -276,9 +275,11 @@ TEST_CASE("what the planner counts but the engine does not run") {
   };
   CHECK(features("llama-3.1-8b", {{"hidden_act", "gelu"}}) == Features{"hidden_act = \"gelu\""});
   CHECK(features("llama-3.1-8b", {{"hidden_act", "silu"}}).empty());
-  CHECK(features("llama-3.1-8b", {{"mlp_bias", true}}) == Features{"mlp_bias = true"});
-  CHECK(features("llama-3.1-8b", {{"attention_bias", true}}) == Features{"attention_bias = true"});
-  CHECK(features("llama-3.1-8b", {{"model_type", "qwen2"}}) == Features{"QKV bias"});
+  const json mistral = {{"model_type", "mistral"}};  // whose class reads neither of them
+  CHECK(features("llama-3.1-8b", mistral).empty());
+  json biased = {{"model_type", "mistral"}, {"mlp_bias", true}, {"attention_bias", true}};
+  CHECK(features("llama-3.1-8b", biased) == Features{"attention_bias = true", "mlp_bias = true"});
+  CHECK(features("deepseek-r1", {{"attention_bias", true}}) == Features{"attention_bias = true"});
   CHECK(features("llama-3.1-8b", {{"partial_rotary_factor", 0.5}}) ==
         Features{"partial_rotary_factor = 0.5"});
   CHECK(features("llama-3.1-8b", {{"rope_scaling", {{"rope_type", "dynamic"}}}}) ==
@@ -286,6 +287,36 @@ TEST_CASE("what the planner counts but the engine does not run") {
   CHECK(features("deepseek-v2-lite", {{"topk_method", "group_limited_greedy"}}) ==
         Features{"scoring_func = \"softmax\"", "topk_method = \"group_limited_greedy\""});
   CHECK(features("llama-3.1-8b", {{"quantization_config", {{"quant_method", "fp8"}}}}).empty());
+}
+
+TEST_CASE("what classes read of biases, rotation and factors") {
+  const auto llama = [](const json& changes) { return parsed(changed("llama-3.1-8b", changes)); };
+  const ModelSpec biased = llama({{"attention_bias", true}, {"mlp_bias", true}});
+  CHECK(biased.not_runnable.empty());
+  CHECK((biased.attention.qkv_bias && biased.attention.output_bias && biased.ffn_bias));
+  const ModelSpec qwen = llama({{"model_type", "qwen2"}});
+  CHECK((qwen.not_runnable.empty() && qwen.attention.qkv_bias && !qwen.attention.output_bias));
+  const ModelSpec glm = llama({{"model_type", "glm"}});
+  CHECK((glm.not_runnable.empty() && glm.attention.rope_dim() == 64 && glm.rope.interleaved));
+  const json half = {{"model_type", "glm"}, {"rope_scaling", nullptr}, {"partial_rotary_factor", 0.25}};
+  CHECK(llama(half).attention.rope_dim() == 32);
+  CHECK(load_model("minimax-m2.5").attention.rope_dim() == 64);  // rotary_dim
+  CHECK(load_model("minimax-m2.5").attention.whole_qk_norm);
+  const json smol = {{"model_type", "smollm3"}, {"rope_scaling", nullptr}};
+  CHECK(llama(smol).attention_of(llama(smol).layer_kind(3)).rope_dim() == 0);
+  CHECK(llama(smol).attention_of(llama(smol).layer_kind(2)).rope_dim() == 128);
+
+  const json factors = {
+      {"embedding_multiplier", 12.0}, {"attention_multiplier", 0.25}, {"logits_scaling", 8.0}};
+  CHECK(llama(factors).not_runnable.size() == 3);
+  json granite = factors;
+  granite.merge_patch({{"model_type", "granite"}, {"residual_multiplier", 0.22}});
+  const ModelSpec scaled = llama(granite);
+  CHECK(scaled.not_runnable.empty());
+  CHECK((scaled.embedding_multiplier == 12 && scaled.attention.multiplier == 0.25));
+  CHECK((scaled.residual_multiplier == 0.22 && scaled.logits_divisor == 8));
+  granite["mlp_bias"] = true;  // no factor on a bias
+  CHECK(llama(granite).not_runnable == Features{"residual_multiplier = 0.22"});
 }
 
 TEST_CASE("load_model takes a name or a file") {
