@@ -132,10 +132,8 @@ void AttentionBlock::run(std::int64_t layer, const Work& work) {
   work.observer.phase_done(Phase::attn_proj);
   // Sums the heads of a DP group and brings every group's requests to all ranks, which share the FFN.
   if (!plan.whole_requests()) c_.groups.stage->all_reduce_sum(delta, work.rows() * hidden);
+  if (w.attention_out_norm != nullptr) c_.norm_output(work, w.attention_out_norm);
   work.observer.phase_done(Phase::attn_allreduce);
-  if (w.attention_out_norm == nullptr) return;
-  c_.norm_output(work, w.attention_out_norm);
-  work.observer.phase_done(Phase::attn_proj);
 }
 
 RopeTable AttentionBlock::rope_of(const AttentionSpec& attention) const {

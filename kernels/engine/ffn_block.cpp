@@ -77,10 +77,8 @@ void FfnBlock::run(std::int64_t layer, const Work& work) {
   } else {
     c_.groups.stage->all_reduce_sum(delta, work.rows() * hidden);
   }
+  if (w.ffn_out_norm != nullptr) c_.norm_output(work, w.ffn_out_norm);
   work.observer.phase_done(Phase::ffn_comm);
-  if (w.ffn_out_norm == nullptr) return;
-  c_.norm_output(work, w.ffn_out_norm);
-  work.observer.phase_done(Phase::ffn);
 }
 
 // Ranks with requests of their own route them and run their shared experts before the others' arrive.

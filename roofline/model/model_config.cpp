@@ -141,6 +141,9 @@ ModelSpec read_model(const JsonFields& config, const Family& family, const std::
                     .qk_head_dim = traits.head_dim,
                     .qk_norm = traits.qk_norm || traits.whole_qk_norm || config.flag_or("use_qk_norm", false),
                     .whole_qk_norm = traits.whole_qk_norm};
+  const char* norm_key = "qk_norm_type";
+  if (traits.whole_qk_norm && config.text_or(norm_key, "per_layer") != "per_layer")
+    spec.not_runnable.emplace_back(config.show(norm_key));
   spec.rope.interleaved = traits.interleaved_rope;
   read_attention_bias(config, traits, spec);
   family.read_attention(config, spec);

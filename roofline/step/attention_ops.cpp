@@ -246,8 +246,8 @@ std::vector<Op> attention_ops(const ModelSpec& model, const LayerKind& kind, con
   if (a.output_bias)
     ops.elementwise("output bias", Phase::attn_proj, norm_bytes(shard.rows, model.hidden), fused_on_gpu);
   if (model.post_norms) {
-    ops.elementwise("attention output norm", Phase::attn_proj, norm_bytes(kept_rows(sharding, shape), model.hidden),
-                    follows_all_reduce);
+    ops.elementwise("attention output norm", Phase::attn_allreduce,
+                    norm_bytes(kept_rows(sharding, shape), model.hidden), follows_all_reduce);
   }
   return ops.take();
 }

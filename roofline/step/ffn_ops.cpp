@@ -76,7 +76,7 @@ std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sha
             model.ffn_bias);
   }
   if (model.post_norms) {
-    ops.elementwise("ffn output norm", Phase::ffn, norm_bytes(kept_rows(sharding, shape), h),
+    ops.elementwise("ffn output norm", Phase::ffn_comm, norm_bytes(kept_rows(sharding, shape), h),
                     follows_all_reduce);
   }
   return ops.take();
