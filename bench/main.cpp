@@ -15,11 +15,11 @@
 namespace helix {
 namespace {
 
-struct Command {
+struct Subcommand {
   std::string_view name, help;
   int (*run)(const Arguments& arguments);
 };
-constexpr Command commands[] = {
+constexpr Subcommand commands[] = {
     {"sweep", "measure every configuration that fits this MPI world, prediction beside each (the default)",
      sweep_command},
     {"predict", "the same table from the model alone, for any system and number of GPUs", predict_command},
@@ -39,7 +39,7 @@ int print_overview() {
   fmt::print(
       "helix-bench: measured and predicted Helix-parallel LLM decoding\n\n"
       "[mpirun -n R] helix-bench [COMMAND] [FLAGS]\n\n");
-  for (const Command& command : commands) fmt::print("  {:<10} {}\n", command.name, command.help);
+  for (const Subcommand& command : commands) fmt::print("  {:<10} {}\n", command.name, command.help);
   fmt::print(
       "\nhelix-bench COMMAND --help lists the flags of a command; --version prints version and commit.\n");
   return 0;
@@ -57,7 +57,7 @@ int run(Arguments arguments) {
   const std::string name = arguments.front();
   arguments.erase(arguments.begin());
   std::string valid;
-  for (const Command& command : commands) {
+  for (const Subcommand& command : commands) {
     if (name == command.name) return command.run(arguments);
     valid += fmt::format("{}{}", valid.empty() ? "" : ", ", command.name);
   }

@@ -18,29 +18,13 @@ if(HELIX_FUZZ)
                                                  -fno-sanitize-recover=all)
   target_link_options(helix_options INTERFACE -fsanitize=address,undefined)
 endif()
-if(HELIX_PRECOMPILE)  # headers are shared only between sources that are compiled alike
-  target_compile_options(helix_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${OpenMP_CXX_FLAGS}>)
-endif()
 target_include_directories(helix_options INTERFACE ${PROJECT_SOURCE_DIR})
 
-# helix_precompile(TARGET [headers...]): parses the standard library's and fmt's headers, and those given, once for all
-# sources of a target. For speed alone: every source still includes what it uses.
-function(helix_precompile target)
-  if(HELIX_PRECOMPILE)
-    target_precompile_headers(${target} PRIVATE
-      <algorithm> <array> <cmath> <filesystem> <fstream> <functional> <map> <memory> <optional> <set> <span> <sstream>
-      <string> <string_view> <utility> <vector> <fmt/format.h> ${ARGN})
-  endif()
-endfunction()
-
-# helix_headers(TOP [PRECOMPILE headers...] [LINK libs...]): headers parsed once for all folders under TOP.
-function(helix_headers top)
-  if(HELIX_PRECOMPILE)
-    cmake_parse_arguments(ARG "" "" "PRECOMPILE;LINK" ${ARGN})
-    file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/headers.cpp CONTENT "// Only its headers count.\n")
-    add_library(helix_${top}_headers OBJECT ${CMAKE_CURRENT_BINARY_DIR}/headers.cpp)
-    target_link_libraries(helix_${top}_headers PUBLIC helix_options ${ARG_LINK})
-    helix_precompile(helix_${top}_headers ${ARG_PRECOMPILE})
+# helix_unity(TARGET): compiles its sources eight at a time, which parses the headers they share once. For speed alone: every
+# source still includes what it uses, and names of its own are its own in the whole target.
+function(helix_unity target)
+  if(HELIX_UNITY)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
   endif()
 endfunction()
 
@@ -70,8 +54,8 @@ function(helix_folder folder)
   endif()
   add_library(${target} STATIC ${sources})
   target_link_libraries(${target} PUBLIC helix_options ${libraries})
-  if(TARGET helix_${top}_headers)
-    target_precompile_headers(${target} REUSE_FROM helix_${top}_headers)
+  if(NOT folder MATCHES "^kernels/cpu")  # Highway compiles a source once for each instruction set
+    helix_unity(${target})
   endif()
 endfunction()
 

@@ -16,6 +16,9 @@
 
 namespace helix::testing {
 
+/// Of one rounding to bf16 after fp32 arithmetic, whose own is far less.
+inline constexpr double kBf16 = 0x1.01p-8;
+
 inline double as_double(double x) {
   return x;
 }

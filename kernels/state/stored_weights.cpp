@@ -13,8 +13,8 @@
 namespace helix {
 namespace {
 
-// Small enough for a cache, large enough to be worth a GPU's copy.
-constexpr std::int64_t piece_values = std::int64_t{1} << 20;
+// As floats, twice, small enough for the cache of a core; large enough to be worth a GPU's copy.
+constexpr std::int64_t piece_values = std::int64_t{1} << 17;
 constexpr std::int64_t piece_rows = 32;
 constexpr std::int64_t strip_rows = 8;  // that a thread reads at once
 

@@ -7,9 +7,9 @@
 namespace helix {
 namespace {
 
-constexpr std::string_view engine = "SGLang";
+constexpr std::string_view sglang = "SGLang";
 
-std::string kv_cache_dtype(const DeployedPoint& point) {
+std::string sglang_kv_dtype(const DeployedPoint& point) {
   switch (point.row.config.shape.kv_dtype) {
     case DType::fp8:
       return "fp8_e4m3";
@@ -26,8 +26,8 @@ std::string kv_cache_dtype(const DeployedPoint& point) {
 std::string sglang_command(const DeployedPoint& point) {
   const Sharding& s = point.row.config.sharding;
   const DecodeShape& shape = point.row.config.shape;
-  refuse_idle_ranks(engine, point);
-  std::string notes = check_split_inside_tp(engine, point) + hop_b_note(engine, point) +
+  refuse_idle_ranks(sglang, point);
+  std::string notes = check_split_inside_tp(sglang, point) + hop_b_note(sglang, point) +
                       long_context_note(point,
                                         "SGLang takes it with "
                                         "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN=1");
@@ -40,7 +40,7 @@ std::string sglang_command(const DeployedPoint& point) {
     notes += fmt::format("# Tokens go round the ranks one by one: figures above have blocks of {} tokens.\n",
                          shape.tokens_per_block);
   }
-  const std::string kv_dtype = kv_cache_dtype(point);
+  const std::string kv_dtype = sglang_kv_dtype(point);
   if (kv_dtype == "fp4_e2m1") notes += "# A 4-bit KV cache is experimental in SGLang.\n";
 
   std::vector<std::string> flags;

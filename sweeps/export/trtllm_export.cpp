@@ -12,7 +12,7 @@
 namespace helix {
 namespace {
 
-constexpr std::string_view engine = "TensorRT-LLM";
+constexpr std::string_view trtllm = "TensorRT-LLM";
 
 /// What the keys cannot say, as comments.
 std::string notes(const DeployedPoint& point) {
@@ -22,7 +22,7 @@ std::string notes(const DeployedPoint& point) {
     text += "# Helix is for generation servers of a disaggregated deployment.\n";
     text += "# Where all GPUs share NVLink, cp_config.use_nccl_for_alltoall: false is faster.\n";
   }
-  text += hop_b_note(engine, point) +
+  text += hop_b_note(trtllm, point) +
           long_context_note(point, "max_seq_len alone does not scale RoPE, the checkpoint has to");
   if (shape.kv_dtype == DType::fp4) {
     text += "# The figures above count 0.5 bytes per KV value; nvfp4 takes 0.5625.\n";
@@ -60,14 +60,14 @@ std::string own_comments(const DeployedPoint& point) {
 std::string trtllm_config(const DeployedPoint& point) {
   const Sharding& s = point.row.config.sharding;
   const DecodeShape& shape = point.row.config.shape;
-  refuse_idle_ranks(engine, point);
-  refuse_4_bit_latents(engine, point);
+  refuse_idle_ranks(trtllm, point);
+  refuse_4_bit_latents(trtllm, point);
   if (traits(point.row.config.strategy).cuts_group) {
-    throw not_deployable(engine, point, "its context parallelism is Helix, not dcp; valid: points of helix");
+    throw not_deployable(trtllm, point, "its context parallelism is Helix, not dcp; valid: points of helix");
   }
   if (s.dp > 1 && s.tpa > 1) {
     throw not_deployable(
-        engine, point,
+        trtllm, point,
         fmt::format("its attention data parallelism takes all ranks of tensor_parallel_size, so DP {} "
                     "and TPA {} exclude each other; valid: points with DP = 1 or TPA = 1",
                     s.dp, s.tpa));

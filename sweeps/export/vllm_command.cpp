@@ -9,7 +9,7 @@
 namespace helix {
 namespace {
 
-constexpr std::string_view engine = "vLLM";
+constexpr std::string_view vllm = "vLLM";
 constexpr int block_unit = 16;  // vLLM's blocks are multiples of this many tokens
 
 /// The FFN is spread over all ranks of a stage, as tensor parallelism or as expert parallelism.
@@ -17,14 +17,14 @@ void check_ffn(const DeployedPoint& point) {
   const Sharding& s = point.row.config.sharding;
   if (s.ep > 1 && s.tpf > 1) {
     throw not_deployable(
-        engine, point,
+        vllm, point,
         fmt::format("it spreads experts over all ranks or none: TPF {} EP {}; valid: points with "
                     "TPF = 1 or EP = 1",
                     s.tpf, s.ep));
   }
   if (s.dp > 1 && s.ep == 1) {
     throw not_deployable(
-        engine, point,
+        vllm, point,
         fmt::format("its data-parallel groups share experts, not a dense FFN: DP {} EP 1; valid: "
                     "points with EP = N or DP = 1",
                     s.dp));
@@ -37,7 +37,7 @@ bool chooses_blocks(const DeployedPoint& point) {
   return point.model && point.model->attention.kind != AttentionKind::mla;
 }
 
-std::string kv_cache_dtype(const DeployedPoint& point) {
+std::string vllm_kv_dtype(const DeployedPoint& point) {
   switch (point.row.config.shape.kv_dtype) {
     case DType::fp8:
       return "fp8";
@@ -54,10 +54,10 @@ std::string kv_cache_dtype(const DeployedPoint& point) {
 std::string vllm_command(const DeployedPoint& point) {
   const Sharding& s = point.row.config.sharding;
   const DecodeShape& shape = point.row.config.shape;
-  refuse_idle_ranks(engine, point);
-  refuse_4_bit_latents(engine, point);
+  refuse_idle_ranks(vllm, point);
+  refuse_4_bit_latents(vllm, point);
   check_ffn(point);
-  std::string notes = check_split_inside_tp(engine, point) + hop_b_note(engine, point) +
+  std::string notes = check_split_inside_tp(vllm, point) + hop_b_note(vllm, point) +
                       long_context_note(point,
                                         "vLLM takes it with VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 or a "
                                         "rope_scaling in --hf-overrides");
@@ -79,7 +79,7 @@ std::string vllm_command(const DeployedPoint& point) {
   if (s.pp > 1) add("--pipeline-parallel-size", s.pp);
   if (s.dp > 1) add("--data-parallel-size", s.dp);
   if (s.ep > 1) flags.emplace_back("--enable-expert-parallel");
-  add("--kv-cache-dtype", kv_cache_dtype(point));
+  add("--kv-cache-dtype", vllm_kv_dtype(point));
   if (!chooses_blocks(point)) {
     if (s.kvp > 1) {
       notes += fmt::format(

@@ -25,16 +25,17 @@ PackedWeight one(const PackedWeight& many, std::int64_t i) {
 }
 
 /// A call that is being timed, and what it moves and computes.
-struct Work {
+struct TimedCall {
   double bytes, flops;
   const Figure& time;
 };
 
-Pending<KernelRate> curve(KernelFamily family, DType dtype, const Figure& fixed, std::vector<Work> works) {
+Pending<KernelRate> curve(KernelFamily family, DType dtype, const Figure& fixed,
+                          std::vector<TimedCall> works) {
   return [=, &fixed] {
     std::vector<Probe> probes;
     double spread = fixed.spread;
-    for (const Work& work : works) {
+    for (const TimedCall& work : works) {
       probes.push_back({.bytes = work.bytes, .flops = work.flops, .us = work.time.us});
       spread = std::max(spread, work.time.spread);
     }
@@ -59,7 +60,7 @@ Pending<KernelRate> probe_gemm(Backend& backend, Prober& prober, const ColdMemor
                           .dtype = dtype};
   const Figure& fixed =
       prober.time([=, &backend](std::int64_t) { backend.linear(1, bf16(x), 32, tiny, bf16(y), 16); });
-  std::vector<Work> works;
+  std::vector<TimedCall> works;
   for (std::int64_t m : {std::int64_t{1}, std::int64_t{8}, std::int64_t{16}, widest}) {
     works.push_back({.bytes = bytes_per_value(dtype) * n * k,
                      .flops = 2.0 * static_cast<double>(m * n * k),
@@ -110,7 +111,7 @@ Pending<KernelRate> probe_moe(Backend& backend, Prober& prober, const ColdMemory
     });
   };
   const Figure& fixed = time(1, experts);  // none of the chosen experts is local
-  std::vector<Work> works;
+  std::vector<TimedCall> works;
   for (std::int64_t batch : {std::int64_t{1}, std::int64_t{8}, widest}) {
     const double values = 3.0 * static_cast<double>(top_k * hidden * ffn);
     works.push_back({.bytes = bytes_per_value(dtype) * values,
@@ -124,7 +125,7 @@ Pending<KernelRate> probe_attention(Backend& backend, Prober& prober, const Cold
                                     const std::vector<HeadShape>& shapes) {
   // Long enough for what a call costs beside its tokens not to matter, short beside a time slice.
   constexpr double most_bytes = 16 << 20, most_flops = 1.2e9;
-  std::vector<Work> works;
+  std::vector<TimedCall> works;
   const Figure* fixed = nullptr;
   for (const HeadShape& h : shapes) {
     const KvShape kv = h.cache(dtype);

@@ -10,8 +10,8 @@
 namespace helix {
 namespace {
 
-constexpr std::size_t most_lines = 12;              // of a panel
-constexpr int line_height = 22, panel_width = 300;  // pixels
+constexpr std::size_t most_lines = 12;             // of a panel
+constexpr int line_height = 22, line_width = 300;  // pixels
 
 std::string line_label(const ResultRow& row) {
   return fmt::format("batch {}, {}, {}", row.config.shape.batch, name(row.config.strategy),
@@ -143,7 +143,7 @@ Plot roofline_plot(const std::vector<Scene>& scenes) {
                          {"tooltip", configuration_tooltip()}};
     panels.push_back(
         {{"title", panel_title(scenes[i], several_runs(scenes))},
-         {"width", panel_width},
+         {"width", line_width},
          {"height", {{"step", line_height}}},
          {"data", {{"values", values[i]}}},
          {"layer",
@@ -158,7 +158,7 @@ Plot roofline_plot(const std::vector<Scene>& scenes) {
                 {"mark", {{"type", "point"}, {"filled", true}, {"size", 75}, {"opacity", 1}}},
                 {"encoding", points}},
                {{"transform", Json::array({{{"filter", "datum.labelled"}}})},
-                {"mark", {{"type", "text"}, {"align", "left"}, {"fontSize", 10}, {"x", panel_width + 6}}},
+                {"mark", {{"type", "text"}, {"align", "left"}, {"fontSize", 10}, {"x", line_width + 6}}},
                 {"encoding",
                  {{"y", line_axis()},
                   {"text", {{"field", "fraction"}, {"type", "quantitative"}, {"format", ".1%"}}}}}}})}});
@@ -235,7 +235,7 @@ Plot phases_plot(const std::vector<Scene>& scenes) {
     }
     panels.push_back(
         {{"title", panel_title(scene, several_runs(scenes))},
-         {"width", panel_width},
+         {"width", line_width},
          {"height", {{"step", bars > 1 ? line_height + 4 : line_height - 4}, {"for", "position"}}},
          {"data", {{"values", values}}},
          {"layer", layers}});

@@ -62,7 +62,7 @@ void apply_backend(SweepRequest& request, std::string_view text, const std::stri
   request.backend = text;
 }
 
-constexpr auto settings = std::to_array<RunSetting>({
+constexpr auto run_setting_list = std::to_array<RunSetting>({
     {"system", "NAME|FILE|auto",
      "system of the prediction; sweep: one, by default auto: calibrate on start; predict: a list, by default "
      "gb200",
@@ -215,7 +215,7 @@ void apply_block(const YAML::Node& node, const std::string& origin, SweepSpace& 
 }  // namespace
 
 std::span<const RunSetting> run_settings() {
-  return settings;
+  return run_setting_list;
 }
 
 void parse_sweep(std::string_view yaml, const std::string& origin, SweepRequest& request) {

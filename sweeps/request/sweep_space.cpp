@@ -109,7 +109,7 @@ Value one_of(std::string_view text, const std::string& where, std::pair<const ch
 const std::string strategy_help =
     "all, or of " + strategy_names() + "; default helix,tp (predict: all but dcp)";
 
-const auto settings = std::to_array<SpaceSetting>({
+const auto space_setting_list = std::to_array<SpaceSetting>({
     {"model", "", "NAME|FILE,...", "built-in models or Hugging Face config.json files", apply_models,
      all_but_generate},
     {"context", "", "LIST",
@@ -169,7 +169,7 @@ const auto settings = std::to_array<SpaceSetting>({
 }  // namespace
 
 std::span<const SpaceSetting> space_settings() {
-  return settings;
+  return space_setting_list;
 }
 
 }  // namespace helix

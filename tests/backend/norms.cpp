@@ -11,7 +11,6 @@ using namespace helix::testing;
 namespace {
 
 /// One rounding to bf16 (8 significant bits: 2^-8) after fp32 arithmetic (far less).
-constexpr double kBf16 = 0x1.01p-8;
 
 std::vector<double> rms_norm(const std::vector<double>& x, const std::vector<BF16>& gain, double eps) {
   double squares = 0.0;

@@ -12,13 +12,13 @@ using namespace helix::testing;
 
 namespace {
 
-struct Routing {
+struct Routed {
   std::vector<std::int32_t> ids;
   std::vector<float> weights;
 };
 
-Routing route(const RouterShape& shape, const std::vector<float>& logits,
-              const std::vector<float>& bias = {}) {
+Routed route(const RouterShape& shape, const std::vector<float>& logits,
+             const std::vector<float>& bias = {}) {
   const auto batch = static_cast<std::int64_t>(logits.size()) / shape.experts;
   const auto count = static_cast<std::size_t>(batch * shape.top_k);
   const DeviceVector<float> in(logits), bias_in(bias), weights(count, NAN);
@@ -36,7 +36,7 @@ TEST_CASE("backend: softmax_topk: probabilities over all experts, normalised onl
   const std::vector<float> logits{std::log(1.0f), std::log(4.0f), std::log(2.0f),
                                   std::log(3.0f)};  // p = .1 .4 .2 .3
   RouterShape shape{.kind = RouterKind::softmax_topk, .experts = 4, .top_k = 2};
-  const Routing plain = route(shape, logits);
+  const Routed plain = route(shape, logits);
   CHECK(plain.ids == std::vector<std::int32_t>{1, 3});
   CHECK(first_difference(plain.weights, std::vector<double>{0.4, 0.3}, kFp32) == "");
   shape.normalize = true;
@@ -47,7 +47,7 @@ TEST_CASE("backend: softmax_topk: probabilities over all experts, normalised onl
 
 TEST_CASE("backend: softmax_topk: ties go to the lower expert and large logits do not overflow") {
   const RouterShape shape{.kind = RouterKind::softmax_topk, .experts = 5, .top_k = 3};
-  const Routing r = route(shape, {200, 100, 200, 200, 200});
+  const Routed r = route(shape, {200, 100, 200, 200, 200});
   CHECK(r.ids == std::vector<std::int32_t>{0, 2, 3});
   CHECK(first_difference(r.weights, std::vector<double>{0.25, 0.25, 0.25}, kFp32) == "");
 }
@@ -88,7 +88,7 @@ TEST_CASE("backend: routing agrees with the reference over a batch") {
                     .groups = s.groups,
                     .top_groups = s.top_groups};
   in_every_order_of_threads([&] {
-    const Routing r = route(s, logits, c.biased ? bias : std::vector<float>{});
+    const Routed r = route(s, logits, c.biased ? bias : std::vector<float>{});
     for (std::size_t b = 0; b < batch; ++b) {
       const reference::Vector row(logits.begin() + static_cast<std::ptrdiff_t>(b * experts),
                                   logits.begin() + static_cast<std::ptrdiff_t>((b + 1) * experts));
@@ -114,7 +114,7 @@ TEST_CASE("backend: sigmoid_grouped: groups by their two best choices, bias for 
   const auto s = [](double x) { return 1.0 / (1.0 + std::exp(-x)); };
   // Group sums of sigmoids: {3, -3}: 1.0; {1, 1}: 1.46; {0.9, 0.8}: 1.40; {-1, -1}: 0.54.
   const std::vector<float> logits{3.0f, -3.0f, 1.0f, 1.0f, 0.9f, 0.8f, -1.0f, -1.0f};
-  const Routing no_bias = route(shape, logits);
+  const Routed no_bias = route(shape, logits);
   CHECK(no_bias.ids == std::vector<std::int32_t>{2, 3, 4});  // the best single expert, 0, is in no kept group
   const double total = s(1.0) + s(1.0) + s(0.9);
   CHECK(
@@ -125,10 +125,10 @@ TEST_CASE("backend: sigmoid_grouped: groups by their two best choices, bias for 
   // A bias on expert 1 lifts its group to 1.0 + 0.6 = 1.60 and pushes {0.9, 0.8} out; its weight has no bias
   // in it.
   const std::vector<float> bias{0, 0.6f, 0, 0, 0, 0, 0, 0};
-  const Routing biased = route(shape, logits, bias);
+  const Routed biased = route(shape, logits, bias);
   CHECK(biased.ids == std::vector<std::int32_t>{0, 2, 3});
   const std::vector<float> bias_more{0, 0.9f, 0, 0, 0, 0, 0, 0};  // choice of 1: 0.947, of 0: 0.953
-  const Routing more = route(shape, logits, bias_more);
+  const Routed more = route(shape, logits, bias_more);
   CHECK(more.ids == std::vector<std::int32_t>{0, 1, 2});
   const double sum = s(3.0) + s(-3.0) + s(1.0);
   CHECK(first_difference(more.weights,
@@ -157,7 +157,7 @@ TEST_CASE("backend: NaN logits give NaN weights but ids that can be followed") {
   const RouterKind kind = GENERATE(RouterKind::softmax_topk, RouterKind::sigmoid_grouped);
   const RouterShape shape{
       .kind = kind, .experts = 8, .top_k = 4, .groups = 2, .top_groups = 1, .normalize = true};
-  const Routing r = route(shape, std::vector<float>(8, NAN));
+  const Routed r = route(shape, std::vector<float>(8, NAN));
   CHECK(std::set<std::int32_t>(r.ids.begin(), r.ids.end()).size() == 4);
   for (const auto id : r.ids) CHECK((id >= 0 && id < 8));
   for (const auto w : r.weights) CHECK(std::isnan(w));

@@ -11,8 +11,6 @@ using namespace helix::testing;
 
 namespace {
 
-constexpr double kBf16 = 0x1.01p-8;  // one rounding to bf16 after fp32 arithmetic (far less)
-
 std::vector<double> swiglu(const std::vector<BF16>& gate_up, std::size_t m, std::size_t f) {
   std::vector<double> y;
   for (std::size_t row = 0; row < m; ++row) {

@@ -119,10 +119,19 @@ verified = call([mpirun, "-n", "2", program, "verify", "--model", "tiny-gqa", "-
 assert verified.returncode == 0 and all(json.loads(line)["id"] for line in verified.stdout.splitlines()), verified
 assert call([*PREDICT, "--json", "--json-lines"]).returncode == 2
 
-# Memory that is not to be had: how much was wanted, and what for.
-done = call([program, "--model", "llama-3.2-1b", "--context", "4k", "--batch", "1", "--ranks", "1", "--system", "h100", "--out",
-             "memory"], preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1200 << 20, 1200 << 20)))
-assert done.returncode == 3 and len(messages(done.stderr)) == 1, done
-assert "out of memory: " in done.stderr and " wanted in " in done.stderr and "phase " in done.stderr, done.stderr
+# Memory that is not to be had: how much was wanted, and what for. What libraries take of an address space differs, so that
+# only some of these sizes are met by the program itself, and neither by its loader nor by the engine, whose row fails then.
+told = []
+for mib in range(300, 1500, 100):
+    done = call([program, "--model", "llama-3.2-1b", "--context", "4k", "--batch", "1", "--ranks", "1", "--system", "h100", "--out",
+                 f"memory{mib}"], preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (mib << 20, mib << 20)))
+    if done.returncode == 0:
+        assert "rank 0 did not get its memory: the engine takes up to" in done.stdout, done
+        break
+    if "out of memory: " in done.stderr:
+        assert done.returncode == 3 and len(messages(done.stderr)) == 1, done
+        assert " wanted in " in done.stderr and "phase " in done.stderr, done.stderr
+        told.append(mib)
+assert told
 shutil.rmtree(scratch)
 print("1 passed, 0 failed")

@@ -4,6 +4,7 @@
 #include "kernels/checkpoint/written_checkpoint.hpp"
 #include "kernels/state/shard_plan.hpp"
 #include "kernels/state/weight_plan.hpp"
+#include "tests/scratch_folder.hpp"
 #include "usage_error.hpp"
 
 using namespace helix;
@@ -73,7 +74,7 @@ std::vector<float> read(const Checkpoint& checkpoint, const WeightSlice& slice) 
 std::string refusal(const ModelSpec& model, const WrittenTensors& tensors) {
   const ScratchFolder folder;
   folder.write("model.safetensors", safetensors_file(tensors));
-  return usage_error([&] { Checkpoint(folder.path(), model); });
+  return usage_error([&] { Checkpoint(folder.path, model); });
 }
 
 }  // namespace
@@ -100,7 +101,7 @@ TEST_CASE("fused projections are the separate ones under each other") {
   const ScratchFolder one, other;
   one.write("model.safetensors", safetensors_file(separate));
   other.write("model.safetensors", safetensors_file(fused));
-  const Checkpoint a(one.path(), model), b(other.path(), model);
+  const Checkpoint a(one.path, model), b(other.path, model);
   for (const Tensor tensor :
        {Tensor::q, Tensor::k, Tensor::v, Tensor::o, Tensor::gate, Tensor::up, Tensor::down}) {
     WeightSlice slice = whole_tensor(model, 0, tensor, 1);

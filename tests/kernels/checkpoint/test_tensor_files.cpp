@@ -6,6 +6,7 @@
 #include "kernels/checkpoint/tensor_files.hpp"
 #include "kernels/checkpoint/written_checkpoint.hpp"
 #include "kernels/ops/fp8.hpp"
+#include "tests/scratch_folder.hpp"
 #include "usage_error.hpp"
 
 using namespace helix;
@@ -70,7 +71,7 @@ TEST_CASE("a damaged safetensors file is refused with file and tensor") {
 
 TEST_CASE("an index and its files must agree") {
   const ScratchFolder folder;
-  const auto open = [&] { return usage_error([&] { TensorFiles files(folder.path()); }); };
+  const auto open = [&] { return usage_error([&] { TensorFiles files(folder.path); }); };
   CHECK_THAT(open(), Contains("neither model.safetensors.index.json nor model.safetensors is there"));
   folder.write("one.safetensors", safetensors_file({{"a", {"F32", {1}, "aaaa"}}}));
   folder.write("two.safetensors",
@@ -130,7 +131,7 @@ TEST_CASE("stored matrices are read in every format, rows and columns alike") {
                         {"nvfp4", {"U8", {3, 16}, bytes_of(e2m1)}},
                         {"nvfp4_scale", {"F8_E4M3", {3, 2}, bytes_of(ones)}},
                         {"nvfp4_scale_2", {"F32", {}, bytes_of(std::vector{0.5f})}}}));
-  const TensorFiles files(folder.path());
+  const TensorFiles files(folder.path);
   for (const char* name : {"f32", "bf16", "f16", "parts", "tensor", "row", "block", "nvfp4"}) {
     CAPTURE(name);
     const StoredMatrix matrix(files, *files.find(name), {2, 16});
@@ -154,7 +155,7 @@ TEST_CASE("half precision is widened with its subnormals, infinities and NaN") {
   const std::vector<std::uint16_t> halves{0x0001, 0x83ff, 0x0400, 0x7bff, 0x7c00, 0xfc00, 0x7e00};
   const ScratchFolder folder;
   folder.write("model.safetensors", safetensors_file({{"h", {"F16", {7}, bytes_of(halves)}}}));
-  const TensorFiles files(folder.path());
+  const TensorFiles files(folder.path);
   float out[7];
   read_values(*files.find("h"), 0, 7, out);
   CHECK((out[0] == 0x1p-24f && out[1] == -1023 * 0x1p-24f && out[2] == 0x1p-14f && out[3] == 65504.0f));
@@ -169,7 +170,7 @@ TEST_CASE("scales that are missing or of another shape are refused by name") {
                                                       {"packed", {"U8", {2, 8}, std::string(16, '\0')}},
                                                       {"whole", {"I32", {2, 2}, std::string(16, '\0')}},
                                                       {"flat", {"F32", {2}, std::string(8, '\0')}}}));
-  const TensorFiles files(folder.path());
+  const TensorFiles files(folder.path);
   const auto open = [&](const char* name) {
     return usage_error([&] { StoredMatrix(files, *files.find(name), {128, 128}); });
   };

@@ -1,12 +1,7 @@
 // Checkpoints that tests write: safetensors files with the bytes given.
 #pragma once
 
-#include <fmt/format.h>
-#include <unistd.h>
-
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -44,27 +39,5 @@ inline std::string safetensors_file(const WrittenTensors& tensors) {
   std::memcpy(length.data(), &size, sizeof(size));
   return length + text + data;
 }
-
-/// A directory of its own that goes with it.
-class ScratchFolder {
- public:
-  ScratchFolder()
-      : path_(std::filesystem::temp_directory_path() /
-              fmt::format("helix-checkpoint-{}-{}", getpid(), count_++)) {
-    std::filesystem::create_directories(path_);
-  }
-  ~ScratchFolder() { std::filesystem::remove_all(path_); }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-
-  const std::filesystem::path& path() const { return path_; }
-  void write(const std::string& name, const std::string& text) const {
-    std::ofstream(path_ / name, std::ios::binary) << text;
-  }
-
- private:
-  static inline int count_ = 0;
-  std::filesystem::path path_;
-};
 
 }  // namespace helix::testing

@@ -14,7 +14,7 @@ namespace {
 using Queries = CacheExchange::Queries;
 using Merge = CacheExchange::Merge;
 
-const Op* find(const std::vector<Op>& ops, std::string_view name) {
+const Op* op_or_null(const std::vector<Op>& ops, std::string_view name) {
   for (const Op& op : ops) {
     if (op.name == name) return &op;
   }
@@ -34,22 +34,22 @@ TEST_CASE("Gathered queries are computed once among the ranks that share a cache
   const auto replicated = attention({.queries = Queries::replicated});
   const auto gathered = attention({.queries = Queries::gathered});
   for (const char* op : {"q_b projection", "W_UK"}) {
-    CHECK(find(gathered, op)->bytes.weights * 8 == find(replicated, op)->bytes.weights);
+    CHECK(op_or_null(gathered, op)->bytes.weights * 8 == op_or_null(replicated, op)->bytes.weights);
   }
-  CHECK(find(gathered, "kv_a projection")->bytes.weights ==
-        find(replicated, "kv_a projection")->bytes.weights);
-  CHECK(find(gathered, "attention")->flops == find(replicated, "attention")->flops);
-  CHECK(find(replicated, "query all-gather") == nullptr);
+  CHECK(op_or_null(gathered, "kv_a projection")->bytes.weights ==
+        op_or_null(replicated, "kv_a projection")->bytes.weights);
+  CHECK(op_or_null(gathered, "attention")->flops == op_or_null(replicated, "attention")->flops);
+  CHECK(op_or_null(replicated, "query all-gather") == nullptr);
   // Absorbed queries of 128 heads, 4 requests; a ring sends 7/8 of them.
-  CHECK(find(gathered, "query all-gather")->wire_bytes == Approx(4 * 128 * 576 * 2.0 * 7 / 8));
+  CHECK(op_or_null(gathered, "query all-gather")->wire_bytes == Approx(4 * 128 * 576 * 2.0 * 7 / 8));
 }
 
 TEST_CASE("Partial outputs go to their heads' owners all to all, or are summed by a reduce-scatter") {
   const auto a2a = attention({.merge = Merge::a2a}), ag_rs = attention({.merge = Merge::ag_rs});
-  CHECK(find(ag_rs, "partials all-to-all") == nullptr);
-  CHECK(find(a2a, "partials reduce-scatter") == nullptr);
-  CHECK(find(ag_rs, "partials reduce-scatter")->wire_bytes == Approx(4 * 128 * 512 * 2.0 * 7 / 8));
-  CHECK(find(ag_rs, "log-sum-exp all-gather")->wire_bytes == Approx(4 * 128 * 8 * 4.0 * 7 / 8));
+  CHECK(op_or_null(ag_rs, "partials all-to-all") == nullptr);
+  CHECK(op_or_null(a2a, "partials reduce-scatter") == nullptr);
+  CHECK(op_or_null(ag_rs, "partials reduce-scatter")->wire_bytes == Approx(4 * 128 * 512 * 2.0 * 7 / 8));
+  CHECK(op_or_null(ag_rs, "log-sum-exp all-gather")->wire_bytes == Approx(4 * 128 * 8 * 4.0 * 7 / 8));
 }
 
 TEST_CASE("Ranks that gather queries hold less weights, and as much cache") {
@@ -65,7 +65,7 @@ TEST_CASE("Ranks that gather queries hold less weights, and as much cache") {
 TEST_CASE("DCP cuts heads first; its exchange is read as it is written") {
   const ModelSpec gqa = load_model("llama-3.1-70b");  // 8 KV heads
   const DecodeShape shape{.context = 1 << 16, .batch = 4};
-  CHECK(why_illegal(gqa, Strategy::dcp, {.kvp = 2, .tpa = 4, .tpf = 8}, shape)->find("TPA >= K") !=
+  CHECK(why_illegal(gqa, Strategy::dcp, {.kvp = 2, .tpa = 4, .tpf = 8}, shape)->op_or_null("TPA >= K") !=
         std::string::npos);
   CHECK_FALSE(why_illegal(gqa, Strategy::dcp, {.kvp = 2, .tpa = 8, .tpf = 16}, shape));
   CHECK_FALSE(why_illegal(load_model("deepseek-r1"), Strategy::dcp, dcp8, shape));

@@ -11,7 +11,7 @@ using namespace helix;
 
 namespace {
 
-StoredRun read(const std::string& text) {
+StoredRun read_microbench(const std::string& text) {
   const ScratchFolder folder;
   return read_microbench_run(folder.write("microbench.json", text));
 }
@@ -19,7 +19,7 @@ StoredRun read(const std::string& text) {
 }  // namespace
 
 TEST_CASE("micro-benchmarks: repetitions are the samples, in us, and aggregates none") {
-  const StoredRun run = read(R"({"context": {"host_name": "h", "num_cpus": 2}, "benchmarks": [
+  const StoredRun run = read_microbench(R"({"context": {"host_name": "h", "num_cpus": 2}, "benchmarks": [
     {"name": "a/manual_time", "run_name": "a/manual_time", "run_type": "iteration", "real_time": 1500, "time_unit": "ns"},
     {"name": "a/manual_time", "run_name": "a/manual_time", "run_type": "iteration", "real_time": 2500, "time_unit": "ns"},
     {"name": "a/manual_time_median", "run_name": "a/manual_time", "run_type": "aggregate", "real_time": 2000, "time_unit": "ns"},
@@ -43,10 +43,10 @@ TEST_CASE("micro-benchmarks: what is no such file is refused, by name") {
         R"({"benchmarks": [{"name": "a", "real_time": 3, "time_unit": "years"}]})",
         R"({"benchmarks": [{"name": "a", "run_type": "aggregate", "real_time": 3}]})"}) {
     INFO(text);
-    CHECK_THROWS_AS(read(text), UsageError);
-    CHECK_THROWS_WITH(read(text), Catch::Contains("microbench.json"));
+    CHECK_THROWS_AS(read_microbench(text), UsageError);
+    CHECK_THROWS_WITH(read_microbench(text), Catch::Contains("microbench.json"));
   }
-  CHECK_THROWS_AS(read(std::string(200'000, '[')), UsageError);
+  CHECK_THROWS_AS(read_microbench(std::string(200'000, '[')), UsageError);
   CHECK_THROWS_AS(read_microbench_run("/nowhere"), UsageError);
   CHECK_THROWS_AS(read_microbench_run("/"), UsageError);
 }

@@ -8,7 +8,7 @@ using namespace helix;
 
 namespace {
 
-std::string flags(const ResultRow& row) {
+std::string sglang_flags(const ResultRow& row) {
   const std::string command = sglang_command(deployed(row));
   return command.substr(command.find("\\\n") + 2);
 }
@@ -37,7 +37,8 @@ TEST_CASE("Helix is decode context parallelism inside SGLang's tensor parallelis
 }
 
 TEST_CASE("SGLang's tensor parallelism counts the ranks of all data-parallel groups of attention") {
-  CHECK(flags(predicted_row(Strategy::dp_ep, {.kvp = 1, .tpa = 1, .tpf = 1, .ep = 16, .pp = 1, .dp = 16})) ==
+  CHECK(sglang_flags(
+            predicted_row(Strategy::dp_ep, {.kvp = 1, .tpa = 1, .tpf = 1, .ep = 16, .pp = 1, .dp = 16})) ==
         "  --tp-size 16 \\\n"
         "  --dp-size 16 \\\n"
         "  --enable-dp-attention \\\n"
@@ -45,10 +46,11 @@ TEST_CASE("SGLang's tensor parallelism counts the ranks of all data-parallel gro
         "  --kv-cache-dtype fp8_e4m3 \\\n"
         "  --context-length 1048576 \\\n"
         "  --max-running-requests 64\n");
-  CHECK_THAT(flags(predicted_row(Strategy::helix, {.kvp = 4, .tpa = 1, .tpf = 8, .ep = 1, .pp = 2, .dp = 2})),
-             Catch::Contains("--tp-size 8 ") && Catch::Contains("--dcp-size 4 ") &&
-                 Catch::Contains("--dp-size 2 ") && Catch::Contains("--pp-size 2 ") &&
-                 !Catch::Contains("--ep-size"));
+  CHECK_THAT(
+      sglang_flags(predicted_row(Strategy::helix, {.kvp = 4, .tpa = 1, .tpf = 8, .ep = 1, .pp = 2, .dp = 2})),
+      Catch::Contains("--tp-size 8 ") && Catch::Contains("--dcp-size 4 ") &&
+          Catch::Contains("--dp-size 2 ") && Catch::Contains("--pp-size 2 ") &&
+          !Catch::Contains("--ep-size"));
 }
 
 TEST_CASE("what SGLang has no layout for is refused, what its flags cannot say stands in comments") {

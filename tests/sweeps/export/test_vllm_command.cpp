@@ -12,7 +12,7 @@ std::string refusal(const ResultRow& row) {
   return usage_error([&] { vllm_command(deployed(row)); });
 }
 
-std::string flags(const ResultRow& row) {
+std::string vllm_flags(const ResultRow& row) {
   const std::string command = vllm_command(deployed(row));
   return command.substr(command.find("\\\n") + 2);
 }
@@ -41,13 +41,15 @@ TEST_CASE("Helix is decode context parallelism inside vLLM's tensor parallelism"
 }
 
 TEST_CASE("the other strategies have the flags of their kind of parallelism") {
-  CHECK(flags(predicted_row(Strategy::tp_pp, {.kvp = 1, .tpa = 8, .tpf = 8, .ep = 1, .pp = 2, .dp = 1})) ==
-        "  --tensor-parallel-size 8 \\\n"
-        "  --pipeline-parallel-size 2 \\\n"
-        "  --kv-cache-dtype fp8 \\\n"
-        "  --max-model-len 1048576 \\\n"
-        "  --max-num-seqs 64\n");
-  CHECK(flags(predicted_row(Strategy::dp_ep, {.kvp = 1, .tpa = 1, .tpf = 1, .ep = 16, .pp = 1, .dp = 16})) ==
+  CHECK(
+      vllm_flags(predicted_row(Strategy::tp_pp, {.kvp = 1, .tpa = 8, .tpf = 8, .ep = 1, .pp = 2, .dp = 1})) ==
+      "  --tensor-parallel-size 8 \\\n"
+      "  --pipeline-parallel-size 2 \\\n"
+      "  --kv-cache-dtype fp8 \\\n"
+      "  --max-model-len 1048576 \\\n"
+      "  --max-num-seqs 64\n");
+  CHECK(vllm_flags(
+            predicted_row(Strategy::dp_ep, {.kvp = 1, .tpa = 1, .tpf = 1, .ep = 16, .pp = 1, .dp = 16})) ==
         "  --tensor-parallel-size 1 \\\n"
         "  --data-parallel-size 16 \\\n"
         "  --enable-expert-parallel \\\n"
@@ -55,7 +57,7 @@ TEST_CASE("the other strategies have the flags of their kind of parallelism") {
         "  --max-model-len 1048576 \\\n"
         "  --max-num-seqs 4\n");
   CHECK_THAT(
-      flags(predicted_row(Strategy::helix, {.kvp = 4, .tpa = 1, .tpf = 1, .ep = 32, .pp = 1, .dp = 8})),
+      vllm_flags(predicted_row(Strategy::helix, {.kvp = 4, .tpa = 1, .tpf = 1, .ep = 32, .pp = 1, .dp = 8})),
       Catch::Contains("--tensor-parallel-size 4 ") && Catch::Contains("--data-parallel-size 8 ") &&
           Catch::Contains("--decode-context-parallel-size 4 "));
 }
@@ -65,7 +67,7 @@ TEST_CASE("what vLLM has no layout for is refused with the widths that would do"
   gqa.config.model = "llama-3.1-405b";
   CHECK_THAT(refusal(gqa), Catch::Contains("TPA 4") && Catch::Contains("TPA = 8"));
   gqa.config.sharding = {.kvp = 2, .tpa = 8, .tpf = 16, .ep = 1, .pp = 1, .dp = 1};
-  CHECK(flags(gqa) ==
+  CHECK(vllm_flags(gqa) ==
         "  --tensor-parallel-size 16 \\\n"
         "  --decode-context-parallel-size 2 \\\n"
         "  --dcp-comm-backend a2a \\\n"
@@ -88,7 +90,7 @@ TEST_CASE("what vLLM has no layout for is refused with the widths that would do"
 TEST_CASE("vLLM's backends for MLA have their own blocks, one token a turn, and no 4-bit cache") {
   ResultRow row = predicted_row(Strategy::helix, {.kvp = 8, .tpa = 1, .tpf = 8, .ep = 1, .pp = 1, .dp = 1});
   row.config.shape.tokens_per_block = 64;
-  CHECK_THAT(flags(row), !Catch::Contains("block-size") && !Catch::Contains("interleave"));
+  CHECK_THAT(vllm_flags(row), !Catch::Contains("block-size") && !Catch::Contains("interleave"));
   for (const DType kv : {DType::nvfp4, DType::fp4}) {
     row.config.shape.kv_dtype = kv;
     CHECK_THAT(refusal(row), Catch::Contains("KV cache for MLA") && Catch::Contains("bf16 or fp8"));
@@ -135,7 +137,7 @@ TEST_CASE("a point of dcp is served with the merge that it was predicted with") 
   ResultRow row = predicted_row(Strategy::dcp, {.kvp = 8, .tpf = 8});
   row.config.shape.exchange = {.queries = CacheExchange::Queries::gathered,
                                .merge = CacheExchange::Merge::ag_rs};
-  CHECK_THAT(flags(row), Catch::Contains("--dcp-comm-backend ag_rs"));
+  CHECK_THAT(vllm_flags(row), Catch::Contains("--dcp-comm-backend ag_rs"));
   row.config.shape.exchange = {};
-  CHECK_THAT(flags(row), Catch::Contains("--dcp-comm-backend a2a"));
+  CHECK_THAT(vllm_flags(row), Catch::Contains("--dcp-comm-backend a2a"));
 }
