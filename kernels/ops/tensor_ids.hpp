@@ -39,13 +39,13 @@ enum class Tensor : std::uint32_t {
   shared_expert_gate = 38,  // [1, hidden]: its sigmoid scales what the shared experts give
 
   // Gains of RMSNorms.
-  input_norm = 48,  // [hidden], before the attention
-  post_norm = 49,   // [hidden], before the FFN
-  final_norm = 50,  // [hidden], layer 0
-  q_norm = 51,      // [qk_head_dim], or that of all heads
-  k_norm = 52,      // [qk_head_dim], or that of all heads
-  q_a_norm = 53,    // [q_lora_rank]
-  kv_a_norm = 54,   // [kv_lora_rank]
+  input_norm = 48,          // [hidden], before the attention
+  post_norm = 49,           // [hidden], before the FFN
+  final_norm = 50,          // [hidden], layer 0
+  q_norm = 51,              // [qk_head_dim], or that of all heads
+  k_norm = 52,              // [qk_head_dim], or that of all heads
+  q_a_norm = 53,            // [q_lora_rank]
+  kv_a_norm = 54,           // [kv_lora_rank]
   attention_out_norm = 60,  // [hidden], behind the attention
   ffn_out_norm = 61,        // [hidden], behind the FFN
 

@@ -148,8 +148,7 @@ float power_of_two_scale(float largest, DType dtype) {
 
 std::vector<Tensor> layer_vectors(const ModelSpec& model, std::int64_t layer) {
   std::vector<Tensor> tensors{Tensor::input_norm, Tensor::post_norm};
-  if (model.post_norms)
-    tensors.insert(tensors.end(), {Tensor::attention_out_norm, Tensor::ffn_out_norm});
+  if (model.post_norms) tensors.insert(tensors.end(), {Tensor::attention_out_norm, Tensor::ffn_out_norm});
   if (model.attention.qk_norm) tensors.insert(tensors.end(), {Tensor::q_norm, Tensor::k_norm});
   if (model.attention.q_lora_rank > 0) tensors.push_back(Tensor::q_a_norm);
   if (model.attention.kind == AttentionKind::mla) tensors.push_back(Tensor::kv_a_norm);
