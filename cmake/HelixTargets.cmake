@@ -54,7 +54,8 @@ function(helix_folder folder)
   endif()
   add_library(${target} STATIC ${sources})
   target_link_libraries(${target} PUBLIC helix_options ${libraries})
-  if(NOT folder MATCHES "^kernels/cpu")  # Highway compiles a source once for each instruction set
+  # Highway compiles a source once for each instruction set; nvcc takes one at a time anyway.
+  if(NOT folder MATCHES "^kernels/(cpu|cuda)")
     helix_unity(${target})
   endif()
 endfunction()

@@ -92,12 +92,12 @@ void read_multipliers(const JsonFields& config, ModelSpec& spec) {
 
 /// Where a class that is not known to read attention_bias has it, the engine does not know either.
 void read_attention_bias(const JsonFields& config, const Family::Traits& traits, ModelSpec& spec) {
-  using Biased = Family::Traits::Biased;
+  using enum Family::Traits::Biased;
   const bool bias = config.flag_or("attention_bias", false);
   spec.attention.qkv_bias = bias || (traits.qkv_bias && config.flag_or("qkv_bias", true));
-  spec.attention.output_bias = (bias && traits.attention_bias == Biased::qkv_and_output) ||
+  spec.attention.output_bias = (bias && traits.attention_bias == qkv_and_output) ||
                                (traits.output_bias_key && config.flag_or(traits.output_bias_key, false));
-  if (bias && traits.attention_bias == Biased::unknown)
+  if (bias && traits.attention_bias == unknown)
     spec.not_runnable.emplace_back(config.show("attention_bias"));
 }
 
