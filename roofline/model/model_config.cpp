@@ -97,8 +97,7 @@ void read_attention_bias(const JsonFields& config, const Family::Traits& traits,
   spec.attention.qkv_bias = bias || (traits.qkv_bias && config.flag_or("qkv_bias", true));
   spec.attention.output_bias = (bias && traits.attention_bias == qkv_and_output) ||
                                (traits.output_bias_key && config.flag_or(traits.output_bias_key, false));
-  if (bias && traits.attention_bias == unknown)
-    spec.not_runnable.emplace_back(config.show("attention_bias"));
+  if (bias && traits.attention_bias == unknown) spec.not_runnable.emplace_back(config.show("attention_bias"));
 }
 
 /// Layers that are as they would be without layer_kinds need none.
