@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/state/rope.hpp"
+#include "roofline/base/arithmetic.hpp"
 
 namespace helix {
 
@@ -12,6 +13,11 @@ namespace {
 /// Norms over the heads of all TPA ranks.
 bool sums_squares(const RankPlan& plan) {
   return plan.model().attention.whole_qk_norm && plan.sharding().tpa > 1;
+}
+
+/// Requests of the fullest DP group, the first: what all ranks of a stage exchange is of one size.
+std::int64_t fullest_group(const RankPlan& plan) {
+  return ceil_div(plan.largest().requests.size(), plan.sharding().dp);
 }
 
 }  // namespace
@@ -31,8 +37,8 @@ AttentionBlock::Arrays::Arrays(Carver& carver, const RankPlan& plan) {
     qkv = carver.take<BF16>(attended *
                             (heads * a.qk_head_dim + part.kv_heads.size() * (a.qk_head_dim + a.v_head_dim)));
     if (sums_squares(plan)) {
-      squares = carver.take<float>(2 * attended);
-      gathered_squares = carver.take<float>(2 * attended * plan.sharding().stage_ranks());
+      squares = carver.take<float>(2 * fullest_group(plan));
+      gathered_squares = carver.take<float>(2 * fullest_group(plan) * plan.sharding().stage_ranks());
     }
   }
   q = carver.take<BF16>(attended * heads * part.cache.head_dim);
@@ -182,7 +188,7 @@ void AttentionBlock::norm_q_and_k(const LayerWeights& w, const Work& work) {
 void AttentionBlock::norm_parts(const LayerWeights& w, const Work& work) {
   const RankPlan& plan = c_.plan;
   const std::int64_t batch = work.batch.attended.size(), row = w[Weight::qkv].n;
-  const std::int64_t dim = plan.model().attention.qk_head_dim, most = plan.largest().attended.size();
+  const std::int64_t dim = plan.model().attention.qk_head_dim, most = fullest_group(plan);
   const std::int64_t q = heads() * dim, k = cached().kv_heads * dim;
   const auto eps = static_cast<float>(plan.model().rms_eps);
   c_.backend.square_sums(batch, q, a_.qkv, row, a_.squares);

@@ -19,7 +19,7 @@ class AttentionBlock {
 
     std::int64_t* positions;  // of all requests that the rank attends
     BF16 *qkv = nullptr, *q_a = nullptr;
-    float *squares = nullptr, *gathered_squares = nullptr;  // [2, attended] of each rank: of queries and keys
+    float *squares = nullptr, *gathered_squares = nullptr;  // [2, fullest group] a rank: queries, keys
     BF16* q_heads = nullptr;                                // [attended, heads, nope + rope]
     BF16* kv_row = nullptr;                                 // [attended, latent + rope]
     BF16* values = nullptr;                                 // [attended, owned heads, v]
