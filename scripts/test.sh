@@ -17,6 +17,7 @@ esac
 
 scripts/install_deps.sh run microbench test plot style
 jobs=$(nproc)
+tests=$((2 * jobs))  # at once, by the half cores that tests/CMakeLists.txt says they take
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe  # the same for Open MPI 5
 mkdir -p build
@@ -50,12 +51,12 @@ else
   echo "test.sh: no nvcc on this machine: the CUDA backend was not compiled (its kernels run under emulation)"
 fi
 build "$preset"
-ctest --preset "$preset" -j "$jobs" "${without[@]}"
+ctest --preset "$preset" -j "$tests" "${without[@]}"
 
 sanitized=(test_roofline test_kernels test_sweeps test_fuzz_corpus test_hf test_mpi helix-bench)
 ((${#without[@]} > 0)) || sanitized+=(test_cuda test_cuda_decode)
 build asan "${sanitized[@]}"
-HELIX_TEST_MAX_CONTEXT=4k ctest --preset asan -j "$jobs" -LE "cli${without[1]:+|${without[1]}}"
+HELIX_TEST_MAX_CONTEXT=1k ctest --preset asan -j "$tests" -LE "cli${without[1]:+|${without[1]}}"
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 # Without leaks: Open MPI keeps some of what it allocates until the process ends.

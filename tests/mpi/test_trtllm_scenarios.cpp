@@ -1,5 +1,5 @@
 // The scenarios of TensorRT-LLM's test_mla_helix: one MLA module over two KVP ranks, one decode step.
-// Contexts up to 64K run always; HELIX_TEST_MAX_CONTEXT=1m (any number of tokens) asks for the longer ones:
+// Contexts up to 16K run always; HELIX_TEST_MAX_CONTEXT=1m (any number of tokens) asks for the longer ones:
 //
 //   HELIX_TEST_MAX_CONTEXT=1m mpirun -n 2 build/release/bin/test_mpi "TensorRT-LLM*"
 #include <catch2/catch.hpp>
@@ -45,7 +45,7 @@ std::vector<Scenario> scenarios() {
 
 std::int64_t longest_context() {
   const char* asked = std::getenv("HELIX_TEST_MAX_CONTEXT");
-  return parse_count(asked == nullptr ? "64k" : asked, context_tokens, "HELIX_TEST_MAX_CONTEXT");
+  return parse_count(asked == nullptr ? "16k" : asked, context_tokens, "HELIX_TEST_MAX_CONTEXT");
 }
 
 }  // namespace
