@@ -92,6 +92,7 @@ class CudaBackend final : public KernelOps {
     return gpu_conditions(gpu_.pci_id);
   }
   DeviceSpeed speed() const override { return gpu_speed(gpu_.pci_id); }
+  std::optional<double> energy_joules() const override { return gpu_energy_joules(gpu_.pci_id); }
 
   std::size_t memory_available() const override {
     std::size_t available = 0, total = 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -34,6 +35,8 @@ class DeviceProbe {
   virtual std::vector<std::pair<std::string, std::string>> conditions() const { return {}; }
   /// The part of it that changes from moment to moment.
   virtual DeviceSpeed speed() const { return {}; }
+  /// What the device has used since some moment; nothing: it does not count that.
+  virtual std::optional<double> energy_joules() const { return {}; }
 };
 
 }  // namespace helix

@@ -7,6 +7,7 @@
 #include "kernels/ops/work_counter.hpp"
 #include "roofline/base/statistics.hpp"
 #include "sweeps/launch/activity.hpp"
+#include "sweeps/measure/energy_meter.hpp"
 #include "sweeps/measure/settling.hpp"
 #include "sweeps/measure/step_clock.hpp"
 
@@ -172,7 +173,9 @@ Measurement measure(DecodeEngine& engine, Backend& backend, const StoppingLimits
 
   Measurement result;
   working_on("sampling");
+  const EnergyMeter energy(backend);
   result.samples_us = sample_steps(steps, phases, burst, limits, instance, result.stop);
+  result.device_watts = energy.mean_watts(instance);
   result.samples = result.samples_us.size();
   const std::vector<double> ordered = sorted(result.samples_us);
   result.ttl_us = median_of_sorted(ordered);

@@ -212,6 +212,13 @@ constexpr auto all_columns = std::to_array<Column>({
     memory_share_column<&Prediction::weights_held_bytes_per_rank>("memory_weights_share"),
     memory_share_column<&Prediction::kv_held_bytes_per_rank>("memory_kv_share"),
     memory_share_column<&Prediction::state_bytes_per_rank>("memory_state_share"),
+    {"measured_watts",
+     [](const ResultRow& row) {
+       return row.measurement && row.measurement->device_watts ? number(*row.measurement->device_watts) : "";
+     },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.measurement).device_watts = parse_number<double>(text);
+     }},
 });
 
 }  // namespace

@@ -36,6 +36,7 @@ struct Measurement {
   PhaseTimes phases;  // of instrumented steps, scaled likewise
   double exposed_comm_us = 0;
   StopReason stop = StopReason::converged;
+  std::optional<double> device_watts{};  // of a rank's device in the mean while it was sampled
 };
 
 struct ResultRow {

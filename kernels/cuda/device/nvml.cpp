@@ -122,4 +122,13 @@ DeviceSpeed gpu_speed(const std::string& pci_id) {
           .throttles = throttles_of(device).value_or(std::vector<std::string>{})};
 }
 
+std::optional<double> gpu_energy_joules(const std::string& pci_id) {
+  const Device device = find_gpu(pci_id);
+  const auto query =
+      nvml().find<int(Device, unsigned long long*)>("nvmlDeviceGetTotalEnergyConsumption");  // millijoules
+  unsigned long long millijoules = 0;
+  if (device == nullptr || query == nullptr || query(device, &millijoules) != success) return std::nullopt;
+  return static_cast<double>(millijoules) * 1e-3;
+}
+
 }  // namespace helix::cuda
