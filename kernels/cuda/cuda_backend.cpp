@@ -3,6 +3,7 @@
 #include "kernels/cuda/cuda_backend.hpp"
 
 #include <cuda_runtime_api.h>
+#include <nvtx3/nvToolsExt.h>
 
 #include <fmt/format.h>
 
@@ -141,6 +142,13 @@ class CudaBackend final : public KernelOps {
   std::unique_ptr<Recording> record(const std::function<void()>& ops) override {
     return capture_graph(stream(), ops);
   }
+  // Ranges of NVTX, as Nsight Systems draws them. Steps are issued phase by phase where phases are timed and
+  // while a graph is captured; a graph's replay has none.
+  void begin_phase(std::optional<Phase> phase) override {
+    if (in_phase_) nvtxRangePop();
+    in_phase_ = phase.has_value();
+    if (phase) nvtxRangePushA(phase_names[static_cast<std::size_t>(*phase)].data());
+  }
   std::unique_ptr<Communicator> connect(const MpiGroup& group) override {
     return make_nccl_communicator(group.comm, stream(), pool_, watch_);
   }
@@ -220,6 +228,7 @@ class CudaBackend final : public KernelOps {
   CublasProducts matrices_;
   NcclWatch watch_;
   NcclPool pool_;
+  bool in_phase_ = false;  // a range is open
 };
 
 }  // namespace

@@ -109,6 +109,7 @@ void AttentionBlock::run(std::int64_t layer, const Work& work) {
   const KvView cache = kv_.layer(layer - plan.layers().begin).from_request(work.batch.cached);
   BF16* delta = work.stream.delta;
 
+  c_.backend.begin_phase(Phase::attn_proj);
   // 1, 2: QKV for the full batch of the DP group, RoPE, and the append on the one KVP rank whose turn it is.
   c_.add_and_norm(work, w.input_norm, layer == 0);
   if (plan.model().attention.kind == AttentionKind::gqa) {
@@ -121,6 +122,7 @@ void AttentionBlock::run(std::int64_t layer, const Work& work) {
   // 3, 4, 5: flash-decode over the local shard, all-to-all over the query-head axis, exact merge.
   const BF16* merged = plan.sharding().kvp > 1 ? attend_shards(cache, work) : attend_whole(cache, work);
 
+  c_.backend.begin_phase(Phase::attn_proj);
   // 6, 7: MLA's W_UV on the owned heads; output projection in TP = N / DP.
   if (plan.model().attention.kind == AttentionKind::mla) {
     const std::int64_t v_dim = plan.model().attention.v_head_dim;
@@ -136,6 +138,7 @@ void AttentionBlock::run(std::int64_t layer, const Work& work) {
   c_.backend.linear(batch, merged, w[Weight::o].k, w[Weight::o], out, hidden);
   if (w.o_bias != nullptr) c_.backend.add_bias(batch, hidden, w.o_bias, out, hidden);
   work.observer.phase_done(Phase::attn_proj);
+  c_.backend.begin_phase(Phase::attn_allreduce);
   // Sums the heads of a DP group and brings every group's requests to all ranks, which share the FFN.
   if (!plan.whole_requests()) c_.groups.stage->all_reduce_sum(delta, work.rows() * hidden);
   if (w.attention_out_norm != nullptr) c_.norm_output(work, w.attention_out_norm);
@@ -245,6 +248,7 @@ void AttentionBlock::project_mla(const LayerWeights& w, const KvView& cache, con
 
 void AttentionBlock::attend(const KvView& cache, Range requests) {
   const std::int64_t q_row = heads() * cached().head_dim, o_row = heads() * cached().v_dim;
+  c_.backend.begin_phase(Phase::attn);
   c_.backend.attention(cache.from_request(requests.begin), requests.size(), heads(), scale_,
                        a_.q + requests.begin * q_row, a_.o + requests.begin * o_row,
                        a_.lse + requests.begin * heads(), c_.scratch);
@@ -271,9 +275,11 @@ const BF16* AttentionBlock::attend_shards(const KvView& cache, const Work& work)
     const PartialShape shape = part.partials(r.size());
     attend(cache, r);
     work.observer.phase_done(Phase::attn);
+    c_.backend.begin_phase(Phase::merge);
     c_.backend.pack_partials(shape, a_.o + r.begin * heads() * cached().v_dim, a_.lse + r.begin * heads(),
                              a_.send + slot_at(piece));
     work.observer.phase_done(Phase::merge);
+    c_.backend.begin_phase(Phase::a2a);
     if (pieces.count > 1) {
       c_.groups.kvp->start_all_to_all(piece, a_.send + slot_at(piece), a_.recv + slot_at(piece),
                                       shape.chunk_bytes());
@@ -284,8 +290,10 @@ const BF16* AttentionBlock::attend_shards(const KvView& cache, const Work& work)
   }
   for (int piece = 0; piece < pieces.count; ++piece) {
     const Range r = pieces[piece];
+    c_.backend.begin_phase(Phase::a2a);
     if (pieces.count > 1) c_.groups.kvp->finish_all_to_all(piece);
     work.observer.phase_done(Phase::a2a);
+    c_.backend.begin_phase(Phase::merge);
     c_.backend.merge_partials(part.partials(r.size()), a_.recv + slot_at(piece),
                               a_.merged + r.begin * owned() * cached().v_dim);
     work.observer.phase_done(Phase::merge);

@@ -102,6 +102,7 @@ void DecodeEngine::step(StepObserver& observer, std::optional<std::span<const st
   const bool appends = next_kind().appends;
   const std::vector<MicroBatch>& micro_batches = plan_.micro_batches();
   observer.step_begin();
+  backend_.begin_phase(Phase::head);
   pipeline_.hand_over(0, observer);
   for (now_ = 0; now_ < micro_batches.size(); ++now_) {
     const Work work{micro_batches[now_], pipeline_.stream(), appends, observer};
@@ -115,8 +116,10 @@ void DecodeEngine::step(StepObserver& observer, std::optional<std::span<const st
       observer.layer_done(layer);
     }
     if (plan_.last_stage()) head_.choose(work, pipeline_.tokens(work.batch));
+    backend_.begin_phase(Phase::head);
     pipeline_.hand_over(now_ + 1, observer);
   }
+  backend_.begin_phase({});
   now_ = micro_batches.size() - 1;
   observer.step_end();
   pipeline_.step_done();

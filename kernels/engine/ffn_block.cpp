@@ -57,6 +57,7 @@ void FfnBlock::run(std::int64_t layer, const Work& work) {
   const std::int64_t hidden = plan.model().hidden;
   BF16* delta = work.stream.delta;
 
+  c_.backend.begin_phase(Phase::ffn);
   c_.add_and_norm(work, w.post_norm);
   if (!plan.has_ffn()) {
     c_.backend.set_bytes(delta, 0, static_cast<std::size_t>(work.rows() * hidden) * sizeof(BF16));
@@ -65,12 +66,15 @@ void FfnBlock::run(std::int64_t layer, const Work& work) {
   } else {
     if (plan.whole_requests()) {
       work.observer.phase_done(Phase::ffn);
+      c_.backend.begin_phase(Phase::ffn_comm);
       c_.gather_normed(work);
       work.observer.phase_done(Phase::ffn_comm);
+      c_.backend.begin_phase(Phase::ffn);
     }
     dense(w, work);
   }
   work.observer.phase_done(Phase::ffn);
+  c_.backend.begin_phase(Phase::ffn_comm);
   // Sums the TPF shards and combines the experts of all EP ranks at once.
   if (plan.whole_requests()) {
     c_.groups.stage->reduce_scatter_rows(delta, work.rows(), hidden);
@@ -98,10 +102,12 @@ void FfnBlock::experts(std::int64_t layer, const Work& work) {
   if (shared) shared_experts(w, work);
   if (whole) {
     work.observer.phase_done(Phase::ffn);
+    c_.backend.begin_phase(Phase::ffn_comm);
     c_.gather_rows(work, ids, static_cast<std::size_t>(moe.top_k) * sizeof(std::int32_t));
     c_.gather_rows(work, a_.router_weights, static_cast<std::size_t>(moe.top_k) * sizeof(float));
     c_.gather_normed(work);
     work.observer.phase_done(Phase::ffn_comm);
+    c_.backend.begin_phase(Phase::ffn);
   }
   const ExpertShard held{.first = c_.plan.ffn().experts.begin,
                          .gate_up = w[Weight::expert_gate_up],

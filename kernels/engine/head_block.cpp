@@ -25,6 +25,7 @@ HeadBlock::HeadBlock(const BlockContext& context, const Arrays& arrays) : c_(con
 void HeadBlock::embed(const Work& work, const std::int32_t* tokens) {
   const Range vocab = c_.plan.vocab();
   const std::int64_t hidden = c_.plan.model().hidden;
+  c_.backend.begin_phase(Phase::head);
   c_.backend.embed(work.rows(), hidden, tokens, c_.weights.embedding(), vocab.begin, vocab.size(),
                    work.stream.delta);
   c_.groups.stage->all_reduce_sum(work.stream.delta, work.rows() * hidden);
@@ -34,6 +35,7 @@ void HeadBlock::embed(const Work& work, const std::int32_t* tokens) {
 void HeadBlock::choose(const Work& work, std::int32_t* tokens) {
   const Range vocab = c_.plan.vocab();
   float* logits = a_.logits + work.batch.requests.begin * vocab.size();
+  c_.backend.begin_phase(Phase::head);
   c_.add_and_norm(work, c_.weights.final_norm());
   if (c_.plan.whole_requests()) c_.gather_normed(work);
   c_.backend.linear(work.rows(), c_.normed, c_.plan.model().hidden, c_.weights.lm_head(), logits,

@@ -5,7 +5,10 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+
+#include "roofline/step/phases.hpp"
 
 namespace helix {
 
@@ -69,6 +72,8 @@ class Device {
   /// Runs `ops` to see which ops it calls, collectives and a stopwatch's marks among them, but not the ops.
   /// Only for asynchronous devices; each op must have run before, with the same arguments.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& ops);
+  /// The ops issued from now on belong to this phase of a step, or to none: for profilers that can show it.
+  virtual void begin_phase(std::optional<Phase>) {}
   /// A communicator for the ranks of the group, over this device's memory and in the order of its ops.
   virtual std::unique_ptr<Communicator> connect(const MpiGroup& group) = 0;
 };

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -51,24 +52,29 @@ inline Noted experts_of(std::int64_t tokens, std::int64_t hidden, std::int64_t f
           .bytes = expert_bytes};
 }
 
-/// What a step does, in the order in which it begins to. Phases are those that an observer is told of.
+/// What a step does, in the order in which it begins to. Phases are those that an observer is told of, which must
+/// be those that the device was told of before.
 class Notes {
  public:
-  void add(Noted noted) { unphased_.push_back(std::move(noted)); }
+  void begin_phase(std::optional<Phase> phase) { begun_ = phase; }
+  void add(Noted noted) { unphased_.push_back({std::move(noted), begun_}); }
   void phase_done(Phase phase) {
-    for (Noted& noted : unphased_) {
+    for (auto& [noted, begun] : unphased_) {
+      if (begun != phase) throw std::logic_error(noted.what + " ends in another phase than it began in");
       noted.phase = phase;
       all_.push_back(std::move(noted));
     }
     unphased_.clear();
   }
   std::vector<Noted> take() {
-    if (!unphased_.empty()) throw std::logic_error(unphased_.front().what + " belongs to no phase");
+    if (!unphased_.empty()) throw std::logic_error(unphased_.front().first.what + " belongs to no phase");
     return std::exchange(all_, {});
   }
 
  private:
-  std::vector<Noted> unphased_, all_;
+  std::optional<Phase> begun_;
+  std::vector<std::pair<Noted, std::optional<Phase>>> unphased_;
+  std::vector<Noted> all_;
 };
 
 class CountingCommunicator final : public Communicator {
@@ -137,6 +143,7 @@ class RecordingBackend final : public Backend {
     std::memcpy(device, host, bytes);
   }
   void synchronize() override {}
+  void begin_phase(std::optional<Phase> phase) override { notes_.begin_phase(phase); }
   std::unique_ptr<Communicator> connect(const MpiGroup&) override {
     throw std::logic_error("the recording backend has counting_groups");
   }
