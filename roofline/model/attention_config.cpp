@@ -63,7 +63,8 @@ void read_mla(const JsonFields& config, ModelSpec& spec) {
   a.kind = AttentionKind::mla;
   a.q_heads = config.whole("num_attention_heads", limits::heads);
   a.kv_heads = 1;
-  a.q_lora_rank = config.whole_or("q_lora_rank", limits::or_none(limits::rank), 0);
+  if (config.names("q_lora_rank"))  // a null stands for none
+    a.q_lora_rank = config.whole_or("q_lora_rank", limits::or_none(limits::rank), 0);
   a.kv_lora_rank = config.whole("kv_lora_rank", limits::rank);
   a.qk_nope_head_dim = config.whole("qk_nope_head_dim", limits::head_dim);
   a.qk_rope_head_dim = config.whole("qk_rope_head_dim", limits::head_dim);

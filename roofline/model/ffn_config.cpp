@@ -80,8 +80,26 @@ void read_deepseek_v2_moe(const JsonFields& config, ModelSpec& spec) {
 }
 
 void read_deepseek_v3_moe(const JsonFields& config, ModelSpec& spec) {
-  read_deepseek_moe(config, spec, {"sigmoid", "noaux_tc", true, true, 2.5},
+  read_deepseek_moe(config, spec, {"sigmoid", "noaux_tc", true, true, 2.5, 8, 4},
                     {.shared_experts = 1, .dense_layers = 3});
+}
+
+void read_glm_moe(const JsonFields& config, ModelSpec& spec) {
+  read_deepseek_moe(config, spec, {"sigmoid", "noaux_tc", true, true, 1.0},
+                    {.shared_experts = 1, .dense_layers = 1});
+}
+
+void read_glm_lite_moe(const JsonFields& config, ModelSpec& spec) {
+  read_deepseek_moe(config, spec, {"sigmoid", "noaux_tc", true, true, 1.8},
+                    {.shared_experts = 1, .dense_layers = 1});
+}
+
+void read_mistral4_moe(const JsonFields& config, ModelSpec& spec) {
+  read_deepseek_moe(config, spec, {"sigmoid", "noaux_tc", true, true, 1.0}, {.shared_experts = 1});
+}
+
+void read_dots_moe(const JsonFields& config, ModelSpec& spec) {
+  read_deepseek_moe(config, spec, {"sigmoid", "noaux_tc", false, true, 1.0});
 }
 
 void read_deepseek_like_moe(const JsonFields& config, ModelSpec& spec) {

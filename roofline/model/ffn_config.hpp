@@ -15,7 +15,11 @@ void read_gpt_oss_moe(const JsonFields& config, ModelSpec& spec);
 void read_deepseek_v2_moe(const JsonFields& config, ModelSpec& spec);
 void read_deepseek_v3_moe(const JsonFields& config, ModelSpec& spec);
 void read_deepseek_v4_moe(const JsonFields& config, ModelSpec& spec);
-/// DeepSeek's router and shared experts in a GQA model (GLM-4.5, EXAONE, MiMo-V2).
+/// DeepSeek's router and shared experts in other models; where the file leaves something out, these differ.
+void read_glm_moe(const JsonFields& config, ModelSpec& spec);
+void read_glm_lite_moe(const JsonFields& config, ModelSpec& spec);
+void read_mistral4_moe(const JsonFields& config, ModelSpec& spec);
+void read_dots_moe(const JsonFields& config, ModelSpec& spec);
 void read_deepseek_like_moe(const JsonFields& config, ModelSpec& spec);
 void read_minimax_moe(const JsonFields& config, ModelSpec& spec);
 void read_ernie_moe(const JsonFields& config, ModelSpec& spec);

@@ -121,12 +121,15 @@ void read_no_windows(const JsonFields& config, ModelSpec& spec) {
 
 void read_window_of_all(const JsonFields& config, ModelSpec& spec) {
   const bool used = config.flag_or("use_sliding_window", true);
-  const AttentionSpec local = windowed(spec.attention, used ? window_of(config) : 0);
+  const std::int64_t given = window_of(config);
+  const std::int64_t window = config.names("sliding_window") ? given : spec.attention.window;
+  spec.attention.window = 0;
+  const AttentionSpec local = windowed(spec.attention, used ? window : 0);
   if (config.has("layer_types") || local.window == 0) {
     read_windows(config, spec, local, [](std::int64_t) { return false; });
   } else {
     spec.attention = local;
-    spec.not_runnable.emplace_back(config.show("sliding_window"));
+    spec.not_runnable.emplace_back(fmt::format("sliding_window = {}", local.window));
   }
 }
 

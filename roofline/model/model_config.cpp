@@ -23,8 +23,6 @@
 namespace helix {
 namespace {
 
-constexpr double default_rms_eps = 1e-6;
-
 /// NaN and Infinity, which Hugging Face writes and JSON does not have, as null.
 std::string without_non_finite(std::string_view text) {
   std::string json;
@@ -79,13 +77,13 @@ void read_activation(const JsonFields& config, ModelSpec& spec) {
 }
 
 /// Granite's factors; the engine has that of the residual stream in its matrices alone, not in their biases.
-void read_multipliers(const JsonFields& config, ModelSpec& spec) {
+void read_multipliers(const JsonFields& config, const Family::Traits& traits, ModelSpec& spec) {
   const auto read = [&](const char* key) { return config.real_or(key, limits::factor, 1.0); };
   spec.embedding_multiplier = read("embedding_multiplier");
   spec.residual_multiplier = read("residual_multiplier");
   spec.logits_divisor = read("logits_scaling");
   spec.attention.multiplier =
-      config.has("attention_multiplier") ? config.real("attention_multiplier", limits::factor) : 0.0;
+      config.real_or("attention_multiplier", limits::factor, traits.attention_multiplier);
   if (spec.residual_multiplier != 1.0 && (spec.attention.output_bias || spec.ffn_bias))
     spec.not_runnable.emplace_back(config.show("residual_multiplier"));
 }
@@ -93,7 +91,7 @@ void read_multipliers(const JsonFields& config, ModelSpec& spec) {
 /// Where a class that is not known to read attention_bias has it, the engine does not know either.
 void read_attention_bias(const JsonFields& config, const Family::Traits& traits, ModelSpec& spec) {
   using enum Family::Traits::Biased;
-  const bool bias = config.flag_or("attention_bias", false);
+  const bool bias = config.flag_or("attention_bias", traits.biased);
   spec.attention.qkv_bias = bias || (traits.qkv_bias && config.flag_or("qkv_bias", true));
   spec.attention.output_bias = (bias && traits.attention_bias == qkv_and_output) ||
                                (traits.output_bias_key && config.flag_or(traits.output_bias_key, false));
@@ -132,14 +130,15 @@ ModelSpec read_model(const JsonFields& config, const Family& family, const std::
   spec.max_position = config.whole_or("max_position_embeddings", limits::tokens, traits.max_position);
   spec.parallel_blocks = traits.parallel_blocks;
   spec.post_norms = traits.post_norms;
-  spec.rms_eps = config.real_or("rms_norm_eps", limits::eps, default_rms_eps);
+  spec.rms_eps = config.real_or("rms_norm_eps", limits::eps, traits.rms_eps);
   if (!traits.lacks.empty()) spec.not_runnable.emplace_back(traits.lacks);
 
   spec.attention = {.q_heads = traits.q_heads,
                     .kv_heads = traits.kv_heads,
                     .qk_head_dim = traits.head_dim,
                     .qk_norm = traits.qk_norm || traits.whole_qk_norm || config.flag_or("use_qk_norm", false),
-                    .whole_qk_norm = traits.whole_qk_norm};
+                    .whole_qk_norm = traits.whole_qk_norm,
+                    .q_lora_rank = traits.q_lora_rank};
   const char* norm_key = "qk_norm_type";
   if (traits.whole_qk_norm && config.text_or(norm_key, "per_layer") != "per_layer")
     spec.not_runnable.emplace_back(config.show(norm_key));
@@ -148,8 +147,9 @@ ModelSpec read_model(const JsonFields& config, const Family& family, const std::
   family.read_attention(config, spec);
   spec.ffn_bias = traits.ffn_bias && config.flag_or("mlp_bias", false);
   family.read_ffn(config, spec);
-  read_rope(config, spec, traits.partial_rotary);
-  if (traits.multipliers) read_multipliers(config, spec);
+  read_rope(config, spec, traits.partial_rotary, traits.rope_theta);
+  if (traits.multipliers) read_multipliers(config, traits, spec);
+  spec.attention.window = std::max(spec.attention.window, traits.window);
   family.read_layers(config, spec);
   simplify_layers(spec);
   read_precision(config, spec);

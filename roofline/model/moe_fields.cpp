@@ -12,11 +12,13 @@
 namespace helix {
 namespace {
 
-void read_expert_groups(const JsonFields& config, MoeSpec& moe, const MoeKeys& keys) {
+void read_expert_groups(const JsonFields& config, MoeSpec& moe, const MoeKeys& keys,
+                        const RouterDefaults& defaults) {
   const char* groups = present(config, {"n_group", "num_expert_group"});
-  const bool grouped = config.has(groups) || config.has("topk_group");
-  moe.groups = grouped ? config.whole(groups, limits::experts) : 1;
-  moe.top_groups = grouped ? config.whole("topk_group", limits::experts) : 1;
+  const bool grouped = config.has(groups) || config.has("topk_group"),
+             by_class = !config.names(groups) && !config.names("topk_group");
+  moe.groups = grouped ? config.whole(groups, limits::experts) : by_class ? defaults.groups : 1;
+  moe.top_groups = grouped ? config.whole("topk_group", limits::experts) : by_class ? defaults.top_groups : 1;
   // A group is ranked by the sum of its two best experts.
   if (moe.experts % moe.groups != 0 || moe.experts / moe.groups < 2) {
     config.refuse(groups, fmt::format("expected groups of equal size, two or more of {} = {} in each",
@@ -97,7 +99,7 @@ void read_router(const JsonFields& config, ModelSpec& spec, const MoeKeys& keys,
   const std::string method = config.text_or("topk_method", defaults.topk_method);
   if (scoring == "sigmoid" && method == "noaux_tc") {
     moe.router = RouterKind::sigmoid_grouped;
-    read_expert_groups(config, moe, keys);
+    read_expert_groups(config, moe, keys, defaults);
   } else if (scoring != "softmax" || method != "greedy") {
     // The planner counts the router's product and its experts, whichever of them it chooses.
     for (const char* key : {"scoring_func", "topk_method"}) {

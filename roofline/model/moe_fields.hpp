@@ -50,6 +50,7 @@ struct RouterDefaults {
   bool normalize_top_k;
   bool reads_norm_topk_prob;  // the class of DeepSeek-V2 does not
   double routed_scaling_factor;
+  std::int64_t groups = 1, top_groups = 1;
 };
 void read_router(const JsonFields& config, ModelSpec& spec, const MoeKeys& keys,
                  const RouterDefaults& defaults);

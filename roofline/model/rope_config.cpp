@@ -13,7 +13,6 @@ namespace {
 constexpr RealLimits factor_limits{1e-6, 1e6};
 constexpr RealLimits theta_limits{1.0, 1e15};
 constexpr WholeLimits position_limits{1, std::int64_t{1} << 40};
-constexpr double default_theta = 10000.0;
 
 void read_rope_scaling(const JsonFields& config, const JsonFields& scaling, ModelSpec& spec) {
   RopeSpec& rope = spec.rope;
@@ -82,12 +81,12 @@ void rotate_share(double share, ModelSpec& spec) {
 
 }  // namespace
 
-void read_rope(const JsonFields& config, ModelSpec& spec, double partial) {
-  const auto* theta = config.find("rope_theta");
-  if (theta && theta->is_array()) {
+void read_rope(const JsonFields& config, ModelSpec& spec, double partial, double theta) {
+  const auto* given = config.find("rope_theta");
+  if (given && given->is_array()) {
     spec.not_runnable.emplace_back(config.show("rope_theta"));  // one a layer
   } else {
-    spec.rope.theta = config.real_or("rope_theta", theta_limits, default_theta);
+    spec.rope.theta = config.real_or("rope_theta", theta_limits, theta);
   }
   const bool read = partial > 0.0;
   double share = rotated_share(config, spec, read, read ? partial : 1.0);

@@ -274,9 +274,10 @@ TEST_CASE("what the planner counts but the engine does not run") {
   };
   CHECK(features("llama-3.1-8b", {{"hidden_act", "gelu"}}) == Features{"hidden_act = \"gelu\""});
   CHECK(features("llama-3.1-8b", {{"hidden_act", "silu"}}).empty());
-  const json mistral = {{"model_type", "mistral"}};  // whose class reads neither of them
+  const json mistral = {{"model_type", "mistral"}, {"sliding_window", 0}};
   CHECK(features("llama-3.1-8b", mistral).empty());
-  json biased = {{"model_type", "mistral"}, {"mlp_bias", true}, {"attention_bias", true}};
+  json biased = mistral;  // whose class reads neither of them
+  biased.update({{"mlp_bias", true}, {"attention_bias", true}});
   CHECK(features("llama-3.1-8b", biased) == Features{"attention_bias = true", "mlp_bias = true"});
   CHECK(features("deepseek-r1", {{"attention_bias", true}}) == Features{"attention_bias = true"});
   CHECK(features("llama-3.1-8b", {{"partial_rotary_factor", 0.5}}) ==
