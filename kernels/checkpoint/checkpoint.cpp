@@ -137,7 +137,9 @@ std::pair<const MappedTensor*, Within> Checkpoint::find(const TensorId& id) cons
   for (const Spelling& spelling : spellings()) {
     if (spelling.tensor != id.tensor) continue;
     const std::string name = spelled(spelling, root_, id);
-    if (const MappedTensor* const found = files_.find(name)) return {found, spelling.within};
+    for (const std::string_view packed : {"", "_packed"})  // what compressed-tensors calls NVFP4
+      if (const MappedTensor* const found = files_.find(name + std::string(packed)))
+        return {found, spelling.within};
     tried += fmt::format("{}'{}'", tried.empty() ? "" : " or ", name);
   }
   throw UsageError(fmt::format("{}: the tensor {} is missing", directory_.string(), tried));
@@ -169,7 +171,7 @@ void Checkpoint::add_vector(const ModelSpec& model, const TensorId& id) {
 
 bool Checkpoint::is_left_out(const std::string& name, const ModelSpec& model) const {
   for (const std::string_view end :
-       {".input_scale", ".k_scale", ".v_scale", ".q_scale", "rotary_emb.inv_freq"})
+       {".input_scale", ".input_global_scale", ".k_scale", ".v_scale", ".q_scale", "rotary_emb.inv_freq"})
     if (name.ends_with(end)) return true;
   if (model.tied_embeddings && name.ends_with("lm_head.weight")) return true;
   if (model.left_out.empty()) return false;
@@ -200,20 +202,49 @@ void Checkpoint::refuse_surplus(const ModelSpec& model) const {
                                count == 1 ? "is" : fmt::format("and {} more are", count - 1)));
 }
 
-void Checkpoint::read(const WeightSlice& slice, std::int64_t first, std::int64_t rows, float* out) const {
+Checkpoint::Part Checkpoint::part(const WeightSlice& slice, std::int64_t first, std::int64_t rows) const {
   const Place& place = places_.at(slice.of);
-  const std::int64_t row0 = slice.row0 + first;
-  if (!place.transposed) {
-    for (std::int64_t r = 0; r < rows; ++r)
-      place.matrix->read(place.first_row + row0 + r, {slice.col0, slice.col0 + slice.cols},
-                         out + r * slice.cols);
-    return;
-  }
-  std::vector<float> column(static_cast<std::size_t>(rows));
-  for (std::int64_t c = 0; c < slice.cols; ++c) {
-    place.matrix->read(place.first_row + slice.col0 + c, {row0, row0 + rows}, column.data());
-    for (std::int64_t r = 0; r < rows; ++r) out[r * slice.cols + c] = column[static_cast<std::size_t>(r)];
-  }
+  const Range of_slice{slice.row0 + first, slice.row0 + first + rows},
+      columns{slice.col0, slice.col0 + slice.cols};
+  const auto behind_first = [&](Range range) {
+    return Range{place.first_row + range.begin, place.first_row + range.end};
+  };
+  if (place.transposed) return {place, behind_first(columns), of_slice};
+  return {place, behind_first(of_slice), columns};
+}
+
+void Checkpoint::read(const WeightSlice& slice, std::int64_t first, std::int64_t rows, float* out) const {
+  const Part at = part(slice, first, rows);
+  if (!at.place.transposed) return at.place.matrix->read(at.rows, at.columns, out);
+  std::vector<float> turned(static_cast<std::size_t>(rows * slice.cols));
+  at.place.matrix->read(at.rows, at.columns, turned.data());
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c < slice.cols; ++c)
+      out[r * slice.cols + c] = turned[static_cast<std::size_t>(c * rows + r)];
+}
+
+void Checkpoint::read_rounded(const WeightSlice& slice, std::int64_t first, std::int64_t rows, float factor,
+                              BF16* out) const {
+  const Part at = part(slice, first, rows);
+  if (at.place.transposed) return WeightSource::read_rounded(slice, first, rows, factor, out);
+  at.place.matrix->read_rounded(at.rows, at.columns, factor, out);
+}
+
+void Checkpoint::read_rounded(const WeightSlice& slice, std::int64_t first, std::int64_t rows, float factor,
+                              FP8* out) const {
+  const Part at = part(slice, first, rows);
+  if (at.place.transposed) return WeightSource::read_rounded(slice, first, rows, factor, out);
+  at.place.matrix->read_rounded(at.rows, at.columns, factor, out);
+}
+
+const std::byte* Checkpoint::rows_in_bf16(const WeightSlice& slice, std::int64_t first) const {
+  const Part at = part(slice, first, 0);
+  return at.place.transposed ? nullptr : at.place.matrix->rows_in_bf16(at.rows.begin, at.columns);
+}
+
+float Checkpoint::largest(const WeightSlice& slice, std::int64_t first, std::int64_t rows) const {
+  const Part at = part(slice, first, rows);
+  return at.place.matrix->largest(at.rows, at.columns);
 }
 
 std::vector<float> Checkpoint::vector(const TensorId& id) const {

@@ -25,6 +25,12 @@ class Checkpoint final : public WeightSource {
   Checkpoint(const std::filesystem::path& directory, const ModelSpec& model);
 
   void read(const WeightSlice& slice, std::int64_t first, std::int64_t rows, float* out) const override;
+  void read_rounded(const WeightSlice& slice, std::int64_t first, std::int64_t rows, float factor,
+                    BF16* out) const override;
+  void read_rounded(const WeightSlice& slice, std::int64_t first, std::int64_t rows, float factor,
+                    FP8* out) const override;
+  const std::byte* rows_in_bf16(const WeightSlice& slice, std::int64_t first) const override;
+  float largest(const WeightSlice& slice, std::int64_t first, std::int64_t rows) const override;
   std::vector<float> vector(const TensorId& id) const override;
 
   /// Of all its files.
@@ -37,6 +43,12 @@ class Checkpoint final : public WeightSource {
     std::int64_t first_row = 0;
     bool transposed = false;
   };
+  /// Where rows [first, first + rows) of a slice are.
+  struct Part {
+    const Place& place;
+    Range rows, columns;
+  };
+  Part part(const WeightSlice& slice, std::int64_t first, std::int64_t rows) const;
   void find_root();
   /// The name that the files have for it, and how it lies in it; throws if they have none.
   std::pair<const MappedTensor*, Within> find(const TensorId& id) const;

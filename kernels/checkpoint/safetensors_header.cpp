@@ -9,9 +9,9 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "kernels/checkpoint/unique_names.hpp"
 #include "roofline/base/error.hpp"
 #include "roofline/base/excerpt.hpp"
-#include "roofline/base/json_fields.hpp"
 
 namespace helix {
 namespace {
@@ -128,7 +128,7 @@ std::vector<StoredTensor> parse_safetensors_header(std::string_view head, std::u
                     origin, length, file_bytes));
   }
   const std::uint64_t data_begin = length_bytes + length;
-  const nlohmann::json header = parse_json(head.substr(length_bytes, length), origin);
+  const nlohmann::json header = parse_with_unique_names(head.substr(length_bytes, length), origin);
   if (!header.is_object()) throw UsageError(fmt::format("{}: its header is no JSON object", origin));
   std::vector<StoredTensor> tensors;
   for (const auto& [name, entry] : header.items()) {

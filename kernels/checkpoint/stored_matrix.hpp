@@ -1,8 +1,9 @@
 // A weight matrix as a file has it: plain, or quantised with the scales that are tensors of their own beside it.
 //   F32, F16, BF16
 //   F8_E4M3 with NAME_scale_inv or NAME_scale: one number, one a row, or one a block (DeepSeek: 128 x 128)
-//   U8, two e2m1 in each byte, the first in the low half, with NAME_scale [rows, columns / 16] in F8_E4M3 and the number
-//   NAME_scale_2: NVFP4 as TensorRT Model Optimizer writes it
+//   U8, two e2m1 in each byte, the first in the low half, with the scales [rows, columns / 16] in F8_E4M3 and a number:
+//   NVFP4 as TensorRT Model Optimizer writes it (NAME, NAME_scale, NAME_scale_2 to multiply by) and as compressed-tensors
+//   does (NAME_packed, NAME_scale, NAME_global_scale to divide by)
 #pragma once
 
 #include <array>
@@ -11,7 +12,9 @@
 #include <vector>
 
 #include "kernels/checkpoint/tensor_files.hpp"
-#include "roofline/step/sharding.hpp"
+#include "kernels/ops/bf16.hpp"
+#include "kernels/ops/fp8.hpp"
+#include "roofline/step/range.hpp"
 
 namespace helix {
 
@@ -28,8 +31,15 @@ class StoredMatrix {
   /// Names of the scales.
   std::vector<std::string> companions() const;
 
-  /// Some columns of a row.
-  void read(std::int64_t row, Range columns, float* out) const;
+  /// Some columns of some rows: out [rows, columns].
+  void read(Range rows, Range columns, float* out) const;
+  /// The same times `factor`, rounded; values that are stored in this type are not widened on the way.
+  void read_rounded(Range rows, Range columns, float factor, BF16* out) const;
+  void read_rounded(Range rows, Range columns, float factor, FP8* out) const;
+  /// Where rows from `row` on lie one behind the other, if these are all columns, and in bf16; else null.
+  const std::byte* rows_in_bf16(std::int64_t row, Range columns) const;
+  /// The largest magnitude among them.
+  float largest(Range rows, Range columns) const;
 
  private:
   /// scales[row / block_rows * stride + column / block_columns], times `factor`.
@@ -40,6 +50,21 @@ class StoredMatrix {
   };
   void find_scales(const TensorFiles& files, std::array<std::int64_t, 2> block);
   void find_nvfp4_scales(const TensorFiles& files);
+  /// Rows from `row` on that have the scales of a row in common, up to `end`.
+  std::int64_t end_of_block(std::int64_t row, std::int64_t end) const;
+  /// Columns of a row that have a scale in common.
+  struct Run {
+    Range columns;
+    float scale = 1.0f;
+  };
+  std::vector<Run> runs(std::int64_t row, Range columns) const;
+  void widen(std::int64_t row, Range columns, float* out) const;
+  template <class T>
+  void read_through_floats(Range rows, Range columns, float factor, T* out) const;
+  float largest_of_e4m3(Range rows, Range columns) const;
+  const std::byte* at(std::int64_t row, std::int64_t column, std::int64_t value_bytes) const {
+    return values_->data + (row * cols_ + column) * value_bytes;
+  }
 
   const MappedTensor* values_;
   std::int64_t rows_ = 0, cols_ = 0;

@@ -12,6 +12,7 @@
 #include <set>
 #include <utility>
 
+#include "kernels/checkpoint/unique_names.hpp"
 #include "roofline/base/error.hpp"
 #include "roofline/base/excerpt.hpp"
 #include "roofline/base/json_fields.hpp"
@@ -26,7 +27,8 @@ constexpr std::size_t longest_index = std::size_t{256} << 20;
 
 /// Tensor to file, as the index has it.
 std::map<std::string, std::string> read_index(const std::filesystem::path& path) {
-  const nlohmann::json root = parse_json(read_text_file(path, "index of a checkpoint", longest_index), path);
+  const nlohmann::json root =
+      parse_with_unique_names(read_text_file(path, "index of a checkpoint", longest_index), path);
   const JsonFields index(root, path);
   if (!index.object("weight_map")) index.refuse("weight_map", "expected which file holds which tensor");
   std::map<std::string, std::string> files;

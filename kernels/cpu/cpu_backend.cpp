@@ -91,7 +91,7 @@ class CpuBackend : public Backend {
     cpu::fill_weight(weight, index, slices, threads_);
   }
   void store_weight(const PackedWeight& weight, std::int64_t index, std::int64_t first, std::int64_t rows,
-                    const float* values) override {
+                    const void* values) override {
     cpu::store_weight(weight, index, first, rows, values, threads_);
   }
   void fill_matrix(BF16* out, const WeightSlice& slice) override { cpu::fill_matrix(out, slice, threads_); }

@@ -38,11 +38,18 @@ void KernelOps::make_padding(const PackedWeight& weight, std::byte* matrix, cons
 }
 
 void KernelOps::store_weight(const PackedWeight& weight, std::int64_t index, std::int64_t first,
-                             std::int64_t rows, const float* values) {
+                             std::int64_t rows, const void* values) {
   const PackedLayout layout(weight.n, weight.k, weight.dtype);
   std::byte* const matrix = weight.data + static_cast<std::size_t>(index) * weight.stride_bytes;
   if (first == 0) make_padding(weight, matrix, layout);
-  store_rows(stream_, values, rows, weight.k, 1.0f / weight.scale, weight.dtype, first, layout, matrix);
+  const std::size_t value_bytes = weight.dtype == DType::bf16  ? sizeof(BF16)
+                                  : weight.dtype == DType::fp8 ? sizeof(FP8)
+                                                               : sizeof(float);
+  const std::size_t bytes = static_cast<std::size_t>(rows * weight.k) * value_bytes;
+  std::byte* const given = ensure(*this, given_, bytes);
+  copy_to_device(given, values, bytes);
+  store_rows(stream_, given, rows, weight.k, 1.0f / weight.scale, weight.dtype, first, layout, matrix);
+  synchronize();  // the memory is used again
 }
 
 void KernelOps::fill_weight(const PackedWeight& weight, std::int64_t index,

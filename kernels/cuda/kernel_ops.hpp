@@ -22,7 +22,7 @@ class KernelOps : public Backend {
   void fill_weight(const PackedWeight& weight, std::int64_t index,
                    std::span<const WeightSlice> slices) override;
   void store_weight(const PackedWeight& weight, std::int64_t index, std::int64_t first, std::int64_t rows,
-                    const float* values) override;
+                    const void* values) override;
   void fill_matrix(BF16* out, const WeightSlice& slice) override;
 
   // linear.cpp
@@ -104,6 +104,7 @@ class KernelOps : public Backend {
   Stream stream_;
   std::size_t terms_bytes_;
   std::unique_ptr<Buffer> terms_;
+  std::unique_ptr<Buffer> given_;  // weights on their way
 };
 
 }  // namespace helix::cuda

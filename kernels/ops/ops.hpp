@@ -136,11 +136,13 @@ class DecodeOps {
   /// has k columns).
   virtual void fill_weight(const PackedWeight& weight, std::int64_t index,
                            std::span<const WeightSlice> slices) = 0;
-  /// The same with values that come from elsewhere, piece by piece from first = 0 on: rows [first, first + rows) of
-  /// matrix `index` become values [rows, k] / weight.scale, which is a power of two. `rows` is a multiple of 32 but for
-  /// the matrix's last ones.
+  /// The same with values that come from elsewhere, piece by piece from first = 0 on, in the host's memory: rows
+  /// [first, first + rows) of matrix `index` become values [rows, k] / weight.scale, which is a power of two. They are
+  /// BF16 or FP8 as the weight and divided already; for nvfp4 floats that are not. `rows` is a multiple of 32 but for
+  /// the matrix's last ones. `values` are free when it returns. For other rows it may be called from threads() threads
+  /// at once.
   virtual void store_weight(const PackedWeight& weight, std::int64_t index, std::int64_t first,
-                            std::int64_t rows, const float* values) = 0;
+                            std::int64_t rows, const void* values) = 0;
   /// Fills row-major bf16 [slice.rows, slice.cols] (the embedding table).
   virtual void fill_matrix(BF16* out, const WeightSlice& slice) = 0;
 

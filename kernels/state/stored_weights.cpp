@@ -1,66 +1,38 @@
 #include "kernels/state/stored_weights.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <exception>
-#include <functional>
 #include <mutex>
+#include <type_traits>
 
-#include "kernels/ops/memory.hpp"
+#include "kernels/ops/rounding.hpp"
 #include "kernels/ops/work_counter.hpp"
 #include "kernels/state/weight_plan.hpp"
 
 namespace helix {
 namespace {
 
-// As floats, twice, small enough for the cache of a core; large enough to be worth a GPU's copy.
-constexpr std::int64_t piece_values = std::int64_t{1} << 17;
-constexpr std::int64_t piece_rows = 32;
-constexpr std::int64_t strip_rows = 8;  // that a thread reads at once
+// What a thread reads at once stays in its core's cache until it is laid out. What lies as it is to be need not.
+constexpr std::int64_t piece_bytes = std::int64_t{1} << 18, piece_bytes_in_place = std::int64_t{1} << 23;
+constexpr std::int64_t strip_rows = 32;  // that a backend lays out at once
 
-/// Rows of slices that are stacked under each other, in as many threads as the device has.
+/// Rows of slices that are stacked under each other.
 class Stack {
  public:
-  Stack(const WeightSource& source, std::span<const WeightSlice> slices, int threads)
-      : source_(source), slices_(slices), threads_(threads) {
+  explicit Stack(std::span<const WeightSlice> slices) : slices_(slices) {
     for (const WeightSlice& slice : slices) rows_ += slice.rows;
-    cols_ = slices.front().cols;
   }
 
-  /// Calls take(first, rows, values) for one piece after the other; the values are [rows, cols].
-  void for_each_piece(
-      const std::function<void(std::int64_t, std::int64_t, const std::vector<float>&)>& take) {
-    const std::int64_t step = std::max<std::int64_t>(1, piece_values / cols_ / piece_rows) * piece_rows;
-    for (std::int64_t first = 0; first < rows_; first += step) {
-      const std::int64_t rows = std::min(step, rows_ - first);
-      values_.resize(static_cast<std::size_t>(rows * cols_));
-      read(first, rows);
-      take(first, rows, values_);
-      note_work();
-    }
-  }
+  std::int64_t rows() const { return rows_; }
+  std::int64_t cols() const { return slices_.front().cols; }
 
- private:
-  void read(std::int64_t first, std::int64_t rows) {
-    std::exception_ptr problem;
-    std::mutex guard;
-#pragma omp parallel for num_threads(threads_) schedule(static) if (threads_ > 1)
-    for (std::int64_t r = 0; r < rows; r += strip_rows) {
-      try {
-        read_strip(first + r, std::min(strip_rows, rows - r), values_.data() + r * cols_);
-      } catch (...) {
-        const std::lock_guard lock(guard);
-        problem = std::current_exception();
-      }
-    }
-    if (problem) std::rethrow_exception(problem);
-  }
-  void read_strip(std::int64_t row, std::int64_t rows, float* out) const {
+  /// Calls part(slice, first, count) for what rows [row, row + rows) are of each slice, in order.
+  template <class Part>
+  void for_each_part(std::int64_t row, std::int64_t rows, const Part& part) const {
     for (const WeightSlice& slice : slices_) {
       const std::int64_t here = std::min(rows, slice.rows - row);
       if (here > 0) {
-        source_.read(slice, row, here, out);
-        out += here * cols_;
+        part(slice, row, here);
         rows -= here;
         row += here;
       }
@@ -69,58 +41,143 @@ class Stack {
     }
   }
 
-  const WeightSource& source_;
+ private:
   std::span<const WeightSlice> slices_;
-  int threads_;
-  std::int64_t rows_ = 0, cols_ = 0;
-  std::vector<float> values_;
+  std::int64_t rows_ = 0;
 };
 
-float largest_magnitude(const WeightSource& source, const MatrixPlan& plan, int threads) {
-  float largest = 0.0f;
-  for (const auto& slices : plan.matrices) {
-    Stack(source, slices, threads)
-        .for_each_piece([&](std::int64_t, std::int64_t, const std::vector<float>& values) {
-          for (const float x : values) largest = std::max(largest, std::fabs(x));
+/// piece(first, rows, memory) for pieces of whole strips, in threads each of which has a stretch of them and a memory.
+template <class Memory, class Piece>
+void in_pieces(std::int64_t rows, std::int64_t row_bytes, std::int64_t most_bytes, int threads,
+               const Piece& piece) {
+  const auto strips = [](std::int64_t count) { return (count + strip_rows - 1) / strip_rows; };
+  const std::int64_t most = std::max<std::int64_t>(1, most_bytes / (strip_rows * row_bytes)),
+                     step = strip_rows * std::min(most, strips((rows + threads - 1) / threads));
+  std::exception_ptr problem;
+  std::mutex guard;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+    Memory memory;
+#pragma omp for schedule(static)
+    for (std::int64_t first = 0; first < rows; first += step) {
+      try {
+        piece(first, std::min(step, rows - first), memory);
+        note_work();
+      } catch (...) {
+        const std::lock_guard lock(guard);
+        problem = std::current_exception();
+      }
+    }
+  }
+  if (problem) std::rethrow_exception(problem);
+}
+
+void read_part(const WeightSource& source, const WeightSlice& slice, std::int64_t first, std::int64_t rows,
+               float, float* out) {
+  source.read(slice, first, rows, out);
+}
+template <class T>
+void read_part(const WeightSource& source, const WeightSlice& slice, std::int64_t first, std::int64_t rows,
+               float factor, T* out) {
+  source.read_rounded(slice, first, rows, factor, out);
+}
+
+/// take(first, rows, values) for pieces of the stack, from several threads at once; the values are [rows, cols], but for
+/// floats times `factor`.
+template <class T, class Take>
+void for_each_piece(const WeightSource& source, const Stack& stack, float factor, int threads,
+                    const Take& take) {
+  const std::int64_t cols = stack.cols();
+  in_pieces<std::vector<T>>(
+      stack.rows(), cols * std::int64_t{sizeof(T)}, piece_bytes, threads,
+      [&](std::int64_t first, std::int64_t rows, std::vector<T>& values) {
+        values.resize(static_cast<std::size_t>(rows * cols));
+        T* out = values.data();
+        stack.for_each_part(first, rows, [&](const WeightSlice& slice, std::int64_t from, std::int64_t here) {
+          read_part(source, slice, from, here, factor, out);
+          out += here * cols;
         });
+        take(first, rows, static_cast<const void*>(values.data()));
+      });
+}
+
+/// The same where all of it lies in bf16 as it is to be, and slices end with strips; false: it does not.
+template <class Take>
+bool for_each_piece_in_place(const WeightSource& source, std::span<const WeightSlice> slices, int threads,
+                             const Take& take) {
+  for (const WeightSlice& slice : slices) {
+    const bool last = &slice == &slices.back();
+    if (source.rows_in_bf16(slice, 0) == nullptr || (slice.rows % strip_rows != 0 && !last)) return false;
+  }
+  struct None {};
+  std::int64_t row = 0;
+  for (const WeightSlice& slice : slices) {
+    in_pieces<None>(slice.rows, slice.cols * std::int64_t{sizeof(BF16)}, piece_bytes_in_place, threads,
+                    [&](std::int64_t first, std::int64_t rows, None&) {
+                      take(row + first, rows, static_cast<const void*>(source.rows_in_bf16(slice, first)));
+                    });
+    row += slice.rows;
+  }
+  return true;
+}
+
+float largest_of(const WeightSource& source, const MatrixPlan& plan, int threads) {
+  float largest = 0.0f;
+  std::mutex guard;
+  for (const auto& slices : plan.matrices) {
+    const Stack stack(slices);
+    in_pieces<float>(stack.rows(), stack.cols(), piece_bytes, threads,
+                     [&](std::int64_t first, std::int64_t rows, float& of_piece) {
+                       of_piece = 0.0f;
+                       stack.for_each_part(
+                           first, rows, [&](const WeightSlice& slice, std::int64_t from, std::int64_t here) {
+                             of_piece = std::max(of_piece, source.largest(slice, from, here));
+                           });
+                       const std::lock_guard lock(guard);
+                       largest = std::max(largest, of_piece);
+                     });
   }
   return largest;
+}
+
+template <class T>
+void store_as(const WeightSource& source, const MatrixPlan& plan, const PackedWeight& weight,
+              Backend& backend) {
+  std::int64_t index = 0;
+  for (const auto& slices : plan.matrices) {
+    const auto take = [&](std::int64_t first, std::int64_t rows, const void* values) {
+      backend.store_weight(weight, index, first, rows, values);
+    };
+    const bool done =
+        std::is_same_v<T, BF16> && for_each_piece_in_place(source, slices, backend.threads(), take);
+    if (!done) for_each_piece<T>(source, Stack(slices), 1.0f / weight.scale, backend.threads(), take);
+    ++index;
+  }
 }
 
 }  // namespace
 
 void store_from(const WeightSource& source, const MatrixPlan& plan, PackedWeight& weight, Backend& backend) {
-  const int threads = backend.threads();
-  if (weight.dtype != DType::bf16)
-    weight.scale = power_of_two_scale(largest_magnitude(source, plan, threads), weight.dtype);
-  std::unique_ptr<Buffer> staging;
-  std::int64_t index = 0;
-  for (const auto& slices : plan.matrices) {
-    Stack(source, slices, threads)
-        .for_each_piece([&](std::int64_t first, std::int64_t rows, const auto& values) {
-          const std::size_t bytes = values.size() * sizeof(float);
-          auto* const on_device = reinterpret_cast<float*>(ensure(backend, staging, bytes));
-          backend.copy_to_device(on_device, values.data(), bytes);
-          backend.store_weight(weight, index, first, rows, on_device);
-          backend.synchronize();  // the staging memory is used again
-        });
-    ++index;
-  }
+  if (weight.dtype == DType::bf16) return store_as<BF16>(source, plan, weight, backend);
+  weight.scale = power_of_two_scale(largest_of(source, plan, backend.threads()), weight.dtype);
+  if (weight.dtype == DType::fp8) return store_as<FP8>(source, plan, weight, backend);
+  store_as<float>(source, plan, weight, backend);
 }
 
 void copy_from(const WeightSource& source, const WeightSlice& slice, float factor, BF16* out,
                Backend& backend) {
-  Stack(source, {&slice, 1}, backend.threads())
-      .for_each_piece([&](std::int64_t first, std::int64_t, const std::vector<float>& values) {
-        std::vector<BF16> rounded(values.size());
-        std::ranges::transform(values, rounded.begin(), [&](float x) { return to_bf16(factor * x); });
-        backend.copy_to_device(out + first * slice.cols, rounded.data(), rounded.size() * sizeof(BF16));
-      });
+  const auto take = [&](std::int64_t first, std::int64_t rows, const void* values) {
+    const std::int64_t count = rows * slice.cols;
+    backend.copy_to_device(out + first * slice.cols, values, static_cast<std::size_t>(count) * sizeof(BF16));
+  };
+  const std::span<const WeightSlice> one(&slice, 1);
+  if (factor == 1.0f && for_each_piece_in_place(source, one, backend.threads(), take)) return;
+  for_each_piece<BF16>(source, Stack(one), factor, backend.threads(), take);
 }
 
 std::vector<BF16> rounded_to_bf16(const std::vector<float>& values) {
   std::vector<BF16> rounded(values.size());
-  std::ranges::transform(values, rounded.begin(), to_bf16);
+  round_values(values.data(), std::ssize(values), 1.0f, rounded.data());
   return rounded;
 }
 

@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 
 #include "backend/synthetic_weights.hpp"
+#include "kernels/ops/rounding.hpp"
 #include "kernels/reference/linear.hpp"
 #include "roofline/base/error.hpp"
 #include "tests/compare.hpp"
@@ -87,9 +89,17 @@ TEST_CASE("backend: weights that are given piece by piece are rounded as the syn
                  .dtype = dtype,
                  .scale = scale};
   for (const auto& [first, rows] : {std::pair<std::int64_t, std::int64_t>{0, 32}, {32, 32}, {64, 5}}) {
-    const DeviceVector<float> piece(
-        std::vector<float>(values.begin() + first * k, values.begin() + (first + rows) * k));
-    device().store_weight(w, 1, first, rows, piece.data());
+    const float* const piece = values.data() + first * k;
+    std::vector<BF16> bf16(static_cast<std::size_t>(rows * k));
+    std::vector<FP8> fp8(bf16.size());
+    round_values(piece, rows * k, 1.0f, bf16.data());
+    round_values(piece, rows * k, 1.0f / scale, fp8.data());
+    const void* const given = dtype == DType::bf16  ? static_cast<const void*>(bf16.data())
+                              : dtype == DType::fp8 ? static_cast<const void*>(fp8.data())
+                                                    : piece;
+    device().store_weight(w, 1, first, rows, given);
+    std::ranges::fill(bf16, BF16{0x7fc0});  // its own by now
+    std::ranges::fill(fp8, FP8{0x7f});
     device().synchronize();
   }
   w.data += bytes;

@@ -23,7 +23,7 @@ std::size_t packed_bytes(std::int64_t n, std::int64_t k, DType dtype);
 void fill_weight(const PackedWeight& weight, std::int64_t index, std::span<const WeightSlice> slices,
                  int threads);
 void store_weight(const PackedWeight& weight, std::int64_t index, std::int64_t first, std::int64_t rows,
-                  const float* values, int threads);
+                  const void* values, int threads);
 void fill_matrix(BF16* out, const WeightSlice& slice, int threads);
 
 void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, BF16* y, std::int64_t ldy,

@@ -1,95 +1,104 @@
-// Weights of a checkpoint, given as floats, into the packed layout: rounded a row of a tile at a time, then turned.
+// Weights of a checkpoint into the packed layout. Of a tile that is 16 rows of 64 bytes (bf16) or 32 (fp8): words of two
+// or four inputs, four outputs of which become 16 bytes that follow each other.
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstring>
 #include <stdexcept>
 
 #include "kernels/cpu/linear/linear.hpp"
 #include "kernels/cpu/linear/packing.hpp"
 #include "kernels/cpu/machine/parallel.hpp"
-#include "kernels/ops/bf16.hpp"
-#include "kernels/ops/fp8.hpp"
 #include "kernels/ops/simd_clones.hpp"
 
 namespace helix::cpu {
 namespace {
 
-/// What a tile holds of one output: 32 values, bf16 in pairs or bytes of fp8.
-struct TileRow {
-  std::uint32_t pairs[packing::tile_rows];
-};
+using Words = std::uint32_t __attribute__((vector_size(16)));
+using Halves = std::uint16_t __attribute__((vector_size(16)));
 
-HELIX_SIMD_CLONES void round_bf16(const float* x, float factor, TileRow& out) {
-  BF16 values[packing::block_inputs];
-  for (int i = 0; i < packing::block_inputs; ++i) values[i] = to_bf16(x[i] * factor);
-  std::memcpy(out.pairs, values, sizeof(values));
+inline Words load(const std::byte* from) {
+  Words words;
+  std::memcpy(&words, from, sizeof(words));
+  return words;
 }
 
-/// As to_fp8, of a value in the lowest byte, without a branch; no NaN comes here.
-inline std::uint32_t fp8_bits(float x) {
-  const std::uint32_t u = std::bit_cast<std::uint32_t>(x), sign = (u >> 24) & 0x80u;
-  const float a = std::min(std::fabs(x), 448.0f);
-  const std::uint32_t m = std::bit_cast<std::uint32_t>(a);
-  const std::uint32_t subnormal = std::bit_cast<std::uint32_t>(a + 0x1p14f) & 0xfu;
-  const std::uint32_t normal = (m + 0x7ffffu + ((m >> 20) & 1u) - (120u << 23)) >> 20;
-  return sign | (a < 0x1p-6f ? subnormal : normal);
-}
-
-HELIX_SIMD_CLONES void round_fp8(const float* x, float factor, TileRow& out) {
-  for (int p = 0; p < packing::tile_rows; ++p)
-    out.pairs[p] = fp8_bits(x[2 * p] * factor) | fp8_bits(x[2 * p + 1] * factor) << 8;
-}
-
-void write_tile(const TileRow* rows, DType dtype, std::byte* tile) {
-  for (std::int64_t p = 0; p < packing::tile_rows; ++p) {
-    for (std::int64_t output = 0; output < packing::tile_outputs; ++output) {
-      const std::uint32_t pair = rows[output].pairs[p];
-      const auto at = static_cast<std::size_t>(packing::index_in_tile(output, 2 * p, dtype));
-      if (dtype == DType::fp8) {
-        const auto bytes = static_cast<std::uint16_t>(pair);
-        std::memcpy(tile + at, &bytes, sizeof(bytes));
-      } else {
-        std::memcpy(tile + at * sizeof(BF16), &pair, sizeof(pair));
-      }
-    }
+/// Of four outputs the same word each: for fp8 the pairs of inputs (0, 1) of all four before the pairs (2, 3).
+template <DType dtype>
+inline void store(Words words, std::byte* to) {
+  if constexpr (dtype == DType::fp8) {
+    const Halves pairs = reinterpret_cast<Halves>(words);
+    words = reinterpret_cast<Words>(__builtin_shufflevector(pairs, pairs, 0, 2, 4, 6, 1, 3, 5, 7));
   }
+  std::memcpy(to, &words, sizeof(words));
+}
+
+/// Four words each of four outputs, `stride` bytes apart, to four cache lines.
+template <DType dtype>
+inline void turn(const std::byte* from, std::int64_t stride, std::byte* to) {
+  constexpr std::int64_t line = 64;
+  const Words a = load(from), b = load(from + stride), c = load(from + 2 * stride),
+              d = load(from + 3 * stride);
+  const Words ab01 = __builtin_shufflevector(a, b, 0, 4, 1, 5),
+              ab23 = __builtin_shufflevector(a, b, 2, 6, 3, 7),
+              cd01 = __builtin_shufflevector(c, d, 0, 4, 1, 5),
+              cd23 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  store<dtype>(__builtin_shufflevector(ab01, cd01, 0, 1, 4, 5), to);
+  store<dtype>(__builtin_shufflevector(ab01, cd01, 2, 3, 6, 7), to + line);
+  store<dtype>(__builtin_shufflevector(ab23, cd23, 0, 1, 4, 5), to + 2 * line);
+  store<dtype>(__builtin_shufflevector(ab23, cd23, 2, 3, 6, 7), to + 3 * line);
+}
+
+template <DType dtype>
+inline void write_tile(const std::byte* rows, std::int64_t stride, std::byte* tile) {
+  constexpr std::int64_t row_bytes = dtype == DType::fp8 ? 32 : 64, words_bytes = sizeof(Words);
+  // Rows may all lie at the same sets of a cache: what is read of four of them is used up at once.
+  for (std::int64_t output = 0; output < packing::tile_outputs; output += 4)
+    for (std::int64_t at = 0; at < row_bytes; at += words_bytes)
+      turn<dtype>(rows + output * stride + at, stride, tile + at * 16 + output * 4);
+}
+
+/// The blocks of a panel whose 32 outputs and 32 inputs all exist.
+HELIX_SIMD_CLONES void write_blocks_bf16(const std::byte* rows, std::int64_t stride, std::int64_t blocks,
+                                         std::byte* tiles) {
+  for (std::int64_t block = 0; block < 2 * blocks; ++block)
+    write_tile<DType::bf16>(rows + block % 2 * 16 * stride + block / 2 * 64, stride, tiles + block * 1024);
+}
+HELIX_SIMD_CLONES void write_blocks_fp8(const std::byte* rows, std::int64_t stride, std::int64_t blocks,
+                                        std::byte* tiles) {
+  for (std::int64_t block = 0; block < 2 * blocks; ++block)
+    write_tile<DType::fp8>(rows + block % 2 * 16 * stride + block / 2 * 32, stride, tiles + block * 512);
 }
 
 }  // namespace
 
 void store_weight(const PackedWeight& weight, std::int64_t index, std::int64_t first, std::int64_t rows,
-                  const float* values, int threads) {
+                  const void* values, int threads) {
   if (first % packing::panel_outputs != 0 || first + rows > weight.n ||
       (rows % packing::panel_outputs != 0 && first + rows != weight.n)) {
     throw std::invalid_argument("store_weight: rows that are no whole panels");
   }
-  std::byte* const data = weight.data + static_cast<std::size_t>(index) * weight.stride_bytes;
-  const std::int64_t k = weight.k,
-                     tile_bytes = packing::tile_values * packing::bytes_per_weight(weight.dtype);
-  const auto round = weight.dtype == DType::fp8 ? round_fp8 : round_bf16;
-  const float factor = 1.0f / weight.scale;
+  const auto write_blocks = weight.dtype == DType::fp8 ? write_blocks_fp8 : write_blocks_bf16;
+  const std::int64_t value_bytes = packing::bytes_per_weight(weight.dtype), stride = weight.k * value_bytes,
+                     block_row = packing::block_inputs * value_bytes,
+                     whole_blocks = weight.k / packing::block_inputs,
+                     panel_bytes = packing::panel_bytes(weight.k, weight.dtype);
+  const auto* const from = static_cast<const std::byte*>(values);
+  std::byte* const to = weight.data + static_cast<std::size_t>(index) * weight.stride_bytes +
+                        first / packing::panel_outputs * panel_bytes;
   in_parallel(threads, [&](int thread, int team) {
     const Range mine = split(packing::panels(rows), thread, team);
     for (std::int64_t panel = mine.begin; panel < mine.end; ++panel) {
-      std::byte* tile =
-          data + (first / packing::panel_outputs + panel) * packing::panel_bytes(k, weight.dtype);
-      for (std::int64_t input = 0; input < k; input += packing::block_inputs) {
-        for (std::int64_t half = 0; half < 2; ++half, tile += tile_bytes) {
-          TileRow tile_rows[packing::tile_outputs]{};
-          for (std::int64_t o = 0; o < packing::tile_outputs; ++o) {
-            const std::int64_t row = panel * packing::panel_outputs + half * packing::tile_outputs + o;
-            if (row >= rows) continue;
-            const float* x = values + row * k + input;
-            float padded[packing::block_inputs]{};
-            if (k - input < packing::block_inputs) {
-              std::copy_n(x, k - input, padded);
-              x = padded;
-            }
-            round(x, factor, tile_rows[o]);
-          }
-          write_tile(tile_rows, weight.dtype, tile);
-        }
+      const std::byte* const panel_rows = from + panel * packing::panel_outputs * stride;
+      std::byte* const tiles = to + panel * panel_bytes;
+      const std::int64_t outputs = std::min(packing::panel_outputs, rows - panel * packing::panel_outputs),
+                         direct = outputs == packing::panel_outputs ? whole_blocks : 0;
+      write_blocks(panel_rows, stride, direct, tiles);
+      for (std::int64_t block = direct; block < packing::blocks(weight.k); ++block) {  // with zeros around
+        std::byte padded[packing::panel_outputs * packing::block_inputs * sizeof(std::uint16_t)]{};
+        const std::int64_t bytes = std::min(block_row, stride - block * block_row);
+        for (std::int64_t o = 0; o < outputs; ++o)
+          std::memcpy(padded + o * block_row, panel_rows + o * stride + block * block_row,
+                      static_cast<std::size_t>(bytes));
+        write_blocks(padded, block_row, 1, tiles + block * (panel_bytes / packing::blocks(weight.k)));
       }
     }
   });

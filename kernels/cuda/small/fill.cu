@@ -29,18 +29,23 @@ struct Synthetic {
   HELIX_DEVICE Row row(std::int64_t r) const { return {synthetic::row_key(key, row0 + r), col0, scale}; }
 };
 
+HELIX_DEVICE float to_float(float x) {
+  return x;
+}
+
 /// Rows of values in memory.
+template <class T>
 struct Given {
-  Global<const float> values;
+  Global<const T> values;
   std::int64_t cols;
   float factor;
 
   struct Row {
-    Global<const float> values;
+    Global<const T> values;
     float factor;
     HELIX_DEVICE float operator[](std::int64_t col) const {
-      const float value = values[col];
-      return factor * value;
+      const T value = values[col];
+      return factor * to_float(value);
     }
   };
   HELIX_DEVICE Row row(std::int64_t r) const { return {values + r * cols, factor}; }
@@ -129,16 +134,19 @@ void fill_rows_with(Stream stream, const Values& values, std::int64_t rows, std:
          ld, out);
 }
 
-template <class Values>
+template <DType dtype, class Values>
 void fill_quantized_with(Stream stream, const Values& values, std::int64_t rows, std::int64_t cols,
-                         DType dtype, std::int64_t row, const PackedLayout& layout, std::byte* matrix) {
+                         std::int64_t row, const PackedLayout& layout, std::byte* matrix) {
   if (rows == 0 || cols == 0) return;
   const std::int64_t blocks = (cols + kNvfp4Block - 1) / kNvfp4Block;
   const QuantizedFill fill{rows, cols, row, layout.row_bytes, layout.scale_offset, scale_tiles(cols)};
-  launch(dtype == DType::fp8 ? fill_quantized_kernel<DType::fp8, Values>
-                             : fill_quantized_kernel<DType::nvfp4, Values>,
-         Dim3(blocks_for(blocks, kThreads), grid_rows(rows)), Dim3(kThreads), 0, stream, values, fill,
-         matrix);
+  launch(fill_quantized_kernel<dtype, Values>, Dim3(blocks_for(blocks, kThreads), grid_rows(rows)),
+         Dim3(kThreads), 0, stream, values, fill, matrix);
+}
+
+template <class T>
+Given<T> given(const void* values, std::int64_t cols, float factor) {
+  return {Global<const T>(static_cast<const T*>(values)), cols, factor};
 }
 
 }  // namespace
@@ -152,17 +160,22 @@ void fill_quantized(Stream stream, const WeightSlice& slice, DType dtype, std::i
                     const PackedLayout& layout, std::byte* matrix) {
   if (dtype == DType::nvfp4 && slice.col0 % kNvfp4Block != 0)
     throw UsageError("NVFP4 weights cannot be cut inside of a block of 16 inputs");
-  fill_quantized_with(stream, Synthetic{slice.key, slice.row0, slice.col0, slice.scale}, slice.rows,
-                      slice.cols, dtype, row, layout, matrix);
+  const auto fill = dtype == DType::fp8 ? fill_quantized_with<DType::fp8, Synthetic>
+                                        : fill_quantized_with<DType::nvfp4, Synthetic>;
+  fill(stream, Synthetic{slice.key, slice.row0, slice.col0, slice.scale}, slice.rows, slice.cols, row, layout,
+       matrix);
 }
 
-void store_rows(Stream stream, const float* values, std::int64_t rows, std::int64_t cols, float factor,
+void store_rows(Stream stream, const std::byte* values, std::int64_t rows, std::int64_t cols, float factor,
                 DType dtype, std::int64_t row, const PackedLayout& layout, std::byte* matrix) {
-  const Given given{Global<const float>(values), cols, factor};
   if (dtype == DType::bf16) {
-    fill_rows_with(stream, given, rows, cols, layout.ld, reinterpret_cast<BF16*>(matrix) + row * layout.ld);
+    fill_rows_with(stream, given<BF16>(values, cols, 1.0f), rows, cols, layout.ld,
+                   reinterpret_cast<BF16*>(matrix) + row * layout.ld);
+  } else if (dtype == DType::fp8) {
+    fill_quantized_with<DType::fp8>(stream, given<FP8>(values, cols, 1.0f), rows, cols, row, layout, matrix);
   } else {
-    fill_quantized_with(stream, given, rows, cols, dtype, row, layout, matrix);
+    fill_quantized_with<DType::nvfp4>(stream, given<float>(values, cols, factor), rows, cols, row, layout,
+                                      matrix);
   }
 }
 

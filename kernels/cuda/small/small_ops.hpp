@@ -59,8 +59,9 @@ void fill_rows(Stream stream, const WeightSlice& slice, std::int64_t ld, BF16* o
 void fill_quantized(Stream stream, const WeightSlice& slice, DType dtype, std::int64_t row,
                     const PackedLayout& layout, std::byte* matrix);
 
-/// values [rows, cols] times `factor`, in any of the types, as rows [row, row + rows) of a packed matrix.
-void store_rows(Stream stream, const float* values, std::int64_t rows, std::int64_t cols, float factor,
+/// values [rows, cols] as rows [row, row + rows) of a packed matrix: BF16 and FP8 as they are, for nvfp4 floats that are
+/// multiplied by `factor`.
+void store_rows(Stream stream, const std::byte* values, std::int64_t rows, std::int64_t cols, float factor,
                 DType dtype, std::int64_t row, const PackedLayout& layout, std::byte* matrix);
 
 /// Reads `bytes` (a multiple of 16) and folds them into *sink, so that the reads are not optimised away.

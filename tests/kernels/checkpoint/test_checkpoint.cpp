@@ -116,6 +116,43 @@ TEST_CASE("fused projections are the separate ones under each other") {
   }
 }
 
+TEST_CASE("NVFP4 as compressed-tensors names it is that of Model Optimizer") {
+  ModelSpec model = narrow_gqa();
+  model.hidden = model.ffn = 32;
+  WrittenTensors by_modelopt = dense_tensors(model), by_compressed = by_modelopt;
+  int number = 0;
+  for (const auto& [name, tensor] : dense_tensors(model)) {
+    if (tensor.shape.size() != 2 || name.find("proj") == name.npos) continue;
+    const std::int64_t rows = tensor.shape[0], cols = tensor.shape[1];
+    std::string values, scales;
+    for (std::int64_t i = 0; i < rows * cols / 2; ++i) values += static_cast<char>(i * 37 + ++number);
+    for (std::int64_t i = 0; i < rows * cols / 16; ++i) scales += static_cast<char>(40 + (i + number) % 50);
+    const WrittenTensor packed{"U8", {rows, cols / 2}, values}, blocks{"F8_E4M3", {rows, cols / 16}, scales};
+    const float inverse = 0x1p6f;
+    by_modelopt[name] = packed;
+    by_modelopt[name + "_scale"] = blocks;
+    by_modelopt[name + "_scale_2"] = {"F32", {}, bytes_of(std::vector{1.0f / inverse})};
+    by_compressed.erase(name);
+    by_compressed[name + "_packed"] = packed;
+    by_compressed[name + "_scale"] = blocks;
+    by_compressed[name + "_global_scale"] = {"F32", {1}, bytes_of(std::vector{inverse})};
+    const std::string module = name.substr(0, name.rfind('.'));
+    by_compressed[module + ".input_global_scale"] = {"F32", {1}, bytes_of(std::vector{3.0f})};
+  }
+  const ScratchFolder one, other;
+  one.write("model.safetensors", safetensors_file(by_modelopt));
+  other.write("model.safetensors", safetensors_file(by_compressed));
+  const Checkpoint a(one.path, model), b(other.path, model);
+  for (const Tensor tensor :
+       {Tensor::q, Tensor::k, Tensor::v, Tensor::o, Tensor::gate, Tensor::up, Tensor::down}) {
+    const WeightSlice slice = whole_tensor(model, 0, tensor, 1);
+    CAPTURE(static_cast<int>(tensor));
+    const std::vector<float> values = read(b, slice);
+    CHECK(read(a, slice) == values);
+    CHECK(b.largest(slice, 0, slice.rows) > 0.0f);
+  }
+}
+
 TEST_CASE("names begin as the files have them, and parts that are left out are not looked at") {
   ModelSpec model = narrow_gqa();
   WrittenTensors tensors;

@@ -1,10 +1,13 @@
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <cstring>
 
 #include "kernels/checkpoint/safetensors_header.hpp"
 #include "kernels/checkpoint/stored_matrix.hpp"
 #include "kernels/checkpoint/tensor_files.hpp"
 #include "kernels/checkpoint/written_checkpoint.hpp"
+#include "kernels/ops/bf16.hpp"
 #include "kernels/ops/fp8.hpp"
 #include "tests/scratch_folder.hpp"
 #include "usage_error.hpp"
@@ -67,6 +70,10 @@ TEST_CASE("a damaged safetensors file is refused with file and tensor") {
                                           "b": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}})",
                                       8)),
              Contains("another tensor's, too"));
+  CHECK_THAT(refusal(file_with_header(R"({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+                                          "a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}})",
+                                      8)),
+             Contains("FILE: 'a' is named twice"));
 }
 
 TEST_CASE("an index and its files must agree") {
@@ -81,6 +88,8 @@ TEST_CASE("an index and its files must agree") {
     return open();
   };
   CHECK(with_map(R"({"a": "one.safetensors"})").empty());
+  CHECK_THAT(with_map(R"({"a": "one.safetensors", "a": "two.safetensors"})"),
+             Contains("model.safetensors.index.json: 'a' is named twice"));
   CHECK_THAT(with_map("3"), Contains("weight_map = 3"));
   CHECK_THAT(with_map(R"({"a": "../one.safetensors"})"), Contains("its file is not named"));
   CHECK_THAT(with_map(R"({"c": "one.safetensors"})"), Contains("one.safetensors: tensor 'c' is not there"));
@@ -130,9 +139,13 @@ TEST_CASE("stored matrices are read in every format, rows and columns alike") {
                         {"block_scale_inv", {"F32", {2, 2}, bytes_of(std::vector{1.0f, 2.0f, 3.0f, 4.0f})}},
                         {"nvfp4", {"U8", {3, 16}, bytes_of(e2m1)}},
                         {"nvfp4_scale", {"F8_E4M3", {3, 2}, bytes_of(ones)}},
-                        {"nvfp4_scale_2", {"F32", {}, bytes_of(std::vector{0.5f})}}}));
+                        {"nvfp4_scale_2", {"F32", {}, bytes_of(std::vector{0.5f})}},
+                        {"divided_packed", {"U8", {3, 16}, bytes_of(e2m1)}},
+                        {"divided_scale", {"F8_E4M3", {3, 2}, bytes_of(ones)}},
+                        {"divided_global_scale", {"F32", {1}, bytes_of(std::vector{2.0f})}}}));
   const TensorFiles files(folder.path);
-  for (const char* name : {"f32", "bf16", "f16", "parts", "tensor", "row", "block", "nvfp4"}) {
+  for (const char* name :
+       {"f32", "bf16", "f16", "parts", "tensor", "row", "block", "nvfp4", "divided_packed"}) {
     CAPTURE(name);
     const StoredMatrix matrix(files, *files.find(name), {2, 16});
     REQUIRE((matrix.rows() == 3 && matrix.cols() == 32));
@@ -140,7 +153,7 @@ TEST_CASE("stored matrices are read in every format, rows and columns alike") {
     for (std::int64_t row = 0; row < 3; ++row) {
       for (const Range columns : {Range{0, 32}, Range{5, 18}, Range{31, 32}}) {
         std::vector<float> out(static_cast<std::size_t>(columns.size()));
-        matrix.read(row, columns, out.data());
+        matrix.read({row, row + 1}, columns, out.data());
         for (std::int64_t c = columns.begin; c < columns.end; ++c) {
           const float value = expected[static_cast<std::size_t>(row * 32 + c)];
           CHECK(out[static_cast<std::size_t>(c - columns.begin)] ==
@@ -148,6 +161,24 @@ TEST_CASE("stored matrices are read in every format, rows and columns alike") {
         }
       }
     }
+    const Range some_rows{1, 3}, some{3, 21};
+    std::vector<float> wide(static_cast<std::size_t>(some_rows.size() * some.size()));
+    matrix.read(some_rows, some, wide.data());
+    std::vector<BF16> bf16_values(wide.size());
+    std::vector<FP8> fp8_values(wide.size());
+    for (const float factor : {1.0f, 0x1p5f}) {
+      matrix.read_rounded(some_rows, some, factor, bf16_values.data());
+      matrix.read_rounded(some_rows, some, factor, fp8_values.data());
+      for (std::size_t i = 0; i < wide.size(); ++i) {
+        CHECK(to_float(bf16_values[i]) == to_float(to_bf16(wide[i] * factor)));
+        CHECK(to_float(fp8_values[i]) == to_float(to_fp8(wide[i] * factor)));
+      }
+    }
+    CHECK(matrix.largest(some_rows, some) == std::fabs(*std::ranges::max_element(wide, {}, fabsf)));
+    const std::byte* const in_place = matrix.rows_in_bf16(1, {0, 32});
+    CHECK((in_place != nullptr) == (std::string_view(name) == "bf16"));
+    if (in_place != nullptr) CHECK(std::memcmp(in_place, bf16.data() + 32, 64) == 0);
+    CHECK(matrix.rows_in_bf16(1, {0, 31}) == nullptr);
   }
 }
 
@@ -168,6 +199,7 @@ TEST_CASE("scales that are missing or of another shape are refused by name") {
                                                       {"odd", {"F8_E4M3", {2, 16}, std::string(32, '\0')}},
                                                       {"odd_scale", {"F32", {3}, std::string(12, '\0')}},
                                                       {"packed", {"U8", {2, 8}, std::string(16, '\0')}},
+                                                      {"w_packed", {"U8", {2, 8}, std::string(16, '\0')}},
                                                       {"whole", {"I32", {2, 2}, std::string(16, '\0')}},
                                                       {"flat", {"F32", {2}, std::string(8, '\0')}}}));
   const TensorFiles files(folder.path);
@@ -177,6 +209,7 @@ TEST_CASE("scales that are missing or of another shape are refused by name") {
   CHECK_THAT(open("bare"), Contains("model.safetensors: tensor 'bare': F8_E4M3 without 'bare_scale_inv'"));
   CHECK_THAT(open("odd"), Contains("tensor 'odd_scale': F32 [3] are no scales of odd F8_E4M3 [2, 16]"));
   CHECK_THAT(open("packed"), Contains("NVFP4, without 'packed_scale' and 'packed_scale_2'"));
+  CHECK_THAT(open("w_packed"), Contains("NVFP4, without 'w_scale' and 'w_global_scale'"));
   CHECK_THAT(open("whole"), Contains("no weights are read from I32 [2, 2]"));
   CHECK_THAT(open("flat"), Contains("a matrix is expected, it is F32 [2]"));
 }

@@ -157,7 +157,7 @@ class RecordingBackend final : public Backend {
   std::string kernel_for(const KvShape&) const override { return "none"; }
   std::size_t packed_bytes(std::int64_t, std::int64_t, DType) const override { return 64; }
   void fill_weight(const PackedWeight&, std::int64_t, std::span<const WeightSlice>) override {}
-  void store_weight(const PackedWeight&, std::int64_t, std::int64_t, std::int64_t, const float*) override {}
+  void store_weight(const PackedWeight&, std::int64_t, std::int64_t, std::int64_t, const void*) override {}
   void fill_matrix(BF16*, const WeightSlice&) override {}
   std::size_t kv_page_bytes(const KvShape& shape) const override { return cpu_->kv_page_bytes(shape); }
   void kv_fill_history(const KvView&, const HistorySlice&) override {}
