@@ -38,7 +38,7 @@ __attribute__((target("avx512bw,avx512vbmi"))) std::int64_t look_up_64(const Tab
     Bytes bits;
     std::memcpy(&bits, from + done, sizeof(bits));
     const Bytes rescaled = __builtin_shuffle(low, high, bits & 0x7f) ^ (bits & 0x80);
-    std::memcpy(to + done, &rescaled, sizeof(rescaled));
+    std::memcpy(static_cast<void*>(to + done), &rescaled, sizeof(rescaled));
   }
   return done;
 }

@@ -13,7 +13,7 @@
 namespace helix {
 
 nlohmann::json parse_with_unique_names(std::string_view text, const std::string& origin) {
-  nlohmann::json parsed = parse_json(text, origin);  // which bounds its depth
+  parse_json(text, origin);  // refuses what is malformed or too deep
   using Event = nlohmann::json::parse_event_t;
   std::vector<std::set<std::string>> names;  // of the objects that are open
   const auto look = [&](int, Event event, const nlohmann::json& value) {
@@ -24,8 +24,7 @@ nlohmann::json parse_with_unique_names(std::string_view text, const std::string&
           fmt::format("{}: '{}' is named twice", origin, excerpt(value.get_ref<const std::string&>())));
     return true;
   };
-  static_cast<void>(nlohmann::json::parse(text, look));
-  return parsed;
+  return nlohmann::json::parse(text, look);
 }
 
 }  // namespace helix
