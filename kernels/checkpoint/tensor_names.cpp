@@ -35,6 +35,12 @@ constexpr auto table = std::to_array<Spelling>({
     {Tensor::kv_a_norm, "layers.{l}.self_attn.kv_a_layernorm.weight"},
     {Tensor::w_uk, "layers.{l}.self_attn.kv_b_proj.weight", Within::w_uk_of_kv_b},
     {Tensor::w_uv, "layers.{l}.self_attn.kv_b_proj.weight", Within::w_uv_of_kv_b},
+    // Its indexer, of DeepSeek-V3.2 and GLM-5.
+    {Tensor::index_q, "layers.{l}.self_attn.indexer.wq_b.weight"},
+    {Tensor::index_k, "layers.{l}.self_attn.indexer.wk.weight"},
+    {Tensor::index_k_norm, "layers.{l}.self_attn.indexer.k_norm.weight"},
+    {Tensor::index_k_bias, "layers.{l}.self_attn.indexer.k_norm.bias"},
+    {Tensor::index_weights, "layers.{l}.self_attn.indexer.weights_proj.weight"},
     // Dense FFN.
     {Tensor::gate, "layers.{l}.mlp.gate_proj.weight"},
     {Tensor::gate, "layers.{l}.mlp.gate_up_proj.weight", Within::first_half},

@@ -10,7 +10,8 @@ namespace helix {
 enum class Tensor : std::uint32_t {
   history_k = 1,  // key indices: layer, request * global_kv_heads + head
   history_v = 2,
-  first_tokens = 3,  // the token each request starts with
+  first_tokens = 3,     // the token each request starts with
+  history_index_k = 4,  // keys of an indexer; key indices: layer, request
 
   // Weights y = W x, [outputs, inputs]. Key indices: layer, and head or expert where the tensor is one per
   // head or expert. Rows of q, k, v and q_b are head * head_dim + d; columns of o are head * v_head_dim + d.
@@ -38,7 +39,12 @@ enum class Tensor : std::uint32_t {
   lm_head = 37,      // [vocab, hidden]; models with tied embeddings use `embedding` instead
   shared_expert_gate = 38,  // [1, hidden]: its sigmoid scales what the shared experts give
 
-  // Gains of RMSNorms.
+  // The indexer of sparse attention. Rows of index_q are head * index_head_dim + d.
+  index_q = 41,        // [index_heads * index_head_dim, q_lora_rank]
+  index_k = 42,        // [index_head_dim, hidden]
+  index_weights = 43,  // [index_heads, hidden]
+
+  // Gains of norms.
   input_norm = 48,          // [hidden], before the attention
   post_norm = 49,           // [hidden], before the FFN
   final_norm = 50,          // [hidden], layer 0
@@ -46,6 +52,8 @@ enum class Tensor : std::uint32_t {
   k_norm = 52,              // [qk_head_dim], or that of all heads
   q_a_norm = 53,            // [q_lora_rank]
   kv_a_norm = 54,           // [kv_lora_rank]
+  index_k_norm = 56,        // [index_head_dim], of a LayerNorm, as the next
+  index_k_bias = 57,        // [index_head_dim]
   attention_out_norm = 60,  // [hidden], behind the attention
   ffn_out_norm = 61,        // [hidden], behind the FFN
 

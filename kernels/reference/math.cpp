@@ -118,6 +118,17 @@ double sigmoid(double x) {
   return 1.0 / (1.0 + std::exp(-x));
 }
 
+void layer_norm(std::span<double> x, const std::vector<BF16>& gain, const std::vector<BF16>& bias,
+                double eps) {
+  const auto n = static_cast<double>(x.size());
+  double mean = 0.0;
+  for (const double value : x) mean += value / n;
+  for (double& value : x) value -= mean;
+  const double deviation = std::sqrt(dot(x, x) / n + eps);
+  for (std::size_t i = 0; i < x.size(); ++i)
+    x[i] = x[i] / deviation * static_cast<double>(to_float(gain[i])) + static_cast<double>(to_float(bias[i]));
+}
+
 Vector swiglu(const Vector& gate, const Vector& up) {
   Vector out(gate.size());
   for (std::size_t i = 0; i < out.size(); ++i) out[i] = gate[i] * sigmoid(gate[i]) * up[i];

@@ -31,6 +31,10 @@ void rms_norm(std::span<double> x, const std::vector<BF16>& gain, double eps);
 
 double sigmoid(double x);
 
+/// (x - mean) / sqrt(variance + eps) * gain + bias
+void layer_norm(std::span<double> x, const std::vector<BF16>& gain, const std::vector<BF16>& bias,
+                double eps);
+
 /// silu(gate) * up
 Vector swiglu(const Vector& gate, const Vector& up);
 

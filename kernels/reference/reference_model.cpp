@@ -1,15 +1,17 @@
 #include "kernels/reference/reference_model.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <string>
 #include <utility>
 
 #include "kernels/ops/tensor_ids.hpp"
+#include "kernels/reference/layer.hpp"
 #include "kernels/reference/routing.hpp"
+#include "kernels/reference/selection.hpp"
 #include "kernels/reference/stored_weights.hpp"
 #include "kernels/state/rope.hpp"
-#include "kernels/state/stored_weights.hpp"
 #include "kernels/state/weight_plan.hpp"
 
 namespace helix::reference {
@@ -46,65 +48,6 @@ void for_each_head(Vector& x, std::int64_t width, Change change) {
     change(std::span(x).subspan(at, to_size(width)));
 }
 
-/// The weights of one layer, by name, and what the engine would leave in bf16 of what they give.
-struct Layer {
-  const ReferenceSetup& setup;
-  std::int64_t layer;
-
-  void round(std::span<double> x) const {
-    if (!setup.round_as_engine) return;
-    for (double& value : x) value = static_cast<double>(to_float(to_bf16(static_cast<float>(value))));
-  }
-  /// Router and head leave fp32.
-  Vector multiply_wide(Tensor tensor, std::span<const double> x, std::int64_t index = 0) const {
-    const bool wide = tensor == Tensor::router || tensor == Tensor::shared_expert_gate;
-    const DType dtype = wide ? DType::bf16 : setup.weight_dtype;
-    const WeightSlice whole = whole_tensor(setup.model, setup.seed, tensor, layer, index);
-    return setup.weights != nullptr ? multiply_stored(*setup.weights, whole, dtype, x)
-                                    : reference::multiply(whole, dtype, x);
-  }
-  Vector multiply(Tensor tensor, std::span<const double> x, std::int64_t index = 0) const {
-    Vector y = multiply_wide(tensor, x, index);
-    round(y);
-    return y;
-  }
-  /// What joins the residual stream, whose sum no rank leaves unscaled.
-  Vector multiply_out(Tensor tensor, std::span<const double> x, std::int64_t index = 0) const {
-    Vector y = multiply_wide(tensor, x, index);
-    for (double& value : y) value *= setup.model.residual_multiplier;
-    round(y);
-    return y;
-  }
-  void add_bias(Tensor bias, Vector& y) const {
-    const std::vector<BF16> values = setup.weights != nullptr
-                                         ? rounded_to_bf16(setup.weights->vector({bias, layer, 0}))
-                                         : bias_values(setup.model, setup.seed, bias, layer);
-    for (std::size_t i = 0; i < y.size(); ++i) y[i] += static_cast<double>(to_float(values[i]));
-    round(y);
-  }
-  void norm(Tensor gain, std::span<double> x) const {
-    const bool of_latent = gain == Tensor::q_a_norm || gain == Tensor::kv_a_norm;
-    rms_norm(x,
-             setup.weights != nullptr ? rounded_to_bf16(setup.weights->vector({gain, layer, 0}))
-                                      : gain_values(setup.model, setup.seed, gain, layer),
-             of_latent ? AttentionSpec::latent_norm_eps : setup.model.rms_eps);
-    round(x);
-  }
-  std::vector<float> router_bias() const {
-    if (setup.model.moe.router != RouterKind::sigmoid_grouped) return {};
-    return setup.weights != nullptr ? setup.weights->vector({Tensor::router_bias, layer, 0})
-                                    : router_bias_values(setup.model, setup.seed, layer);
-  }
-  Vector gated(Tensor gate, Tensor up, Tensor down, const Vector& x, std::int64_t index = 0) const {
-    return gated(multiply(gate, x, index), multiply(up, x, index), down, index);
-  }
-  Vector gated(const Vector& gate, const Vector& up, Tensor down, std::int64_t index = 0) const {
-    Vector hidden = swiglu(gate, up);
-    round(hidden);
-    return multiply_out(down, hidden, index);
-  }
-};
-
 Vector dense(const Layer& layer, const Vector& x) {
   Vector gate = layer.multiply(Tensor::gate, x), up = layer.multiply(Tensor::up, x);
   if (layer.setup.model.ffn_bias) {
@@ -131,8 +74,8 @@ Vector experts(const Layer& layer, const Vector& x, std::span<const std::int32_t
   const MoeSpec& moe = setup.model.moe;
   const Routing routing =
       route(moe, layer.multiply_wide(Tensor::router, x), layer.router_bias(), given, setup.routing_tolerance);
-  if (!routing.problem.empty() && step.routing_problem.empty()) {
-    step.routing_problem = "layer " + std::to_string(layer.layer) + ": " + routing.problem;
+  if (!routing.problem.empty() && step.choice_problem.empty()) {
+    step.choice_problem = "layer " + std::to_string(layer.layer) + ": " + routing.problem;
   }
   Vector out(x.size(), 0.0);
   for (std::size_t i = 0; i < routing.experts.size(); ++i) {
@@ -160,10 +103,20 @@ void choose_token(ReferenceStep& step) {
 
 ReferenceRequest::ReferenceRequest(const ReferenceSetup& setup, std::int64_t request)
     : setup_(setup), scale_(attention_scale(setup.model)) {
-  rope_ = {.inv_freq = inv_frequencies(setup_.model.rope, setup_.model.attention.rope_dim()),
+  const AttentionSpec& a = setup_.model.attention;
+  rope_ = {.inv_freq = inv_frequencies(setup_.model.rope, a.rope_dim()),
            .amplitude = rope_amplitude(setup_.model.rope),
            .interleaved = setup_.model.rope.interleaved};
+  index_rope_ = rope_;
+  index_rope_.interleaved = a.indexer.rope_interleaved;
+  const KvShape key{.kind = AttentionKind::mla,
+                    .head_dim = a.indexer.head_dim,
+                    .v_dim = a.indexer.head_dim,
+                    .dtype = setup_.kv_dtype};
   for (const std::int64_t l : setup_.layers) {
+    if (a.indexer.heads > 0)
+      index_keys_.emplace_back(key, setup_.seed, l, request, setup_.context, setup_.exact_cache,
+                               Tensor::history_index_k);
     caches_.emplace_back(cache_shape(setup_), setup_.seed, l, request, setup_.context, setup_.exact_cache);
   }
 }
@@ -195,15 +148,16 @@ Vector ReferenceRequest::gqa(std::size_t run, const Vector& x) {
 
 // Absorbed form: with c the cached latent, q_nope (w_uk^T c) = (w_uk q_nope) c, and sum_t p_t (w_uv c_t) =
 // w_uv (sum_t p_t c_t).
-Vector ReferenceRequest::mla(std::size_t run, const Vector& x) {
+Vector ReferenceRequest::mla(std::size_t run, const Vector& x, const LayerChoice& choice,
+                             ReferenceStep& step) {
   const AttentionSpec& a = setup_.model.attention;
   const Layer w{setup_, setup_.layers[run]};
   const std::int64_t position = setup_.context + steps_;
   const std::size_t latent = to_size(a.kv_lora_rank);
 
-  Vector q;
+  Vector q, compressed;
   if (a.q_lora_rank > 0) {
-    Vector compressed = w.multiply(Tensor::q_a, x);
+    compressed = w.multiply(Tensor::q_a, x);
     w.norm(Tensor::q_a_norm, compressed);
     q = w.multiply(Tensor::q_b, compressed);
   } else {
@@ -228,7 +182,9 @@ Vector ReferenceRequest::mla(std::size_t run, const Vector& x) {
 
   RequestCache& cache = caches_[run];
   cache.append(row, {});
-  Vector o = cache.attend(absorbed, scale_);
+  std::vector<bool> attended;
+  if (a.indexer.heads > 0) attended = indexed(run, x, compressed, choice, step);
+  Vector o = cache.attend(absorbed, scale_, attended.empty() ? nullptr : &attended);
   w.round(o);
   Vector values;
   for (std::int64_t h = 0; h < a.q_heads; ++h) {
@@ -238,15 +194,45 @@ Vector ReferenceRequest::mla(std::size_t run, const Vector& x) {
   return values;
 }
 
-Vector ReferenceRequest::attention(std::size_t run, const Vector& x) {
+// The published code turns queries and keys by a Hadamard matrix before it rounds them to fp8. It is orthogonal,
+// so their products are the same without it.
+std::vector<bool> ReferenceRequest::indexed(std::size_t run, const Vector& x, const Vector& q_latent,
+                                            const LayerChoice& choice, ReferenceStep& step) {
   const AttentionSpec& a = setup_.model.attention;
   const Layer w{setup_, setup_.layers[run]};
-  Vector y = w.multiply_out(Tensor::o, a.kind == AttentionKind::mla ? mla(run, x) : gqa(run, x));
+  const std::int64_t position = setup_.context + steps_;
+  const std::size_t rope = to_size(a.qk_rope_head_dim);
+
+  Vector q = w.multiply(Tensor::index_q, q_latent);
+  for_each_head(q, a.indexer.head_dim,
+                [&](std::span<double> head) { rotate(index_rope_, position, head.first(rope)); });
+  w.round(q);
+  Vector k = w.multiply(Tensor::index_k, x);
+  layer_norm(k, w.gain(Tensor::index_k_norm), w.gain(Tensor::index_k_bias), IndexerSpec::key_norm_eps);
+  w.round(k);
+  rotate(index_rope_, position, std::span(k).first(rope));
+  w.round(k);
+  index_keys_[run].append(k, {});
+
+  const double scale = 1.0 / std::sqrt(static_cast<double>(a.indexer.heads * a.indexer.head_dim));
+  const Vector scores = index_keys_[run].index_scores(q, w.multiply_wide(Tensor::index_weights, x), scale);
+  Selection selection = select_tokens(scores, a.indexer.top_k, choice.tokens, setup_.selection_tolerance);
+  if (!selection.problem.empty() && step.choice_problem.empty())
+    step.choice_problem = "layer " + std::to_string(w.layer) + ": " + selection.problem;
+  return std::move(selection.attended);
+}
+
+Vector ReferenceRequest::attention(std::size_t run, const Vector& x, const LayerChoice& choice,
+                                   ReferenceStep& step) {
+  const AttentionSpec& a = setup_.model.attention;
+  const Layer w{setup_, setup_.layers[run]};
+  Vector y =
+      w.multiply_out(Tensor::o, a.kind == AttentionKind::mla ? mla(run, x, choice, step) : gqa(run, x));
   if (a.output_bias) w.add_bias(Tensor::o_bias, y);
   return y;
 }
 
-ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const std::vector<std::int32_t>> routing) {
+ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const LayerChoice> choices) {
   const ModelSpec& model = setup_.model;
   ReferenceStep result;
   const WeightSlice table = whole_tensor(model, setup_.seed, Tensor::embedding);
@@ -259,18 +245,16 @@ ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const std::ve
     const Layer w{setup_, l};
     Vector x = residual;
     w.norm(Tensor::input_norm, x);
-    result.block_outputs.push_back(attention(i, x));
+    const LayerChoice choice = i < choices.size() ? choices[i] : LayerChoice{};
+    result.block_outputs.push_back(attention(i, x, choice, result));
     if (model.post_norms) w.norm(Tensor::attention_out_norm, result.block_outputs.back());
     add(result.block_outputs.back(), residual);
 
     x = residual;
     w.norm(Tensor::post_norm, x);
     result.routing.emplace_back();
-    const bool given = i < routing.size();
-    result.block_outputs.push_back(
-        model.layer_kind(l).moe()
-            ? experts(w, x, given ? std::span(routing[i]) : std::span<const std::int32_t>{}, result)
-            : dense(w, x));
+    result.block_outputs.push_back(model.layer_kind(l).moe() ? experts(w, x, choice.experts, result)
+                                                             : dense(w, x));
     if (model.post_norms) w.norm(Tensor::ffn_out_norm, result.block_outputs.back());
     add(result.block_outputs.back(), residual);
   }

@@ -33,6 +33,15 @@ struct ReferenceSetup {
   /// bf16 activations carry about 1 % of error and logits have a standard deviation of 1 to 2, so a
   /// few times 0.02.
   double routing_tolerance = 0.1;
+  /// The same of the scores of sparse attention's tokens, in standard deviations of those of a step.
+  double selection_tolerance = 0.1;
+};
+
+/// What was chosen elsewhere in a layer that is run; empty where nothing was, or this model's own choice is wanted.
+struct LayerChoice {
+  std::vector<std::int32_t> experts;
+  std::vector<bool>
+      tokens;  // sparse attention: of each cached token, the step's own included, is it attended?
 };
 
 /// 0, 1, ... n - 1.
@@ -45,11 +54,10 @@ inline std::vector<std::int64_t> first_layers(std::int64_t n) {
 struct ReferenceStep {
   /// What each block adds to the residual stream, [hidden]: attention and FFN of each layer in turn.
   std::vector<Vector> block_outputs;
-  Vector logits;            // [vocab]
-  std::int32_t token = -1;  // the largest logit's, the lower one of equals
-  double top2_gap = 0.0;    // how much larger it is than the second
-  std::string
-      routing_problem;  // why the given choice of experts cannot be a rounding difference; empty: it can
+  Vector logits;               // [vocab]
+  std::int32_t token = -1;     // the largest logit's, the lower one of equals
+  double top2_gap = 0.0;       // how much larger it is than the second
+  std::string choice_problem;  // why a given choice cannot be a rounding difference; empty: it can
   std::vector<std::vector<std::int32_t>> routing;  // experts used in each layer run; empty for a dense layer
 };
 
@@ -58,23 +66,25 @@ class ReferenceRequest {
  public:
   ReferenceRequest(const ReferenceSetup& setup, std::int64_t request);
 
-  /// Decodes `token` at position context + steps done. `routing`: for each layer run the experts that were
-  /// chosen elsewhere, used (with this model's weights for them) where they can be a rounding difference; an
-  /// empty entry, or no entry, means this model's own choice.
-  ReferenceStep step(std::int32_t token, std::span<const std::vector<std::int32_t>> routing = {});
+  /// Decodes `token` at position context + steps done. `choices`: for each layer run, or none, what was chosen
+  /// elsewhere, used (with this model's weights for it) where it can be a rounding difference.
+  ReferenceStep step(std::int32_t token, std::span<const LayerChoice> choices = {});
 
   std::int64_t steps_done() const { return steps_; }
 
  private:
   // `run` counts the layers that are run.
-  Vector attention(std::size_t run, const Vector& x);
+  Vector attention(std::size_t run, const Vector& x, const LayerChoice& choice, ReferenceStep& step);
   Vector gqa(std::size_t run, const Vector& x);
-  Vector mla(std::size_t run, const Vector& x);
+  Vector mla(std::size_t run, const Vector& x, const LayerChoice& choice, ReferenceStep& step);
+  std::vector<bool> indexed(std::size_t run, const Vector& x, const Vector& q_latent,
+                            const LayerChoice& choice, ReferenceStep& step);
 
   ReferenceSetup setup_;
-  Rope rope_;
+  Rope rope_, index_rope_;
   double scale_;
-  std::vector<RequestCache> caches_;  // one per layer run
+  std::vector<RequestCache> caches_;      // one per layer run
+  std::vector<RequestCache> index_keys_;  // of sparse attention, too
   std::int64_t steps_ = 0;
 };
 

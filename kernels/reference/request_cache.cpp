@@ -6,7 +6,6 @@
 
 #include "kernels/ops/simd_clones.hpp"
 #include "kernels/ops/synthetic.hpp"
-#include "kernels/ops/tensor_ids.hpp"
 #include "kernels/ops/work_counter.hpp"
 
 namespace helix::reference {
@@ -53,6 +52,7 @@ struct OnlineSoftmax {
 
   void add(std::span<const double> scores, const double* values, std::size_t stride) {
     const double block_largest = *std::max_element(scores.begin(), scores.end());
+    if (block_largest == -std::numeric_limits<double>::infinity()) return;  // nothing of it is attended
     if (block_largest > largest) {
       const double shrink = std::exp(largest - block_largest);
       sum *= shrink;
@@ -70,13 +70,14 @@ struct OnlineSoftmax {
 }  // namespace
 
 RequestCache::RequestCache(const KvShape& shape, std::uint64_t seed, std::int64_t layer, std::int64_t request,
-                           std::int64_t context, bool exact)
+                           std::int64_t context, bool exact, Tensor keys)
     : shape_(shape),
       seed_(seed),
       layer_(layer),
       request_(request),
       context_(context),
       exact_(exact),
+      keys_(keys),
       stored_(stored_values(shape.dtype)) {}
 
 void RequestCache::append(std::span<const double> k, std::span<const double> v) {
@@ -100,7 +101,7 @@ void RequestCache::append(std::span<const double> k, std::span<const double> v) 
 void RequestCache::load_rows(std::int64_t head, bool values, std::int64_t first, std::int64_t count,
                              double* rows) const {
   const std::int64_t width = values ? shape_.v_dim : shape_.head_dim;
-  const auto tensor = static_cast<std::uint32_t>(values ? Tensor::history_v : Tensor::history_k);
+  const auto tensor = static_cast<std::uint32_t>(values ? Tensor::history_v : keys_);
   const std::uint64_t key =
       synthetic::tensor_key(seed_, tensor, static_cast<std::uint32_t>(layer_),
                             static_cast<std::uint32_t>(request_ * shape_.kv_heads + head));
@@ -116,7 +117,8 @@ void RequestCache::load_rows(std::int64_t head, bool values, std::int64_t first,
   }
 }
 
-Vector RequestCache::attend(std::span<const double> q, double scale) const {
+Vector RequestCache::attend(std::span<const double> q, double scale,
+                            const std::vector<bool>* attended) const {
   const auto head_dim = static_cast<std::size_t>(shape_.head_dim),
              v_dim = static_cast<std::size_t>(shape_.v_dim);
   const auto kv_heads = static_cast<std::size_t>(shape_.kv_heads);
@@ -137,7 +139,10 @@ Vector RequestCache::attend(std::span<const double> q, double scale) const {
       note_work();
       for (std::size_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
         for (std::size_t t = 0; t < scores.size(); ++t) {
-          scores[t] = scale * dot(q.subspan(h * head_dim, head_dim), {k.data() + t * head_dim, head_dim});
+          const bool counts = attended == nullptr || (*attended)[static_cast<std::size_t>(first) + t];
+          scores[t] =
+              counts ? scale * dot(q.subspan(h * head_dim, head_dim), {k.data() + t * head_dim, head_dim})
+                     : -std::numeric_limits<double>::infinity();
         }
         softmax[h].add(scores, mla ? k.data() : v.data(), mla ? head_dim : v_dim);
       }
@@ -148,6 +153,24 @@ Vector RequestCache::attend(std::span<const double> q, double scale) const {
     for (const double x : head.o) out.push_back(head.sum > 0.0 ? x / head.sum : 0.0);
   }
   return out;
+}
+
+Vector RequestCache::index_scores(std::span<const double> q, std::span<const double> weights,
+                                  double scale) const {
+  const auto dim = static_cast<std::size_t>(shape_.head_dim);
+  Vector k(static_cast<std::size_t>(kBlock) * dim), scores;
+  for (std::int64_t first = 0; first < tokens(); first += kBlock) {
+    const std::int64_t count = std::min(kBlock, tokens() - first);
+    load_rows(0, false, first, count, k.data());
+    note_work();
+    for (std::size_t t = 0; t < static_cast<std::size_t>(count); ++t) {
+      double score = 0.0;
+      for (std::size_t h = 0; h < weights.size(); ++h)
+        score += weights[h] * std::max(0.0, scale * dot(q.subspan(h * dim, dim), {k.data() + t * dim, dim}));
+      scores.push_back(score);
+    }
+  }
+  return scores;
 }
 
 }  // namespace helix::reference

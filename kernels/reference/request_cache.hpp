@@ -7,6 +7,7 @@
 #include <span>
 
 #include "kernels/ops/ops.hpp"
+#include "kernels/ops/tensor_ids.hpp"
 #include "kernels/reference/math.hpp"
 
 namespace helix::reference {
@@ -17,7 +18,7 @@ class RequestCache {
   /// as HistorySlice says.
   /// `exact`: appended rows are kept as they are.
   RequestCache(const KvShape& shape, std::uint64_t seed, std::int64_t layer, std::int64_t request,
-               std::int64_t context, bool exact = false);
+               std::int64_t context, bool exact = false, Tensor keys = Tensor::history_k);
 
   std::int64_t tokens() const { return context_ + appended_; }
 
@@ -25,9 +26,11 @@ class RequestCache {
   /// is empty.
   void append(std::span<const double> k, std::span<const double> v);
 
-  /// softmax(scale q k^T) v over all tokens: q [q_heads * head_dim] -> [q_heads * v_dim]. Zero if there
-  /// is no token.
-  Vector attend(std::span<const double> q, double scale) const;
+  /// softmax(scale q k^T) v over all tokens, or those that are `attended`: q [q_heads * head_dim] -> [q_heads
+  /// * v_dim]. Zero if there is no token.
+  Vector attend(std::span<const double> q, double scale, const std::vector<bool>* attended = nullptr) const;
+  /// Of each token, sum over heads h of weights[h] * relu(scale * q_h . k).
+  Vector index_scores(std::span<const double> q, std::span<const double> weights, double scale) const;
 
  private:
   void load_rows(std::int64_t head, bool values, std::int64_t first, std::int64_t count, double* rows) const;
@@ -36,6 +39,7 @@ class RequestCache {
   std::uint64_t seed_;
   std::int64_t layer_, request_, context_;
   bool exact_;
+  Tensor keys_;
   std::int64_t appended_ = 0;
   Vector appended_k_, appended_v_;  // [appended, kv_heads, head_dim], [appended, kv_heads, v_dim]
   Vector stored_;  // what the cache's dtype holds of each of the 256 synthetic values; NVFP4: of none alone

@@ -59,7 +59,7 @@ KvView KvCache::layer(std::int64_t layer) const {
 }
 
 void KvCache::fill_history(std::uint64_t seed, std::int64_t first_layer, std::span<const Range> requests,
-                           std::int64_t first_kv_head, std::int64_t global_kv_heads) {
+                           std::int64_t first_kv_head, std::int64_t global_kv_heads, Tensor keys) {
   // Pages are numbered page-major (page * requests + request), so everything from the last history page on is
   // one run.
   const std::int64_t full_pages = room_.history.size() / room_.shape.tokens_per_page;
@@ -70,7 +70,8 @@ void KvCache::fill_history(std::uint64_t seed, std::int64_t first_layer, std::sp
                        static_cast<std::size_t>(others * room_.requests) * page_bytes_);
     std::int64_t cached = 0;
     for (const Range& run : requests) {
-      backend_.kv_fill_history(view.from_request(cached), {.seed = seed,
+      backend_.kv_fill_history(view.from_request(cached), {.keys = keys,
+                                                           .seed = seed,
                                                            .layer = first_layer + l,
                                                            .first_request = run.begin,
                                                            .requests = run.size(),

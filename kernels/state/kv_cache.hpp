@@ -24,10 +24,12 @@ class KvCache {
   /// cached requests are these of the batch, in order. All memory behind it is NaN, so that a kernel that
   /// reads too far is found out.
   void fill_history(std::uint64_t seed, std::int64_t first_layer, std::span<const Range> requests,
-                    std::int64_t first_kv_head, std::int64_t global_kv_heads);
+                    std::int64_t first_kv_head, std::int64_t global_kv_heads,
+                    Tensor keys = Tensor::history_k);
   /// Forgets the appended tokens.
   void rewind();
 
+  std::int64_t tokens_per_request() const { return room_.history.size() + room_.growth; }
   KvView layer(std::int64_t layer) const;
   std::int64_t* lengths() { return arrays_.lengths; }
   std::int64_t* slots() { return arrays_.slots; }

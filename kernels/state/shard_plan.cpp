@@ -62,6 +62,11 @@ LayerPlan plan_layer(const RankPlan& rank, std::int64_t layer) {
     for (std::int64_t h = heads.begin; h < heads.end; ++h) put(Weight::w_uk, {whole(Tensor::w_uk, h)});
     for (std::int64_t h = owned.begin; h < owned.end; ++h) put(Weight::w_uv, {whole(Tensor::w_uv, h)});
   }
+  if (a.indexer.heads > 0) {
+    put(Weight::index_q, {whole(Tensor::index_q)});
+    put(Weight::index_k, {whole(Tensor::index_k)});
+    put(Weight::index_weights, {whole(Tensor::index_weights)});
+  }
   put(Weight::o, {cols_of(whole(Tensor::o), scaled(owned, a.v_head_dim))});
 
   if (!rank.has_ffn()) return plan;

@@ -24,6 +24,10 @@ enum class Weight : std::uint8_t {
   w_uk,  // of the heads the rank attends with
   w_uv,  // of the heads the rank owns after the all-to-all
   o,     // columns of the owned heads
+  // Of sparse attention's indexer, replicated.
+  index_q,
+  index_k,
+  index_weights,
   // FFN, on the ranks that have one. Dense and shared experts are cut over all of them, routed experts over
   // tpf x ep. Ranks that attend whole requests have the shared experts whole, for those requests.
   gate_up,

@@ -39,6 +39,12 @@ Dims matrix_dims(const ModelSpec& m, Tensor tensor) {
       return {a.kv_lora_rank, a.qk_nope_head_dim};
     case Tensor::w_uv:
       return {a.v_head_dim, a.kv_lora_rank};
+    case Tensor::index_q:
+      return {a.indexer.heads * a.indexer.head_dim, a.q_lora_rank};
+    case Tensor::index_k:
+      return {a.indexer.head_dim, m.hidden};
+    case Tensor::index_weights:
+      return {a.indexer.heads, m.hidden};
     case Tensor::o:
       return {m.hidden, a.q_heads * a.v_head_dim};
     case Tensor::gate:
@@ -159,6 +165,8 @@ std::vector<Tensor> layer_vectors(const ModelSpec& model, std::int64_t layer) {
   if (model.attention.output_bias) tensors.push_back(Tensor::o_bias);
   if (model.ffn_bias && !moe)
     tensors.insert(tensors.end(), {Tensor::gate_bias, Tensor::up_bias, Tensor::down_bias});
+  if (model.attention.indexer.heads > 0)
+    tensors.insert(tensors.end(), {Tensor::index_k_norm, Tensor::index_k_bias});
   return tensors;
 }
 
@@ -190,6 +198,9 @@ std::int64_t vector_length(const ModelSpec& m, Tensor tensor) {
       return m.attention.q_lora_rank;
     case Tensor::kv_a_norm:
       return m.attention.kv_lora_rank;
+    case Tensor::index_k_norm:
+    case Tensor::index_k_bias:
+      return m.attention.indexer.head_dim;
     case Tensor::router_bias:
       return m.moe.experts;
     default:
@@ -201,9 +212,10 @@ std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor
   std::vector<BF16> gain(static_cast<std::size_t>(vector_length(model, tensor)));
   const std::uint32_t row = synthetic::row_key(key_of(seed, tensor, layer), 0);
   // Normed queries and keys would have scores of standard deviation 1, see scale_of.
-  const float mean = tensor == Tensor::q_norm ? 0.5f : 1.0f;
+  const float mean = tensor == Tensor::q_norm ? 0.5f : tensor == Tensor::index_k_bias ? 0.0f : 1.0f;
   for (std::size_t i = 0; i < gain.size(); ++i) {
-    gain[i] = to_bf16(mean * (1.0f + 0.25f * synthetic::unit_value(row, static_cast<std::uint32_t>(i))));
+    const float part = 0.25f * synthetic::unit_value(row, static_cast<std::uint32_t>(i));
+    gain[i] = to_bf16(mean == 0.0f ? part : mean * (1.0f + part));
   }
   return gain;
 }

@@ -44,7 +44,7 @@ std::vector<Tensor> layer_vectors(const ModelSpec& model, std::int64_t layer);
 /// Values of such a tensor; of final_norm, too.
 std::int64_t vector_length(const ModelSpec& model, Tensor tensor);
 
-/// Gain of an RMSNorm: 1 + unit_value / 4, rounded to bf16; of q_norm half of that.
+/// Gain of a norm: 1 + unit_value / 4, rounded to bf16; of q_norm half of that. A bias is unit_value / 4.
 std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor,
                               std::int64_t layer = 0);
 

@@ -38,6 +38,10 @@ const BF16* LayerWeights::*gain_of(Tensor tensor) {
       return &LayerWeights::q_a_norm;
     case Tensor::kv_a_norm:
       return &LayerWeights::kv_a_norm;
+    case Tensor::index_k_norm:
+      return &LayerWeights::index_k_norm;
+    case Tensor::index_k_bias:
+      return &LayerWeights::index_k_bias;
     default:
       return nullptr;
   }
@@ -185,7 +189,8 @@ void WeightStore::load(const RankPlan& rank, const WeightSource* source) {
     for (std::size_t kind = 0; kind < weight_kinds; ++kind) {
       const MatrixPlan& plan = plans[static_cast<std::size_t>(l)][kind];
       const auto weight = static_cast<Weight>(kind);
-      const bool wide = weight == Weight::router || weight == Weight::shared_expert_gate;
+      const bool wide =
+          weight == Weight::router || weight == Weight::shared_expert_gate || weight == Weight::index_weights;
       if (!plan.empty())
         w.packed[kind] = packed({l, static_cast<int>(kind)}, plan, wide ? DType::bf16 : dtype);
     }

@@ -23,6 +23,8 @@ struct LayerWeights {
   const BF16* k_norm = nullptr;
   const BF16* q_a_norm = nullptr;
   const BF16* kv_a_norm = nullptr;
+  const BF16* index_k_norm = nullptr;  // of a LayerNorm, with its bias
+  const BF16* index_k_bias = nullptr;
   const float* router_bias = nullptr;  // [experts], sigmoid_grouped only
   // Of products; null where the rank adds none.
   const BF16 *qkv_bias = nullptr, *o_bias = nullptr, *gate_up_bias = nullptr, *down_bias = nullptr;
@@ -32,9 +34,9 @@ class WeightStore {
  public:
   explicit WeightStore(Backend& backend) : backend_(backend) {}
 
-  /// Makes resident what the rank holds of its layers and of embedding and head. The embedding, the gains and
-  /// the router, which is small and decides, are bf16 whatever the others are. `source`: where the values come
-  /// from, which reads this rank's parts alone; null: synthetic ones.
+  /// Makes resident what the rank holds of its layers and of embedding and head. The embedding, the gains, the
+  /// router and the weights of an indexer's heads, which are small and decide, are bf16 whatever the others
+  /// are. `source`: where the values come from, which reads this rank's parts alone; null: synthetic ones.
   void load(const RankPlan& rank, const WeightSource* source = nullptr);
   void release();
 

@@ -76,9 +76,19 @@ void read_mla(const JsonFields& config, ModelSpec& spec) {
 
 void read_sparse_mla(const JsonFields& config, ModelSpec& spec) {
   read_mla(config, spec);
-  read_indexer(config, spec.attention.indexer);
-  config.find("indexer_rope_interleave");
-  spec.not_runnable.emplace_back(config.show("index_topk"));
+  AttentionSpec& a = spec.attention;
+  read_indexer(config, a.indexer);
+  if (a.indexer.head_dim < a.qk_rope_head_dim) {
+    config.refuse("index_head_dim",
+                  fmt::format("expected at least qk_rope_head_dim = {}", a.qk_rope_head_dim));
+  }
+  a.indexer.rope_interleaved = config.flag_or("indexer_rope_interleave", false);
+  if (a.q_lora_rank == 0) spec.not_runnable.emplace_back("an indexer without q_lora_rank");
+}
+
+void read_glm_sparse_mla(const JsonFields& config, ModelSpec& spec) {
+  read_sparse_mla(config, spec);
+  spec.attention.indexer.rope_interleaved = config.flag_or("indexer_rope_interleave", true);
 }
 
 void read_gated_gqa(const JsonFields& config, ModelSpec& spec) {

@@ -27,6 +27,7 @@ void read_nemotron_gqa(const JsonFields& config, ModelSpec& spec);
 void read_mla(const JsonFields& config, ModelSpec& spec);
 /// MLA with an indexer (DeepSeek-V3.2, GLM-5).
 void read_sparse_mla(const JsonFields& config, ModelSpec& spec);
+void read_glm_sparse_mla(const JsonFields& config, ModelSpec& spec);
 /// GQA whose outputs are gated by as many values, where attn_output_gate does not say otherwise (Qwen3-Next).
 void read_gated_gqa(const JsonFields& config, ModelSpec& spec);
 /// MLA as in Kimi Linear: perhaps gated.

@@ -9,10 +9,12 @@ enum class AttentionKind { gqa, mla };  // gqa covers MQA (kv_heads = 1) and MHA
 
 /// Sparse attention: a scorer with one narrow key per token, which it reads all of, picks what is attended.
 struct IndexerSpec {
-  std::int64_t heads = 0;     // of its queries; 0: all is attended
-  std::int64_t head_dim = 0;  // of its queries and its keys
-  std::int64_t top_k = 0;     // cached entries that a query attends
-  bool reused = false;        // the choice of an earlier layer serves this one, too: no scorer here
+  std::int64_t heads = 0;         // of its queries; 0: all is attended
+  std::int64_t head_dim = 0;      // of its queries and its keys
+  std::int64_t top_k = 0;         // cached entries that a query attends
+  bool reused = false;            // the choice of an earlier layer serves this one, too: no scorer here
+  bool rope_interleaved = false;  // whatever that of the attention is
+  static constexpr double key_norm_eps = 1e-6;  // of its keys' LayerNorm, in no file
   bool operator==(const IndexerSpec&) const = default;
 };
 

@@ -205,7 +205,7 @@ constexpr auto table = std::to_array<Family>({
     {"mistral4", read_mla, read_mistral4_moe, read_no_windows, {.q_lora_rank = 1024}},
     {"glm4_moe_lite", read_mla, read_glm_lite_moe, read_no_windows, {.q_lora_rank = 768, .rms_eps = 1e-5}},
     {"deepseek_v32", read_sparse_mla, read_deepseek_v3_moe, read_indexer_layers},
-    {"glm_moe_dsa", read_sparse_mla, read_deepseek_v3_moe, read_indexer_layers},
+    {"glm_moe_dsa", read_glm_sparse_mla, read_deepseek_v3_moe, read_indexer_layers},
     {"deepseek_v4", read_one_vector, read_deepseek_v4_moe, read_compressed_layers},
     // States.
     {"qwen3_next", read_gated_gqa, read_qwen_moe, read_gated_delta_layers, qwen3(2)},

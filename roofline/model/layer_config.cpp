@@ -269,16 +269,20 @@ void read_indexer_layers(const JsonFields& config, ModelSpec& spec) {
       config.whole_or("index_skip_topk_offset", limits::or_none(limits::layers), offset_of_class);
   if (!pattern.empty() && pattern.size() < static_cast<std::size_t>(spec.layers))
     config.refuse("index_topk_pattern", fmt::format("expected {} letters", spec.layers));
+  bool shares = false;
   for (std::int64_t layer = 0; layer < spec.layers; ++layer) {
     const bool own =
         types ? LayerWords(config, "indexer_types", *types, spec.layers).is(layer, {"full"}, {"shared"})
         : !pattern.empty() ? pattern[static_cast<std::size_t>(layer)] == 'F'
                            : std::max<std::int64_t>(layer - offset + 1, 0) % every == 0;
     if (!own) set_attention(spec, layer, reusing);
+    shares = shares || !own;
   }
+  if (shares) spec.not_runnable.emplace_back("layers that share an indexer's choice");
   if (const auto* words = config.array("layer_types")) {
     for (std::int64_t layer = 0; layer < spec.layers; ++layer)
-      LayerWords(config, "layer_types", *words, spec.layers).is(layer, {"deepseek_sparse_attention"}, {});
+      LayerWords(config, "layer_types", *words, spec.layers)
+          .is(layer, {"deepseek_sparse_attention", "indexed_attention"}, {});
   }
 }
 

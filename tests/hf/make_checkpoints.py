@@ -123,6 +123,11 @@ CASES = {
     "dots1": ("Dots1Config", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48,
                                   moe_intermediate_size=16, n_routed_experts=6, num_experts_per_tok=2, n_shared_experts=1,
                                   first_k_dense_replace=1, n_group=1, topk_group=1), "bf16"),
+    # Sparse attention: 7 of up to 24 tokens. Heads enough that no score is 0, since topk breaks ties as it likes.
+    "deepseek-v32": ("DeepseekV32Config", dict(COMMON | MLA | GROUPED, q_lora_rank=24, index_topk=7, index_head_dim=64,
+                                               index_n_heads=16, rope_parameters=yarn(mscale=1.0, mscale_all_dim=0.8)), "bf16"),
+    "glm-moe-dsa": ("GlmMoeDsaConfig", dict(COMMON | MLA | GROUPED, q_lora_rank=24, index_topk=5, index_head_dim=32,
+                                            index_n_heads=16, rms_norm_eps=1e-5), "bf16"),
     "llama-fp8": ("LlamaConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48),
                   "fp8 tensors"),
     "qwen3-moe-nvfp4": ("Qwen3MoeConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16,

@@ -360,15 +360,17 @@ TEST_CASE("a given choice of experts is followed if it is the same up to roundin
   const ModelSpec model = load_model(GENERATE(as<std::string>{}, "tiny-qwen3-moe", "tiny-mla"));
   const ReferenceSetup setup{.model = model, .seed = 1, .layers = {0, 1, 2}, .context = 3};
   const auto step = [&](const std::vector<std::vector<std::int32_t>>& routing) {
-    return ReferenceRequest(setup, 0).step(7, routing);
+    std::vector<reference::LayerChoice> choices;
+    for (const auto& experts : routing) choices.push_back({.experts = experts, .tokens = {}});
+    return ReferenceRequest(setup, 0).step(7, choices);
   };
   const ReferenceStep own = step({});
-  CHECK(own.routing_problem == "");
+  CHECK(own.choice_problem == "");
 
   auto reversed = own.routing;
   for (auto& experts : reversed) std::reverse(experts.begin(), experts.end());
   const ReferenceStep same = step(reversed);
-  CHECK(same.routing_problem == "");
+  CHECK(same.choice_problem == "");
   CHECK(same.routing == reversed);
   CHECK(first_difference(same.logits, own.logits, 1e-9, 1e-10) == "");
 
@@ -377,6 +379,6 @@ TEST_CASE("a given choice of experts is followed if it is the same up to roundin
   REQUIRE(used.size() == static_cast<std::size_t>(model.moe.top_k));
   wrong[2][0] = wrong[2][1];
   const ReferenceStep refused = step(wrong);
-  CHECK(refused.routing_problem == "layer 2: an expert is chosen twice");
+  CHECK(refused.choice_problem == "layer 2: an expert is chosen twice");
   CHECK(refused.logits == own.logits);
 }

@@ -1,0 +1,36 @@
+// The weights of one layer by name, synthetic or stored, and what the engine would leave in bf16 of what they give.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/ops/tensor_ids.hpp"
+#include "kernels/reference/reference_model.hpp"
+
+namespace helix::reference {
+
+struct Layer {
+  const ReferenceSetup& setup;
+  std::int64_t layer;
+
+  /// To bf16, where the engine would.
+  void round(std::span<double> x) const;
+
+  Vector multiply(Tensor tensor, std::span<const double> x, std::int64_t index = 0) const;
+  /// Of products that the engine leaves in fp32.
+  Vector multiply_wide(Tensor tensor, std::span<const double> x, std::int64_t index = 0) const;
+  /// What joins the residual stream, whose sum no rank leaves unscaled.
+  Vector multiply_out(Tensor tensor, std::span<const double> x, std::int64_t index = 0) const;
+  void add_bias(Tensor bias, Vector& y) const;
+
+  std::vector<BF16> gain(Tensor tensor) const;
+  void norm(Tensor tensor, std::span<double> x) const;
+  std::vector<float> router_bias() const;
+
+  /// down (silu(gate x) * up x)
+  Vector gated(Tensor gate, Tensor up, Tensor down, const Vector& x, std::int64_t index = 0) const;
+  Vector gated(const Vector& gate, const Vector& up, Tensor down, std::int64_t index = 0) const;
+};
+
+}  // namespace helix::reference
