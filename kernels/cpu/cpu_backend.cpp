@@ -7,6 +7,7 @@
 
 #include "kernels/comm/mpi_communicator.hpp"
 #include "kernels/cpu/attention/attention.hpp"
+#include "kernels/cpu/attention/sparse.hpp"
 #include "kernels/cpu/linear/linear.hpp"
 #include "kernels/cpu/linear/moe.hpp"
 #include "kernels/cpu/machine/host.hpp"
@@ -119,6 +120,10 @@ class CpuBackend : public Backend {
   void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y, std::int64_t ldy) override {
     cpu::add_bias(rows, cols, bias, y, ldy);
   }
+  void layer_norm(std::int64_t batch, std::int64_t cols, const BF16* gain, const BF16* bias, float eps,
+                  BF16* x) override {
+    cpu::layer_norm(batch, cols, gain, bias, eps, x, threads_);
+  }
   void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, BF16* y,
               std::int64_t ldy) override {
     cpu::linear(m, x, ldx, w, y, ldy, threads_);
@@ -151,6 +156,18 @@ class CpuBackend : public Backend {
   void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale, const BF16* q,
                  BF16* o, float* lse, std::span<std::byte> scratch) override {
     cpu::attention(cache, batch, q_heads, scale, q, o, lse, scratch, threads_);
+  }
+  void index_best(const KvView& keys, std::int64_t batch, const IndexQuery& query, std::int64_t room,
+                  ScoredToken* best, float* scores, std::int64_t longest) override {
+    cpu::index_best(keys, batch, query, room, best, scores, longest, threads_);
+  }
+  void choose_best(std::int64_t parts, std::int64_t mine, std::int64_t batch, const ScoredToken* gathered,
+                   const ChosenTokens& chosen) override {
+    cpu::choose_best(parts, mine, batch, gathered, chosen, threads_);
+  }
+  void gather_tokens(const KvView& from, std::int64_t batch, const ChosenTokens& chosen,
+                     const KvView& to) override {
+    cpu::gather_tokens(from, batch, chosen, to, threads_);
   }
   void pack_partials(const PartialShape& shape, const BF16* o, const float* lse, std::byte* packed) override {
     cpu::pack_partials(shape, o, lse, packed, threads_);

@@ -2,12 +2,13 @@
 #include "kernels/cuda/attention/attention.cuh"
 #include "kernels/cuda/attention/kv_write.cuh"
 #include "kernels/cuda/attention/partials.cuh"
+#include "kernels/cuda/attention/sparse.cuh"
 #include "kernels/cuda/kernel_ops.hpp"
 
 namespace helix::cuda {
 
 std::string KernelOps::why_not(const KvShape& shape) const {
-  return why_not_attended(limits_, shape);
+  return holds_index_keys(shape) ? why_no_layout(shape) : why_not_attended(limits_, shape);
 }
 
 std::size_t KernelOps::kv_page_bytes(const KvShape& shape) const {
@@ -31,6 +32,21 @@ std::size_t KernelOps::attention_scratch_bytes(const KvShape& shape, std::int64_
 void KernelOps::attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale,
                           const BF16* q, BF16* o, float* lse, std::span<std::byte> scratch) {
   cuda::attention(limits_, stream_, cache, batch, q_heads, scale, q, o, lse, scratch);
+}
+
+void KernelOps::index_best(const KvView& keys, std::int64_t batch, const IndexQuery& query, std::int64_t room,
+                           ScoredToken* best, float* scores, std::int64_t longest) {
+  cuda::index_best(stream_, keys, batch, query, room, best, scores, longest);
+}
+
+void KernelOps::choose_best(std::int64_t parts, std::int64_t mine, std::int64_t batch,
+                            const ScoredToken* gathered, const ChosenTokens& chosen) {
+  cuda::choose_best(stream_, parts, mine, batch, gathered, chosen);
+}
+
+void KernelOps::gather_tokens(const KvView& from, std::int64_t batch, const ChosenTokens& chosen,
+                              const KvView& to) {
+  cuda::gather_tokens(stream_, from, batch, chosen, to);
 }
 
 void KernelOps::pack_partials(const PartialShape& shape, const BF16* o, const float* lse, std::byte* packed) {

@@ -101,6 +101,11 @@ void KernelOps::add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias,
   cuda::add_bias(stream_, rows, cols, bias, y, ldy);
 }
 
+void KernelOps::layer_norm(std::int64_t batch, std::int64_t cols, const BF16* gain, const BF16* bias,
+                           float eps, BF16* x) {
+  cuda::layer_norm(stream_, batch, cols, gain, bias, eps, x);
+}
+
 void KernelOps::rope(const RopeTable& table, std::int64_t batch, std::int64_t heads,
                      const std::int64_t* positions, HeadRows<const BF16> x, HeadRows<BF16> out) {
   cuda::rope(stream_, table, batch, heads, positions, x, out);

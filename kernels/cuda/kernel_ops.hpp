@@ -45,6 +45,9 @@ class KernelOps : public Backend {
                      const SquareSums& whole, BF16* x, std::int64_t ldx) override;
   void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y, std::int64_t ldy) override;
 
+  void layer_norm(std::int64_t batch, std::int64_t cols, const BF16* gain, const BF16* bias, float eps,
+                  BF16* x) override;
+
   void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const std::int64_t* positions,
             HeadRows<const BF16> x, HeadRows<BF16> out) override;
 
@@ -58,6 +61,12 @@ class KernelOps : public Backend {
                                       std::int64_t q_heads) const override;
   void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale, const BF16* q,
                  BF16* o, float* lse, std::span<std::byte> scratch) override;
+  void index_best(const KvView& keys, std::int64_t batch, const IndexQuery& query, std::int64_t room,
+                  ScoredToken* best, float* scores, std::int64_t longest) override;
+  void choose_best(std::int64_t parts, std::int64_t mine, std::int64_t batch, const ScoredToken* gathered,
+                   const ChosenTokens& chosen) override;
+  void gather_tokens(const KvView& from, std::int64_t batch, const ChosenTokens& chosen,
+                     const KvView& to) override;
   void pack_partials(const PartialShape& shape, const BF16* o, const float* lse, std::byte* packed) override;
   void merge_partials(const PartialShape& shape, const std::byte* packed, BF16* out) override;
 

@@ -71,9 +71,16 @@ inline std::byte* ensure(Device& device, std::unique_ptr<Buffer>& buffer, std::s
   return buffer->data();
 }
 
+/// Of a rank's caches.
+struct CacheBytes {
+  std::size_t kv = 0, index_keys = 0;
+  std::size_t sum() const { return kv + index_keys; }
+};
+
 /// What engines of one sweep hand on to each other, so that memory is mapped once.
 struct EngineMemory {
   std::unique_ptr<Buffer> kv;
+  std::unique_ptr<Buffer> index_keys;  // of sparse attention
   std::unique_ptr<Buffer> activations;
 };
 

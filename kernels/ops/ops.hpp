@@ -70,8 +70,9 @@ struct KvView {
 /// Which synthetic history a shard holds: local token i of request b is global position first_position +
 /// i. GQA K rows are tensor_key(seed, history_k, layer, request * global_kv_heads + head), V rows
 /// history_v; MLA rows are history_k with head 0. Row = global position. Values are unit_value, rounded to
-/// the cache's dtype.
+/// the cache's dtype. `keys`: history_index_k for those of an indexer.
 struct HistorySlice {
+  Tensor keys = Tensor::history_k;
   std::uint64_t seed = 0;
   std::int64_t layer = 0;
   std::int64_t first_request = 0, requests = 0;
@@ -120,6 +121,30 @@ struct TopLogit {
   std::int32_t index;
 };
 
+/// What an indexer asks for: a key's score is sum over heads h of weights[h] * relu(scale * q_h . k).
+struct IndexQuery {
+  const BF16* q = nullptr;         // [batch, heads, key width]
+  const float* weights = nullptr;  // [batch, heads]
+  std::int64_t heads = 0;
+  float scale = 1.0f;
+};
+
+/// A cached token and its score; token < 0: none.
+struct ScoredToken {
+  float score;
+  std::int32_t token;
+};
+
+/// The local tokens of each request that are attended, in rising order: counts[b] of tokens[b * room ...].
+struct ChosenTokens {
+  std::int32_t* tokens = nullptr;
+  std::int64_t* counts = nullptr;
+  std::int64_t room = 0;
+  ChosenTokens from_request(std::int64_t first) const {
+    return {tokens + first * room, counts + first, room};
+  }
+};
+
 class DecodeOps {
  public:
   virtual ~DecodeOps() = default;
@@ -166,6 +191,9 @@ class DecodeOps {
   /// y[b, 0:cols] += bias, rows ldy apart.
   virtual void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y,
                         std::int64_t ldy) = 0;
+  /// LayerNorm of each row's `cols` values: minus their mean, / their standard deviation, * gain, + bias.
+  virtual void layer_norm(std::int64_t batch, std::int64_t cols, const BF16* gain, const BF16* bias,
+                          float eps, BF16* x) = 0;
   /// y[m, 0:n] = x[m, 0:k] W^T, rows ldx and ldy apart. m >= 1.
   virtual void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, BF16* y,
                       std::int64_t ldy) = 0;
@@ -211,6 +239,20 @@ class DecodeOps {
   /// The exact merge of `parts` partials of the same heads: out [batch, heads * v_dim]. Parts with lse = -inf
   /// are selected away, never multiplied (their o may be NaN); all of them empty: out = 0.
   virtual void merge_partials(const PartialShape& shape, const std::byte* packed, BF16* out) = 0;
+
+  // --- sparse attention: a cache of MLA's kind holds an indexer's keys, of which V is the whole
+  /// best[b, 0:room]: the `room` best of the request's local tokens and their scores, in the order of the
+  /// tokens, and then none. Of equal scores the lower token is the better. `scores`: scratch memory, `longest`
+  /// floats for each request, no fewer than its tokens.
+  virtual void index_best(const KvView& keys, std::int64_t batch, const IndexQuery& query, std::int64_t room,
+                          ScoredToken* best, float* scores, std::int64_t longest) = 0;
+  /// Of gathered [parts, batch, room] the chosen.room best of each request; of equal scores those of the lower
+  /// part, and in it the lower token. `chosen` are those of part `mine`.
+  virtual void choose_best(std::int64_t parts, std::int64_t mine, std::int64_t batch,
+                           const ScoredToken* gathered, const ChosenTokens& chosen) = 0;
+  /// Token i of request b in `to`, which has the shape of `from` and room for them, is from's tokens[b][i].
+  virtual void gather_tokens(const KvView& from, std::int64_t batch, const ChosenTokens& chosen,
+                             const KvView& to) = 0;
 
   // --- FFN
   /// out[m, j] = silu(gate_up[m, j]) * gate_up[m, f + j].

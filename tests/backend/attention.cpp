@@ -82,7 +82,8 @@ TEST_CASE("backend: history: what attention reads is unit_value, in every layout
     INFO("dim " << shape.head_dim << " page " << shape.tokens_per_page << ' ' << name(shape.dtype));
     const std::int64_t tokens = 75;
     const bool latent = shape.kind == AttentionKind::mla;
-    const HistorySlice history{7, 3, 5, 2, latent ? 0 : 1, latent ? 1 : 8, 1'000'000'000'000, tokens};
+    const HistorySlice history{Tensor::history_k, 7,     3, 5, 2, latent ? 0 : 1, latent ? 1 : 8,
+                               1'000'000'000'000, tokens};
     PagedCache appended(shape, {tokens, tokens});
     for (std::int64_t b = 0; b < 2; ++b)
       for (std::int64_t t = 0; t < tokens; ++t) {

@@ -165,7 +165,7 @@ struct HistoryFill {
     };
     for (std::int64_t h = 0; h < layout.kv_heads; ++h) {
       std::byte* const part = head_of_page(cache, layout, request, index, h);
-      fill_rows(key(Tensor::history_k, request, h));
+      fill_rows(key(history.keys, request, h));
       if (layout.mla) {
         HWY_DYNAMIC_DISPATCH(FillMla)(layout, rows, part);
         continue;

@@ -3,6 +3,7 @@
 //   add_rms_norm   reads delta [rows, cols] and residual, writes residual and out: 12 bytes a value
 //   rms_norm_heads in place: 4 bytes a value
 // Of vectors that are spread over ranks each takes the sum of its part's squares, and the norm from all of them.
+// LayerNorm (J. L. Ba et al. 2016): y_i = (x_i - mean) / sqrt(variance + eps) * gain_i + bias_i, the same way.
 #include <cmath>
 
 #include "kernels/cpu/small/small_ops.hpp"
@@ -55,6 +56,21 @@ float inverse_rms(float squares, std::int64_t cols, float eps) {
   return 1.0f / std::sqrt(squares / static_cast<float>(cols) + eps);
 }
 
+/// Twice over the row, so that a mean far from 0 costs no digits of the variance.
+HELIX_SIMD_CLONES void layer_norm_in_place(std::int64_t cols, const BF16* gain, const BF16* bias, float eps,
+                                           BF16* x) {
+  float sum = 0.0f, squares = 0.0f;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < cols; ++i) sum += to_float(x[i]);
+  const float mean = sum / static_cast<float>(cols);
+#pragma omp simd reduction(+ : squares)
+  for (std::int64_t i = 0; i < cols; ++i) squares += (to_float(x[i]) - mean) * (to_float(x[i]) - mean);
+  const float inverse = 1.0f / std::sqrt(squares / static_cast<float>(cols) + eps);
+#pragma omp simd
+  for (std::int64_t i = 0; i < cols; ++i)
+    x[i] = to_bf16((to_float(x[i]) - mean) * inverse * to_float(gain[i]) + to_float(bias[i]));
+}
+
 }  // namespace
 
 void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace, float* residual,
@@ -89,6 +105,12 @@ void rms_norm_part(std::int64_t batch, std::int64_t cols, const BF16* gain, floa
     for (std::int64_t p = 0; p < whole.parts; ++p) squares += whole.sums[p * whole.stride + b];
     scale_in_place(cols, inverse_rms(squares, whole.values, eps), gain, x + b * ldx);
   }
+}
+
+void layer_norm(std::int64_t batch, std::int64_t cols, const BF16* gain, const BF16* bias, float eps, BF16* x,
+                int threads) {
+#pragma omp parallel for num_threads(threads) if (batch > 1)
+  for (std::int64_t b = 0; b < batch; ++b) layer_norm_in_place(cols, gain, bias, eps, x + b * cols);
 }
 
 }  // namespace helix::cpu

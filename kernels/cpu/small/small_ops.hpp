@@ -23,6 +23,9 @@ void rms_norm_part(std::int64_t batch, std::int64_t cols, const BF16* gain, floa
 
 void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y, std::int64_t ldy);
 
+void layer_norm(std::int64_t batch, std::int64_t cols, const BF16* gain, const BF16* bias, float eps, BF16* x,
+                int threads);
+
 void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const std::int64_t* positions,
           HeadRows<const BF16> x, HeadRows<BF16> out, int threads);
 

@@ -63,6 +63,7 @@ inline DecodeKernel decode_kernel(const Gpu& gpu, const KvShape& shape, int grou
 /// Why attention does not run over this cache; empty if it does.
 inline std::string why_not_attended(const Gpu& gpu, const KvShape& shape) {
   if (std::string reason = why_no_layout(shape); !reason.empty()) return reason;
+  if (holds_index_keys(shape)) return "an indexer's keys are scored, not attended";
   const int least = decode_kernel(gpu, shape, 1).shared_bytes;
   if (least <= gpu.shared_bytes_per_block) return {};
   return "attention needs " + std::to_string(least) +

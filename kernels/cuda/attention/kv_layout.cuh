@@ -68,13 +68,21 @@ struct KvLayout {
   }
 };
 
+/// An indexer's keys, which are scored and not attended.
+inline bool holds_index_keys(const KvShape& shape) {
+  return shape.kind == AttentionKind::mla && shape.head_dim == shape.v_dim;
+}
+
 /// Why there are no kernels for such pages; empty if there are.
 inline std::string why_no_layout(const KvShape& shape) {
   const bool mla = shape.kind == AttentionKind::mla;
   if (shape.dtype != DType::bf16 && shape.dtype != DType::fp8 && shape.dtype != DType::nvfp4)
     return "the KV cache on a GPU holds bf16, fp8 or nvfp4, not " + std::string(name(shape.dtype));
   if (shape.tokens_per_page < 1) return "a KV page needs at least one token";
-  if (mla && (shape.kv_heads != 1 || shape.head_dim != 576 || shape.v_dim != 512))
+  const bool index_keys = holds_index_keys(shape);
+  if (index_keys && (shape.kv_heads != 1 || (shape.head_dim != 64 && shape.head_dim != 128)))
+    return "an indexer's keys on a GPU have 64 or 128 values, not " + std::to_string(shape.head_dim);
+  if (mla && !index_keys && (shape.kv_heads != 1 || shape.head_dim != 576 || shape.v_dim != 512))
     return "MLA on a GPU has one cache row of 576 values a token, 512 of them the latent";
   if (!mla && ((shape.head_dim != 64 && shape.head_dim != 128 && shape.head_dim != 256) ||
                shape.v_dim != shape.head_dim || shape.kv_heads < 1))

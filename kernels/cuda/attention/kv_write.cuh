@@ -106,7 +106,7 @@ HELIX_KERNEL void kv_history_rows(KvView cache, HistorySlice history) {
   const std::int64_t request = piece.token / history.tokens, token = piece.token % history.tokens;
   if (request >= history.requests) return;
   const std::int64_t head = layout.mla ? 0 : history.first_kv_head + piece.head;
-  const auto tensor = piece.is_v ? Tensor::history_v : Tensor::history_k;
+  const auto tensor = piece.is_v ? Tensor::history_v : history.keys;
   const std::uint64_t key = synthetic::tensor_key(
       history.seed, static_cast<std::uint32_t>(tensor), static_cast<std::uint32_t>(history.layer),
       static_cast<std::uint32_t>((history.first_request + request) * history.global_kv_heads + head));

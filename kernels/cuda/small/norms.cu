@@ -123,6 +123,24 @@ HELIX_KERNEL HELIX_BOUNDS(kHeadThreads,
   scale_row(cols, inverse_rms(squares, values, eps), gain, x + b * ldx);
 }
 
+HELIX_KERNEL HELIX_BOUNDS(kHeadThreads, 4) void layer_norm_kernel(std::int64_t cols, Global<const BF16> gain,
+                                                                  Global<const BF16> bias, float eps,
+                                                                  Global<BF16> x) {
+  const Global<BF16> row = x + blockIdx.x * cols;
+  const auto at = [](const Global<const BF16>& values, std::int64_t i) {
+    const BF16 value = values[i];
+    return to_float(value);
+  };
+  float sum = 0.0f, squares = 0.0f;
+  for (std::int64_t i = threadIdx.x; i < cols; i += kHeadThreads) sum += at(row, i);
+  const float mean = block_sum(sum) / static_cast<float>(cols);
+  for (std::int64_t i = threadIdx.x; i < cols; i += kHeadThreads)
+    squares += (at(row, i) - mean) * (at(row, i) - mean);
+  const float scale = inverse_rms(block_sum(squares), cols, eps);
+  for (std::int64_t i = threadIdx.x; i < cols; i += kHeadThreads)
+    row[i] = to_bf16((at(row, i) - mean) * scale * at(gain, i) + at(bias, i));
+}
+
 constexpr std::size_t sum_bytes(int threads) {
   return static_cast<std::size_t>(threads / kWarp) * sizeof(float);
 }
@@ -154,6 +172,12 @@ void rms_norm_part(Stream stream, std::int64_t batch, std::int64_t cols, const B
                    const SquareSums& whole, BF16* x, std::int64_t ldx) {
   launch(rms_norm_part_kernel, Dim3(static_cast<unsigned>(batch)), Dim3(kHeadThreads), 0, stream, cols, gain,
          eps, whole.sums, whole.parts, whole.stride, whole.values, x, ldx);
+}
+
+void layer_norm(Stream stream, std::int64_t batch, std::int64_t cols, const BF16* gain, const BF16* bias,
+                float eps, BF16* x) {
+  launch(layer_norm_kernel, Dim3(static_cast<unsigned>(batch)), Dim3(kHeadThreads), sum_bytes(kHeadThreads),
+         stream, cols, gain, bias, eps, x);
 }
 
 }  // namespace helix::cuda

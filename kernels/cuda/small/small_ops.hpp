@@ -26,6 +26,9 @@ void rms_norm_part(Stream stream, std::int64_t batch, std::int64_t cols, const B
 void add_bias(Stream stream, std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y,
               std::int64_t ldy);
 
+void layer_norm(Stream stream, std::int64_t batch, std::int64_t cols, const BF16* gain, const BF16* bias,
+                float eps, BF16* x);
+
 void rope(Stream stream, const RopeTable& table, std::int64_t batch, std::int64_t heads,
           const std::int64_t* positions, HeadRows<const BF16> x, HeadRows<BF16> out);
 
