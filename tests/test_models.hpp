@@ -49,9 +49,15 @@ inline ModelSpec with_gated_shared(ModelSpec model) {
   return model;
 }
 
+/// Sparse attention that leaves tokens out of short contexts, too.
+inline ModelSpec with_top_k(ModelSpec model, std::int64_t top_k) {
+  model.attention.indexer.top_k = top_k;
+  return model;
+}
+
 /// Group sizes 3 and 4 (no power of two, TPA = K = 3), MQA, query/key norms with softmax routing, MLA with
 /// and without a low-rank Q, sigmoid group-limited routing, YaRN, llama3 RoPE scaling, dense first layers,
-/// shared experts.
+/// shared experts, sparse attention.
 inline std::vector<ModelSpec> small_models() {
   ModelSpec gqa3 = divisible(load_model("tiny-gqa"), 3);
   gqa3.name = "tiny-gqa-k3";
@@ -64,7 +70,8 @@ inline std::vector<ModelSpec> small_models() {
           divisible(load_model("tiny-qwen3-moe"), 2),
           with_gated_shared(divisible(load_model("tiny-qwen3-moe"), 4)),
           divisible(load_model("tiny-mla"), 1),
-          divisible(load_model("tiny-mla-lite"), 1)};
+          divisible(load_model("tiny-mla-lite"), 1),
+          with_top_k(divisible(load_model("tiny-dsa"), 1), 13)};
 }
 
 /// Under whatever strategy it is legal; the reason of the last is thrown where it is under none. `model` must

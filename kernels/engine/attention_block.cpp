@@ -22,7 +22,9 @@ std::int64_t fullest_group(const RankPlan& plan) {
 
 }  // namespace
 
-AttentionBlock::Arrays::Arrays(Carver& carver, const RankPlan& plan) {
+AttentionBlock::Arrays::Arrays(Carver& carver, const RankPlan& plan, const Backend& backend,
+                               std::int64_t steps)
+    : indexer(carver, plan, backend, steps) {
   const AttentionSpec& a = plan.model().attention;
   const AttentionPart& part = plan.attention();
   const std::int64_t attended = plan.largest().attended.size();
@@ -61,10 +63,10 @@ std::size_t AttentionBlock::scratch_bytes(const RankPlan& plan, const Backend& b
 }
 
 AttentionBlock::AttentionBlock(const BlockContext& context, const Arrays& arrays, std::int64_t steps,
-                               std::unique_ptr<Buffer>& cache_memory)
+                               EngineMemory& memory)
     : c_(context),
       a_(arrays),
-      kv_(context.backend, context.plan.cache_room(steps), cache_memory),
+      kv_(context.backend, context.plan.cache_room(steps), memory.kv),
       scale_(static_cast<float>(attention_scale(context.plan.model()))) {
   const RankPlan& plan = c_.plan;
   const ModelSpec& model = plan.model();
@@ -76,12 +78,10 @@ AttentionBlock::AttentionBlock(const BlockContext& context, const Arrays& arrays
            .amplitude = static_cast<float>(rope_amplitude(model.rope)),
            .interleaved = model.rope.interleaved};
 
-  std::vector<Range> cached;
-  for (const MicroBatch& m : plan.micro_batches()) {
-    cached.push_back({m.requests.begin + m.attended.begin, m.requests.begin + m.attended.end});
-  }
-  kv_.fill_history(plan.instance().seed(), plan.layers().begin, cached, plan.attention().kv_heads.begin,
-                   model.attention.kv_heads);
+  kv_.fill_history(plan.instance().seed(), plan.layers().begin, plan.cached_requests(),
+                   plan.attention().kv_heads.begin, model.attention.kv_heads);
+  if (model.attention.indexer.heads > 0)
+    indexer_.emplace(context, arrays.indexer, steps, kv_, memory.index_keys);
 }
 
 void AttentionBlock::rewind() {
@@ -117,8 +117,10 @@ void AttentionBlock::run(std::int64_t layer, const Work& work) {
   } else {
     project_mla(w, cache, work);
   }
+  if (indexer_) indexer_->project(layer, work, normed(work), a_.q_a, rope_, positions(work));
   work.observer.phase_done(Phase::attn_proj);
 
+  if (indexer_) indexer_->choose(layer, work);
   // 3, 4, 5: flash-decode over the local shard, all-to-all over the query-head axis, exact merge.
   const BF16* merged = plan.sharding().kvp > 1 ? attend_shards(cache, work) : attend_whole(cache, work);
 
@@ -249,9 +251,9 @@ void AttentionBlock::project_mla(const LayerWeights& w, const KvView& cache, con
 void AttentionBlock::attend(const KvView& cache, Range requests) {
   const std::int64_t q_row = heads() * cached().head_dim, o_row = heads() * cached().v_dim;
   c_.backend.begin_phase(Phase::attn);
-  c_.backend.attention(cache.from_request(requests.begin), requests.size(), heads(), scale_,
-                       a_.q + requests.begin * q_row, a_.o + requests.begin * o_row,
-                       a_.lse + requests.begin * heads(), c_.scratch);
+  const KvView attended = indexer_ ? indexer_->gathered(cache, requests) : cache.from_request(requests.begin);
+  c_.backend.attention(attended, requests.size(), heads(), scale_, a_.q + requests.begin * q_row,
+                       a_.o + requests.begin * o_row, a_.lse + requests.begin * heads(), c_.scratch);
 }
 
 const BF16* AttentionBlock::attend_whole(const KvView& cache, const Work& work) {

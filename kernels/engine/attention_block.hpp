@@ -3,9 +3,10 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <optional>
 
 #include "kernels/engine/block_context.hpp"
+#include "kernels/engine/indexer.hpp"
 #include "kernels/ops/memory.hpp"
 #include "kernels/state/kv_cache.hpp"
 
@@ -15,7 +16,7 @@ class AttentionBlock {
  public:
   /// Of the largest micro-batch, but for the positions; null where the model or the sharding has no use for them.
   struct Arrays {
-    Arrays(Carver& carver, const RankPlan& plan);
+    Arrays(Carver& carver, const RankPlan& plan, const Backend& backend, std::int64_t steps);
 
     std::int64_t* positions;  // of all requests that the rank attends
     BF16 *qkv = nullptr, *q_a = nullptr;
@@ -28,12 +29,15 @@ class AttentionBlock {
     std::byte *send = nullptr, *recv = nullptr;  // HOP-B's pieces of partial results
     BF16* merged = nullptr;                      // [attended, owned heads, value width of the cache]
     float* inv_freq;
+    Indexer::Arrays indexer;
   };
   static std::size_t scratch_bytes(const RankPlan& plan, const Backend& backend);
 
-  /// Generates the history. The cache gets room for `steps` steps between rewinds, in `cache_memory`.
-  AttentionBlock(const BlockContext& context, const Arrays& arrays, std::int64_t steps,
-                 std::unique_ptr<Buffer>& cache_memory);
+  /// Generates the history. The caches get room for `steps` steps between rewinds, in `memory`.
+  AttentionBlock(const BlockContext& context, const Arrays& arrays, std::int64_t steps, EngineMemory& memory);
+
+  /// Of sparse attention, where the model has it.
+  const std::optional<Indexer>& indexer() const { return indexer_; }
 
   /// Back to the history alone.
   void rewind();
@@ -63,6 +67,7 @@ class AttentionBlock {
   BlockContext c_;
   Arrays a_;
   KvCache kv_;
+  std::optional<Indexer> indexer_;
   RopeTable rope_;
   float scale_;
 };

@@ -20,10 +20,11 @@ void require_runnable(const ModelSpec& model) {
 
 }  // namespace
 
-DecodeEngine::Activations::Activations(Carver& carver, const RankPlan& plan, const Backend& backend)
+DecodeEngine::Activations::Activations(Carver& carver, const RankPlan& plan, const Backend& backend,
+                                       std::int64_t steps)
     : pipeline(carver, plan),
       normed(carver.take<BF16>(plan.largest().requests.size() * plan.model().hidden)),
-      attention(carver, plan),
+      attention(carver, plan, backend, steps),
       ffn(carver, plan),
       head(carver, plan) {
   const std::size_t scratch_bytes =
@@ -32,26 +33,31 @@ DecodeEngine::Activations::Activations(Carver& carver, const RankPlan& plan, con
   bytes = carver.used();
 }
 
-DecodeEngine::Activations DecodeEngine::carve(const RankPlan& plan, Backend& backend,
+DecodeEngine::Activations DecodeEngine::carve(const RankPlan& plan, Backend& backend, std::int64_t steps,
                                               std::unique_ptr<Buffer>& memory) {
   require_runnable(plan.model());
   if (!every_group_attends(plan.sharding(), plan.shape().batch)) {
     throw std::invalid_argument("a DP group without a request");
   }
-  ensure(backend, memory, carved_bytes<Activations>(Carver(backend), plan, backend),
+  ensure(backend, memory, carved_bytes<Activations>(Carver(backend), plan, backend, steps),
          &Backend::allocate_exchanged);
   Carver carver(backend, *memory);
-  return Activations(carver, plan, backend);
+  return Activations(carver, plan, backend, steps);
+}
+
+CacheBytes DecodeEngine::cache_bytes(const RankPlan& plan, std::int64_t steps, const Backend& backend) {
+  return {.kv = KvCache::bytes_needed(backend, plan.cache_room(steps)),
+          .index_keys = Indexer::key_bytes(backend, plan, steps)};
 }
 
 DecodeEngine::DecodeEngine(const Instance& instance, std::int64_t steps, Backend& backend,
                            const Groups& groups, const WeightStore& weights, EngineMemory& memory)
     : plan_(instance, groups.rank()),
       backend_(backend),
-      activations_(carve(plan_, backend, memory.activations)),
+      activations_(carve(plan_, backend, steps, memory.activations)),
       context_{plan_, backend, groups, weights, activations_.normed, activations_.scratch},
       pipeline_(plan_, groups, activations_.pipeline),
-      attention_(context_, activations_.attention, steps, memory.kv),
+      attention_(context_, activations_.attention, steps, memory),
       ffn_(context_, activations_.ffn),
       head_(context_, activations_.head),
       steps_before_rewind_(plan_.cache_room(steps).growth * plan_.sharding().kvp) {
@@ -150,6 +156,29 @@ Range DecodeEngine::block_requests() const {
 std::vector<std::int32_t> DecodeEngine::routing(std::int64_t layer) const {
   const bool here = plan_.has_layer(layer) && plan_.has_ffn() && plan_.model().layer_kind(layer).moe();
   return here ? ffn_.routing(layer) : std::vector<std::int32_t>{};
+}
+
+std::vector<std::vector<std::int64_t>> DecodeEngine::attended_positions() const {
+  if (!attention_.indexer()) return {};
+  const std::int64_t history = plan_.attention().history.size();
+  std::vector<std::int64_t> appended;
+  for (std::int64_t step = 0; step <= step_; ++step)
+    if (append_owner(first_turn_ + step, plan_.shape().tokens_per_block, plan_.sharding().kvp) ==
+        plan_.at().kvp)
+      appended.push_back(plan_.shape().context + step);
+  std::vector<std::vector<std::int64_t>> positions;
+  for (const auto& tokens : attention_.indexer()->chosen(plan_.micro_batches()[now_].attended.size())) {
+    positions.emplace_back();
+    for (const std::int64_t t : tokens)
+      positions.back().push_back(t < history ? plan_.attention().history.begin + t
+                                             : appended.at(static_cast<std::size_t>(t - history)));
+  }
+  return positions;
+}
+
+Range DecodeEngine::attended_requests() const {
+  const MicroBatch& batch = plan_.micro_batches()[now_];
+  return {batch.requests.begin + batch.attended.begin, batch.requests.begin + batch.attended.end};
 }
 
 std::vector<float> DecodeEngine::gather_logits() const {

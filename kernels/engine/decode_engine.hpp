@@ -43,6 +43,9 @@ class DecodeEngine {
   DecodeEngine(const DecodeEngine&) = delete;
   DecodeEngine& operator=(const DecodeEngine&) = delete;
 
+  /// Of the caches that the constructor makes.
+  static CacheBytes cache_bytes(const RankPlan& plan, std::int64_t steps, const Backend& backend);
+
   const RankPlan& plan() const { return plan_; }
   const Instance& instance() const { return plan_.instance(); }
 
@@ -75,6 +78,11 @@ class DecodeEngine {
   /// has no part in it.
   std::vector<std::int32_t> routing(std::int64_t layer) const;
 
+  /// Sparse attention: the positions that this rank attends in the block just finished, of attended_requests().
+  /// For observers, at Phase::attn_allreduce. Else empty.
+  std::vector<std::vector<std::int64_t>> attended_positions() const;
+  Range attended_requests() const;
+
   // For steps that are recorded and replayed.
   /// Steps of one kind issue the same ops on the same memory.
   struct StepKind {
@@ -98,7 +106,7 @@ class DecodeEngine {
  private:
   /// One buffer, which the ranks' collectives are let at.
   struct Activations {
-    Activations(Carver& carver, const RankPlan& plan, const Backend& backend);
+    Activations(Carver& carver, const RankPlan& plan, const Backend& backend, std::int64_t steps);
 
     Pipeline::Arrays pipeline;
     BF16* normed;
@@ -108,7 +116,8 @@ class DecodeEngine {
     std::span<std::byte> scratch;
     std::size_t bytes;  // of all of them
   };
-  static Activations carve(const RankPlan& plan, Backend& backend, std::unique_ptr<Buffer>& memory);
+  static Activations carve(const RankPlan& plan, Backend& backend, std::int64_t steps,
+                           std::unique_ptr<Buffer>& memory);
 
   RankPlan plan_;
   Backend& backend_;

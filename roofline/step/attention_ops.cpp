@@ -119,13 +119,24 @@ void compressor(OpList& ops, const ModelSpec& model, const AttentionSpec& a, std
 /// The scorer of DeepSeek-V3.2, all of its heads on every rank. KVP ranks each offer their own best, and all of
 /// them keep the best of those.
 void indexer(OpList& ops, const ModelSpec& model, const AttentionSpec& a, const AttentionShard& shard,
-             const Sharding& sharding, DType kv_dtype) {
+             const Sharding& sharding, const DecodeShape& shape) {
   const IndexerSpec& i = a.indexer;
+  const DType kv_dtype = shape.kv_dtype;
   const std::int64_t b = shard.rows;
   ops.gemm("index query projection", Phase::attn_proj,
            {.m = b, .n = i.heads * i.head_dim, .k = a.q_lora_rank > 0 ? a.q_lora_rank : model.hidden});
   const std::int64_t key = a.compression > 0 ? 0 : i.head_dim;  // else it is the compressor's
-  ops.gemm("index key and weights", Phase::attn_proj, {.m = b, .n = key + i.heads, .k = model.hidden});
+  ops.gemm("index weights", Phase::attn_proj, {.m = b, .n = i.heads, .k = model.hidden},
+           weight_format(shape, WeightPart::router), fp32_bytes);
+  if (key > 0) {
+    ops.gemm("index key projection", Phase::attn_proj,
+             {.m = b, .n = key, .k = model.hidden, .fused_on_gpu = fused_on_gpu});
+    ops.elementwise("index key norm", Phase::attn_proj, norm_bytes(b, key), fused_on_gpu);
+    ops.elementwise("index rope", Phase::attn_proj, norm_bytes(b, (i.heads + 1) * a.qk_rope_head_dim),
+                    fused_on_gpu);
+    ops.elementwise("index key append", Phase::attn_proj,
+                    real(b * key) * (bf16_bytes + bytes_per_value(kv_dtype)), fused_on_gpu);
+  }
   const double scores = real(shard.batch * shard.keys);
   ops.add({.name = "indexer",
            .phase = Phase::attn,
@@ -140,11 +151,11 @@ void indexer(OpList& ops, const ModelSpec& model, const AttentionSpec& a, const 
                      .activations = scores * 2 * fp32_bytes},  // written, and read to choose from
            .flops = 2 * scores * real(i.heads * i.head_dim)});
   constexpr double score_and_position = 8;
+  const std::int64_t kept = std::min(i.top_k, shard.keys * sharding.kvp);
+  const double offers = real(shard.batch * kept) * score_and_position * sharding.kvp;
   ops.collective("index top-k all-gather", Phase::attn,
-                 {.op = Collective::all_gather,
-                  .group = sharding.kvp,
-                  .payload_bytes =
-                      real(shard.batch * std::min(i.top_k, shard.keys)) * score_and_position * sharding.kvp});
+                 {.op = Collective::all_gather, .group = sharding.kvp, .payload_bytes = offers});
+  ops.elementwise("index choice", Phase::attn, offers, fused_on_gpu);
 }
 
 /// Where the output's heads are projected in groups first, those of a rank are whole groups or a part of one.
@@ -183,6 +194,10 @@ void attend(OpList& ops, const AttentionSpec& a, const AttentionShard& shard, co
   const std::int64_t requests = pieces.largest();
   const double tokens = real(requests * shard.attended);
   ops.repeat(real(pieces.count));
+  if (a.indexer.heads > 0 && a.compression == 0) {  // GPU: its attention reads the rows where they are
+    ops.elementwise("gather chosen", Phase::attn, 2 * tokens * real(cached) * bytes_per_value(shape.kv_dtype),
+                    fused_on_gpu);
+  }
   ops.add({.name = "attention",
            .phase = Phase::attn,
            .shape = AttentionShape{.kind = a.keys_are_values ? AttentionKind::mla : a.kind,
@@ -236,7 +251,7 @@ std::vector<Op> attention_ops(const ModelSpec& model, const LayerKind& kind, con
     gqa_projections(ops, model, a, shard, sharding, shape.kv_dtype);
   }
   if (a.compression > 0) compressor(ops, model, a, shard.rows);
-  if (a.indexer.heads > 0 && !a.indexer.reused) indexer(ops, model, a, shard, sharding, shape.kv_dtype);
+  if (a.indexer.heads > 0 && !a.indexer.reused) indexer(ops, model, a, shard, sharding, shape);
   attend(ops, a, shard, sharding, shape);
   if (a.kind == AttentionKind::mla) {
     ops.gemm("W_UV", Phase::attn_proj,

@@ -44,6 +44,13 @@ std::int64_t RankPlan::attended() const {
   return micro_batches_.back().cached + micro_batches_.back().attended.size();
 }
 
+std::vector<Range> RankPlan::cached_requests() const {
+  std::vector<Range> cached;
+  for (const MicroBatch& m : micro_batches_)
+    cached.push_back({m.requests.begin + m.attended.begin, m.requests.begin + m.attended.end});
+  return cached;
+}
+
 Range RankPlan::kept_rows(const MicroBatch& batch) const {
   return whole_requests() ? batch.attended : Range{0, batch.requests.size()};
 }

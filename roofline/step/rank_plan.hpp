@@ -62,6 +62,8 @@ class RankPlan {
   const MicroBatch& largest() const { return micro_batches_.front(); }
   /// Requests that it attends, of all micro-batches.
   std::int64_t attended() const;
+  /// Which of the batch's these are, in the order of the cache.
+  std::vector<Range> cached_requests() const;
   /// Whether it keeps the residual stream of the requests alone that it attends.
   bool whole_requests() const { return attends_whole_requests(sharding()); }
   /// Rows of a micro-batch whose residual stream it keeps.

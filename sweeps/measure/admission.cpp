@@ -7,6 +7,7 @@
 #include <utility>
 #include <variant>
 
+#include "kernels/engine/indexer.hpp"
 #include "kernels/state/kv_cache.hpp"
 #include "kernels/state/weight_plan.hpp"
 #include "roofline/step/decode_ops.hpp"
@@ -51,7 +52,9 @@ std::string why_no_kernels(const SweepPoint& point, const Backend& backend) {
     return fmt::format("predicted only: the engine does not run {}", point.model->not_runnable.front());
   const std::string of_types = why_dtypes_not_measured(point.config.shape, backend);
   if (!of_types.empty()) return of_types;
-  const std::string of_cache = backend.why_not(first_ranks_cache(point));
+  std::string of_cache = backend.why_not(first_ranks_cache(point));
+  if (of_cache.empty() && point.model->attention.indexer.heads > 0)
+    of_cache = backend.why_not(Indexer::key_shape(point.model->attention.indexer, first_ranks_cache(point)));
   return of_cache.empty() ? of_cache : "predicted, not measured: " + of_cache;
 }
 
@@ -74,12 +77,14 @@ double engine_bytes(const Instance& instance, std::int64_t steps, const Backend&
   const MemoryModel predicted = memory_model(model, instance.sharding(), shape);
   const double predicted_cache =
       predicted.kv_per_request * real(ceil_div(shape.batch, instance.sharding().dp));
-  const auto cache = static_cast<double>(KvCache::bytes_needed(backend, busiest.cache_room(steps)));
+  const auto caches = static_cast<double>(DecodeEngine::cache_bytes(busiest, steps, backend).sum());
+  // The engine holds the scores of all tokens and the chosen rows together, a GPU's model one after the other.
+  const auto indexer = static_cast<double>(Indexer::array_bytes(backend, busiest, steps));
   // The engine has a table to look tokens up in and a packed matrix for the head, be they the same numbers.
   const double tied = model.tied_embeddings ? real(busiest.vocab().size() * model.hidden) *
                                                   weight_format(shape, WeightPart::embedding).bytes
                                             : 0;
-  return predicted.bytes(shape.batch) - predicted_cache + cache + tied;
+  return predicted.bytes(shape.batch) - predicted_cache + caches + indexer + tied;
 }
 
 std::string why_not_exchanged(const Instance& instance) {

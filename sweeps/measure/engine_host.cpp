@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <exception>
 #include <new>
 
@@ -11,21 +12,26 @@
 
 namespace helix {
 
-void EngineHost::reserve(std::size_t kv_bytes) {
-  ensure(backend_, memory_.kv, kv_bytes);
+void EngineHost::reserve(const CacheBytes& caches) {
+  ensure(backend_, memory_.kv, caches.kv);
+  if (caches.index_keys > 0) ensure(backend_, memory_.index_keys, caches.index_keys);
 }
 
 void EngineHost::take_memory(const EngineRequest& request, int rank) {
   const RankPlan plan(request.instance, rank);
-  const std::size_t kv_bytes = KvCache::bytes_needed(backend_, plan.cache_room(request.steps));
+  const CacheBytes caches = DecodeEngine::cache_bytes(plan, request.steps, backend_);
   // What earlier engines left must not push this one past its share of the node.
-  const double held = memory_.kv ? static_cast<double>(memory_.kv->bytes()) : 0;
-  if (request.memory_bytes + held - static_cast<double>(kv_bytes) > static_cast<double>(memory_bytes_)) {
+  const auto surplus = [](const std::unique_ptr<Buffer>& held, std::size_t bytes) {
+    return held ? static_cast<double>(std::max(held->bytes(), bytes) - bytes) : 0;
+  };
+  if (request.memory_bytes + surplus(memory_.kv, caches.kv) + surplus(memory_.index_keys, caches.index_keys) >
+      static_cast<double>(memory_bytes_)) {
     memory_.kv.reset();
+    memory_.index_keys.reset();
   }
   working_on("loading weights");
   weights_.load(plan, request.weights);
-  ensure(backend_, memory_.kv, kv_bytes);
+  reserve(caches);
 }
 
 std::string EngineHost::run(const EngineRequest& request, MPI_Comm instance,

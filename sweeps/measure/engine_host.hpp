@@ -25,8 +25,8 @@ class EngineHost {
   EngineHost(Backend& backend, std::size_t memory_bytes)
       : backend_(backend), memory_bytes_(memory_bytes), weights_(backend) {}
 
-  /// Makes room for a KV cache of so many bytes, so that it is mapped once.
-  void reserve(std::size_t kv_bytes);
+  /// Makes room for such caches, so that they are mapped once.
+  void reserve(const CacheBytes& caches);
 
   /// Sets the engine up on the ranks of `instance` and calls work(engine) on each; collective over them.
   /// Returns why some rank could not take its memory or make its weights, the same text on every rank: then

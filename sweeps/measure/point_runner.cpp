@@ -68,14 +68,16 @@ Admission PointRunner::admission(const SweepPoint& point) const {
 }
 
 void PointRunner::reserve(const std::vector<SweepPoint>& points) {
-  std::size_t largest = 0;
+  CacheBytes largest;
   for (const SweepPoint& point : points) {
     const Admission admitted = admission(point);
     if (!admitted.engine || world_.rank >= point.config.sharding.ranks()) continue;
     const RankPlan plan(admitted.engine->instance, world_.rank);
-    largest = std::max(largest, KvCache::bytes_needed(backend_, plan.cache_room(admitted.engine->steps)));
+    const CacheBytes caches = DecodeEngine::cache_bytes(plan, admitted.engine->steps, backend_);
+    largest.kv = std::max(largest.kv, caches.kv);
+    largest.index_keys = std::max(largest.index_keys, caches.index_keys);
   }
-  if (largest > 0) host_.reserve(largest);
+  if (largest.kv > 0) host_.reserve(largest);
 }
 
 ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -13,6 +12,7 @@
 #include "kernels/state/weight_plan.hpp"
 #include "sweeps/launch/activity.hpp"
 #include "sweeps/launch/broadcast.hpp"
+#include "sweeps/measure/step_record.hpp"
 
 namespace helix {
 namespace {
@@ -57,40 +57,6 @@ Difference compare(std::span<const T> values, const reference::Vector& expected)
   return {std::sqrt(squares / norm), largest};
 }
 
-/// Keeps what each block adds to the residual stream in one step, as far as this rank has it.
-class BlockRecorder final : public StepObserver {
- public:
-  explicit BlockRecorder(const DecodeEngine& engine) : engine_(engine) {}
-  void phase_done(Phase phase) override {
-    if (phase == Phase::attn_allreduce) attention_ = engine_.block_output();
-    if (phase == Phase::ffn_comm) ffn_ = engine_.block_output();
-  }
-  void layer_done(std::int64_t layer) override {
-    keep({layer, false}, attention_);
-    keep({layer, true}, ffn_);
-  }
-  void clear() { rows_.clear(); }
-  /// Empty if the block's output for this request is not on this rank.
-  std::span<const BF16> row(std::int64_t layer, bool ffn, std::int64_t request) const {
-    const auto found = rows_.find({{layer, ffn}, request});
-    return found == rows_.end() ? std::span<const BF16>{} : found->second;
-  }
-
- private:
-  using Block = std::pair<std::int64_t, bool>;  // layer, FFN or attention
-  void keep(const Block& block, const std::vector<BF16>& output) {
-    const Range requests = engine_.block_requests();
-    const auto width = std::ssize(output) / requests.size();
-    for (std::int64_t r = 0; r < requests.size(); ++r) {
-      rows_[{block, requests.begin + r}].assign(output.begin() + r * width, output.begin() + (r + 1) * width);
-    }
-  }
-
-  const DecodeEngine& engine_;
-  std::vector<BF16> attention_, ffn_;
-  std::map<std::pair<Block, std::int64_t>, std::vector<BF16>> rows_;
-};
-
 std::string check_token(std::int32_t token, std::span<const float> logits,
                         const reference::ReferenceStep& expected, double max_error) {
   const auto best = static_cast<std::int32_t>(std::ranges::max_element(logits) - logits.begin());
@@ -107,17 +73,6 @@ std::vector<std::int32_t> tokens_of_all(const DecodeEngine& engine, MPI_Comm ins
   std::vector<std::int32_t> tokens = engine.tokens();
   HELIX_MPI(MPI_Bcast(tokens.data(), static_cast<int>(tokens.size()), MPI_INT32_T, 0, instance));
   return tokens;
-}
-
-/// The experts chosen in a layer, from the stage that runs it to every rank; empty for a dense layer.
-std::vector<std::int32_t> routing_of(const DecodeEngine& engine, std::int64_t layer, MPI_Comm instance) {
-  const ModelSpec& model = engine.instance().model();
-  if (!model.layer_kind(layer).moe()) return {};
-  std::vector<std::int32_t> ids = engine.routing(layer);
-  ids.resize(static_cast<std::size_t>(engine.instance().shape().batch * model.moe.top_k), -1);
-  HELIX_MPI(
-      MPI_Allreduce(MPI_IN_PLACE, ids.data(), static_cast<int>(ids.size()), MPI_INT32_T, MPI_MAX, instance));
-  return ids;
 }
 
 /// Allowed relative errors of each block's output and, last, of the logits: `tolerance`, or twice what rounding costs.
@@ -217,8 +172,8 @@ Verification verify(DecodeEngine& engine, const VerifyOptions& options, MPI_Comm
   }
 
   engine.rewind(options.first_turn);
-  BlockRecorder recorder(engine);
-  WatchedStep watched(recorder);
+  StepRecord record(engine);
+  WatchedStep watched(record);
   Verification result;
   std::string failure;
   const auto fail = [&](const std::string& what) {
@@ -226,7 +181,7 @@ Verification verify(DecodeEngine& engine, const VerifyOptions& options, MPI_Comm
   };
   std::vector<std::int32_t> input = tokens_of_all(engine, instance);
   for (std::int64_t step = 0; step < options.steps; ++step) {
-    recorder.clear();
+    record.clear();
     working_on("verifying");
     engine.step(watched, options.layers);
     engine.settle();
@@ -239,21 +194,22 @@ Verification verify(DecodeEngine& engine, const VerifyOptions& options, MPI_Comm
     for (Follower& f : followers) {
       const auto b = static_cast<std::size_t>(f.request);
       const std::string where = fmt::format("request {}, step {}: ", f.request, step);
+      std::vector<reference::LayerChoice> choices;
+      for (std::size_t i = 0; i < routing.size(); ++i) {
+        const auto k = static_cast<std::ptrdiff_t>(routing[i].size()) / shape.batch;
+        const auto first = routing[i].begin() + f.request * k;
+        choices.push_back({{first, first + k}, record.selection(options.layers[i], f.request, instance)});
+      }
       reference::ReferenceStep expected;
       std::vector<double> allowed;
       if (f.reference) {
         working_on("the reference of verification");
-        std::vector<std::vector<std::int32_t>> chosen;
-        for (const std::vector<std::int32_t>& layer : routing) {
-          const auto k = static_cast<std::ptrdiff_t>(layer.size()) / shape.batch;
-          chosen.emplace_back(layer.begin() + f.request * k, layer.begin() + (f.request + 1) * k);
-        }
-        expected = f.reference->step(input[b], chosen);
+        expected = f.reference->step(input[b], choices);
         std::optional<reference::ReferenceStep> rounded;
-        if (f.rounded) rounded = f.rounded->step(input[b], chosen);
+        if (f.rounded) rounded = f.rounded->step(input[b], choices);
         allowed = allowances(expected, rounded ? &*rounded : nullptr,
                              verify_tolerance(shape.kv_dtype, shape.context));
-        if (!expected.routing_problem.empty()) fail(where + expected.routing_problem);
+        if (!expected.choice_problem.empty()) fail(where + expected.choice_problem);
       }
       if (!compared) continue;
       {
@@ -271,7 +227,7 @@ Verification verify(DecodeEngine& engine, const VerifyOptions& options, MPI_Comm
       for (std::size_t block = 0; block < holders.size(); ++block) {
         const std::int64_t layer = options.layers[block / 2];
         const bool ffn = block % 2 == 1;
-        const std::span<const BF16> produced = recorder.row(layer, ffn, f.request);
+        const std::span<const BF16> produced = record.row(layer, ffn, f.request);
         if (produced.empty()) continue;
         holders[block] = 1;
         hold(compare(produced, expected.block_outputs[block]), allowed[block],

@@ -19,9 +19,11 @@ TEST_CASE("the CUDA kernels decode as the reference does, across a change of own
            {"tiny-qwen3-moe", 21, 2, DType::nvfp4, DType::bf16},
            {"tiny-mla", 21, 2, DType::bf16, DType::bf16},
            {"tiny-mla", 21, 2, DType::fp8, DType::bf16},
-           {"tiny-mla", 21, 1, DType::nvfp4, DType::nvfp4}}));
+           {"tiny-mla", 21, 1, DType::nvfp4, DType::nvfp4},
+           {"tiny-dsa", 21, 2, DType::bf16, DType::bf16},
+           {"tiny-dsa", 70, 1, DType::fp8, DType::nvfp4}}));
   const bool many = batch > 2;
-  const ModelSpec model = load_model(name);
+  const ModelSpec model = with_top_k(load_model(name), 13);
   const bool moe = model.moe.experts > 0;
   const Sharding sharding{.kvp = ranks, .tpf = moe ? 1 : ranks, .ep = moe ? ranks : 1};
   const DecodeShape shape{

@@ -45,6 +45,11 @@ inline Noted attention_of(const KvShape& cache, std::int64_t batch, std::int64_t
                               cache.kv_heads, cache.head_dim, cache.v_dim),
           .bytes = kv_bytes};
 }
+inline Noted index_of(std::int64_t batch, std::int64_t heads, std::int64_t head_dim, std::int64_t keys,
+                      double bytes) {
+  return {.what = fmt::format("index of {} x {} heads x {} over {}", batch, heads, head_dim, keys),
+          .bytes = bytes};
+}
 /// Bytes are those of one expert's weights: how many are read is for the router to say.
 inline Noted experts_of(std::int64_t tokens, std::int64_t hidden, std::int64_t ffn, std::int64_t local,
                         std::int64_t top_k, double expert_bytes) {
@@ -194,6 +199,9 @@ class RecordingBackend final : public Backend {
   void add_bias(std::int64_t rows, std::int64_t cols, const BF16*, BF16*, std::int64_t) override {
     note("bias", rows * cols * 4);
   }
+  void layer_norm(std::int64_t batch, std::int64_t cols, const BF16*, const BF16*, float, BF16*) override {
+    note("layer norm", batch * cols * 4);
+  }
   void linear(std::int64_t m, const BF16*, std::int64_t, const PackedWeight& w, BF16*,
               std::int64_t) override {
     product(m, w, 2);
@@ -223,6 +231,22 @@ class RecordingBackend final : public Backend {
                  float*, std::span<std::byte>) override {
     const auto tokens = static_cast<double>(batch * cache.lengths[0]);
     notes_.add(attention_of(cache.shape, batch, q_heads, cache.lengths[0], tokens * token_bytes(cache)));
+  }
+  void index_best(const KvView& keys, std::int64_t batch, const IndexQuery& query, std::int64_t, ScoredToken*,
+                  float*, std::int64_t) override {
+    tokens_ = keys.lengths[0];
+    notes_.add(index_of(batch, query.heads, keys.shape.head_dim, tokens_,
+                        static_cast<double>(batch * tokens_) * (token_bytes(keys) + 8)));
+  }
+  /// As the model has it, the chosen lie evenly on the ranks.
+  void choose_best(std::int64_t parts, std::int64_t, std::int64_t batch, const ScoredToken*,
+                   const ChosenTokens& chosen) override {
+    note("choose", parts * batch * chosen.room * 8);
+    std::fill_n(chosen.counts, batch, std::min(tokens_, (chosen.room + parts - 1) / parts));
+  }
+  void gather_tokens(const KvView& from, std::int64_t batch, const ChosenTokens& chosen,
+                     const KvView&) override {
+    notes_.add(elementwise("gather", 2 * static_cast<double>(batch * chosen.counts[0]) * token_bytes(from)));
   }
   void pack_partials(const PartialShape& shape, const BF16*, const float*, std::byte*) override {
     note("pack", 2 * shape.parts * chunk_bytes(shape));
@@ -269,6 +293,7 @@ class RecordingBackend final : public Backend {
 
   Notes& notes_;
   std::unique_ptr<Backend> cpu_;
+  std::int64_t tokens_ = 0;  // that were scored last
 };
 
 }  // namespace helix::testing

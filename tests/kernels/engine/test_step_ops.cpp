@@ -33,6 +33,11 @@ std::string engine_op(std::string_view name) {
                                                            {"kv_a norm", "norm of heads"},
                                                            {"rope", "rope"},
                                                            {"kv append", "append"},
+                                                           {"index key norm", "layer norm"},
+                                                           {"index rope", "rope"},
+                                                           {"index key append", "append"},
+                                                           {"index choice", "choose"},
+                                                           {"gather chosen", "gather"},
                                                            {"pack", "pack"},
                                                            {"merge", "merge"},
                                                            {"swiglu", "swiglu"},
@@ -50,7 +55,9 @@ Noted noted(const Op& op) {
     n = gemm(product->m, product->n, product->k, product->matrices, bytes);
   } else if (const auto* a = std::get_if<AttentionShape>(&op.shape)) {
     const KvShape cache{.kind = a->kind, .kv_heads = a->kv_heads, .head_dim = a->head_dim, .v_dim = a->v_dim};
-    n = attention_of(cache, a->batch, a->q_heads, a->tokens, op.bytes.kv);
+    n = attention_of(cache, a->batch, a->q_heads, a->picked > 0 ? a->picked : a->tokens, op.bytes.kv);
+  } else if (const auto* index = std::get_if<IndexerShape>(&op.shape)) {
+    n = index_of(index->batch, index->heads, index->head_dim, index->keys, bytes);
   } else if (const auto* moe = std::get_if<MoeShape>(&op.shape)) {
     n = experts_of(moe->tokens, moe->hidden, moe->ffn, moe->local_experts, moe->top_k,
                    op.bytes.weights / moe->active_experts);

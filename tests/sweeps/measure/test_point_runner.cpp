@@ -24,10 +24,12 @@ Instance instance_of(const Configuration& c, const ModelSpec& model, std::int64_
   return legal_instance(model, c.sharding, c.shape, layers);
 }
 
-/// Weights and KV cache of the engine: activations are small beside them.
+/// Weights, caches and the indexer's arrays of the engine: other activations are small beside them.
 double weights_and_cache(const Instance& instance, int rank, const Backend& backend) {
+  const RankPlan plan(instance, rank);
   return memory_model(instance.model(), instance.sharding(), instance.shape()).weights +
-         static_cast<double>(KvCache::bytes_needed(backend, RankPlan(instance, rank).cache_room(steps)));
+         static_cast<double>(DecodeEngine::cache_bytes(plan, steps, backend).sum() +
+                             Indexer::array_bytes(backend, plan, steps));
 }
 
 /// Why the engine of a point would not be able to pass its messages on.
@@ -41,7 +43,7 @@ TEST_CASE(
     "what a point is said to need holds the cache that the engine takes, its growth and padding included") {
   const auto backend = make_cpu_backend(1);
   bool growth_mattered = false;
-  for (const char* name : {"tiny-gqa", "tiny-mla"}) {
+  for (const char* name : {"tiny-gqa", "tiny-mla", "tiny-dsa"}) {
     const ModelSpec model = load_model(name);
     for (const int kvp : {1, 2, 4}) {
       for (const int tokens_per_block : {8, 16, 32, 64}) {
@@ -110,6 +112,29 @@ TEST_CASE("a point is admitted, or one reason says why not, for sweep and verify
   CHECK(admit(point, extent, 5, *backend, world).reason == "illegal");
 }
 
+TEST_CASE(
+    "of sparse attention the keys of all tokens are held, their scores, the offers and the chosen rows") {
+  const auto backend = make_cpu_backend(1);
+  const ModelSpec model = load_model("tiny-dsa");  // keys of 128, rows of 576, 48 tokens chosen
+  const std::int64_t context = 4096, batch = 8;
+  for (const int kvp : {1, 2, 4}) {
+    CAPTURE(kvp);
+    const Instance instance = instance_of(configuration(kvp, 1, context, batch, 32), model, model.layers);
+    const RankPlan plan(instance, 0);
+    const double keys = real(batch * context / kvp * 128 * 2), scores = real(batch * context / kvp * 4);
+    const double chosen = real(batch * 48) * (576 * 2 + (1 + kvp) * 8);
+    const CacheBytes caches = DecodeEngine::cache_bytes(plan, steps, *backend);
+    CHECK(static_cast<double>(caches.index_keys) > real(model.layers) * keys);
+    CHECK(static_cast<double>(caches.index_keys) < 1.1 * static_cast<double>(caches.kv) * 128 / 576);
+    CHECK(static_cast<double>(Indexer::array_bytes(*backend, plan, steps)) > scores + chosen);
+  }
+  ModelSpec dense = model;
+  dense.attention.indexer = {};
+  const RankPlan plan(instance_of(configuration(2, 1, context, batch, 32), dense, 1), 0);
+  CHECK(DecodeEngine::cache_bytes(plan, steps, *backend).index_keys == 0);
+  CHECK(Indexer::array_bytes(*backend, plan, steps) == 0);
+}
+
 TEST_CASE("a cache that the backend has no kernels for is a reason, not an abort") {
   const auto backend = make_cpu_backend(1);
   ModelSpec model = load_model("tiny-gqa");
@@ -120,4 +145,8 @@ TEST_CASE("a cache that the backend has no kernels for is a reason, not an abort
                                                     Catch::Contains("multiples of 16 wide, not 72 and 72"));
   model.attention.qk_head_dim = model.attention.v_head_dim = 80;
   CHECK(why_not_measured(point, *backend).empty());
+  model = load_model("tiny-dsa");
+  CHECK(why_not_measured(point, *backend).empty());
+  model.attention.indexer.head_dim = 72;
+  CHECK_THAT(why_not_measured(point, *backend), Catch::Contains("multiples of 32 wide, not 72 and 72"));
 }

@@ -1,0 +1,62 @@
+#include "sweeps/measure/step_record.hpp"
+
+#include "kernels/comm/mpi_check.hpp"
+
+namespace helix {
+
+void StepRecord::phase_done(Phase phase) {
+  if (phase == Phase::attn_allreduce) {
+    attention_ = engine_.block_output();
+    attended_ = engine_.attended_positions();
+    attending_ = engine_.attended_requests();
+  }
+  if (phase == Phase::ffn_comm) ffn_ = engine_.block_output();
+}
+
+void StepRecord::layer_done(std::int64_t layer) {
+  keep({layer, false}, attention_);
+  keep({layer, true}, ffn_);
+  for (std::size_t r = 0; r < attended_.size(); ++r)
+    positions_[{layer, attending_.begin + static_cast<std::int64_t>(r)}] = attended_[r];
+}
+
+void StepRecord::clear() {
+  rows_.clear();
+  positions_.clear();
+}
+
+std::span<const BF16> StepRecord::row(std::int64_t layer, bool ffn, std::int64_t request) const {
+  const auto found = rows_.find({{layer, ffn}, request});
+  return found == rows_.end() ? std::span<const BF16>{} : found->second;
+}
+
+std::vector<bool> StepRecord::selection(std::int64_t layer, std::int64_t request, MPI_Comm instance) const {
+  if (engine_.instance().model().attention.indexer.heads == 0) return {};
+  const std::int64_t tokens = engine_.instance().shape().context + engine_.steps_done();
+  std::vector<std::uint8_t> flags(static_cast<std::size_t>(tokens), 0);
+  if (const auto found = positions_.find({layer, request}); found != positions_.end())
+    for (const std::int64_t position : found->second) flags.at(static_cast<std::size_t>(position)) = 1;
+  HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, flags.data(), static_cast<int>(flags.size()), MPI_UINT8_T, MPI_MAX,
+                          instance));
+  return {flags.begin(), flags.end()};
+}
+
+void StepRecord::keep(const Block& block, const std::vector<BF16>& output) {
+  const Range requests = engine_.block_requests();
+  const auto width = std::ssize(output) / requests.size();
+  for (std::int64_t r = 0; r < requests.size(); ++r) {
+    rows_[{block, requests.begin + r}].assign(output.begin() + r * width, output.begin() + (r + 1) * width);
+  }
+}
+
+std::vector<std::int32_t> routing_of(const DecodeEngine& engine, std::int64_t layer, MPI_Comm instance) {
+  const ModelSpec& model = engine.instance().model();
+  if (!model.layer_kind(layer).moe()) return {};
+  std::vector<std::int32_t> ids = engine.routing(layer);
+  ids.resize(static_cast<std::size_t>(engine.instance().shape().batch * model.moe.top_k), -1);
+  HELIX_MPI(
+      MPI_Allreduce(MPI_IN_PLACE, ids.data(), static_cast<int>(ids.size()), MPI_INT32_T, MPI_MAX, instance));
+  return ids;
+}
+
+}  // namespace helix

@@ -1,0 +1,44 @@
+// What a step's blocks gave and chose, as far as this rank knows it, and from all ranks of the instance.
+#pragma once
+
+#include <mpi.h>
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "kernels/engine/decode_engine.hpp"
+
+namespace helix {
+
+class StepRecord final : public StepObserver {
+ public:
+  explicit StepRecord(const DecodeEngine& engine) : engine_(engine) {}
+  void phase_done(Phase phase) override;
+  void layer_done(std::int64_t layer) override;
+  void clear();
+
+  /// What a block adds to the residual stream; empty where it is not on this rank.
+  std::span<const BF16> row(std::int64_t layer, bool ffn, std::int64_t request) const;
+  /// Sparse attention: the tokens that a request attends in a layer, on whatever ranks; empty where all are.
+  /// Collective.
+  std::vector<bool> selection(std::int64_t layer, std::int64_t request, MPI_Comm instance) const;
+
+ private:
+  using Block = std::pair<std::int64_t, bool>;  // layer, FFN or attention
+  void keep(const Block& block, const std::vector<BF16>& output);
+
+  const DecodeEngine& engine_;
+  std::vector<BF16> attention_, ffn_;  // of the layer that runs, as the rest of it
+  std::vector<std::vector<std::int64_t>> attended_;
+  Range attending_;
+  std::map<std::pair<std::int64_t, std::int64_t>, std::vector<std::int64_t>> positions_;  // layer, request
+  std::map<std::pair<Block, std::int64_t>, std::vector<BF16>> rows_;
+};
+
+/// The experts chosen in a layer by the last step, [batch, top_k]; empty for a dense layer. Collective.
+std::vector<std::int32_t> routing_of(const DecodeEngine& engine, std::int64_t layer, MPI_Comm instance);
+
+}  // namespace helix
