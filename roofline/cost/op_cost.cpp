@@ -19,7 +19,7 @@ KernelFamily family_of(const OpShape& shape) {
   if (const auto* a = std::get_if<AttentionShape>(&shape)) {
     return a->kind == AttentionKind::mla ? KernelFamily::mla_attention : KernelFamily::gqa_attention;
   }
-  if (std::holds_alternative<IndexerShape>(shape)) return KernelFamily::gqa_attention;
+  if (std::holds_alternative<IndexerShape>(shape)) return KernelFamily::indexer;
   return KernelFamily::elementwise;
 }
 

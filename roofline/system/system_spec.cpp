@@ -25,6 +25,7 @@ constexpr std::array families = {
     std::pair{KernelFamily::gemm, std::string_view("gemm")},
     std::pair{KernelFamily::gqa_attention, std::string_view("gqa_attention")},
     std::pair{KernelFamily::mla_attention, std::string_view("mla_attention")},
+    std::pair{KernelFamily::indexer, std::string_view("indexer")},
     std::pair{KernelFamily::moe, std::string_view("moe")},
     std::pair{KernelFamily::elementwise, std::string_view("elementwise")},
 };

@@ -18,7 +18,7 @@ namespace helix {
 struct GpuKernels;  // roofline/system/gpu_kernels.hpp
 
 /// Kernels that share a cost curve.
-enum class KernelFamily { gemm, gqa_attention, mla_attention, moe, elementwise };
+enum class KernelFamily { gemm, gqa_attention, mla_attention, indexer, moe, elementwise };
 std::string_view name(KernelFamily family);
 
 /// t = fixed + ((bytes / bytes_per_s)^norm + (flops / flops_per_s)^norm)^(1/norm): a large norm overlaps

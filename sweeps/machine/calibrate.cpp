@@ -32,6 +32,14 @@ std::vector<HeadShape> head_shapes(const CalibrationRequest& request, AttentionK
   return {{kind, 32, 8, 128, 128}, {kind, 128, 8, 128, 128}};
 }
 
+std::vector<IndexerSpec> indexers(const CalibrationRequest& request) {
+  std::vector<IndexerSpec> specs;
+  for (const ModelSpec& model : request.models)
+    if (model.attention.indexer.heads > 0) specs.push_back(model.attention.indexer);
+  if (request.models.empty()) specs.push_back({.heads = 64, .head_dim = 128, .top_k = 2048});
+  return specs;
+}
+
 /// All but attention.
 std::vector<Pending<KernelRate>> probe_kernels(Backend& backend, Prober& prober, const ColdMemory& cold,
                                                const CalibrationRequest& request) {
@@ -91,6 +99,11 @@ SystemSpec calibrate(Backend& backend, MPI_Comm group, const World& world, const
       std::erase_if(shapes, [&](const HeadShape& h) { return !backend.why_not(h.cache(dtypes[i])).empty(); });
       if (!shapes.empty()) kernels.push_back(probe_attention(backend, prober, cold[i], dtypes[i], shapes));
     }
+    std::vector<IndexerSpec> specs = indexers(request);
+    std::erase_if(specs, [&](const IndexerSpec& spec) {
+      return !backend.why_not(index_keys(spec, dtypes[i])).empty();
+    });
+    if (!specs.empty()) kernels.push_back(probe_indexer(backend, prober, cold[i], dtypes[i], specs));
   }
   const auto collectives = probe_collectives(backend, prober, group);
   prober.measure();

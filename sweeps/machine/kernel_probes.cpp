@@ -45,6 +45,49 @@ Pending<KernelRate> curve(KernelFamily family, DType dtype, const Figure& fixed,
   };
 }
 
+/// A cache of one request in cold memory, elsewhere in it at each call, with as many tokens as take long enough
+/// for what a call costs beside them not to matter, and are short beside a time slice.
+class ColdCache {
+ public:
+  ColdCache(Backend& backend, const ColdMemory& cold, const KvShape& shape, double token_flops)
+      : shape_(shape), page_bytes_(backend.kv_page_bytes(shape)), memory_(cold.data()) {
+    constexpr double most_bytes = 16 << 20, most_flops = 1.2e9;
+    const auto most_tokens =
+        static_cast<std::int64_t>(std::min(most_bytes / shape.bytes_per_token(), most_flops / token_flops));
+    const auto cold_pages = static_cast<std::int64_t>(cold.bytes() / page_bytes_);
+    pages_ = std::clamp(most_tokens / shape.tokens_per_page, std::int64_t{1},
+                        std::max<std::int64_t>(1, cold_pages));
+    windows_ = std::max<std::int64_t>(1, cold_pages / pages_);
+    std::vector<std::int32_t> table(static_cast<std::size_t>(pages_));
+    for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::int32_t>(i);
+    table_ = backend.allocate(table.size() * sizeof(std::int32_t));
+    backend.copy_to_device(table_->data(), table.data(), table.size() * sizeof(std::int32_t));
+  }
+
+  std::int64_t tokens() const { return pages_ * shape_.tokens_per_page; }
+  KvView view(std::int64_t call, const SharedBuffer& length) const {
+    return {.shape = shape_,
+            .pages = memory_ + static_cast<std::size_t>((call % windows_) * pages_) * page_bytes_,
+            .page_bytes = page_bytes_,
+            .page_table = reinterpret_cast<const std::int32_t*>(table_->data()),
+            .max_pages = pages_,
+            .lengths = reinterpret_cast<const std::int64_t*>(length->data())};
+  }
+
+ private:
+  KvShape shape_;
+  std::size_t page_bytes_;
+  std::byte* memory_;
+  std::int64_t pages_, windows_;
+  SharedBuffer table_;
+};
+
+SharedBuffer length_buffer(Backend& backend, std::int64_t tokens) {
+  const SharedBuffer length = backend.allocate(sizeof(tokens));
+  backend.copy_to_device(length->data(), &tokens, sizeof(tokens));
+  return length;
+}
+
 }  // namespace
 
 Pending<KernelRate> probe_gemm(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype) {
@@ -123,28 +166,12 @@ Pending<KernelRate> probe_moe(Backend& backend, Prober& prober, const ColdMemory
 
 Pending<KernelRate> probe_attention(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype,
                                     const std::vector<HeadShape>& shapes) {
-  // Long enough for what a call costs beside its tokens not to matter, short beside a time slice.
-  constexpr double most_bytes = 16 << 20, most_flops = 1.2e9;
   std::vector<TimedCall> works;
   const Figure* fixed = nullptr;
   for (const HeadShape& h : shapes) {
     const KvShape kv = h.cache(dtype);
-    const double token_bytes =
-        bytes_per_value(dtype) * static_cast<double>(h.kv_heads) *
-        static_cast<double>(h.kind == AttentionKind::mla ? h.head_dim : h.head_dim + h.v_dim);
     const double token_flops = 2.0 * static_cast<double>(h.q_heads * (h.head_dim + h.v_dim));
-    const auto most_tokens =
-        static_cast<std::int64_t>(std::min(most_bytes / token_bytes, most_flops / token_flops));
-    const std::size_t page = backend.kv_page_bytes(kv);
-    const auto cold_pages = static_cast<std::int64_t>(cold.bytes() / page);
-    const std::int64_t pages =
-        std::clamp(most_tokens / kv.tokens_per_page, std::int64_t{1}, std::max<std::int64_t>(1, cold_pages));
-    const std::int64_t windows = std::max<std::int64_t>(1, cold_pages / pages);
-    std::vector<std::int32_t> table(static_cast<std::size_t>(pages));
-    for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::int32_t>(i);
-    const SharedBuffer page_table = backend.allocate(table.size() * sizeof(std::int32_t));
-    backend.copy_to_device(page_table->data(), table.data(), table.size() * sizeof(std::int32_t));
-
+    const ColdCache cache(backend, cold, kv, token_flops);
     const std::int64_t q_values = h.q_heads * h.head_dim;
     const SharedBuffer q = bf16_buffer(backend, q_values), o = bf16_buffer(backend, h.q_heads * h.v_dim);
     const SharedBuffer lse = backend.allocate(static_cast<std::size_t>(h.q_heads) * sizeof(float));
@@ -153,28 +180,59 @@ Pending<KernelRate> probe_attention(Backend& backend, Prober& prober, const Cold
     backend.fill_matrix(bf16(q), {.key = 9, .rows = 1, .cols = q_values});
 
     const auto time = [&](std::int64_t tokens) -> const Figure& {
-      const SharedBuffer length = backend.allocate(sizeof(tokens));
-      backend.copy_to_device(length->data(), &tokens, sizeof(tokens));
+      const SharedBuffer length = length_buffer(backend, tokens);
       return prober.time([=, &backend](std::int64_t i) {
-        const KvView view{.shape = kv,
-                          .pages = cold.data() + static_cast<std::size_t>((i % windows) * pages) * page,
-                          .page_bytes = page,
-                          .page_table = reinterpret_cast<const std::int32_t*>(page_table->data()),
-                          .max_pages = pages,
-                          .lengths = reinterpret_cast<const std::int64_t*>(length->data())};
-        backend.attention(view, 1, h.q_heads, 0.1f, bf16(q), bf16(o), reinterpret_cast<float*>(lse->data()),
-                          {scratch->data(), scratch->bytes()});
+        backend.attention(cache.view(i, length), 1, h.q_heads, 0.1f, bf16(q), bf16(o),
+                          reinterpret_cast<float*>(lse->data()), {scratch->data(), scratch->bytes()});
       });
     };
     if (!fixed) fixed = &time(1);
-    const auto tokens = static_cast<double>(pages * kv.tokens_per_page);
-    works.push_back({.bytes = tokens * token_bytes,
+    const auto tokens = static_cast<double>(cache.tokens());
+    works.push_back({.bytes = tokens * kv.bytes_per_token(),
                      .flops = tokens * token_flops,
-                     .time = time(pages * kv.tokens_per_page)});
+                     .time = time(cache.tokens())});
   }
   const bool mla = shapes.front().kind == AttentionKind::mla;
   return curve(mla ? KernelFamily::mla_attention : KernelFamily::gqa_attention, dtype, *fixed,
                std::move(works));
+}
+
+Pending<KernelRate> probe_indexer(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype,
+                                  const std::vector<IndexerSpec>& indexers) {
+  constexpr double score_bytes = 2 * sizeof(float);  // written, and read to choose from
+  std::vector<TimedCall> works;
+  const Figure* fixed = nullptr;
+  for (const IndexerSpec& indexer : indexers) {
+    const KvShape keys = index_keys(indexer, dtype);
+    const std::int64_t q_values = indexer.heads * indexer.head_dim;
+    const double token_flops = 2.0 * static_cast<double>(q_values);
+    const ColdCache cache(backend, cold, keys, token_flops);
+    const SharedBuffer q = bf16_buffer(backend, q_values);
+    backend.fill_matrix(bf16(q), {.key = 9, .rows = 1, .cols = q_values});
+    const std::vector<float> equal(static_cast<std::size_t>(indexer.heads), 1.0f);
+    const SharedBuffer weights = backend.allocate(equal.size() * sizeof(float));
+    backend.copy_to_device(weights->data(), equal.data(), equal.size() * sizeof(float));
+    const SharedBuffer scores = backend.allocate(static_cast<std::size_t>(cache.tokens()) * sizeof(float));
+    const SharedBuffer best = backend.allocate(static_cast<std::size_t>(indexer.top_k) * sizeof(ScoredToken));
+
+    const auto time = [&](std::int64_t tokens) -> const Figure& {
+      const SharedBuffer length = length_buffer(backend, tokens);
+      return prober.time([=, &backend](std::int64_t i) {
+        backend.index_best(cache.view(i, length), 1,
+                           {.q = bf16(q),
+                            .weights = reinterpret_cast<const float*>(weights->data()),
+                            .heads = indexer.heads},
+                           indexer.top_k, reinterpret_cast<ScoredToken*>(best->data()),
+                           reinterpret_cast<float*>(scores->data()), cache.tokens());
+      });
+    };
+    if (!fixed) fixed = &time(1);
+    const auto tokens = static_cast<double>(cache.tokens());
+    works.push_back({.bytes = tokens * (keys.bytes_per_token() + score_bytes),
+                     .flops = tokens * token_flops,
+                     .time = time(cache.tokens())});
+  }
+  return curve(KernelFamily::indexer, dtype, *fixed, std::move(works));
 }
 
 Pending<KernelRate> probe_elementwise(Backend& backend, Prober& prober) {

@@ -17,6 +17,12 @@ struct HeadShape {
   }
 };
 
+/// The cache of an indexer's keys.
+inline KvShape index_keys(const IndexerSpec& indexer, DType dtype) {
+  return {
+      .kind = AttentionKind::mla, .head_dim = indexer.head_dim, .v_dim = indexer.head_dim, .dtype = dtype};
+}
+
 /// dtype: of the weights.
 Pending<KernelRate> probe_gemm(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype);
 /// `ffn`: width of an expert.
@@ -25,6 +31,9 @@ Pending<KernelRate> probe_moe(Backend& backend, Prober& prober, const ColdMemory
 /// All shapes of one kind.
 Pending<KernelRate> probe_attention(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype,
                                     const std::vector<HeadShape>& shapes);
+/// The scores of all keys, and the best of them.
+Pending<KernelRate> probe_indexer(Backend& backend, Prober& prober, const ColdMemory& cold, DType dtype,
+                                  const std::vector<IndexerSpec>& indexers);
 Pending<KernelRate> probe_elementwise(Backend& backend, Prober& prober);
 
 }  // namespace helix

@@ -41,7 +41,7 @@ for ranks, groups in ((2, {"2"}), (3, {"3"}), (4, {"2", "4"})):
     kernels = [line for line in lines if "family: " in line]
     assert {re.search(r"family: (\w+), dtype: (\w+)", line).groups() for line in kernels} >= {
         ("gemm", "bf16"), ("moe", "bf16"), ("elementwise", "bf16"), ("gqa_attention", "bf16"),
-        ("gqa_attention", "fp8"), ("mla_attention", "bf16"), ("mla_attention", "fp8")}, text
+        ("gqa_attention", "fp8"), ("mla_attention", "bf16"), ("mla_attention", "fp8"), ("indexer", "bf16"), ("indexer", "fp8")}, text
     # Each kernel, each collective, DRAM and matrix peak say how well they are known.
     assert text.count("spread: ") == len(kernels) + text.count("op: ") + 2, text
     for name, value in re.findall(r"(\w+_per_s|fixed_us|alpha_us|bf16): ([0-9.e+-]+)", text):
@@ -49,7 +49,7 @@ for ranks, groups in ((2, {"2"}), (3, {"3"}), (4, {"2", "4"})):
     clock_hz = float(re.search(r"core_clock_hz: ([0-9.e+-]+)", text)[1])
     assert clock_hz > 0 or platform.machine() not in ("x86_64", "aarch64"), text
 
-predicted = json.loads(done("predict", "--system", "4.yaml", "--model", "tiny-gqa,tiny-mla", "--context", "4k", "--batch",
+predicted = json.loads(done("predict", "--system", "4.yaml", "--model", "tiny-gqa,tiny-mla,tiny-dsa", "--context", "4k", "--batch",
                             "2", "--kv-dtype", "bf16,fp8", "--ranks", "1,2,4", "--json", "--out", "predicted"))
 with open(scratch / "predicted/results.csv", newline="") as file:
     assert {row["ranks"] for row in csv.DictReader(file) if row["status"] == "ok"} == {"1", "2", "4"}
