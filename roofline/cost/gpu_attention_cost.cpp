@@ -48,6 +48,7 @@ MlaGrid mla_grid(const SystemSpec& system, const AttentionShape& s) {
 Trust attention_trust(const SystemSpec& system, double error_percent, const AttentionShape& s) {
   Trust trust = fitted_within(system, error_percent);
   trust.extrapolated.context = real(s.tokens) > system.gpu->fitted.context_tokens;
+  trust.extrapolated.shape = s.query_tokens > 1;
   return trust;
 }
 

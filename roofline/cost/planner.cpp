@@ -19,9 +19,12 @@ std::uint64_t storage(const DecodeShape& shape) {
                          shape.tokens_per_block);
 }
 
-std::uint64_t exchange_key(const DecodeShape& shape) {
-  return static_cast<std::uint64_t>(shape.exchange.queries) +
-         2 * static_cast<std::uint64_t>(shape.exchange.merge);
+/// Cached tokens, what is exchanged, and drafted tokens.
+std::uint64_t cached(const DecodeShape& shape) {
+  const std::uint64_t exchange = static_cast<std::uint64_t>(shape.exchange.queries) +
+                                 2 * static_cast<std::uint64_t>(shape.exchange.merge);
+  return static_cast<std::uint64_t>(shape.context) | exchange << 41 |
+         static_cast<std::uint64_t>(shape.draft_tokens) << 43;
 }
 
 /// The key by value: g++ takes a reference that a function returns for one into its temporary arguments.
@@ -49,17 +52,17 @@ std::size_t Planner::KeyHash::operator()(const Key& key) const {
 
 const Planner::Capacity& Planner::capacity(const Sharding& s, const DecodeShape& shape) {
   const std::uint64_t types = storage(shape);
-  const std::uint64_t cached = static_cast<std::uint64_t>(shape.context) | exchange_key(shape) << 41;
+  const auto drafts = static_cast<std::uint64_t>(shape.draft_tokens);
   return find_or_price<Capacity>(
-      capacity_, Key{pack(s.kvp, s.tpa, s.dp), cached, pack(s.tpf, s.ep, s.pp), types}, [&] {
+      capacity_, Key{pack(s.kvp, s.tpa, s.dp), cached(shape), pack(s.tpf, s.ep, s.pp), types}, [&] {
         const auto& attention =
-            find_or_price<HeldBytes>(held_by_attention_, Key{pack(s.kvp, s.tpa), cached, 0, types},
+            find_or_price<HeldBytes>(held_by_attention_, Key{pack(s.kvp, s.tpa), cached(shape), 0, types},
                                      [&] { return held_by_attention(model_, s, shape); });
         const auto& ffn = find_or_price<HeldBytes>(
-            held_by_ffn_, Key{pack(s.tpf, s.ep, attends_whole_requests(s)), 0, 0, types},
+            held_by_ffn_, Key{pack(s.tpf, s.ep, attends_whole_requests(s)), drafts, 0, types},
             [&] { return held_by_ffn(model_, s, shape); });
         const auto& head =
-            find_or_price<HeldBytes>(held_by_head_, Key{pack(s.stage_ranks(), s.pp), 0, 0, types},
+            find_or_price<HeldBytes>(held_by_head_, Key{pack(s.stage_ranks(), s.pp), drafts, 0, types},
                                      [&] { return held_by_head(model_, s, shape); });
         const MemoryModel memory = memory_model(model_, s, shape, attention, ffn, head);
         return Capacity{memory, memory.max_batch(system_.dram.usable_bytes())};
@@ -82,15 +85,17 @@ Prediction Planner::predict(const Sharding& s, const DecodeShape& shape) {
 
   const auto& common = find_or_price<StepCost>(
       common_,
-      Key{pack(s.stage_ranks(), s.pp, kind), 0, pack(requests, rows, computed.padded_rows > 0), types},
+      Key{pack(s.stage_ranks(), s.pp, kind), static_cast<std::uint64_t>(shape.draft_tokens),
+          pack(requests, rows, computed.padded_rows > 0), types},
       [&] { return common_cost(model_, s, computed, system_); });
-  const auto& attention = find_or_price<StepCost>(
-      attention_,
-      Key{pack(s.kvp, s.tpa, kind), static_cast<std::uint64_t>(shape.context) | exchange_key(shape) << 41,
-          pack(attended_batch(s, shape), shape.hop_b, kept_rows(s, computed)), types},
-      [&] { return attention_cost(model_, s, computed, system_); });
-  const auto& ffn = find_or_price<StepCost>(ffn_, Key{pack(s.tpf, s.ep, kind), skew, pack(rows), types},
-                                            [&] { return ffn_cost(model_, s, computed, system_); });
+  const auto& attention =
+      find_or_price<StepCost>(attention_,
+                              Key{pack(s.kvp, s.tpa, kind), cached(shape),
+                                  pack(attended_batch(s, shape), shape.hop_b, kept_rows(s, computed)), types},
+                              [&] { return attention_cost(model_, s, computed, system_); });
+  const auto& ffn =
+      find_or_price<StepCost>(ffn_, Key{pack(s.tpf, s.ep, kind), skew, pack(rows, shape.draft_tokens), types},
+                              [&] { return ffn_cost(model_, s, computed, system_); });
   const Capacity& room = capacity(s, shape);
   return assemble(common, attention, ffn, layer_repeats(model_, s), room.memory, room.max_batch, s, shape,
                   system_);

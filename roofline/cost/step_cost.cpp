@@ -53,11 +53,22 @@ class SharedExperts {
 DecodeShape as_computed(const Sharding& sharding, const DecodeShape& shape, const SystemSpec& system) {
   DecodeShape computed = shape;
   if (!system.gpu) return computed;
-  const std::int64_t rows = attended_batch(sharding, shape);
+  const std::int64_t rows = attended_batch(sharding, shape) * shape.query_tokens();
   if (static_cast<double>(rows) <= engine_overhead(system).captured_rows)
     computed.padded_rows = graph_rows(rows);
   return computed;
 }
+
+namespace {
+
+/// The shape of a run of the draft layer, as an engine computes it.
+DecodeShape drafted(const Sharding& sharding, const DecodeShape& computed, const SystemSpec& system) {
+  DecodeShape run = drafting(computed);
+  run.padded_rows = 0;
+  return as_computed(sharding, run, system);
+}
+
+}  // namespace
 
 StepCost cost_of(std::span<const Op> ops, const SystemSpec& system) {
   StepCost cost;
@@ -110,13 +121,19 @@ StepCost common_cost(const ModelSpec& model, const Sharding& sharding, const Dec
   const double repeats = layer_repeats(model, sharding);
   if (system.gpu) {
     const GpuEngine& engine = engine_overhead(system);
-    const auto rows = static_cast<double>(attended_batch(sharding, shape));
+    const auto rows = static_cast<double>(attended_batch(sharding, shape) * shape.query_tokens());
     if (rows > engine.captured_rows)
       sum.launched_us = engine.launched_layer_us * repeats * static_cast<double>(model.layers);
   }
   for (const LayerGroup& group : model.layer_groups()) {
     sum.add(cost_of(exchange_ops(model, group.kind, sharding, shape), system),
             repeats * static_cast<double>(group.count));
+  }
+  if (drafts(model, shape)) {
+    sum.add(cost_of(draft_ops(model, sharding, shape), system), 1);
+    sum.add(
+        cost_of(exchange_ops(model, draft_layer(model), sharding, drafted(sharding, shape, system)), system),
+        repeats * shape.draft_tokens);
   }
   return sum;
 }
@@ -128,6 +145,11 @@ StepCost attention_cost(const ModelSpec& model, const Sharding& sharding, const 
     sum.add(cost_of(attention_ops(model, group.kind, sharding, shape), system),
             static_cast<double>(group.count));
   }
+  if (drafts(model, shape)) {
+    sum.add(
+        cost_of(attention_ops(model, draft_layer(model), sharding, drafted(sharding, shape, system)), system),
+        shape.draft_tokens);
+  }
   return sum;
 }
 
@@ -136,6 +158,10 @@ StepCost ffn_cost(const ModelSpec& model, const Sharding& sharding, const Decode
   StepCost sum;
   for (const LayerGroup& group : model.layer_groups()) {
     sum.add(cost_of(ffn_ops(model, group.kind, sharding, shape), system), static_cast<double>(group.count));
+  }
+  if (drafts(model, shape)) {
+    sum.add(cost_of(ffn_ops(model, draft_layer(model), sharding, drafted(sharding, shape, system)), system),
+            shape.draft_tokens);
   }
   return sum;
 }
@@ -155,15 +181,16 @@ Prediction assemble(const StepCost& common, const StepCost& attention, const Ste
                          std::pair{step.comm_us, Bound::comm}};
   const std::int64_t attended = (shape.batch + sharding.dp - 1) / sharding.dp;  // of all micro-batches
   const double ttl_us = step.phases.total();
-  const double tokens_per_s = static_cast<double>(shape.batch) / ttl_us * 1e6;
+  const double steps_per_s = 1e6 / ttl_us;
   return {.roofline_ttl_us =
               (step.weight_bytes + step.kv_bytes + step.state_bytes) / system.roofline_bytes_per_s() * 1e6,
           .model_ttl_us = ttl_us,
           .phases = step.phases,
           .bound = std::max_element(terms.begin(), terms.end())->second,
           .exposed_comm_us = step.comm_us,
-          .tokens_per_s_user = 1e6 / ttl_us,
-          .tokens_per_s_gpu = tokens_per_s / sharding.ranks(),
+          .tokens_per_s_user = steps_per_s * shape.acceptance,
+          .tokens_per_s_gpu =
+              steps_per_s * shape.acceptance * static_cast<double>(shape.batch) / sharding.ranks(),
           .kv_bytes_per_rank = step.kv_bytes,
           .kv_held_bytes_per_rank = memory.kv_per_request * static_cast<double>(attended),
           .state_bytes_per_rank = memory.state_per_request * static_cast<double>(attended),

@@ -161,6 +161,10 @@ constexpr auto of_other_parts = std::to_array<std::string_view>({
     "eagle_config",
 });
 
+/// Those of them that count draft layers.
+constexpr auto draft_depths = std::to_array<std::string_view>(
+    {"num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers", "num_mtp_modules"});
+
 /// What a step reads, or how much of it, depends on them.
 constexpr auto not_counted = std::to_array<std::string_view>({
     "attention_chunk_size",
@@ -243,6 +247,8 @@ void judge_unread(const JsonFields& config, ModelSpec& spec) {
     if (contains(not_counted, key)) {
       config.refuse(key.c_str(), "not supported by this model_type: what a step reads depends on it");
     }
+    if (contains(draft_depths, key) && value->is_number_unsigned())
+      spec.draft_layers = std::min(value->get<std::int64_t>(), spec.layers);
     if (contains(of_other_parts, key)) {
       spec.left_out.push_back(config.show(key.c_str()));
     } else {

@@ -90,6 +90,8 @@ struct ModelSpec {
   /// As the checkpoint stores it: its quantization_config, else bf16.
   WeightPrecision weights;
   DType kv_dtype = DType::bf16;
+  std::int64_t draft_layers =
+      0;  // that predict further tokens (MTP); a step without drafts does not run them
   /// What the file has beside the language model and nothing here counts, e.g. "vision_config".
   std::vector<std::string> left_out;
   /// Features that the planner counts but the engine does not run, as "field = value"; empty if it runs.

@@ -137,22 +137,23 @@ void indexer(OpList& ops, const ModelSpec& model, const AttentionSpec& a, const 
     ops.elementwise("index key append", Phase::attn_proj,
                     real(b * key) * (bf16_bytes + bytes_per_value(kv_dtype)), fused_on_gpu);
   }
-  const double scores = real(shard.batch * shard.keys);
+  const std::int64_t queries = shard.batch * shape.query_tokens();
+  const double keys = real(shard.batch * shard.keys), scores = real(queries * shard.keys);
   ops.add({.name = "indexer",
            .phase = Phase::attn,
            .shape = IndexerShape{.batch = shard.batch,
-                                 .heads = i.heads,
+                                 .heads = i.heads * shape.query_tokens(),
                                  .head_dim = i.head_dim,
                                  .top_k = i.top_k,
                                  .keys = shard.keys,
                                  .tokens_per_key = std::max<std::int64_t>(1, a.compression)},
            .dtype = kv_dtype,
-           .bytes = {.kv = scores * real(i.head_dim) * bytes_per_value(kv_dtype),
+           .bytes = {.kv = keys * real(i.head_dim) * bytes_per_value(kv_dtype),
                      .activations = scores * 2 * fp32_bytes},  // written, and read to choose from
            .flops = 2 * scores * real(i.heads * i.head_dim)});
   constexpr double score_and_position = 8;
   const std::int64_t kept = std::min(i.top_k, shard.keys * sharding.kvp);
-  const double offers = real(shard.batch * kept) * score_and_position * sharding.kvp;
+  const double offers = real(queries * kept) * score_and_position * sharding.kvp;
   ops.collective("index top-k all-gather", Phase::attn,
                  {.op = Collective::all_gather, .group = sharding.kvp, .payload_bytes = offers});
   ops.elementwise("index choice", Phase::attn, offers, fused_on_gpu);
@@ -180,6 +181,9 @@ void output_projection(OpList& ops, const ModelSpec& model, const AttentionSpec&
 /// Flash-decode, and under KVP the exchange and merge of its partial results.
 void attend(OpList& ops, const AttentionSpec& a, const AttentionShard& shard, const Sharding& sharding,
             const DecodeShape& shape) {
+  // Tokens of a request that are attended from share its cache, but where each picks tokens of its own.
+  const bool picks = a.indexer.heads > 0;
+  const std::int64_t sharers = picks ? 1 : shape.query_tokens(), pickers = picks ? shape.query_tokens() : 1;
   // Widths of a query, of its partial output and of what is cached per token.
   const std::int64_t key_dim = shard.part.cache.head_dim, out_dim = shard.part.cache.v_dim;
   const std::int64_t cached = shard.kv_heads * a.kv_values_per_token();
@@ -192,7 +196,8 @@ void attend(OpList& ops, const AttentionSpec& a, const AttentionShard& shard, co
   }
   const Pieces pieces = shard.part.pieces(shard.batch);
   const std::int64_t requests = pieces.largest();
-  const double tokens = real(requests * shard.attended);
+  const std::int64_t queries = requests * shape.query_tokens();
+  const double tokens = real(requests * pickers * shard.attended);
   ops.repeat(real(pieces.count));
   if (a.indexer.heads > 0 && a.compression == 0) {  // GPU: its attention reads the rows where they are
     ops.elementwise("gather chosen", Phase::attn, 2 * tokens * real(cached) * bytes_per_value(shape.kv_dtype),
@@ -201,29 +206,30 @@ void attend(OpList& ops, const AttentionSpec& a, const AttentionShard& shard, co
   ops.add({.name = "attention",
            .phase = Phase::attn,
            .shape = AttentionShape{.kind = a.keys_are_values ? AttentionKind::mla : a.kind,
-                                   .batch = requests,
-                                   .q_heads = shard.q_heads,
+                                   .batch = requests * pickers,
+                                   .q_heads = shard.q_heads * sharers,
                                    .kv_heads = shard.kv_heads,
                                    .head_dim = key_dim,
                                    .v_dim = out_dim,
                                    .tokens = shard.tokens,
-                                   .picked = a.indexer.heads > 0 ? shard.attended : 0},
+                                   .query_tokens = shape.query_tokens(),
+                                   .picked = picks ? shard.attended : 0},
            .dtype = shape.kv_dtype,
            .bytes = {.kv = tokens * real(cached) * bytes_per_value(shape.kv_dtype),
-                     .activations = real(requests * shard.q_heads * (key_dim + out_dim)) * bf16_bytes},
-           .flops = 2 * tokens * real(shard.q_heads * (key_dim + out_dim))});
+                     .activations = real(queries * shard.q_heads * (key_dim + out_dim)) * bf16_bytes},
+           .flops = 2 * tokens * real(sharers * shard.q_heads * (key_dim + out_dim))});
   if (sharding.kvp > 1 && shape.exchange.merge == CacheExchange::Merge::ag_rs) {
     // Each rank scales its partial outputs of all heads by everybody's log-sum-exps; sums go to their owners.
-    const double outputs = real(requests * shard.q_heads * out_dim) * bf16_bytes;
+    const double outputs = real(queries * shard.q_heads * out_dim) * bf16_bytes;
     ops.collective("log-sum-exp all-gather", Phase::a2a,
                    {.op = Collective::all_gather,
                     .group = sharding.kvp,
-                    .payload_bytes = real(requests * shard.q_heads * sharding.kvp) * fp32_bytes});
+                    .payload_bytes = real(queries * shard.q_heads * sharding.kvp) * fp32_bytes});
     ops.elementwise("scale partials", Phase::merge, 2 * outputs);
     ops.collective("partials reduce-scatter", Phase::a2a,
                    {.op = Collective::reduce_scatter, .group = sharding.kvp, .payload_bytes = outputs});
   } else if (sharding.kvp > 1) {
-    const PartialShape partials = shard.part.partials(requests);
+    const PartialShape partials = shard.part.partials(queries);
     const double packed = static_cast<double>(partials.chunk_bytes()) * sharding.kvp;
     ops.elementwise("pack", Phase::merge, 2 * packed, fused_on_gpu);  // GPU: stored straight to the peers
     ops.collective("partials all-to-all", Phase::a2a,

@@ -17,11 +17,12 @@ std::int64_t attended_batch(const Sharding& sharding, const DecodeShape& shape) 
 }
 
 std::int64_t computed_rows(const Sharding& sharding, const DecodeShape& shape) {
-  return std::max(attended_batch(sharding, shape), shape.padded_rows);
+  return std::max(attended_batch(sharding, shape) * shape.query_tokens(), shape.padded_rows);
 }
 
 std::int64_t stage_rows(const Sharding& sharding, const DecodeShape& shape) {
-  return shape.padded_rows > 0 ? computed_rows(sharding, shape) * sharding.dp : stage_batch(sharding, shape);
+  return shape.padded_rows > 0 ? computed_rows(sharding, shape) * sharding.dp
+                               : stage_batch(sharding, shape) * shape.query_tokens();
 }
 
 std::int64_t kept_rows(const Sharding& sharding, const DecodeShape& shape) {
@@ -29,7 +30,8 @@ std::int64_t kept_rows(const Sharding& sharding, const DecodeShape& shape) {
 }
 
 std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
-  const std::int64_t b = stage_batch(sharding, shape);
+  const std::int64_t q = shape.query_tokens();
+  const std::int64_t b = stage_batch(sharding, shape) * q;
   const std::int64_t h = model.hidden;
   const int n = sharding.stage_ranks();
   const std::int64_t vocab = ceil_div(model.vocab, n);
@@ -39,8 +41,9 @@ std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const
   ops.elementwise("embedding", Phase::head, real(b * h) * 2 * bf16_bytes);
   ops.collective("embedding all-reduce", Phase::head,
                  {.op = Collective::all_reduce, .group = n, .payload_bytes = real(b * h) * bf16_bytes});
-  ops.elementwise("final norm", Phase::head,
-                  add_norm_bytes(attends_whole_requests(sharding) ? attended_batch(sharding, shape) : b, h));
+  ops.elementwise(
+      "final norm", Phase::head,
+      add_norm_bytes(attends_whole_requests(sharding) ? attended_batch(sharding, shape) * q : b, h));
   if (attends_whole_requests(sharding)) {
     ops.collective("final all-gather", Phase::head,
                    {.op = Collective::all_gather, .group = n, .payload_bytes = real(b * h) * bf16_bytes});
@@ -104,14 +107,30 @@ std::vector<Op> layer_ops(const ModelSpec& model, const LayerKind& kind, const S
   return ops;
 }
 
+std::vector<Op> draft_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+  const DecodeShape run = drafting(shape);
+  OpList ops(weight_format(shape, WeightPart::attention));
+  ops.elementwise("draft norms", Phase::head, 2 * norm_bytes(stage_rows(sharding, run), model.hidden));
+  ops.gemm("draft input projection", Phase::head,
+           {.m = stage_rows(sharding, run), .n = model.hidden, .k = 2 * model.hidden});
+  std::vector<Op> all = ops.take();
+  std::ranges::copy(head_ops(model, sharding, run), std::back_inserter(all));
+  for (Op& op : all) op.count *= shape.draft_tokens;
+  return all;
+}
+
 std::vector<Op> decode_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
   std::vector<Op> all = head_ops(model, sharding, shape);
-  for (const LayerGroup& group : model.layer_groups()) {
-    const double repeats = real(group.count) * layer_repeats(model, sharding);
-    for (Op op : layer_ops(model, group.kind, sharding, shape)) {
-      op.count *= repeats;
+  const auto add_layers = [&](const LayerKind& kind, const DecodeShape& of, double times) {
+    for (Op op : layer_ops(model, kind, sharding, of)) {
+      op.count *= times * layer_repeats(model, sharding);
       all.push_back(op);
     }
+  };
+  for (const LayerGroup& group : model.layer_groups()) add_layers(group.kind, shape, real(group.count));
+  if (drafts(model, shape)) {
+    std::ranges::copy(draft_ops(model, sharding, shape), std::back_inserter(all));
+    add_layers(draft_layer(model), drafting(shape), shape.draft_tokens);
   }
   return all;
 }

@@ -28,11 +28,13 @@ struct GemmShape {
   bool fused_on_gpu = false;  // GPU libraries append it to the previous product, whose input it shares
 };
 
-/// Flash-decode of `batch` requests over `tokens` local tokens each.
+/// Flash-decode of `batch` requests over `tokens` local tokens each. Queries of several tokens of a request are so
+/// many more query heads, which read K and V once.
 struct AttentionShape {
   AttentionKind kind = AttentionKind::gqa;  // whose kernels: one vector that is key and value is as in MLA
   std::int64_t batch = 0, q_heads = 0, kv_heads = 0, head_dim = 0, v_dim = 0, tokens = 0;
-  std::int64_t picked = 0;  // of those tokens, the only ones that are read (IndexerShape); 0: all are
+  std::int64_t query_tokens = 1;  // of each request; q_heads counts them
+  std::int64_t picked = 0;        // of those tokens, the only ones that are read (IndexerShape); 0: all are
 };
 
 /// Sparse attention's choice: each request's query scores the keys of its cached tokens with `heads` small
@@ -128,6 +130,24 @@ std::vector<Op> layer_ops(const ModelSpec& model, const LayerKind& kind, const S
                           const DecodeShape& shape);
 /// Embedding, final norm, LM head, choice of the token.
 std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+
+// Drafts: the model's own draft layer (multi-token prediction, DeepSeek-V3 2024, section 2.2), once for each
+// drafted token, on one token of each request. It sees the residual stream and the embedding of the last token.
+/// Whether the step runs it; drafts of other models are not counted.
+inline bool drafts(const ModelSpec& model, const DecodeShape& shape) {
+  return shape.draft_tokens > 0 && model.draft_layers > 0;
+}
+/// It is a layer like the last one.
+inline LayerKind draft_layer(const ModelSpec& model) {
+  return model.layer_kind(model.layers - 1);
+}
+/// The shape of one of its runs.
+inline DecodeShape drafting(DecodeShape shape) {
+  shape.draft_tokens = 0;
+  return shape;
+}
+/// All runs of a step, without their layers.
+std::vector<Op> draft_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
 
 /// How often the last stage executes the head in one step: for each micro-batch, as it has as many layers as
 /// the others; where it has one less, the head is in its place, and only a token's own way through it counts.

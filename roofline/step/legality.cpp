@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "roofline/base/arithmetic.hpp"
 #include "roofline/step/sharding.hpp"
 
 namespace helix {
@@ -15,6 +16,7 @@ namespace {
 constexpr std::int64_t max_ranks = std::int64_t{1} << 20;
 constexpr std::int64_t max_context = std::int64_t{1} << 40;
 constexpr std::int64_t max_batch = std::int64_t{1} << 22;
+constexpr int max_draft_tokens = 63;
 
 using Reason = std::optional<std::string>;
 
@@ -41,6 +43,14 @@ Reason illegal_shape(const Sharding& s, const DecodeShape& shape) {
   }
   if (shape.batch < 1 || shape.batch > max_batch) {
     return fmt::format("batch={}: a batch is from 1 to {} requests", shape.batch, max_batch);
+  }
+  if (shape.draft_tokens < 0 || shape.draft_tokens > max_draft_tokens) {
+    return fmt::format("draft_tokens={}: drafts are from 0 to {} tokens", shape.draft_tokens,
+                       max_draft_tokens);
+  }
+  if (shape.acceptance != 0 && (shape.acceptance < 1 || shape.acceptance > real(shape.query_tokens()))) {
+    return fmt::format("acceptance={:g}: a step with {} drafted tokens yields from 1 to {}", shape.acceptance,
+                       shape.draft_tokens, shape.query_tokens());
   }
   if (shape.tokens_per_block < 1) {
     return fmt::format("tokens_per_block={}: a block has at least 1 token", shape.tokens_per_block);
@@ -122,6 +132,11 @@ Reason why_illegal(const ModelSpec& model, Strategy strategy, const Sharding& sh
     if (Reason reason = illegal_heads(other, strategy, sharding)) return reason;
   }
   if (Reason reason = illegal_ffn(model, strategy, sharding)) return reason;
+  if (shape.draft_tokens > 0 && model.state) {
+    return fmt::format(
+        "draft_tokens={}: layers with a state keep one for each drafted token, which is not modelled",
+        shape.draft_tokens);
+  }
   if (sharding.pp > model.layers) {
     return fmt::format("a pipeline stage needs a layer: pp={}, {} layers", sharding.pp, model.layers);
   }

@@ -73,6 +73,10 @@ HeldBytes held_by_attention(const ModelSpec& model, const Sharding& sharding, co
     if (group.kind.mixer == Mixer::attention)
       add_cache(held, model.attention_of(group.kind), sharding, shape, real(group.count));
   }
+  if (drafts(model, shape)) {
+    add_layers(held, attention_ops(model, draft_layer(model), sharding, one_request(drafting(shape))), 1);
+    add_cache(held, model.attention_of(draft_layer(model)), sharding, shape, 1);
+  }
   return held;
 }
 
@@ -81,6 +85,8 @@ HeldBytes held_by_ffn(const ModelSpec& model, const Sharding& sharding, const De
   for (const LayerGroup& group : model.layer_groups()) {
     add_layers(held, ffn_ops(model, group.kind, sharding, one_request(shape)), real(group.count));
   }
+  if (drafts(model, shape))
+    add_layers(held, ffn_ops(model, draft_layer(model), sharding, one_request(drafting(shape))), 1);
   return held;
 }
 

@@ -50,6 +50,11 @@ struct DecodeShape {
   std::int64_t padded_rows = 0;  // at least so many are computed by each group of ranks (engines' graphs)
   /// Of each part where they differ from what weight_dtype alone means: WeightPrecision::uniform.
   std::optional<WeightPrecision> weights{};
+  /// Speculative decoding: drafted tokens that a step checks for each request beside its next one, and how many of
+  /// these tokens it yields in the mean; 0: not known.
+  int draft_tokens = 0;
+  double acceptance = 1;
+  std::int64_t query_tokens() const { return 1 + draft_tokens; }
 };
 
 /// The format of a part's weights in this step.

@@ -96,6 +96,18 @@ std::string hop_b_note(std::string_view engine, const DeployedPoint& point) {
                      engine, hop_b);
 }
 
+bool drafts_itself(const DeployedPoint& point) {
+  return point.row.config.shape.draft_tokens > 0 && point.model && point.model->draft_layers > 0;
+}
+
+std::string draft_note(std::string_view engine, const DeployedPoint& point) {
+  const int drafts = point.row.config.shape.draft_tokens;
+  if (drafts == 0 || drafts_itself(point)) return "";
+  return fmt::format(
+      "# The figures above check {} drafted token{} a step: {} has to be told which model makes them.\n",
+      drafts, drafts == 1 ? "" : "s", engine);
+}
+
 std::string serve_command(const DeployedPoint& point, std::string_view program,
                           const std::vector<std::string>& flags) {
   const bool known = !point.checkpoint.empty() && needs_no_escape(point.checkpoint);

@@ -33,6 +33,11 @@ std::string long_context_note(const DeployedPoint& point, std::string_view remed
 /// "# ..." for HOP-B, which `engine` does not have, else nothing.
 std::string hop_b_note(std::string_view engine, const DeployedPoint& point);
 
+/// Whether the model drafts the point's tokens itself, with its own draft layers.
+bool drafts_itself(const DeployedPoint& point);
+/// "# ..." for drafts of another model, which is to be named to the engine, else nothing.
+std::string draft_note(std::string_view engine, const DeployedPoint& point);
+
 /// A shell command: `program` with the checkpoint (MODEL in the environment names another one, or the one)
 /// and the flags, each on a line of its own.
 std::string serve_command(const DeployedPoint& point, std::string_view program,

@@ -28,6 +28,7 @@ std::string sglang_command(const DeployedPoint& point) {
   const DecodeShape& shape = point.row.config.shape;
   refuse_idle_ranks(sglang, point);
   std::string notes = check_split_inside_tp(sglang, point) + hop_b_note(sglang, point) +
+                      draft_note(sglang, point) +
                       long_context_note(point,
                                         "SGLang takes it with "
                                         "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN=1");
@@ -60,6 +61,12 @@ std::string sglang_command(const DeployedPoint& point) {
   }
   if (s.ep > 1) add("--ep-size", s.ep);
   add("--kv-cache-dtype", kv_dtype);
+  if (drafts_itself(point)) {  // a chain, whose first token is the step's own
+    flags.emplace_back("--speculative-algorithm EAGLE");
+    add("--speculative-num-steps", shape.draft_tokens);
+    add("--speculative-eagle-topk", 1);
+    add("--speculative-num-draft-tokens", shape.query_tokens());
+  }
   add("--context-length", shape.context);
   add("--max-running-requests", shape.batch);  // of all data-parallel groups and stages
   return deployment_header(point) + notes +

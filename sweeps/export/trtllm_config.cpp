@@ -163,7 +163,8 @@ class Reader {
   Reader(const YAML::Node& server, const std::string& origin)
       : server_(server, origin, ""),
         cp_(server_.section("cp_config")),
-        kv_cache_(server_.section("kv_cache_config")) {}
+        kv_cache_(server_.section("kv_cache_config")),
+        drafts_(server_.section("speculative_config")) {}
 
   /// Returns the keys that were not read.
   std::vector<std::string> read(SweepSpace& space) {
@@ -177,6 +178,11 @@ class Reader {
     read_cache(space);
     read_requests(space);
     std::vector<std::string> unread;
+    if (read_drafts(space)) {
+      drafts_.add_unread(unread);
+    } else if (server_.has("speculative_config")) {
+      unread.emplace_back("speculative_config");
+    }
     for (const Section* section : {&server_, &cp_, &kv_cache_}) section->add_unread(unread);
     return unread;
   }
@@ -275,7 +281,16 @@ class Reader {
     if (longest > 0) space.contexts = {Choice::Kind::listed, {longest}};
   }
 
-  Section server_, cp_, kv_cache_;
+  /// Of speculative decoding what the model's own draft layers do (MTP): the length of their chain.
+  bool read_drafts(SweepSpace& space) {
+    if (quoted_scalar(drafts_.find("decoding_type")) != "'MTP'") return false;
+    const std::int64_t former = drafts_.number("num_nextn_predict_layers", 0, drafted_tokens);
+    const std::int64_t length = drafts_.number("max_draft_len", former, drafted_tokens);
+    if (length > 0) space.draft_tokens = {length};
+    return length > 0;
+  }
+
+  Section server_, cp_, kv_cache_, drafts_;
   std::int64_t tp_ = 1, cp_size_ = 1, pp_ = 1, dp_ = 1;
 };
 

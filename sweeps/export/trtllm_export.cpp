@@ -22,7 +22,7 @@ std::string notes(const DeployedPoint& point) {
     text += "# Helix is for generation servers of a disaggregated deployment.\n";
     text += "# Where all GPUs share NVLink, cp_config.use_nccl_for_alltoall: false is faster.\n";
   }
-  text += hop_b_note(trtllm, point) +
+  text += hop_b_note(trtllm, point) + draft_note(trtllm, point) +
           long_context_note(point, "max_seq_len alone does not scale RoPE, the checkpoint has to");
   if (shape.kv_dtype == DType::fp4) {
     text += "# The figures above count 0.5 bytes per KV value; nvfp4 takes 0.5625.\n";
@@ -50,6 +50,10 @@ std::string own_comments(const DeployedPoint& point) {
   const bool of_checkpoint = point.model && point.model->kv_dtype == shape.kv_dtype;
   if (shape.kv_dtype == DType::fp4 || (shape.kv_dtype == DType::bf16 && !of_checkpoint)) {
     setting("kv-dtype", name(shape.kv_dtype));
+  }
+  if (shape.draft_tokens > 0) {
+    if (!drafts_itself(point)) setting("draft-tokens", fmt::format("{}", shape.draft_tokens));
+    if (shape.acceptance > 0) setting("acceptance", fmt::format("{:g}", shape.acceptance));
   }
   setting("hop-b", shape.hop_b == 1 ? "off" : fmt::format("{}", shape.hop_b));
   return text;
@@ -95,6 +99,12 @@ std::string trtllm_config(const DeployedPoint& point) {
   else
     entry("dtype", shape.kv_dtype == DType::fp8 ? "fp8" : "nvfp4");
   out << YAML::EndMap;
+  if (drafts_itself(point)) {
+    out << YAML::Key << "speculative_config" << YAML::Value << YAML::BeginMap;
+    entry("decoding_type", "MTP");
+    entry("max_draft_len", shape.draft_tokens);
+    out << YAML::EndMap;
+  }
   // Of a micro-batch on a rank: of its own requests with attention data parallelism.
   entry("max_batch_size", ceil_div(ceil_div(shape.batch, s.pp), s.dp));
   entry("max_seq_len", shape.context);

@@ -57,7 +57,7 @@ std::string vllm_command(const DeployedPoint& point) {
   refuse_idle_ranks(vllm, point);
   refuse_4_bit_latents(vllm, point);
   check_ffn(point);
-  std::string notes = check_split_inside_tp(vllm, point) + hop_b_note(vllm, point) +
+  std::string notes = check_split_inside_tp(vllm, point) + hop_b_note(vllm, point) + draft_note(vllm, point) +
                       long_context_note(point,
                                         "vLLM takes it with VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 or a "
                                         "rope_scaling in --hf-overrides");
@@ -92,6 +92,10 @@ std::string vllm_command(const DeployedPoint& point) {
   } else {
     notes += fmt::format("# Blocks of {} tokens: vLLM's are multiples of {}, its default stands.\n",
                          shape.tokens_per_block, block_unit);
+  }
+  if (drafts_itself(point)) {
+    add("--speculative-config",
+        fmt::format(R"('{{"method": "mtp", "num_speculative_tokens": {}}}')", shape.draft_tokens));
   }
   add("--max-model-len", shape.context);
   add("--max-num-seqs", ceil_div(shape.batch, s.dp));  // of each data-parallel group, all its stages

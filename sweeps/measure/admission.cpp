@@ -48,6 +48,9 @@ std::string why_no_kernels(const SweepPoint& point, const Backend& backend) {
         "predicted only: the engine runs dcp with --dcp-merge a2a --dcp-queries replicated, not {}",
         to_string(point.config.shape.exchange));
   }
+  if (point.config.shape.draft_tokens > 0)
+    return fmt::format("predicted only: the engine does not check drafted tokens, and the point has {}",
+                       point.config.shape.draft_tokens);
   if (!point.model->not_runnable.empty())
     return fmt::format("predicted only: the engine does not run {}", point.model->not_runnable.front());
   const std::string of_types = why_dtypes_not_measured(point.config.shape, backend);

@@ -48,6 +48,11 @@ const std::vector<TextColumn> columns{{""},
                                       {"bound", left, 7},
                                       {"note", left, 5}};
 
+/// Empty where it is not known.
+std::string rate_text(double tokens_per_s) {
+  return tokens_per_s > 0 ? fmt::format("{:.4g}", tokens_per_s) : "";
+}
+
 std::vector<std::string> cells(const ResultRow& row, const std::string& system, bool narrow) {
   const DecodeShape& shape = row.config.shape;
   const bool both = row.measurement && row.prediction;
@@ -63,8 +68,8 @@ std::vector<std::string> cells(const ResultRow& row, const std::string& system, 
       narrow ? short_sharding_text(row.config) : sharding_text(row.config),
       // Weights of several types have a line of their own below the rows.
       (shape.weights ? "mixed " : "") + precision_text(shape.weight_dtype, shape.kv_dtype),
-      fmt::format("{:.3f}", ttl_us / 1e3), known_within(row), fmt::format("{:.4g}", tokens_per_s_user(row)),
-      fmt::format("{:.4g}", tokens_per_s_gpu(row)),
+      fmt::format("{:.3f}", ttl_us / 1e3), known_within(row), rate_text(tokens_per_s_user(row)),
+      rate_text(tokens_per_s_gpu(row)),
       both ? percent(row.prediction->roofline_ttl_us / row.measurement->ttl_us) : "",
       both ? fmt::format("{:+.1f} %", 100.0 * (row.prediction->model_ttl_us / row.measurement->ttl_us - 1.0))
            : "",
@@ -188,7 +193,8 @@ std::string left_out_text(const ModelTable& models) {
   std::string text;
   for (const auto& [model_name, model] : models) {
     if (!model.left_out.empty())
-      text += fmt::format("Not counted of {}: {}.\n", model_name, fmt::join(model.left_out, ", "));
+      text += fmt::format("Not counted of {}{}: {}.\n", model_name,
+                          model.draft_layers > 0 ? " without drafts" : "", fmt::join(model.left_out, ", "));
   }
   return text;
 }

@@ -53,6 +53,8 @@ SweepRequest layouts_of(SweepRequest request, int gpus) {
     if (block.batches.kind != Choice::Kind::unset && block.batches.kind != Choice::Kind::most) {
       throw UsageError("--gpus: solves for the batch; valid without --batch, or predict without --gpus");
     }
+    if (block.acceptances.empty() && block.draft_tokens != std::vector<std::int64_t>{0})
+      throw UsageError("--gpus: what is best with --draft-tokens depends on --acceptance; valid: both");
     block.batches = {Choice::Kind::most, {}};
     block.hop_b = {1};
     if (!block.ranks.listed()) block.ranks = {Choice::Kind::listed, instance_sizes(gpus)};

@@ -14,6 +14,7 @@ void PlanSummary::add(std::size_t ordinal, const SweepPoint& point, std::string_
                       const Prediction& p) {
   if (fastest_ttl_us_ == 0 || p.model_ttl_us < fastest_ttl_us_) fastest_ttl_us_ = p.model_ttl_us;
   if (budget_ms_ && p.model_ttl_us > *budget_ms_ * 1e3) return;
+  if (p.tokens_per_s_user <= 0) return;  // drafts of unknown acceptance
   const DecodeShape& shape = point.config.shape;
   const auto strategy = static_cast<std::size_t>(counted_as(point.config.strategy, point.config.sharding));
   const Scene scene{system, point.model->name, shape.context, shape.weight_dtype, shape.kv_dtype};
@@ -33,8 +34,9 @@ void PlanSummary::add(std::size_t ordinal, const SweepPoint& point, std::string_
     if (rows.size() > *top_) rows.pop();
   }
   Fastest& fastest = fields_[{scene, shape.batch, point.config.sharding.ranks()}][strategy];
-  if (fastest.ttl_us == 0 || p.model_ttl_us < fastest.ttl_us) {
-    fastest = {p.model_ttl_us, point.config.sharding, shape.hop_b};
+  const double token_us = 1e6 / p.tokens_per_s_user;
+  if (fastest.ttl_us == 0 || token_us < fastest.ttl_us) {
+    fastest = {token_us, point.config.sharding, shape.hop_b};
   }
 }
 

@@ -61,6 +61,13 @@ std::string extrapolation(const SystemSpec& system, const Sharding& sharding) {
                      measured == 1 ? "" : "s");
 }
 
+std::string draft_caveat(const ModelSpec& model, const DecodeShape& shape) {
+  if (shape.draft_tokens == 0) return {};
+  std::string text = shape.acceptance > 0 ? "" : "tokens/s are not known without --acceptance";
+  if (model.draft_layers == 0) add_caveat(text, "the time of making drafts is not counted: no draft layers");
+  return text;
+}
+
 }  // namespace
 
 SweepDefaults predict_defaults() {
@@ -173,7 +180,8 @@ ResultRow PlannedSweep::row(const SweepPoint& point, const SystemSpec& system,
   set_costs(r, request_.bill, system.board_watts);
   if (point.skip_reason.empty()) {
     for (const std::string& caveat : {extrapolation(system, point.config.sharding),
-                                      long_context(*point.model, point.config.shape.context)})
+                                      long_context(*point.model, point.config.shape.context),
+                                      draft_caveat(*point.model, point.config.shape)})
       add_caveat(r.reason, caveat);
   }
   return r;

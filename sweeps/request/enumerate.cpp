@@ -6,7 +6,9 @@
 #include <functional>
 #include <limits>
 #include <set>
+#include <utility>
 
+#include "roofline/base/arithmetic.hpp"
 #include "roofline/base/error.hpp"
 #include "sweeps/request/sharding_grids.hpp"
 
@@ -37,6 +39,42 @@ std::vector<int> piece_counts(const SweepSpace& space, const SweepDefaults& defa
     if (std::ranges::find(counts, count) == counts.end()) counts.push_back(count);
   }
   return counts;
+}
+
+/// Drafted tokens and what they yield, for each acceptance that is possible with them.
+std::vector<std::pair<int, double>> speculations(const SweepSpace& space) {
+  std::vector<std::pair<int, double>> all;
+  for (const std::int64_t drafts : space.draft_tokens) {
+    const auto tokens = static_cast<int>(drafts);
+    if (tokens == 0) {
+      all.emplace_back(0, 1.0);
+    } else if (space.acceptances.empty()) {
+      all.emplace_back(tokens, 0.0);
+    }
+    for (const double acceptance : space.acceptances) {
+      if (tokens > 0 && acceptance <= real(1 + drafts)) all.emplace_back(tokens, acceptance);
+    }
+  }
+  return all;
+}
+
+/// Every acceptance needs drafts that can yield it, and drafts with any acceptance one that they can.
+void refuse_unmet_acceptances(const SweepSpace& space) {
+  if (space.acceptances.empty()) return;
+  const auto most_drafts = static_cast<double>(std::ranges::max(space.draft_tokens));
+  const double least = std::ranges::min(space.acceptances), most = std::ranges::max(space.acceptances);
+  for (const std::int64_t drafts : space.draft_tokens) {
+    if (drafts > 0 && least > real(1 + drafts)) {
+      throw UsageError(fmt::format("--acceptance {:g}: a step with --draft-tokens {} yields from 1 to {}",
+                                   least, drafts, 1 + drafts));
+    }
+  }
+  if (most_drafts == 0)
+    throw UsageError("--acceptance: is that of drafts; valid with --draft-tokens of 1 or more");
+  if (most > 1 + most_drafts) {
+    throw UsageError(fmt::format("--acceptance {:g}: a step with --draft-tokens {} yields from 1 to {}", most,
+                                 most_drafts, 1 + most_drafts));
+  }
 }
 
 /// Visits the legal points of a group, or its first illegal one with the reason.
@@ -142,6 +180,7 @@ void for_each_point(const SweepSpace& requested_space, const ModelTable& models,
         "--batch max --context max: each is the largest at a given other; valid: numbers for one");
   }
   const GroupVisit visit_group(space, defaults, visit);
+  refuse_unmet_acceptances(space);
   refuse_unused_lists(space);
   const auto contexts = resolve(space.contexts, defaults.contexts, 1 << 10, 1 << 20);
   const auto batches = resolve(space.batches, defaults.batches, 1, 1 << 10);
@@ -176,7 +215,11 @@ void for_each_point(const SweepSpace& requested_space, const ModelTable& models,
             for (const auto& [strategy, groups] : grids) {
               point.config.strategy = strategy;
               shape.exchange = traits(strategy).cuts_group ? space.dcp_exchange : CacheExchange{};
-              for (const auto& group : groups) visit_group(group, point);
+              for (const auto& [draft_tokens, acceptance] : speculations(space)) {
+                shape.draft_tokens = draft_tokens;
+                shape.acceptance = acceptance;
+                for (const auto& group : groups) visit_group(group, point);
+              }
             }
           }
         }

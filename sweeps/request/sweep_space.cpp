@@ -157,6 +157,23 @@ const auto space_setting_list = std::to_array<SpaceSetting>({
      "pieces of the batch whose all-to-all overlaps the attention of the next; on: as many as the model "
      "finds best",
      apply_hop_b, all_but_generate},
+    {"draft-tokens", "", "LIST",
+     "speculative decoding: drafted tokens that a step checks for each request beside its next one; default "
+     "0",
+     [](SweepSpace& space, std::string_view text, const std::string& where) {
+       space.draft_tokens = parse_entries(
+           text, where, [&](const std::string& entry) { return parse_count(entry, drafted_tokens, where); });
+     },
+     only_predict},
+    {"acceptance", "", "LIST",
+     "tokens that a step with drafts yields in the mean, from 1 to 1 + --draft-tokens; without it such rows "
+     "have no "
+     "tokens/s",
+     [](SweepSpace& space, std::string_view text, const std::string& where) {
+       space.acceptances = parse_entries(
+           text, where, [&](const std::string& entry) { return parse_real(entry, 1, 64, where); });
+     },
+     only_predict},
     {"expert-skew", "", "S", "predict with experts whose popularity falls as rank^-S (0: all the same)",
      [](SweepSpace& space, std::string_view text, const std::string& where) {
        space.expert_skew = parse_real(text, 0, 10, where);

@@ -27,6 +27,8 @@ struct SweepSpace {
   std::vector<std::optional<DType>> kv_dtypes{std::nullopt};  // nothing: as the checkpoint has it
   std::int64_t tokens_per_block = 32;
   std::vector<std::int64_t> hop_b;  // pieces, 1: off; empty: the command's choice
+  std::vector<std::int64_t> draft_tokens{0};
+  std::vector<double> acceptances;  // none: not known, but for steps without drafts
   double expert_skew = 0;           // Zipf exponent of the experts' popularity; predicted, not measured
   std::int64_t layers = 0;          // layers to measure, 0: all of the model
 

@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "roofline/base/arithmetic.hpp"
 #include "roofline/base/error.hpp"
 #include "roofline/base/excerpt.hpp"
 #include "sweeps/results/column_kinds.hpp"
@@ -219,6 +220,24 @@ constexpr auto all_columns = std::to_array<Column>({
      [](ResultRow& row, const std::string& text) {
        engaged(row.measurement).device_watts = parse_number<double>(text);
      }},
+    {"draft_tokens", [](const ResultRow& row) { return fmt::format("{}", row.config.shape.draft_tokens); },
+     [](ResultRow& row, const std::string& text) {
+       row.config.shape.draft_tokens = parse_number<int>(text);
+       row.config.shape.acceptance =
+           row.config.shape.draft_tokens > 0 ? 0 : 1;  // unless the next column says
+     }},
+    {"acceptance",
+     [](const ResultRow& row) {
+       return row.config.shape.acceptance > 0 ? number(row.config.shape.acceptance) : "";
+     },
+     [](ResultRow& row, const std::string& text) {
+       row.config.shape.acceptance = parse_number<double>(text);
+     }},
+    derived_column("tokens_per_step",
+                   [](const ResultRow& row) {
+                     const DecodeShape& shape = row.config.shape;
+                     return shape.acceptance > 0 ? number(shape.acceptance * real(shape.batch)) : "";
+                   }),
 });
 
 }  // namespace
@@ -254,7 +273,7 @@ ResultRow from_record(const CsvRecord& record) {
 }
 
 double tokens_per_s_user(const ResultRow& row) {
-  if (row.measurement) return 1e6 / row.measurement->ttl_us;
+  if (row.measurement) return row.config.shape.acceptance * 1e6 / row.measurement->ttl_us;
   return row.prediction ? row.prediction->tokens_per_s_user : 0.0;
 }
 

@@ -18,8 +18,10 @@ std::string sharding_text(const Sharding& s) {
 }
 
 std::string sharding_text(const Configuration& config) {
-  const int hop_b = config.shape.hop_b;
-  return sharding_text(config.sharding) + (hop_b > 1 ? fmt::format(" HOP-B {}", hop_b) : "");
+  std::string text = sharding_text(config.sharding);
+  if (config.shape.hop_b > 1) text += fmt::format(" HOP-B {}", config.shape.hop_b);
+  if (config.shape.draft_tokens > 0) text += fmt::format(" drafts {}", config.shape.draft_tokens);
+  return text;
 }
 
 std::string short_sharding_text(const Configuration& config) {
@@ -34,6 +36,7 @@ std::string short_sharding_text(const Configuration& config) {
   text += ffn.empty() ? "1" : ffn;
   text += part('P', s.pp);
   if (config.shape.hop_b > 1) text += fmt::format(" H{}", config.shape.hop_b);
+  if (config.shape.draft_tokens > 0) text += fmt::format(" +{}", config.shape.draft_tokens);
   return text;
 }
 

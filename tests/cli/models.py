@@ -58,7 +58,7 @@ assert row["active_parameters"] == windowed["parameters_active"] and row["state_
 assert row["kv_bytes_per_rank"] == 4 * 128 * token, row
 shares = [row[f"memory_{part}_share"] for part in ("weights", "kv", "state")]
 assert shares[2] == 0 and 0 < shares[1] and 0.9 < sum(shares) < 1, row
-assert "Not counted of pixtral.json: " in run(*PREDICT, "--model", "pixtral.json", "--context", "4k")
+assert "Not counted of pixtral.json without drafts: " in run(*PREDICT, "--model", "pixtral.json", "--context", "4k")
 
 VERIFY = ("verify", "--context", "256", "--batch", "1", "--strategy", "helix", "--kvp", "1", "--tpa", "1", "--json")
 (skipped,) = json.loads(run(*VERIFY, "--model", "windowed.json"))

@@ -10,7 +10,8 @@ TEST_CASE("The planner's shared parts give the very predictions of predict()") {
   SystemSpec gb200 = load_system("gb200");
   std::mt19937 random(11);
   const auto power = [&](int most) { return 1 << (random() % static_cast<unsigned>(most + 1)); };
-  for (const char* name : {"deepseek-r1", "llama-3.1-405b", "gpt-oss-120b", "qwen3-235b-a22b"}) {
+  for (const char* name :
+       {"deepseek-r1", "deepseek-v3.2", "llama-3.1-405b", "gpt-oss-120b", "qwen3-235b-a22b"}) {
     const ModelSpec m = load_model(name);
     gb200.engine = m.moe.experts > 0 ? Engine::vllm : Engine::none;  // vLLM pads steps and gathers tokens
     Planner planner(m, gb200);
@@ -26,7 +27,9 @@ TEST_CASE("The planner's shared parts give the very predictions of predict()") {
                               .weight_dtype = random() % 2 ? DType::fp4 : DType::fp8,
                               .kv_dtype = random() % 2 ? DType::fp8 : DType::bf16,
                               .exchange = {.queries = static_cast<CacheExchange::Queries>(random() % 2),
-                                           .merge = static_cast<CacheExchange::Merge>(random() % 2)}};
+                                           .merge = static_cast<CacheExchange::Merge>(random() % 2)},
+                              .draft_tokens = static_cast<int>(random() % 4),
+                              .acceptance = 1 + 0.1 * static_cast<double>(random() % 3)};
       if (s.tpf < 1 || why_illegal(m, Strategy::helix, s, shape)) continue;
       ++legal;
       const Prediction shared = planner.predict(s, shape);
@@ -36,6 +39,7 @@ TEST_CASE("The planner's shared parts give the very predictions of predict()") {
       REQUIRE(shared.model_ttl_us == direct.model_ttl_us);
       REQUIRE(shared.roofline_ttl_us == direct.roofline_ttl_us);
       REQUIRE(shared.phases.us == direct.phases.us);
+      REQUIRE(shared.tokens_per_s_gpu == direct.tokens_per_s_gpu);
       REQUIRE(shared.bound == direct.bound);
       REQUIRE(shared.exposed_comm_us == direct.exposed_comm_us);
       REQUIRE(shared.kv_bytes_per_rank == direct.kv_bytes_per_rank);

@@ -71,3 +71,12 @@ TEST_CASE("what SGLang has no layout for is refused, what its flags cannot say s
                  Catch::Contains("experimental") && Catch::Contains("# HOP-B is not in SGLang") &&
                  Catch::Contains("max_position_embeddings = 131072"));
 }
+
+TEST_CASE("SGLang counts a step's own token among the drafted ones") {
+  ResultRow row = predicted_row(Strategy::helix, {.kvp = 8, .tpf = 8}, 8e3, 4);
+  row.config.shape.draft_tokens = 3;
+  CHECK_THAT(sglang_flags(row), Catch::Contains("  --speculative-algorithm EAGLE \\\n"
+                                                "  --speculative-num-steps 3 \\\n"
+                                                "  --speculative-eagle-topk 1 \\\n"
+                                                "  --speculative-num-draft-tokens 4 \\\n"));
+}

@@ -206,6 +206,13 @@ TEST_CASE("keys that change the answer are used, refused or named as not used") 
                             "t.yaml", space) ==
         std::vector<std::string>{"speculative_config", "cp_config.block_size",
                                  "kv_cache_config.free_gpu_memory_fraction", "kv_cache_config.max_tokens"});
+  CHECK(parse_trtllm_config(
+            "speculative_config: {decoding_type: MTP, num_nextn_predict_layers: 2, relaxed_topk: 5}",
+            "t.yaml", space) == std::vector<std::string>{"speculative_config.relaxed_topk"});
+  CHECK(space.draft_tokens == std::vector<std::int64_t>{2});
+  CHECK(parse_trtllm_config("speculative_config: {decoding_type: Eagle, max_draft_len: 4}", "t.yaml",
+                            space) == std::vector<std::string>{"speculative_config"});
+  CHECK(space.draft_tokens == std::vector<std::int64_t>{2});
   CHECK_THAT(refusal_of("cp_config: {cp_type: HELIX, token_per_block: 64}"),
              Catch::Contains("'token_per_block'") && Catch::Contains("tokens_per_block"));
   CHECK_THAT(refusal_of("enable_attention_dp: yes please"),
@@ -253,6 +260,25 @@ TEST_CASE("what no key of TensorRT-LLM says comes back from a comment") {
   CHECK(configuration_id(points[0].config) == row.id);
   row.config.precision_source = "file";
   CHECK_THAT(trtllm_config(deployed(row)), !Catch::Contains("weight-dtype"));
+  row.config.shape.hop_b = 1;
+  row.config.shape.draft_tokens = 3;
+  row.config.shape.acceptance = 2.5;
+  row.id = configuration_id(row.config);
+  for (const char* model : {"deepseek-r1", "qwen3-235b-a22b"}) {  // with and without a draft layer
+    row.config.model = model;
+    row.config.precision_source = "flag";
+    row.id = configuration_id(row.config);
+    const std::string drafted = trtllm_config(deployed(row));
+    const bool itself = row.config.model == "deepseek-r1";
+    CAPTURE(drafted);
+    CHECK((drafted.find("speculative_config:\n  decoding_type: MTP\n  max_draft_len: 3\n") != drafted.npos) ==
+          itself);
+    CHECK((drafted.find("TensorRT-LLM has to be told which model makes them") != drafted.npos) != itself);
+    SweepSpace space;
+    parse_trtllm_config(drafted, "t.yaml", space);
+    CHECK(space.draft_tokens == std::vector<std::int64_t>{3});
+    CHECK(space.acceptances == std::vector<double>{2.5});
+  }
   CHECK_THAT(refusal_of("# helix-bench: colour red\ntensor_parallel_size: 2"), Catch::Contains("colour red"));
   CHECK_THAT(refusal_of("# helix-bench: weight-dtype red\ntensor_parallel_size: 2"),
              Catch::Contains("# helix-bench: weight-dtype") && Catch::Contains("red"));

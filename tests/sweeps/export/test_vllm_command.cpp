@@ -141,3 +141,15 @@ TEST_CASE("a point of dcp is served with the merge that it was predicted with") 
   row.config.shape.exchange = {};
   CHECK_THAT(vllm_flags(row), Catch::Contains("--dcp-comm-backend a2a"));
 }
+
+TEST_CASE("drafts of the model's own layers are told to vLLM, others are its user's to name") {
+  ResultRow row = predicted_row(Strategy::helix, {.kvp = 8, .tpf = 8}, 8e3, 4);
+  row.config.shape.draft_tokens = 3;
+  CHECK_THAT(vllm_flags(row),
+             Catch::Contains(R"(--speculative-config '{"method": "mtp", "num_speculative_tokens": 3}' \)"));
+  row.config.model = "llama-3.1-405b";
+  row.config.sharding = {.tpa = 8, .tpf = 8};
+  CHECK_THAT(vllm_command(deployed(row)),
+             Catch::Contains("check 3 drafted tokens a step: vLLM has to be told which model makes them") &&
+                 !Catch::Contains("--speculative-config"));
+}

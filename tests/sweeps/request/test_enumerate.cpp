@@ -1,5 +1,7 @@
 #include <catch2/catch.hpp>
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <set>
 #include <string>
@@ -201,4 +203,25 @@ TEST_CASE("dcp cuts a TP group's cache; its rows say how the ranks exchange") {
   CHECK(refusal(space_of({{"strategy", "helix"}, {"dcp", "4"}})).find("dcp") != std::string::npos);
   CHECK(refusal(space_of({{"strategy", "dcp"}, {"kvp", "4"}})).find("kvp") != std::string::npos);
   CHECK(usage_error([] { space_of({{"dcp-merge", "ring"}}); }).find("ag_rs") != std::string::npos);
+}
+
+TEST_CASE("each number of drafted tokens has a point for every acceptance that it allows") {
+  const auto drafts = [](std::initializer_list<std::pair<std::string, std::string>> flags) {
+    std::multiset<std::string> found;
+    for (const SweepPoint& p : points_of(space_of(flags), 1)) {
+      found.insert(fmt::format("{} {:g}", p.config.shape.draft_tokens, p.config.shape.acceptance));
+    }
+    return found;
+  };
+  using Found = std::multiset<std::string>;
+  CHECK(drafts({{"ranks", "1"}}) == Found{"0 1"});
+  CHECK(drafts({{"ranks", "1"}, {"draft-tokens", "0,3"}}) == Found{"0 1", "3 0"});
+  CHECK(drafts({{"ranks", "1"}, {"draft-tokens", "0,1,3"}, {"acceptance", "1.8,2.5"}}) ==
+        Found{"0 1", "1 1.8", "3 1.8", "3 2.5"});
+  const auto refused = [](const char* tokens, const char* acceptance) {
+    return refusal(space_of({{"draft-tokens", tokens}, {"acceptance", acceptance}}));
+  };
+  CHECK(refused("1,3", "2.5") == "--acceptance 2.5: a step with --draft-tokens 1 yields from 1 to 2");
+  CHECK(refused("1", "1.5,4") == "--acceptance 4: a step with --draft-tokens 1 yields from 1 to 2");
+  CHECK(refused("0", "1.5") == "--acceptance: is that of drafts; valid with --draft-tokens of 1 or more");
 }

@@ -30,7 +30,8 @@ const std::string golden_header =
     "kv_tokens_per_rank,kv_duplication,meets_budget,memory_capacity_bytes,memory_fraction,max_context,"
     "engine,dcp,usd_per_mtok,joules_per_token,confidence,extrapolated,active_parameters,kv_bytes_per_token,"
     "kv_read_bytes_per_token,"
-    "state_bytes_per_request,memory_weights_share,memory_kv_share,memory_state_share,measured_watts\n";
+    "state_bytes_per_request,memory_weights_share,memory_kv_share,memory_state_share,measured_watts,"
+    "draft_tokens,acceptance,tokens_per_step\n";
 const std::string golden_measured =
     "m/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/bf16-bf16/"
     "blk32,ok,,helix,m,here,cpu,avx2,2,2,1,2,1,1,1,65536,4,1,32,bf16,"
@@ -39,11 +40,12 @@ const std::string golden_measured =
     "80,33,1,2,"
     "6,14,"
     "10000000000,2000000000,4096,12345678901,17,0.00125,1,plateau,"
-    "0.0009,0.0027,0.0036,0.0055,0.0127,0.0073,524288,1,1,20000000000,0.92,131072,none,,,,,,,,,,0,0,0,\n";
+    "0.0009,0.0027,0.0036,0.0055,0.0127,0.0073,524288,1,1,20000000000,0.92,131072,none,,,,,,,,,,0,0,0,,0,1,"
+    "4\n";
 const std::string golden_skipped =
     "m/tp/kvp1.tpa1.tpf1.ep1/s1024/b1/bf16-bf16/blk32,skipped,\"does not fit memory: needs 10, has "
     "4\",tp,m,,,,1,1,1,1,"
-    "1,1,1,1024,1,1,32,bf16,bf16,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,\n";
+    "1,1,1,1024,1,1,32,bf16,bf16,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,0,1,1\n";
 
 }  // namespace
 
@@ -97,7 +99,13 @@ TEST_CASE("a row read back is written the same") {
   partial.layers_measured = 6;
   partial.config.layers = 6;
   partial.measurement->device_watts = 512.5;
-  for (const ResultRow& row : {measured_row(4, 1234.567), skipped_row(), predicted, failed, wrong, partial}) {
+  ResultRow drafted = predicted;
+  drafted.config.shape.draft_tokens = 3;
+  drafted.config.shape.acceptance = 0;
+  ResultRow accepted = drafted;
+  accepted.config.shape.acceptance = 2.5;
+  for (const ResultRow& row :
+       {measured_row(4, 1234.567), skipped_row(), predicted, failed, wrong, partial, drafted, accepted}) {
     CAPTURE(row.id);
     const ResultRow back = from_record(to_record(row));
     CHECK(to_record(back) == to_record(row));
