@@ -3,11 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <set>
 #include <tuple>
 
 #include "roofline/step/baseline.hpp"
+#include "sweeps/results/noise.hpp"
+#include "sweeps/results/result_columns.hpp"
 #include "sweeps/results/row_text.hpp"
 
 namespace helix {
@@ -16,7 +19,7 @@ namespace {
 using ByStrategy = std::map<Strategy, const ResultRow*>;
 
 bool faster(const ResultRow* a, const ResultRow* b) {
-  return ttl_us(*a) < ttl_us(*b);
+  return tokens_per_s_user(*a) > tokens_per_s_user(*b);
 }
 
 /// The fastest other strategy's time over Helix's, over the batches of one context.
@@ -35,11 +38,11 @@ std::optional<Gains> gains_of(const std::map<std::int64_t, ByStrategy>& batches)
     for (const auto& [strategy, row] : strategies) {
       if (strategy != Strategy::helix && (!other || faster(row, other))) other = row;
     }
-    const double gain = ttl_us(*other) / ttl_us(*helix->second);
+    const double gain = tokens_per_s_user(*helix->second) / tokens_per_s_user(*other);
     if (!gains) gains = Gains{gain, gain, true, {}};
     gains->low = std::min(gains->low, gain);
     gains->high = std::max(gains->high, gain);
-    gains->noise &= within_noise(*helix->second, *other);
+    gains->noise &= std::abs(std::log(gain)) < telling_difference(*helix->second, *other);
     gains->others.insert(counted_as(other->config.strategy, other->config.sharding));
   }
   return gains;
@@ -68,7 +71,9 @@ std::string sentence(const Gains& gains) {
 std::vector<Contest> contests_of(std::span<const Run> runs) {
   using Key = std::tuple<const Run*, std::string, DType, DType, std::string>;
   std::map<Key, Contest> contests;
-  const auto counts = [](const ResultRow& row) { return row.status == Status::ok && row.within_budget(); };
+  const auto counts = [](const ResultRow& row) {
+    return row.status == Status::ok && row.within_budget() && tokens_per_s_user(row) > 0;
+  };
   const auto contest_of = [&](const Run& run, const ResultRow& row) -> Contest& {
     const DecodeShape& shape = row.config.shape;
     // The name of a measured system depends on the ranks that were calibrated.

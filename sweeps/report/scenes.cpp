@@ -31,7 +31,7 @@ std::vector<Scene> scenes_of(std::span<const Run> runs) {
   for (const Run& run : runs) {
     const bool compares = compares_systems(run);
     for (const ResultRow& row : run.rows) {
-      if (row.status != Status::ok) continue;
+      if (row.status != Status::ok || tokens_per_s_user(row) <= 0) continue;
       const DecodeShape& shape = row.config.shape;
       const std::string system = compares ? row.system : "";
       Scene& scene =

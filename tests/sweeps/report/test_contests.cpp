@@ -61,6 +61,22 @@ TEST_CASE("a verdict tells the longest context first and puts alike ones togethe
         "Helix is slower than tp by a factor of 2 at 8K and 4K tokens");
 }
 
+TEST_CASE("steps with drafts meet others by the time of a token, where that is known") {
+  const auto drafted = [](Strategy strategy, const Sharding& sharding, double ttl_us, double acceptance) {
+    ResultRow row = row_at(1 << 20, strategy, sharding, ttl_us);
+    row.config.shape.draft_tokens = 3;
+    row.config.shape.acceptance = acceptance;
+    row.prediction->tokens_per_s_user = acceptance * 1e6 / ttl_us;
+    return row;
+  };
+  const ResultRow tp = row_at(1 << 20, Strategy::tp, tp8, 1000);
+  CHECK_THAT(verdict_of({drafted(Strategy::helix, helix8, 1200, 2.4), tp}),
+             Catch::Contains("2.0 times as fast as tp") || Catch::Contains("2 times as fast as tp"));
+  CHECK_THAT(verdict_of({drafted(Strategy::helix, helix8, 500, 0),
+                         row_at(1 << 20, Strategy::helix, helix8, 2000), tp}),
+             Catch::Contains("slower than tp by a factor of 2"));
+}
+
 TEST_CASE("only rows of the same ranks meet, and a layout that is a baseline counts for it") {
   CHECK(verdict_of({row_at(4096, Strategy::helix, helix8, 1000), row_at(4096, Strategy::tp, tp4, 5000)})
             .empty());
