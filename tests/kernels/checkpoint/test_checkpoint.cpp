@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <catch2/catch.hpp>
+#include <memory>
 
 #include "kernels/checkpoint/checkpoint.hpp"
 #include "kernels/checkpoint/written_checkpoint.hpp"
@@ -79,6 +80,23 @@ std::string refusal(const ModelSpec& model, const WrittenTensors& tensors) {
   return usage_error([&] { Checkpoint(folder.path, model); });
 }
 
+struct WrittenCheckpoint {
+  WrittenCheckpoint(const WrittenTensors& tensors, const ModelSpec& model)
+      : folder(written(tensors)), checkpoint(folder->path, model) {}
+
+  static std::unique_ptr<ScratchFolder> written(const WrittenTensors& tensors) {
+    auto folder = std::make_unique<ScratchFolder>();
+    folder->write("model.safetensors", safetensors_file(tensors));
+    return folder;
+  }
+
+  std::unique_ptr<ScratchFolder> folder;
+  Checkpoint checkpoint;
+};
+
+constexpr Tensor of_a_dense_layer[] = {Tensor::q,    Tensor::k,  Tensor::v,   Tensor::o,
+                                       Tensor::gate, Tensor::up, Tensor::down};
+
 }  // namespace
 
 TEST_CASE("fused projections are the separate ones under each other") {
@@ -100,19 +118,15 @@ TEST_CASE("fused projections are the separate ones under each other") {
          {attention + "q_proj.weight", attention + "k_proj.weight", attention + "v_proj.weight"});
     fuse(mlp + "gate_up_proj.weight", {mlp + "gate_proj.weight", mlp + "up_proj.weight"});
   }
-  const ScratchFolder one, other;
-  one.write("model.safetensors", safetensors_file(separate));
-  other.write("model.safetensors", safetensors_file(fused));
-  const Checkpoint a(one.path, model), b(other.path, model);
-  for (const Tensor tensor :
-       {Tensor::q, Tensor::k, Tensor::v, Tensor::o, Tensor::gate, Tensor::up, Tensor::down}) {
+  const WrittenCheckpoint one(separate, model), other(fused, model);
+  for (const Tensor tensor : of_a_dense_layer) {
     WeightSlice slice = whole_tensor(model, 0, tensor, 1);
     slice.row0 = 1;
     slice.rows -= 2;
     slice.col0 = 1;
     slice.cols -= 3;
     CAPTURE(static_cast<int>(tensor));
-    CHECK(read(a, slice) == read(b, slice));
+    CHECK(read(one.checkpoint, slice) == read(other.checkpoint, slice));
   }
 }
 
@@ -139,17 +153,13 @@ TEST_CASE("NVFP4 as compressed-tensors names it is that of Model Optimizer") {
     const std::string module = name.substr(0, name.rfind('.'));
     by_compressed[module + ".input_global_scale"] = {"F32", {1}, bytes_of(std::vector{3.0f})};
   }
-  const ScratchFolder one, other;
-  one.write("model.safetensors", safetensors_file(by_modelopt));
-  other.write("model.safetensors", safetensors_file(by_compressed));
-  const Checkpoint a(one.path, model), b(other.path, model);
-  for (const Tensor tensor :
-       {Tensor::q, Tensor::k, Tensor::v, Tensor::o, Tensor::gate, Tensor::up, Tensor::down}) {
+  const WrittenCheckpoint one(by_modelopt, model), other(by_compressed, model);
+  for (const Tensor tensor : of_a_dense_layer) {
     const WeightSlice slice = whole_tensor(model, 0, tensor, 1);
     CAPTURE(static_cast<int>(tensor));
-    const std::vector<float> values = read(b, slice);
-    CHECK(read(a, slice) == values);
-    CHECK(b.largest(slice, 0, slice.rows) > 0.0f);
+    const std::vector<float> values = read(other.checkpoint, slice);
+    CHECK(read(one.checkpoint, slice) == values);
+    CHECK(other.checkpoint.largest(slice, 0, slice.rows) > 0.0f);
   }
 }
 
