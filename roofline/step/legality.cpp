@@ -48,6 +48,10 @@ Reason illegal_shape(const Sharding& s, const DecodeShape& shape) {
     return fmt::format("draft_tokens={}: drafts are from 0 to {} tokens", shape.draft_tokens,
                        max_draft_tokens);
   }
+  if (shape.batch > max_batch / shape.query_tokens()) {
+    return fmt::format("batch={} with draft_tokens={}: a step has at most {} tokens", shape.batch,
+                       shape.draft_tokens, max_batch);
+  }
   if (shape.acceptance != 0 && (shape.acceptance < 1 || shape.acceptance > real(shape.query_tokens()))) {
     return fmt::format("acceptance={:g}: a step with {} drafted tokens yields from 1 to {}", shape.acceptance,
                        shape.draft_tokens, shape.query_tokens());

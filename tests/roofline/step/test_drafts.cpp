@@ -113,6 +113,11 @@ TEST_CASE("drafts that cannot be are illegal, with the reason") {
   DecodeShape shape = with_drafts(64);
   CHECK(why_illegal(model, Strategy::helix, grid, shape) ==
         "draft_tokens=64: drafts are from 0 to 63 tokens");
+  shape.draft_tokens = 63;
+  shape.batch = (1 << 16) + 1;
+  CHECK(why_illegal(model, Strategy::helix, grid, shape) ==
+        "batch=65537 with draft_tokens=63: a step has at most 4194304 tokens");
+  shape.batch = 8;
   shape.draft_tokens = 2;
   shape.acceptance = 3.5;
   CHECK(why_illegal(model, Strategy::helix, grid, shape) ==
