@@ -27,23 +27,27 @@ std::uint64_t cached(const DecodeShape& shape) {
          static_cast<std::uint64_t>(shape.draft_tokens) << 43;
 }
 
-/// The key by value: g++ takes a reference that a function returns for one into its temporary arguments.
-template <class Part, class Table, class Key, class Price>
-const Part& find_or_price(Table& table, Key key, Price price) {
+}  // namespace
+
+template <class Part>
+template <class Price>
+const Part& Planner::Table<Part>::find_or_price(const Key& key, Price price) {
   // Configurations that share a part stand close together in a sweep: a full table starts anew, so that a
   // search of any size stays small.
   constexpr std::size_t most_parts = std::size_t{1} << 15;
-  const auto found = table.find(key);
-  if (found != table.end()) return found->second;
-  if (table.size() >= most_parts) table.clear();
-  return table.emplace(key, price()).first->second;
+  if (last_ != nullptr && last_->first == key) return last_->second;
+  auto found = parts_.find(key);
+  if (found == parts_.end()) {
+    if (parts_.size() >= most_parts) parts_.clear();
+    found = parts_.emplace(key, price()).first;
+  }
+  last_ = &*found;
+  return found->second;
 }
-
-}  // namespace
 
 std::size_t Planner::KeyHash::operator()(const Key& key) const {
   std::uint64_t hash = 0;
-  for (const std::uint64_t part : key) {
+  for (const std::uint64_t part : key.words) {
     hash = (hash ^ part) * 0x9e3779b97f4a7c15ull;
     hash ^= hash >> 29;
   }
@@ -53,17 +57,16 @@ std::size_t Planner::KeyHash::operator()(const Key& key) const {
 const Planner::Capacity& Planner::capacity(const Sharding& s, const DecodeShape& shape) {
   const std::uint64_t types = storage(shape);
   const auto drafts = static_cast<std::uint64_t>(shape.draft_tokens);
-  return find_or_price<Capacity>(
-      capacity_, Key{pack(s.kvp, s.tpa, s.dp), cached(shape), pack(s.tpf, s.ep, s.pp), types}, [&] {
-        const auto& attention =
-            find_or_price<HeldBytes>(held_by_attention_, Key{pack(s.kvp, s.tpa), cached(shape), 0, types},
-                                     [&] { return held_by_attention(model_, s, shape); });
-        const auto& ffn = find_or_price<HeldBytes>(
-            held_by_ffn_, Key{pack(s.tpf, s.ep, attends_whole_requests(s)), drafts, 0, types},
-            [&] { return held_by_ffn(model_, s, shape); });
-        const auto& head =
-            find_or_price<HeldBytes>(held_by_head_, Key{pack(s.stage_ranks(), s.pp), drafts, 0, types},
-                                     [&] { return held_by_head(model_, s, shape); });
+  return capacity_.find_or_price(
+      {pack(s.kvp, s.tpa, s.dp), cached(shape), pack(s.tpf, s.ep, s.pp), types}, [&] {
+        const HeldBytes& attention =
+            held_by_attention_.find_or_price({pack(s.kvp, s.tpa), cached(shape), 0, types},
+                                             [&] { return held_by_attention(model_, s, shape); });
+        const HeldBytes& ffn =
+            held_by_ffn_.find_or_price({pack(s.tpf, s.ep, attends_whole_requests(s)), drafts, 0, types},
+                                       [&] { return held_by_ffn(model_, s, shape); });
+        const HeldBytes& head = held_by_head_.find_or_price({pack(s.stage_ranks(), s.pp), drafts, 0, types},
+                                                            [&] { return held_by_head(model_, s, shape); });
         const MemoryModel memory = memory_model(model_, s, shape, attention, ffn, head);
         return Capacity{memory, memory.max_batch(system_.dram.usable_bytes())};
       });
@@ -73,7 +76,7 @@ bool Planner::fits(const Sharding& s, const DecodeShape& shape) {
   return capacity(s, shape).memory.bytes(shape.batch) <= system_.dram.usable_bytes();
 }
 
-Prediction Planner::predict(const Sharding& s, const DecodeShape& shape) {
+StepCost Planner::step(const Sharding& s, const DecodeShape& shape) {
   const std::uint64_t types = storage(shape);
   const std::int64_t requests = stage_batch(s, shape);
   const DecodeShape computed = as_computed(s, shape, system_);
@@ -83,22 +86,27 @@ Prediction Planner::predict(const Sharding& s, const DecodeShape& shape) {
   const int kind = s.stage_ranks() == 1 ? 1 : attends_whole_requests(s) ? 2 : 0;
   const auto skew = std::bit_cast<std::uint64_t>(shape.expert_skew);
 
-  const auto& common = find_or_price<StepCost>(
-      common_,
-      Key{pack(s.stage_ranks(), s.pp, kind), static_cast<std::uint64_t>(shape.draft_tokens),
-          pack(requests, rows, computed.padded_rows > 0), types},
+  const StepCost& common = common_.find_or_price(
+      {pack(s.stage_ranks(), s.pp, kind), static_cast<std::uint64_t>(shape.draft_tokens),
+       pack(requests, rows, computed.padded_rows > 0), types},
       [&] { return common_cost(model_, s, computed, system_); });
-  const auto& attention =
-      find_or_price<StepCost>(attention_,
-                              Key{pack(s.kvp, s.tpa, kind), cached(shape),
-                                  pack(attended_batch(s, shape), shape.hop_b, kept_rows(s, computed)), types},
-                              [&] { return attention_cost(model_, s, computed, system_); });
-  const auto& ffn =
-      find_or_price<StepCost>(ffn_, Key{pack(s.tpf, s.ep, kind), skew, pack(rows, shape.draft_tokens), types},
-                              [&] { return ffn_cost(model_, s, computed, system_); });
+  const StepCost& attention =
+      attention_.find_or_price({pack(s.kvp, s.tpa, kind), cached(shape),
+                                pack(attended_batch(s, shape), shape.hop_b, kept_rows(s, computed)), types},
+                               [&] { return attention_cost(model_, s, computed, system_); });
+  const StepCost& ffn =
+      ffn_.find_or_price({pack(s.tpf, s.ep, kind), skew, pack(rows, shape.draft_tokens), types},
+                         [&] { return ffn_cost(model_, s, computed, system_); });
+  return whole_step(common, attention, ffn, layer_repeats(model_, s));
+}
+
+double Planner::ttl_us(const Sharding& s, const DecodeShape& shape) {
+  return step(s, shape).phases.total();
+}
+
+Prediction Planner::predict(const Sharding& s, const DecodeShape& shape) {
   const Capacity& room = capacity(s, shape);
-  return assemble(common, attention, ffn, layer_repeats(model_, s), room.memory, room.max_batch, s, shape,
-                  system_);
+  return assemble(step(s, shape), room.memory, room.max_batch, s, shape, system_);
 }
 
 }  // namespace helix

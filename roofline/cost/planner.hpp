@@ -2,10 +2,10 @@
 // priced once and looked up for every configuration that shares their widths.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <unordered_map>
+#include <utility>
 
 #include "roofline/cost/predict.hpp"
 #include "roofline/cost/step_cost.hpp"
@@ -19,22 +19,37 @@ class Planner {
 
   /// Equals helix::predict to the last bit.
   Prediction predict(const Sharding& sharding, const DecodeShape& shape);
+  /// Its model_ttl_us alone.
+  double ttl_us(const Sharding& sharding, const DecodeShape& shape);
   /// What its prediction's fits() would say, without pricing it.
   bool fits(const Sharding& sharding, const DecodeShape& shape);
 
  private:
   /// The widths and the shape that a part depends on.
-  using Key = std::array<std::uint64_t, 4>;
+  struct Key {
+    std::uint64_t words[4];
+    bool operator==(const Key&) const = default;
+  };
   struct KeyHash {
     std::size_t operator()(const Key& key) const;
   };
+  /// What was priced. The last answer is at hand: neighbours in a sweep differ in one part.
   template <class Part>
-  using Table = std::unordered_map<Key, Part, KeyHash>;
+  class Table {
+   public:
+    template <class Price>
+    const Part& find_or_price(const Key& key, Price price);
+
+   private:
+    std::unordered_map<Key, Part, KeyHash> parts_;
+    const std::pair<const Key, Part>* last_ = nullptr;
+  };
   struct Capacity {
     MemoryModel memory;
     std::int64_t max_batch = 0;
   };
 
+  StepCost step(const Sharding& sharding, const DecodeShape& shape);
   const Capacity& capacity(const Sharding& sharding, const DecodeShape& shape);
 
   const ModelSpec& model_;

@@ -24,10 +24,10 @@ Prediction predict(const ModelSpec& model, Strategy, const Sharding& sharding, c
                    const SystemSpec& system) {
   const MemoryModel memory = memory_model(model, sharding, shape);
   const DecodeShape computed = as_computed(sharding, shape, system);
-  return assemble(common_cost(model, sharding, computed, system),
-                  attention_cost(model, sharding, computed, system),
-                  ffn_cost(model, sharding, computed, system), layer_repeats(model, sharding), memory,
-                  memory.max_batch(system.dram.usable_bytes()), sharding, shape, system);
+  const StepCost step = whole_step(
+      common_cost(model, sharding, computed, system), attention_cost(model, sharding, computed, system),
+      ffn_cost(model, sharding, computed, system), layer_repeats(model, sharding));
+  return assemble(step, memory, memory.max_batch(system.dram.usable_bytes()), sharding, shape, system);
 }
 
 }  // namespace helix

@@ -166,9 +166,7 @@ StepCost ffn_cost(const ModelSpec& model, const Sharding& sharding, const Decode
   return sum;
 }
 
-Prediction assemble(const StepCost& common, const StepCost& attention, const StepCost& ffn, double repeats,
-                    const MemoryModel& memory, std::int64_t max_batch, const Sharding& sharding,
-                    const DecodeShape& shape, const SystemSpec& system) {
+StepCost whole_step(const StepCost& common, const StepCost& attention, const StepCost& ffn, double repeats) {
   StepCost step = common;
   step.add(attention, repeats);
   step.add(ffn, repeats);
@@ -176,6 +174,11 @@ Prediction assemble(const StepCost& common, const StepCost& attention, const Ste
     step.phases[Phase::head] += waits_us;
     step.latency_us += waits_us;
   }
+  return step;
+}
+
+Prediction assemble(const StepCost& step, const MemoryModel& memory, std::int64_t max_batch,
+                    const Sharding& sharding, const DecodeShape& shape, const SystemSpec& system) {
   const std::array terms{std::pair{step.dram_us, Bound::dram}, std::pair{step.compute_us, Bound::compute},
                          std::pair{step.kernel_us, Bound::kernel}, std::pair{step.latency_us, Bound::latency},
                          std::pair{step.comm_us, Bound::comm}};

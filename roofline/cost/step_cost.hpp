@@ -42,9 +42,10 @@ StepCost attention_cost(const ModelSpec& model, const Sharding& sharding, const 
 StepCost ffn_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
                   const SystemSpec& system);
 
-/// `repeats`: see layer_repeats.
-Prediction assemble(const StepCost& common, const StepCost& attention, const StepCost& ffn, double repeats,
-                    const MemoryModel& memory, std::int64_t max_batch, const Sharding& sharding,
-                    const DecodeShape& shape, const SystemSpec& system);
+/// The step that these make; `repeats`: see layer_repeats.
+StepCost whole_step(const StepCost& common, const StepCost& attention, const StepCost& ffn, double repeats);
+
+Prediction assemble(const StepCost& step, const MemoryModel& memory, std::int64_t max_batch,
+                    const Sharding& sharding, const DecodeShape& shape, const SystemSpec& system);
 
 }  // namespace helix

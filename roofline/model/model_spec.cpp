@@ -88,7 +88,14 @@ bool ModelSpec::has_part(WeightPart part) const {
 
 std::vector<LayerGroup> ModelSpec::layer_groups(std::int64_t depth) const {
   std::vector<LayerGroup> groups;
-  for (std::int64_t layer = 0; layer < std::min(depth, layers); ++layer) {
+  depth = std::min(depth, layers);
+  if (layer_kinds.empty()) {
+    const std::int64_t dense = moe.experts > 0 ? std::min(moe.first_dense_layers, depth) : depth;
+    if (dense > 0) groups.push_back({layer_kind(0), dense});
+    if (dense < depth) groups.push_back({layer_kind(dense), depth - dense});
+    return groups;
+  }
+  for (std::int64_t layer = 0; layer < depth; ++layer) {
     const LayerKind kind = layer_kind(layer);
     auto group = std::ranges::find(groups, kind, &LayerGroup::kind);
     if (group == groups.end()) group = groups.insert(groups.end(), {kind, 0});

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <variant>
 #include <vector>
 
@@ -121,17 +122,13 @@ std::int64_t MemoryModel::max_context(std::int64_t batch, double capacity) const
   double left = (capacity - others) / real(ceil_div(batch, dp));  // for a request's pages
   const auto block = std::int64_t{tokens_per_block};
   // Layers whose window the answer exceeds hold no more than that: they are set aside one after the other.
-  std::vector<KvPerToken> growing = kv;
-  while (!growing.empty()) {
+  for (auto growing = kv.begin(); growing != kv.end(); ++growing) {
     double per_token = 0;
-    for (const KvPerToken& layers : growing) per_token += layers.bytes;
+    for (auto layers = growing; layers != kv.end(); ++layers) per_token += layers->bytes;
     const double blocks = std::floor(std::max(0.0, left) / (per_token * real(block)) * (1 + 1e-12));
     const auto tokens = static_cast<std::int64_t>(std::min(blocks, real(longest / block))) * block;
-    const auto full = std::ranges::find_if(
-        growing, [&](const KvPerToken& layers) { return layers.full_at > 0 && layers.full_at < tokens; });
-    if (full == growing.end()) return std::min(tokens, longest / kvp) * kvp;
-    left -= full->bytes * real(ceil_div(full->full_at, block) * block);
-    growing.erase(full);
+    if (growing->full_at == 0 || growing->full_at >= tokens) return std::min(tokens, longest / kvp) * kvp;
+    left -= growing->bytes * real(ceil_div(growing->full_at, block) * block);
   }
   return left >= 0 ? longest : 0;
 }
@@ -156,6 +153,10 @@ MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const
                              std::max({attention.widest, ffn.widest, head.widest});
   std::vector<KvPerToken> kv = attention.kv;
   for (KvPerToken& layers : kv) layers.bytes *= stage;
+  const auto growth_end = [](const KvPerToken& layers) {
+    return layers.full_at > 0 ? layers.full_at : std::numeric_limits<std::int64_t>::max();
+  };
+  std::ranges::sort(kv, {}, growth_end);
   return {.weights = (attention.weights + ffn.weights) * stage + head.weights,
           .per_attended_request = (attention.per_request + attention.state) * stage + attention.buffers,
           .per_stage_request = activations,

@@ -38,7 +38,8 @@ struct MemoryModel {
   std::int64_t tokens_per_request = 0;  // cached by the busiest rank
   double kv_duplication = 1;
   int dp = 1, pp = 1;
-  // What a request's KV pages grow by, for longer contexts than the one that it was made for.
+  // What a request's KV pages grow by, for longer contexts than the one that it was made for; what ends first
+  // comes first.
   std::vector<KvPerToken> kv{};
   double kv_per_request = 0;     // of per_attended_request
   double state_per_request = 0;  // likewise

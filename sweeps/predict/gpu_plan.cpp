@@ -174,7 +174,7 @@ std::vector<GpuPlan> plan_gpus(const SweepRequest& request, int gpus) {
       scenes.push_back({.plan = {.system = system, .model = *point.model, .shape = shape, .answers = {}},
                         .best = {},
                         .fastest = {}});
-    if (!p || !point.skip_reason.empty()) return;
+    if (!p || !p->fits()) return;
     Scene& scene = scenes[entry->second];
     Layout layout(sweep, system, point, hop);
     const Candidate chosen =

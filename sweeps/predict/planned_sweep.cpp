@@ -118,12 +118,13 @@ void PlannedSweep::settle(SweepPoint& point, const SystemSpec& system) {
   }
   if (shape.hop_b != SweepSpace::best_hop_b) return;
   shape.hop_b = 2;
-  if (!planners_.at({point.model, &system}).fits(point.config.sharding, shape)) return;
+  Planner& planner = planners_.at({point.model, &system});
+  if (!planner.fits(point.config.sharding, shape)) return;
   double best_us = 0;
   int best = 1;
   for (const int count : hop_b_candidates(shape.batch / groups)) {
     shape.hop_b = count;
-    const double us = predict(point, system).model_ttl_us;
+    const double us = planner.ttl_us(point.config.sharding, shape);
     if (best_us > 0 && us >= best_us) continue;
     best_us = us;
     best = count;
@@ -153,11 +154,7 @@ void PlannedSweep::walk(const Visit& visit, const std::function<bool(std::size_t
         return visit(point, system, &p, own);
       }
       const Prediction p = predict(point, system);
-      if (p.fits()) return visit(point, system, &p, ordinal++);
-      SweepPoint too_large = point;
-      too_large.skip_reason =
-          shortage_text(p.memory_bytes_per_rank, p.memory_capacity_bytes, p.memory_fraction);
-      visit(too_large, system, &p, ordinal);
+      visit(point, system, &p, p.fits() ? ordinal++ : ordinal);
     });
   }
 }
@@ -168,8 +165,12 @@ ResultRow PlannedSweep::row(const SweepPoint& point, const SystemSpec& system,
   r.id = configuration_id(point.config);
   if (systems_.size() > 1) r.id += "/" + system.name;
   r.config = point.config;
-  r.status = point.skip_reason.empty() ? Status::ok : Status::skipped;
   r.reason = point.skip_reason;
+  if (prediction && !prediction->fits()) {
+    r.reason = shortage_text(prediction->memory_bytes_per_rank, prediction->memory_capacity_bytes,
+                             prediction->memory_fraction);
+  }
+  r.status = r.reason.empty() ? Status::ok : Status::skipped;
   r.system = system.name;
   r.backend = "model";
   r.layers_total = point.model->layers;
@@ -178,7 +179,7 @@ ResultRow PlannedSweep::row(const SweepPoint& point, const SystemSpec& system,
   r.prediction = *prediction;
   if (request_.ttl_budget_ms) r.meets_budget = prediction->model_ttl_us <= *request_.ttl_budget_ms * 1e3;
   set_costs(r, request_.bill, system.board_watts);
-  if (point.skip_reason.empty()) {
+  if (r.status == Status::ok) {
     for (const std::string& caveat : {extrapolation(system, point.config.sharding),
                                       long_context(*point.model, point.config.shape.context),
                                       draft_caveat(*point.model, point.config.shape)})

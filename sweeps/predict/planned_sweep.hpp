@@ -27,8 +27,7 @@ class PlannedSweep {
   const std::vector<SystemSpec>& systems() const { return systems_; }
   const ModelTable& models() const { return models_; }
 
-  /// A point on a system; no prediction if it is illegal. What does not fit the memory has a prediction
-  /// and a skip_reason.
+  /// A point on a system; no prediction if it is illegal. That of what does not fit the memory says so.
   using Visit = std::function<void(const SweepPoint& point, const SystemSpec& system,
                                    const Prediction* prediction, std::size_t ordinal)>;
   /// Visits system after system; `ordinal` counts the points that fit, over all systems. `wanted`: of these the

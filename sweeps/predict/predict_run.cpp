@@ -62,7 +62,7 @@ int predict_sweep(const PredictRequest& request) {
   sweep.walk(
       [&](const SweepPoint& point, const SystemSpec& system, const Prediction* prediction,
           std::size_t ordinal) {
-        if (!point.skip_reason.empty()) {
+        if (!prediction || !prediction->fits()) {
           ++skipped;
           return;
         }
@@ -85,7 +85,7 @@ int predict_sweep(const PredictRequest& request) {
   sweep.walk(
       [&](const SweepPoint& point, const SystemSpec& system, const Prediction* prediction,
           std::size_t ordinal) {
-        const bool fits = point.skip_reason.empty();
+        const bool fits = prediction && prediction->fits();
         if (fits ? !summary.is_kept(ordinal) : request.top.has_value()) return;
         ResultRow row = sweep.row(point, system, prediction);
         row.pareto = fits && summary.on_frontier(ordinal);
