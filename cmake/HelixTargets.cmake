@@ -28,6 +28,15 @@ function(helix_unity target)
   endif()
 endfunction()
 
+# helix_quick(TARGET): its sources are compiled quickly rather than for speed: what it does takes no time that anyone waits for
+# or measures. The sanitizers double the time to compile; kernels keep all checks of them.
+function(helix_quick target)
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+  if(HELIX_SANITIZE)
+    target_compile_options(${target} PRIVATE -O0 -fno-sanitize=alignment,vptr)
+  endif()
+endfunction()
+
 # helix_folder(FOLDER [LINK libs and folders...]): a static library of the sources in FOLDER, subfolders apart. What it
 # links by a folder's path are the arrows that HACKING.md allows it.
 function(helix_folder folder)
@@ -54,6 +63,9 @@ function(helix_folder folder)
   endif()
   add_library(${target} STATIC ${sources})
   target_link_libraries(${target} PUBLIC helix_options ${libraries})
+  if(folder MATCHES "^sweeps")
+    helix_quick(${target})
+  endif()
   # Highway compiles a source once for each instruction set; nvcc takes one at a time anyway.
   if(NOT folder MATCHES "^kernels/(cpu|cuda)")
     helix_unity(${target})
