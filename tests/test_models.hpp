@@ -38,6 +38,17 @@ inline ModelSpec with_biases(ModelSpec model) {
   return model;
 }
 
+/// Every other layer with a window, the first one included.
+inline ModelSpec with_windows(ModelSpec model, std::int64_t window) {
+  model.name += "-windows";
+  model.other_attention = {model.attention};
+  model.other_attention[0].window = window;
+  model.layer_kinds.clear();
+  for (std::int64_t layer = 0; layer < model.layers; ++layer)
+    model.layer_kinds.push_back({.attention = static_cast<std::uint16_t>(layer % 2 == 0)});
+  return model;
+}
+
 /// A gate on the shared experts, blocks that are scaled and normed behind.
 inline ModelSpec with_gated_shared(ModelSpec model) {
   model.name = "tiny-gated-shared";
@@ -57,14 +68,14 @@ inline ModelSpec with_top_k(ModelSpec model, std::int64_t top_k) {
 
 /// Group sizes 3 and 4 (no power of two, TPA = K = 3), MQA, query/key norms with softmax routing, MLA with
 /// and without a low-rank Q, sigmoid group-limited routing, YaRN, llama3 RoPE scaling, dense first layers,
-/// shared experts, sparse attention.
+/// shared experts, sparse attention, a window of no whole pages.
 inline std::vector<ModelSpec> small_models() {
   ModelSpec gqa3 = divisible(load_model("tiny-gqa"), 3);
   gqa3.name = "tiny-gqa-k3";
   ModelSpec mqa = divisible(load_model("tiny-gqa"), 1);
   mqa.name = "tiny-mqa";
   return {divisible(load_model("tiny-gqa"), 4),
-          gqa3,
+          with_windows(gqa3, 11),
           mqa,
           with_biases(divisible(load_model("tiny-gqa"), 4)),
           divisible(load_model("tiny-qwen3-moe"), 2),

@@ -83,15 +83,14 @@ void attention(Backend& backend, Table& table, const KvShape& shape, std::int64_
   const double bytes = static_cast<double>(batch * tokens) * shape.bytes_per_token();
   const auto layers = std::max<std::int64_t>(1, static_cast<std::int64_t>(cold_bytes / bytes));
   std::unique_ptr<Buffer> memory;
-  KvCache cache(backend,
-                {.shape = shape,
-                 .layers = layers,
+  CacheRoom room{.shape = shape,
+                 .layers = std::vector<std::int64_t>(static_cast<std::size_t>(layers)),
                  .requests = batch,
                  .history = {0, tokens},
-                 .growth = shape.tokens_per_page},
-                memory);
-  const Range requests{0, batch};
-  cache.fill_history(1, 0, {&requests, 1}, 0, shape.kv_heads);
+                 .growth = shape.tokens_per_page};
+  std::iota(room.layers.begin(), room.layers.end(), 0);
+  KvCache cache = KvCache::make(backend, {&room, 1}, memory).front();
+  cache.fill_history({.seed = 1, .requests = {{0, batch}}, .global_kv_heads = shape.kv_heads});
   const auto q = filled(backend, batch * q_heads * shape.head_dim),
              o = filled(backend, batch * q_heads * shape.v_dim);
   const auto lse = backend.allocate(static_cast<std::size_t>(batch * q_heads) * sizeof(float));

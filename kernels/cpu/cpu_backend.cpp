@@ -203,9 +203,9 @@ class CpuBackend : public Backend {
                     std::int32_t* tokens) override {
     cpu::select_token(parts, batch, gathered, tokens);
   }
-  void advance(std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* slots,
+  void advance(std::int64_t batch, Append append, std::int64_t* positions, std::int64_t* slots,
                std::int64_t* lengths) override {
-    cpu::advance(batch, own, positions, slots, lengths);
+    cpu::advance(batch, append, positions, slots, lengths);
   }
 
  private:

@@ -145,9 +145,9 @@ void KernelOps::select_token(std::int64_t parts, std::int64_t batch, const TopLo
   cuda::select_token(stream_, parts, batch, gathered, tokens);
 }
 
-void KernelOps::advance(std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* slots,
+void KernelOps::advance(std::int64_t batch, Append append, std::int64_t* positions, std::int64_t* slots,
                         std::int64_t* lengths) {
-  cuda::advance(stream_, batch, own, positions, slots, lengths);
+  cuda::advance(stream_, batch, append, positions, slots, lengths);
 }
 
 }  // namespace helix::cuda

@@ -83,7 +83,7 @@ class KernelOps : public Backend {
               TopLogit* top) override;
   void select_token(std::int64_t parts, std::int64_t batch, const TopLogit* gathered,
                     std::int32_t* tokens) override;
-  void advance(std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* slots,
+  void advance(std::int64_t batch, Append append, std::int64_t* positions, std::int64_t* slots,
                std::int64_t* lengths) override;
 
  protected:

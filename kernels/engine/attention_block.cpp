@@ -66,7 +66,7 @@ AttentionBlock::AttentionBlock(const BlockContext& context, const Arrays& arrays
                                EngineMemory& memory)
     : c_(context),
       a_(arrays),
-      kv_(context.backend, context.plan.cache_room(steps), memory.kv),
+      caches_(KvCache::make(context.backend, context.plan.cache_rooms(steps), memory.kv)),
       scale_(static_cast<float>(attention_scale(context.plan.model()))) {
   const RankPlan& plan = c_.plan;
   const ModelSpec& model = plan.model();
@@ -78,14 +78,19 @@ AttentionBlock::AttentionBlock(const BlockContext& context, const Arrays& arrays
            .amplitude = static_cast<float>(rope_amplitude(model.rope)),
            .interleaved = model.rope.interleaved};
 
-  kv_.fill_history(plan.instance().seed(), plan.layers().begin, plan.cached_requests(),
-                   plan.attention().kv_heads.begin, model.attention.kv_heads);
+  for (KvCache& cache : caches_) {
+    cache.fill_history({.seed = plan.instance().seed(),
+                        .requests = plan.cached_requests(),
+                        .first_kv_head = plan.attention().kv_heads.begin,
+                        .global_kv_heads = model.attention.kv_heads});
+  }
   if (model.attention.indexer.heads > 0)
-    indexer_.emplace(context, arrays.indexer, steps, kv_, memory.index_keys);
+    indexer_.emplace(context, arrays.indexer, steps, caches_.front(), memory.index_keys);
 }
 
-void AttentionBlock::rewind() {
-  kv_.rewind();
+void AttentionBlock::rewind(std::int64_t steps) {
+  for (std::size_t i = 0; i < caches_.size(); ++i)
+    caches_[i].rewind(steps - c_.plan.caches()[i].kept.grown(steps));
   const std::vector<std::int64_t> before_first(static_cast<std::size_t>(c_.plan.attended()),
                                                c_.plan.shape().context - 1);
   c_.backend.copy_to_device(a_.positions, before_first.data(), before_first.size() * sizeof(std::int64_t));
@@ -93,8 +98,17 @@ void AttentionBlock::rewind() {
 
 void AttentionBlock::advance(const Work& work) {
   const std::int64_t first = work.batch.cached;
-  c_.backend.advance(work.batch.attended.size(), work.appends, a_.positions + first, kv_.slots() + first,
-                     kv_.lengths() + first);
+  for (std::size_t i = 0; i < caches_.size(); ++i) {
+    c_.backend.advance(work.batch.attended.size(), work.appends[i], i == 0 ? a_.positions + first : nullptr,
+                       caches_[i].slots() + first, caches_[i].lengths() + first);
+  }
+}
+
+AttentionBlock::Target AttentionBlock::target_of(std::int64_t layer, const Work& work) {
+  const std::size_t i = c_.plan.cache_of(layer);
+  return {.cache = caches_[i].layer(layer).from_request(work.batch.cached),
+          .slots = caches_[i].slots() + work.batch.cached,
+          .appends = work.appends[i] != Append::none};
 }
 
 const BF16* AttentionBlock::normed(const Work& work) const {
@@ -106,23 +120,24 @@ void AttentionBlock::run(std::int64_t layer, const Work& work) {
   const std::int64_t batch = work.batch.attended.size();
   const std::int64_t hidden = plan.model().hidden;
   const LayerWeights& w = c_.weights.layer(layer);
-  const KvView cache = kv_.layer(layer - plan.layers().begin).from_request(work.batch.cached);
+  const Target target = target_of(layer, work);
   BF16* delta = work.stream.delta;
 
   c_.backend.begin_phase(Phase::attn_proj);
   // 1, 2: QKV for the full batch of the DP group, RoPE, and the append on the one KVP rank whose turn it is.
   c_.add_and_norm(work, w.input_norm, layer == 0);
   if (plan.model().attention.kind == AttentionKind::gqa) {
-    project_gqa(layer, cache, work);
+    project_gqa(layer, target, work);
   } else {
-    project_mla(w, cache, work);
+    project_mla(w, target, work);
   }
   if (indexer_) indexer_->project(layer, work, normed(work), a_.q_a, rope_, positions(work));
   work.observer.phase_done(Phase::attn_proj);
 
   if (indexer_) indexer_->choose(layer, work);
   // 3, 4, 5: flash-decode over the local shard, all-to-all over the query-head axis, exact merge.
-  const BF16* merged = plan.sharding().kvp > 1 ? attend_shards(cache, work) : attend_whole(cache, work);
+  const BF16* merged =
+      plan.sharding().kvp > 1 ? attend_shards(target.cache, work) : attend_whole(target.cache, work);
 
   c_.backend.begin_phase(Phase::attn_proj);
   // 6, 7: MLA's W_UV on the owned heads; output projection in TP = N / DP.
@@ -154,7 +169,7 @@ RopeTable AttentionBlock::rope_of(const AttentionSpec& attention) const {
   return table;
 }
 
-void AttentionBlock::project_gqa(std::int64_t layer, const KvView& cache, const Work& work) {
+void AttentionBlock::project_gqa(std::int64_t layer, const Target& to, const Work& work) {
   const ModelSpec& model = c_.plan.model();
   const LayerWeights& w = c_.weights.layer(layer);
   const RopeTable rope = rope_of(model.attention_of(model.layer_kind(layer)));
@@ -169,9 +184,9 @@ void AttentionBlock::project_gqa(std::int64_t layer, const KvView& cache, const 
   if (w.qkv_bias != nullptr) c_.backend.add_bias(batch, row, w.qkv_bias, a_.qkv, row);
   if (w.q_norm != nullptr) norm_q_and_k(w, work);
   c_.backend.rope(rope, batch, heads(), positions(work), {a_.qkv, row, dim}, {a_.q, heads() * dim, dim});
-  if (work.appends) {
+  if (to.appends) {
     c_.backend.rope(rope, batch, kv_heads, positions(work), {k, row, dim}, {k, row, dim});
-    c_.backend.kv_append(cache, batch, kv_.slots() + work.batch.cached, k, row, v, row);
+    c_.backend.kv_append(to.cache, batch, to.slots, k, row, v, row);
   }
 }
 
@@ -212,7 +227,7 @@ void AttentionBlock::norm_parts(const LayerWeights& w, const Work& work) {
   c_.backend.rms_norm_part(batch, k, w.k_norm, eps, sums, a_.qkv + q, row);
 }
 
-void AttentionBlock::project_mla(const LayerWeights& w, const KvView& cache, const Work& work) {
+void AttentionBlock::project_mla(const LayerWeights& w, const Target& to, const Work& work) {
   const AttentionSpec& a = c_.plan.model().attention;
   const std::int64_t batch = work.batch.attended.size();
   const std::int64_t hidden = c_.plan.model().hidden;
@@ -233,11 +248,11 @@ void AttentionBlock::project_mla(const LayerWeights& w, const KvView& cache, con
   // Every rank computes the new latent row (the weights are replicated anyway); the owner keeps it.
   const std::int64_t kv_row = cached().head_dim;
   c_.backend.linear(batch, normed(work), hidden, w[Weight::kv_a], a_.kv_row, kv_row);
-  if (work.appends) {
+  if (to.appends) {
     c_.backend.rms_norm_heads(batch, 1, latent, w.kv_a_norm, eps, {a_.kv_row, kv_row, latent});
     const HeadRows<BF16> rotated{a_.kv_row + latent, kv_row, a.qk_rope_head_dim};
     c_.backend.rope(rope_, batch, 1, positions(work), rotated, rotated);
-    c_.backend.kv_append(cache, batch, kv_.slots() + work.batch.cached, a_.kv_row, kv_row, nullptr, 0);
+    c_.backend.kv_append(to.cache, batch, to.slots, a_.kv_row, kv_row, nullptr, 0);
   }
 
   // Absorbed form: the queries go to the latent space, so that the cache is read as it is.

@@ -1,9 +1,10 @@
-// The attention phase of a layer, and the KV cache. Every rank of a KVP group projects the queries of the whole
+// The attention phase of a layer, and the KV caches. Every rank of a KVP group projects the queries of the whole
 // batch itself, attends over its own shard of the sequence, and after one all-to-all owns 1 / KVP of the heads.
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "kernels/engine/block_context.hpp"
 #include "kernels/engine/indexer.hpp"
@@ -39,18 +40,25 @@ class AttentionBlock {
   /// Of sparse attention, where the model has it.
   const std::optional<Indexer>& indexer() const { return indexer_; }
 
-  /// Back to the history alone.
-  void rewind();
+  /// Back to the history alone, from so many steps behind it.
+  void rewind(std::int64_t steps);
   /// One token more of each request of the micro-batch.
   void advance(const Work& work);
   /// Leaves in the stream's delta what the block adds to it.
   void run(std::int64_t layer, const Work& work);
 
  private:
-  void project_gqa(std::int64_t layer, const KvView& cache, const Work& work);
+  /// What the ops of a layer write to.
+  struct Target {
+    KvView cache;  // the micro-batch's part of the layer's cache
+    const std::int64_t* slots;
+    bool appends;
+  };
+  Target target_of(std::int64_t layer, const Work& work);
+  void project_gqa(std::int64_t layer, const Target& to, const Work& work);
   void norm_q_and_k(const LayerWeights& w, const Work& work);
   void norm_parts(const LayerWeights& w, const Work& work);
-  void project_mla(const LayerWeights& w, const KvView& cache, const Work& work);
+  void project_mla(const LayerWeights& w, const Target& to, const Work& work);
   void attend(const KvView& cache, Range requests);
   const BF16* attend_whole(const KvView& cache, const Work& work);
   const BF16* attend_shards(const KvView& cache, const Work& work);
@@ -66,7 +74,7 @@ class AttentionBlock {
 
   BlockContext c_;
   Arrays a_;
-  KvCache kv_;
+  std::vector<KvCache> caches_;
   std::optional<Indexer> indexer_;
   RopeTable rope_;
   float scale_;

@@ -24,7 +24,7 @@ struct Stream {
 struct Work {
   const MicroBatch& batch;
   Stream stream;
-  bool appends;  // to this rank's cache
+  std::span<const Append> appends;  // to each of this rank's caches
   StepObserver& observer;
 
   std::int64_t rows() const { return batch.requests.size(); }

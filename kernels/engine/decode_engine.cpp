@@ -46,7 +46,7 @@ DecodeEngine::Activations DecodeEngine::carve(const RankPlan& plan, Backend& bac
 }
 
 CacheBytes DecodeEngine::cache_bytes(const RankPlan& plan, std::int64_t steps, const Backend& backend) {
-  return {.kv = KvCache::bytes_needed(backend, plan.cache_room(steps)),
+  return {.kv = KvCache::bytes_needed(backend, plan.cache_rooms(steps)),
           .index_keys = Indexer::key_bytes(backend, plan, steps)};
 }
 
@@ -60,7 +60,7 @@ DecodeEngine::DecodeEngine(const Instance& instance, std::int64_t steps, Backend
       attention_(context_, activations_.attention, steps, memory),
       ffn_(context_, activations_.ffn),
       head_(context_, activations_.head),
-      steps_before_rewind_(plan_.cache_room(steps).growth * plan_.sharding().kvp) {
+      steps_before_rewind_(plan_.steps_with_room(steps)) {
   for (Communicator* const group : {groups.stage.get(), groups.kvp.get(), groups.pipeline.get()})
     exposures_.push_back(group->expose(memory.activations->data(), activations_.bytes));
   rewind();
@@ -68,9 +68,9 @@ DecodeEngine::DecodeEngine(const Instance& instance, std::int64_t steps, Backend
 
 void DecodeEngine::rewind(std::int64_t first_turn) {
   settle();
+  attention_.rewind(step_);
   first_turn_ = first_turn;
   step_ = 0;
-  attention_.rewind();
   std::vector<std::int32_t> tokens(static_cast<std::size_t>(plan_.shape().batch));
   for (std::size_t b = 0; b < tokens.size(); ++b)
     tokens[b] = first_token(plan_.model(), instance().seed(), static_cast<std::int64_t>(b));
@@ -88,10 +88,10 @@ DecodeEngine::StepKind DecodeEngine::next_kind() const {
         fmt::format("the KV cache has room for {} steps since its rewind, and step {} was asked for",
                     steps_before_rewind(), step_ + 1));
   }
-  const int owner = append_owner(first_turn_ + step_, plan_.shape().tokens_per_block, plan_.sharding().kvp);
-  return {.appends = owner == plan_.at().kvp,
-          .receives_tokens = pipeline_.state().tokens_on_way,
-          .residual = pipeline_.stream().residual};
+  StepKind kind{.receives_tokens = pipeline_.state().tokens_on_way, .residual = pipeline_.stream().residual};
+  for (const CachedLayers& cache : plan_.caches())
+    kind.appends.push_back(cache.kept.append(step_, first_turn_, plan_.at().kvp));
+  return kind;
 }
 
 void DecodeEngine::skip_step() {
@@ -105,7 +105,7 @@ void DecodeEngine::restore(const HostState& state) {
 }
 
 void DecodeEngine::step(StepObserver& observer, std::optional<std::span<const std::int64_t>> only) {
-  const bool appends = next_kind().appends;
+  const std::vector<Append> appends = next_kind().appends;
   const std::vector<MicroBatch>& micro_batches = plan_.micro_batches();
   observer.step_begin();
   backend_.begin_phase(Phase::head);

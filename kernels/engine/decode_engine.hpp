@@ -86,8 +86,8 @@ class DecodeEngine {
   // For steps that are recorded and replayed.
   /// Steps of one kind issue the same ops on the same memory.
   struct StepKind {
-    bool appends = false;          // to this rank's cache
-    bool receives_tokens = false;  // from the last stage
+    std::vector<Append> appends{};  // to each of this rank's caches
+    bool receives_tokens = false;   // from the last stage
     const float* residual = nullptr;
     auto operator<=>(const StepKind&) const = default;
   };

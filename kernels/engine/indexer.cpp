@@ -1,7 +1,9 @@
 #include "kernels/engine/indexer.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <utility>
 
 namespace helix {
 namespace {
@@ -10,7 +12,7 @@ namespace {
 std::int64_t most_tokens(const RankPlan& plan, std::int64_t steps) {
   const std::int64_t history =
       attention_part(plan.model().attention, plan.sharding(), {}, plan.shape()).history.size();
-  return history + plan.cache_room(steps).growth;
+  return history + plan.cache_rooms(steps).front().growth;
 }
 
 }  // namespace
@@ -22,14 +24,14 @@ KvShape Indexer::key_shape(const IndexerSpec& spec, const KvShape& latents) {
 }
 
 CacheRoom Indexer::key_room(const RankPlan& plan, std::int64_t steps) {
-  CacheRoom room = plan.cache_room(steps);
+  CacheRoom room = plan.cache_rooms(steps).front();
   room.shape = key_shape(plan.model().attention.indexer, room.shape);
   return room;
 }
 
 std::size_t Indexer::key_bytes(const Backend& backend, const RankPlan& plan, std::int64_t steps) {
   if (plan.model().attention.indexer.heads == 0) return 0;
-  return KvCache::bytes_needed(backend, key_room(plan, steps));
+  return KvCache::bytes_needed(backend, std::array{key_room(plan, steps)});
 }
 
 std::size_t Indexer::array_bytes(const Backend& backend, const RankPlan& plan, std::int64_t steps) {
@@ -62,19 +64,21 @@ Indexer::Indexer(const BlockContext& context, const Arrays& arrays, std::int64_t
                  std::unique_ptr<Buffer>& key_memory)
     : c_(context),
       a_(arrays),
-      keys_(context.backend, key_room(context.plan, steps), key_memory),
+      keys_(std::move(
+          KvCache::make(context.backend, std::array{key_room(context.plan, steps)}, key_memory).front())),
       latents_(latents) {
   const std::int64_t pages = c_.plan.largest().attended.size() * a_.view.max_pages;
   std::vector<std::int32_t> table;
   for (std::int64_t page = 0; page < pages; ++page) table.push_back(static_cast<std::int32_t>(page));
   c_.backend.copy_to_device(const_cast<std::int32_t*>(a_.view.page_table), table.data(),
                             table.size() * sizeof(std::int32_t));
-  keys_.fill_history(c_.plan.instance().seed(), c_.plan.layers().begin, c_.plan.cached_requests(), 0, 1,
-                     Tensor::history_index_k);
+  keys_.fill_history({.seed = c_.plan.instance().seed(),
+                      .requests = c_.plan.cached_requests(),
+                      .keys = Tensor::history_index_k});
 }
 
 KvView Indexer::keys(std::int64_t layer, const Work& work) {
-  KvView view = keys_.layer(layer - c_.plan.layers().begin);
+  KvView view = keys_.layer(layer);
   view.lengths = latents_.lengths();
   return view.from_request(work.batch.cached);
 }
@@ -94,7 +98,7 @@ void Indexer::project(std::int64_t layer, const Work& work, const BF16* normed, 
   c_.backend.rope(turned, batch, spec.heads, positions, q, q);
   c_.backend.linear(batch, normed, hidden, w[Weight::index_weights], a_.weights, spec.heads);
   c_.backend.linear(batch, normed, hidden, w[Weight::index_k], a_.k, width);
-  if (!work.appends) return;
+  if (work.appends.front() == Append::none) return;
   c_.backend.layer_norm(batch, width, w.index_k_norm, w.index_k_bias,
                         static_cast<float>(IndexerSpec::key_norm_eps), a_.k);
   const HeadRows<BF16> k{a_.k, width, width};

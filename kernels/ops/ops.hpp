@@ -14,6 +14,7 @@
 #include "kernels/ops/tensor_ids.hpp"
 #include "roofline/base/dtype.hpp"
 #include "roofline/model/model_spec.hpp"
+#include "roofline/step/kept_tokens.hpp"
 #include "roofline/step/shapes.hpp"
 
 namespace helix {
@@ -281,9 +282,10 @@ class DecodeOps {
   /// tokens[b] = index of the largest of gathered[part * batch + b] over the parts; ties to the lower index.
   virtual void select_token(std::int64_t parts, std::int64_t batch, const TopLogit* gathered,
                             std::int32_t* tokens) = 0;
-  /// The state of the next step: slots[b] = lengths[b] (where this rank would append), lengths[b] += 1 where
-  /// `own`, positions[b] += 1.
-  virtual void advance(std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* slots,
+  /// The state of the next step in one cache: positions[b] += 1 (null: another cache's turn to say so). Where its token
+  /// grows this rank's part, slots[b] = lengths[b] and lengths[b] += 1; where it replaces one, slots[b] is the slot
+  /// behind the last one's, round the request's tokens.
+  virtual void advance(std::int64_t batch, Append append, std::int64_t* positions, std::int64_t* slots,
                        std::int64_t* lengths) = 0;
 };
 

@@ -141,7 +141,7 @@ Vector ReferenceRequest::gqa(std::size_t run, const Vector& x) {
   }
   RequestCache& cache = caches_[run];
   cache.append(k, v);
-  Vector o = cache.attend(q, scale_);
+  Vector o = cache.attend(q, scale_, {.window = a.window});
   w.round(o);
   return o;
 }
@@ -184,7 +184,7 @@ Vector ReferenceRequest::mla(std::size_t run, const Vector& x, const LayerChoice
   cache.append(row, {});
   std::vector<bool> attended;
   if (a.indexer.heads > 0) attended = indexed(run, x, compressed, choice, step);
-  Vector o = cache.attend(absorbed, scale_, attended.empty() ? nullptr : &attended);
+  Vector o = cache.attend(absorbed, scale_, {.chosen = attended.empty() ? nullptr : &attended});
   w.round(o);
   Vector values;
   for (std::int64_t h = 0; h < a.q_heads; ++h) {

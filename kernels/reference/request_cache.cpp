@@ -53,17 +53,26 @@ struct OnlineSoftmax {
   void add(std::span<const double> scores, const double* values, std::size_t stride) {
     const double block_largest = *std::max_element(scores.begin(), scores.end());
     if (block_largest == -std::numeric_limits<double>::infinity()) return;  // nothing of it is attended
-    if (block_largest > largest) {
-      const double shrink = std::exp(largest - block_largest);
-      sum *= shrink;
-      for (double& x : o) x *= shrink;
-      largest = block_largest;
-    }
+    raise_largest(block_largest);
     for (std::size_t t = 0; t < scores.size(); ++t) {
       const double weight = std::exp(scores[t] - largest);
       sum += weight;
       add_scaled(weight, {values + t * stride, o.size()}, o);
     }
+  }
+
+  void add_sink(double score) {
+    raise_largest(score);
+    sum += std::exp(score - largest);
+  }
+
+ private:
+  void raise_largest(double score) {
+    if (score <= largest) return;
+    const double shrink = std::exp(largest - score);
+    sum *= shrink;
+    for (double& x : o) x *= shrink;
+    largest = score;
   }
 };
 
@@ -117,8 +126,7 @@ void RequestCache::load_rows(std::int64_t head, bool values, std::int64_t first,
   }
 }
 
-Vector RequestCache::attend(std::span<const double> q, double scale,
-                            const std::vector<bool>* attended) const {
+Vector RequestCache::attend(std::span<const double> q, double scale, const Attended& attended) const {
   const auto head_dim = static_cast<std::size_t>(shape_.head_dim),
              v_dim = static_cast<std::size_t>(shape_.v_dim);
   const auto kv_heads = static_cast<std::size_t>(shape_.kv_heads);
@@ -131,7 +139,9 @@ Vector RequestCache::attend(std::span<const double> q, double scale,
   std::vector<OnlineSoftmax> softmax(q_heads, OnlineSoftmax(v_dim));
   Vector scores;
   for (std::size_t kv_head = 0; kv_head < kv_heads; ++kv_head) {
-    for (std::int64_t first = 0; first < tokens(); first += kBlock) {
+    const std::int64_t oldest =
+        attended.window > 0 ? std::max<std::int64_t>(0, tokens() - attended.window) : 0;
+    for (std::int64_t first = oldest; first < tokens(); first += kBlock) {
       const std::int64_t count = std::min(kBlock, tokens() - first);
       load_rows(static_cast<std::int64_t>(kv_head), false, first, count, k.data());
       if (!mla) load_rows(static_cast<std::int64_t>(kv_head), true, first, count, v.data());
@@ -139,7 +149,8 @@ Vector RequestCache::attend(std::span<const double> q, double scale,
       note_work();
       for (std::size_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
         for (std::size_t t = 0; t < scores.size(); ++t) {
-          const bool counts = attended == nullptr || (*attended)[static_cast<std::size_t>(first) + t];
+          const bool counts =
+              attended.chosen == nullptr || (*attended.chosen)[static_cast<std::size_t>(first) + t];
           scores[t] =
               counts ? scale * dot(q.subspan(h * head_dim, head_dim), {k.data() + t * head_dim, head_dim})
                      : -std::numeric_limits<double>::infinity();
@@ -149,7 +160,9 @@ Vector RequestCache::attend(std::span<const double> q, double scale,
     }
   }
   Vector out;
-  for (const OnlineSoftmax& head : softmax) {
+  for (OnlineSoftmax& head : softmax) {
+    const std::size_t h = out.size() / v_dim;
+    if (!attended.sinks.empty()) head.add_sink(attended.sinks[h]);
     for (const double x : head.o) out.push_back(head.sum > 0.0 ? x / head.sum : 0.0);
   }
   return out;

@@ -12,6 +12,13 @@
 
 namespace helix::reference {
 
+/// What an attention's softmax is of.
+struct Attended {
+  std::int64_t window = 0;                    // so many tokens, the last ones; 0: all
+  const std::vector<bool>* chosen = nullptr;  // of all tokens; null: all
+  std::span<const double> sinks{};            // a score of each query head that no value belongs to; or none
+};
+
 class RequestCache {
  public:
   /// `shape` as for a rank that caches every KV head; its tokens_per_page plays no part. Rows
@@ -26,9 +33,8 @@ class RequestCache {
   /// is empty.
   void append(std::span<const double> k, std::span<const double> v);
 
-  /// softmax(scale q k^T) v over all tokens, or those that are `attended`: q [q_heads * head_dim] -> [q_heads
-  /// * v_dim]. Zero if there is no token.
-  Vector attend(std::span<const double> q, double scale, const std::vector<bool>* attended = nullptr) const;
+  /// softmax(scale q k^T) v: q [q_heads * head_dim] -> [q_heads * v_dim]. Zero if there is no token.
+  Vector attend(std::span<const double> q, double scale, const Attended& attended = {}) const;
   /// Of each token, sum over heads h of weights[h] * relu(scale * q_h . k).
   Vector index_scores(std::span<const double> q, std::span<const double> weights, double scale) const;
 

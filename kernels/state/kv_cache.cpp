@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <stdexcept>
+#include <utility>
 
 #include "kernels/ops/work_counter.hpp"
 
@@ -17,26 +18,34 @@ KvCache::Arrays::Arrays(Carver& carver, const CacheRoom& room, std::size_t page_
     : lengths(carver.take<std::int64_t>(room.requests)),
       slots(carver.take<std::int64_t>(room.requests)),
       page_table(carver.take<std::int32_t>(room.requests * (room.pages_per_request() + 1))),
-      pages(carver.take<std::byte>(room.layers * room.requests * room.pages_per_request() *
+      pages(carver.take<std::byte>(std::ssize(room.layers) * room.requests * room.pages_per_request() *
                                    static_cast<std::int64_t>(page_bytes))) {}
 
-std::size_t KvCache::bytes_needed(const Backend& backend, const CacheRoom& room) {
-  return carved_bytes<Arrays>(Carver(backend), room, backend.kv_page_bytes(room.shape));
+std::size_t KvCache::bytes_needed(const Backend& backend, std::span<const CacheRoom> rooms) {
+  Carver size(backend);
+  for (const CacheRoom& room : rooms)
+    static_cast<void>(Arrays(size, room, backend.kv_page_bytes(room.shape)));
+  return size.used();
 }
 
-KvCache::Arrays KvCache::carve(Backend& backend, const CacheRoom& room, std::unique_ptr<Buffer>& memory) {
-  if (room.requests * room.pages_per_request() > std::numeric_limits<std::int32_t>::max())
-    throw std::length_error("more than 2^31 KV pages on one rank");
-  ensure(backend, memory, bytes_needed(backend, room));
+std::vector<KvCache> KvCache::make(Backend& backend, std::span<const CacheRoom> rooms,
+                                   std::unique_ptr<Buffer>& memory) {
+  for (const CacheRoom& room : rooms) {
+    if (room.requests * room.pages_per_request() > std::numeric_limits<std::int32_t>::max())
+      throw std::length_error("more than 2^31 KV pages on one rank");
+  }
+  ensure(backend, memory, bytes_needed(backend, rooms));
   Carver carver(backend, *memory);
-  return Arrays(carver, room, backend.kv_page_bytes(room.shape));
+  std::vector<KvCache> caches;
+  for (const CacheRoom& room : rooms) caches.emplace_back(backend, room, carver);
+  return caches;
 }
 
-KvCache::KvCache(Backend& backend, const CacheRoom& room, std::unique_ptr<Buffer>& memory)
+KvCache::KvCache(Backend& backend, const CacheRoom& room, Carver& carver)
     : backend_(backend),
       room_(room),
       page_bytes_(backend.kv_page_bytes(room.shape)),
-      arrays_(carve(backend, room, memory)) {
+      arrays_(carver, room, page_bytes_) {
   // Pages of different requests alternate, as they do when a server's requests grow side by side.
   const std::int64_t pages = room.pages_per_request();
   std::vector<std::int32_t> table(static_cast<std::size_t>(room.requests * (pages + 1)), invalid_page);
@@ -49,7 +58,8 @@ KvCache::KvCache(Backend& backend, const CacheRoom& room, std::unique_ptr<Buffer
 }
 
 KvView KvCache::layer(std::int64_t layer) const {
-  const std::int64_t first_page = layer * room_.requests * room_.pages_per_request();
+  const std::int64_t place = std::ranges::find(room_.layers, layer) - room_.layers.begin();
+  const std::int64_t first_page = place * room_.requests * room_.pages_per_request();
   return {.shape = room_.shape,
           .pages = arrays_.pages + static_cast<std::size_t>(first_page) * page_bytes_,
           .page_bytes = page_bytes_,
@@ -58,33 +68,37 @@ KvView KvCache::layer(std::int64_t layer) const {
           .lengths = arrays_.lengths};
 }
 
-void KvCache::fill_history(std::uint64_t seed, std::int64_t first_layer, std::span<const Range> requests,
-                           std::int64_t first_kv_head, std::int64_t global_kv_heads, Tensor keys) {
+void KvCache::fill_history(History history) {
+  history_ = std::move(history);
   // Pages are numbered page-major (page * requests + request), so everything from the last history page on is
   // one run.
   const std::int64_t full_pages = room_.history.size() / room_.shape.tokens_per_page;
   const std::int64_t others = room_.pages_per_request() - full_pages;
-  for (std::int64_t l = 0; l < room_.layers; ++l) {
+  for (const std::int64_t l : room_.layers) {
     const KvView view = layer(l);
     backend_.set_bytes(view.pages + static_cast<std::size_t>(full_pages * room_.requests) * page_bytes_, 0xff,
                        static_cast<std::size_t>(others * room_.requests) * page_bytes_);
-    std::int64_t cached = 0;
-    for (const Range& run : requests) {
-      backend_.kv_fill_history(view.from_request(cached), {.keys = keys,
-                                                           .seed = seed,
-                                                           .layer = first_layer + l,
-                                                           .first_request = run.begin,
-                                                           .requests = run.size(),
-                                                           .first_kv_head = first_kv_head,
-                                                           .global_kv_heads = global_kv_heads,
-                                                           .first_position = room_.history.begin,
-                                                           .tokens = room_.history.size()});
-      cached += run.size();
-      note_work();
-    }
-    poison_last_page(view);
+    write_history(view, l, room_.history.size());
   }
   rewind();
+}
+
+void KvCache::write_history(const KvView& view, std::int64_t layer, std::int64_t tokens) {
+  std::int64_t cached = 0;
+  for (const Range& run : history_.requests) {
+    backend_.kv_fill_history(view.from_request(cached), {.keys = history_.keys,
+                                                         .seed = history_.seed,
+                                                         .layer = layer,
+                                                         .first_request = run.begin,
+                                                         .requests = run.size(),
+                                                         .first_kv_head = history_.first_kv_head,
+                                                         .global_kv_heads = history_.global_kv_heads,
+                                                         .first_position = room_.history.begin,
+                                                         .tokens = tokens});
+    cached += run.size();
+    note_work();
+  }
+  poison_last_page(view);
 }
 
 // Pages are filled whole: behind the history's end the last one holds what the next rank's first
@@ -102,7 +116,9 @@ void KvCache::poison_last_page(const KvView& view) {
   }
 }
 
-void KvCache::rewind() {
+void KvCache::rewind(std::int64_t replaced) {
+  if (const std::int64_t lost = std::min(replaced, room_.history.size()); lost > 0)
+    for (const std::int64_t l : room_.layers) write_history(layer(l), l, lost);
   const std::vector<std::int64_t> tokens(static_cast<std::size_t>(room_.requests), room_.history.size());
   backend_.copy_to_device(arrays_.lengths, tokens.data(), tokens.size() * sizeof(std::int64_t));
   backend_.copy_to_device(arrays_.slots, tokens.data(), tokens.size() * sizeof(std::int64_t));

@@ -1,4 +1,5 @@
-// One rank's paged KV cache: every layer's pages, the page table and the local lengths of each request.
+// A paged KV cache of a rank: its layers' pages, the page table and the local lengths of each request. The layers of
+// a model that keep the same tokens share one.
 #pragma once
 
 #include <cstdint>
@@ -14,22 +15,29 @@ namespace helix {
 
 class KvCache {
  public:
-  /// In `memory` (see ensure()).
-  KvCache(Backend& backend, const CacheRoom& room, std::unique_ptr<Buffer>& memory);
+  KvCache(Backend& backend, const CacheRoom& room, Carver& carver);
+  /// One for each room, side by side in `memory` (see ensure()).
+  static std::vector<KvCache> make(Backend& backend, std::span<const CacheRoom> rooms,
+                                   std::unique_ptr<Buffer>& memory);
+  /// Bytes that they take.
+  static std::size_t bytes_needed(const Backend& backend, std::span<const CacheRoom> rooms);
 
-  /// Bytes the constructor takes.
-  static std::size_t bytes_needed(const Backend& backend, const CacheRoom& room);
-
-  /// Writes the synthetic history of all layers, the first of which is layer `first_layer` of the model; the
-  /// cached requests are these of the batch, in order. All memory behind it is NaN, so that a kernel that
-  /// reads too far is found out.
-  void fill_history(std::uint64_t seed, std::int64_t first_layer, std::span<const Range> requests,
-                    std::int64_t first_kv_head, std::int64_t global_kv_heads,
-                    Tensor keys = Tensor::history_k);
-  /// Forgets the appended tokens.
-  void rewind();
+  /// What history the cache has: its heads, and the cached requests, which are these of the batch in order.
+  struct History {
+    std::uint64_t seed = 0;
+    std::vector<Range> requests{};
+    std::int64_t first_kv_head = 0, global_kv_heads = 1;
+    Tensor keys = Tensor::history_k;
+  };
+  /// Writes the synthetic history of all layers. All memory behind it is NaN, so that a kernel that reads too far is
+  /// found out.
+  void fill_history(History history);
+  /// Back to the history alone. `replaced`: as many of its tokens, the first ones, may have been replaced, and are
+  /// made anew.
+  void rewind(std::int64_t replaced = 0);
 
   std::int64_t tokens_per_request() const { return room_.history.size() + room_.growth; }
+  /// A layer of the model.
   KvView layer(std::int64_t layer) const;
   std::int64_t* lengths() { return arrays_.lengths; }
   std::int64_t* slots() { return arrays_.slots; }
@@ -42,11 +50,12 @@ class KvCache {
     std::int32_t* page_table;       // [requests, pages_per_request + 1], the last entry invalid
     std::byte* pages;               // [layers, pages_per_request, requests]
   };
-  static Arrays carve(Backend& backend, const CacheRoom& room, std::unique_ptr<Buffer>& memory);
+  void write_history(const KvView& view, std::int64_t layer, std::int64_t tokens);
   void poison_last_page(const KvView& view);
 
   Backend& backend_;
   CacheRoom room_;
+  History history_;
   std::size_t page_bytes_;
   Arrays arrays_;
 };

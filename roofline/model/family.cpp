@@ -11,7 +11,9 @@ namespace helix {
 namespace {
 
 constexpr std::string_view layer_norm = "LayerNorm", norm_behind = "norms behind attention and FFN",
-                           l2_norm = "L2 norms of Q and K", image_positions = "rotary positions of images";
+                           l2_norm = "L2 norms of Q and K",
+                           own_rope = "windowed layers with RoPE of their own",
+                           image_positions = "rotary positions of images";
 
 using Biased = Family::Traits::Biased;
 constexpr Biased qkv = Biased::qkv, with_output = Biased::qkv_and_output;
@@ -193,9 +195,9 @@ constexpr auto table = std::to_array<Family>({
      read_gqa,
      read_deepseek_like_moe,
      read_patterned_windows,
-     {.qk_norm = true, .kv_heads = 8, .head_dim = 128}},
-    {"mimo_v2_flash", read_gqa, read_deepseek_like_moe, read_mimo_v2_layers},
-    {"mimo_v2", read_gqa, read_deepseek_like_moe, read_mimo_v2_layers},
+     {.qk_norm = true, .kv_heads = 8, .head_dim = 128, .lacks = "full layers without RoPE"}},
+    {"mimo_v2_flash", read_gqa, read_deepseek_like_moe, read_mimo_v2_layers, {.lacks = own_rope}},
+    {"mimo_v2", read_gqa, read_deepseek_like_moe, read_mimo_v2_layers, {.lacks = own_rope}},
     {"step3p5", read_step_gqa, read_step_moe, read_step_layers, {.qk_norm = true, .head_dim = 128}},
     {"step3p7", read_step_gqa, read_step_moe, read_step_layers, {.qk_norm = true, .head_dim = 128}},
     // Latent attention.

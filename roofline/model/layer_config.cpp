@@ -28,7 +28,6 @@ AttentionSpec windowed(AttentionSpec attention, std::int64_t window) {
 /// Gives `local` to the layers that layer_types, or else `rule`, says have a window.
 template <class Rule>
 void read_windows(const JsonFields& config, ModelSpec& spec, const AttentionSpec& local, Rule rule) {
-  bool any = false;
   const auto* types = config.array("layer_types");
   for (std::int64_t layer = 0; layer < spec.layers; ++layer) {
     const bool has_window =
@@ -39,9 +38,7 @@ void read_windows(const JsonFields& config, ModelSpec& spec, const AttentionSpec
     if (types && local.window == 0) config.refuse("sliding_window", "expected the window of layer_types");
     if (local.window == 0) continue;
     set_attention(spec, layer, local);
-    any = true;
   }
-  if (any) spec.not_runnable.emplace_back(config.show("sliding_window"));
 }
 
 std::int64_t window_of(const JsonFields& config) {
@@ -129,7 +126,6 @@ void read_window_of_all(const JsonFields& config, ModelSpec& spec) {
     read_windows(config, spec, local, [](std::int64_t) { return false; });
   } else {
     spec.attention = local;
-    spec.not_runnable.emplace_back(fmt::format("sliding_window = {}", local.window));
   }
 }
 
@@ -182,7 +178,6 @@ void read_gemma4_layers(const JsonFields& config, ModelSpec& spec) {
   }
   config.find("vocab_size_per_layer_input");  // of hidden_size_per_layer_input
   config.find("use_bidirectional_attention");
-  spec.not_runnable.emplace_back(config.show("sliding_window"));
 }
 
 void read_layers_without_rope(const JsonFields& config, ModelSpec& spec) {
@@ -237,7 +232,6 @@ void read_mimo_v2_layers(const JsonFields& config, ModelSpec& spec) {
       if (LayerFlags(config, "hybrid_layer_pattern", *pattern, spec.layers)[layer])
         set_attention(spec, layer, local);
     }
-    spec.not_runnable.emplace_back(config.show("sliding_window"));
   } else {
     read_windows(config, spec, local, [](std::int64_t) { return false; });
   }

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "roofline/base/json_fields.hpp"
@@ -112,6 +113,18 @@ void simplify_layers(ModelSpec& spec) {
   }
 }
 
+/// What the engine has once for all layers.
+void judge_layers(ModelSpec& spec) {
+  const AttentionSpec& a = spec.attention;
+  for (const AttentionSpec& other : spec.other_attention) {
+    if (std::tie(a.q_heads, a.kv_heads, a.qk_head_dim, a.v_head_dim) ==
+        std::tie(other.q_heads, other.kv_heads, other.qk_head_dim, other.v_head_dim))
+      continue;
+    spec.not_runnable.emplace_back("layers with heads of their own");
+    return;
+  }
+}
+
 ModelSpec read_model(const JsonFields& config, const Family& family, const std::string& origin) {
   const Family::Traits& traits = family.traits;
   ModelSpec spec;
@@ -151,6 +164,7 @@ ModelSpec read_model(const JsonFields& config, const Family& family, const std::
   if (traits.multipliers) read_multipliers(config, traits, spec);
   spec.attention.window = std::max(spec.attention.window, traits.window);
   family.read_layers(config, spec);
+  judge_layers(spec);
   simplify_layers(spec);
   read_precision(config, spec);
 

@@ -1,15 +1,25 @@
 #include "roofline/step/rank_plan.hpp"
 
+#include <algorithm>
+
 namespace helix {
+
+KeptTokens kept_tokens(const AttentionSpec& a, const Sharding& sharding, const DecodeShape& shape) {
+  return {.context = shape.context,
+          .window = a.window,
+          .tokens_per_block = shape.tokens_per_block,
+          .kvp = sharding.kvp};
+}
 
 AttentionPart attention_part(const AttentionSpec& a, const Sharding& sharding, const RankCoords& at,
                              const DecodeShape& shape) {
   const bool mla = a.kind == AttentionKind::mla;
   const Range kv_heads = cached_kv_heads(a, sharding, at);
+  const KeptTokens kept = kept_tokens(a, sharding, shape);
   return {.heads = query_heads(a, sharding, at),
           .owned = owned_heads(a, sharding, at),
           .kv_heads = kv_heads,
-          .history = history_tokens(shape.context, shape.tokens_per_block, sharding.kvp, at.kvp),
+          .history = kept.history_of(at.kvp),
           .cache = {.kind = a.kind,
                     .kv_heads = kv_heads.size(),
                     .head_dim = mla ? a.kv_lora_rank + a.qk_rope_head_dim : a.qk_head_dim,
@@ -38,7 +48,20 @@ RankPlan::RankPlan(const Instance& instance, int rank)
       attention_(attention_part(model().attention, sharding(), at_, shape())),
       ffn_(ffn_part(model(), sharding(), at_)),
       vocab_(even_split(model().vocab, sharding().stage_ranks(), rank % sharding().stage_ranks())),
-      micro_batches_(helix::micro_batches(sharding(), shape().batch, at_.dp)) {}
+      micro_batches_(helix::micro_batches(sharding(), shape().batch, at_.dp)) {
+  for (std::int64_t layer = layers_.begin; layer < layers_.end; ++layer) {
+    const std::int64_t window = attention_of(layer).window;
+    auto cache = std::ranges::find(caches_, window, [](const CachedLayers& c) { return c.kept.window; });
+    if (cache == caches_.end())
+      cache = caches_.insert(cache, {.kept = kept_tokens(attention_of(layer), sharding(), shape())});
+    cache->layers.push_back(layer);
+  }
+}
+
+std::size_t RankPlan::cache_of(std::int64_t layer) const {
+  const auto holds = [&](const CachedLayers& c) { return std::ranges::count(c.layers, layer) > 0; };
+  return static_cast<std::size_t>(std::ranges::find_if(caches_, holds) - caches_.begin());
+}
 
 std::int64_t RankPlan::attended() const {
   return micro_batches_.back().cached + micro_batches_.back().attended.size();
@@ -55,13 +78,21 @@ Range RankPlan::kept_rows(const MicroBatch& batch) const {
   return whole_requests() ? batch.attended : Range{0, batch.requests.size()};
 }
 
-CacheRoom RankPlan::cache_room(std::int64_t steps) const {
-  const std::int64_t block = shape().tokens_per_block, round = block * sharding().kvp;
-  return {.shape = attention_.cache,
-          .layers = layers_.size(),
-          .requests = attended(),
-          .history = attention_.history,
-          .growth = ceil_div(steps, round) * block};
+std::vector<CacheRoom> RankPlan::cache_rooms(std::int64_t steps) const {
+  std::vector<CacheRoom> rooms;
+  for (const CachedLayers& cache : caches_) {
+    rooms.push_back({.shape = attention_.cache,
+                     .layers = cache.layers,
+                     .requests = attended(),
+                     .history = cache.kept.history_of(at_.kvp),
+                     .growth = cache.kept.growth(steps)});
+  }
+  return rooms;
+}
+
+std::int64_t RankPlan::steps_with_room(std::int64_t steps) const {
+  const std::int64_t round = std::int64_t{shape().tokens_per_block} * sharding().kvp;
+  return ceil_div(steps, round) * round;
 }
 
 }  // namespace helix

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "roofline/step/instance.hpp"
+#include "roofline/step/kept_tokens.hpp"
 #include "roofline/step/shapes.hpp"
 
 namespace helix {
@@ -14,7 +15,8 @@ struct AttentionPart {
   Range heads;     // query heads that the rank attends with
   Range owned;     // query heads that it has after the all-to-all
   Range kv_heads;  // that it caches
-  Range history;   // positions of each request that it caches before decoding starts
+  Range
+      history;  // positions of each request that it caches before decoding starts, in the model's first kind
   KvShape cache;
   int kvp = 1, hop_b = 1;
 
@@ -25,6 +27,7 @@ struct AttentionPart {
     return {.parts = kvp, .batch = requests, .heads = owned.size(), .v_dim = cache.v_dim};
   }
 };
+KeptTokens kept_tokens(const AttentionSpec& attention, const Sharding& sharding, const DecodeShape& shape);
 /// Of the rank at these places; that of the first ones, RankCoords{}, is the largest.
 AttentionPart attention_part(const AttentionSpec& attention, const Sharding& sharding, const RankCoords& at,
                              const DecodeShape& shape);
@@ -35,6 +38,12 @@ struct FfnPart {
   Range experts, expert_columns;  // over EP, and each of them over TPF
 };
 FfnPart ffn_part(const ModelSpec& model, const Sharding& sharding, const RankCoords& at);
+
+/// Layers of a stage that keep the same tokens, and share a cache.
+struct CachedLayers {
+  KeptTokens kept;
+  std::vector<std::int64_t> layers{};
+};
 
 class RankPlan {
  public:
@@ -52,6 +61,9 @@ class RankPlan {
   const Range& layers() const { return layers_; }
   bool has_layer(std::int64_t layer) const { return layer >= layers_.begin && layer < layers_.end; }
   const AttentionPart& attention() const { return attention_; }
+  const AttentionSpec& attention_of(std::int64_t layer) const {
+    return model().attention_of(model().layer_kind(layer));
+  }
   bool has_ffn() const { return helix::has_ffn(sharding(), at_); }
   const FfnPart& ffn() const { return ffn_; }
   /// Its rows of the embedding table (first stage) and of the LM head (last stage).
@@ -69,9 +81,13 @@ class RankPlan {
   /// Rows of a micro-batch whose residual stream it keeps.
   Range kept_rows(const MicroBatch& batch) const;
 
-  /// Its KV cache with room for so many steps between rewinds, whatever rank has the first turn to append:
-  /// whole rounds of the staggered append, a block each.
-  CacheRoom cache_room(std::int64_t steps) const;
+  /// Its KV caches, in the order of their first layers.
+  const std::vector<CachedLayers>& caches() const { return caches_; }
+  /// Which of them a layer has.
+  std::size_t cache_of(std::int64_t layer) const;
+  /// Their rooms for so many steps between rewinds, and the steps that there is room for then.
+  std::vector<CacheRoom> cache_rooms(std::int64_t steps) const;
+  std::int64_t steps_with_room(std::int64_t steps) const;
 
  private:
   Instance instance_;
@@ -81,6 +97,7 @@ class RankPlan {
   FfnPart ffn_;
   Range vocab_;
   std::vector<MicroBatch> micro_batches_;
+  std::vector<CachedLayers> caches_;
 };
 
 }  // namespace helix

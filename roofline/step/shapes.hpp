@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "roofline/base/arithmetic.hpp"
 #include "roofline/base/dtype.hpp"
@@ -34,7 +35,8 @@ struct KvShape {
 /// Room for requests in the layers of a rank: pages for `history` tokens of each and `growth` more.
 struct CacheRoom {
   KvShape shape;
-  std::int64_t layers = 1, requests = 1;
+  std::vector<std::int64_t> layers{0};  // of the model
+  std::int64_t requests = 1;
   Range history;            // global positions that are cached before decoding starts
   std::int64_t growth = 0;  // tokens appended to them
   std::int64_t pages_per_request() const { return shape.pages(history.size() + growth); }

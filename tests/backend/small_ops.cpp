@@ -149,10 +149,29 @@ TEST_CASE("backend: select_token: ties to the lower index, parts without logits 
 TEST_CASE("backend: advance moves every position, and the lengths of the owner only") {
   const DeviceVector<std::int64_t> positions(std::vector<std::int64_t>{0, 5'000'000'000}), slots(2, -1),
       lengths(std::vector<std::int64_t>{3, 0});
-  device().advance(2, false, positions.data(), slots.data(), lengths.data());
+  device().advance(2, Append::none, positions.data(), slots.data(), lengths.data());
   CHECK(lengths.values() == std::vector<std::int64_t>{3, 0});
-  device().advance(2, true, positions.data(), slots.data(), lengths.data());
+  device().advance(2, Append::grows, positions.data(), slots.data(), lengths.data());
   CHECK(positions.values() == std::vector<std::int64_t>{2, 5'000'000'002});
   CHECK(slots.values() == std::vector<std::int64_t>{3, 0});
   CHECK(lengths.values() == std::vector<std::int64_t>{4, 1});
+}
+
+TEST_CASE(
+    "backend: a full window's slots go round, from the first one behind a history or behind what grew") {
+  using Values = std::vector<std::int64_t>;
+  // Of a history alone slots are its length, as a rewind leaves them.
+  const DeviceVector<std::int64_t> slots(Values{2, 3}), lengths(Values{2, 3});
+  const auto slots_after = [&](Append append) {
+    device().advance(2, append, nullptr, slots.data(), lengths.data());
+    return slots.values();
+  };
+  CHECK(slots_after(Append::replaces) == Values{0, 0});
+  CHECK(slots_after(Append::none) == Values{0, 0});
+  CHECK(slots_after(Append::replaces) == Values{1, 1});
+  CHECK(slots_after(Append::replaces) == Values{0, 2});
+  CHECK(lengths.values() == Values{2, 3});
+  CHECK(slots_after(Append::grows) == Values{2, 3});
+  CHECK(slots_after(Append::replaces) == Values{0, 0});
+  CHECK(lengths.values() == Values{3, 4});
 }

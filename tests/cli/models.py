@@ -15,6 +15,7 @@ WINDOWED = {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "h
             "sliding_window": 128, "max_position_embeddings": 4096, "tie_word_embeddings": False}
 INNER = {**WINDOWED, "sliding_window": None, "num_nextn_predict_layers": 1}
 (scratch / "windowed.json").write_text(json.dumps(WINDOWED))
+(scratch / "gelu.json").write_text(json.dumps({**WINDOWED, "hidden_act": "gelu"}))
 (scratch / "pixtral.json").write_text(json.dumps({
     "architectures": ["Mistral3ForConditionalGeneration"], "model_type": "mistral3", "text_config": INNER,
     "vision_config": {"depth": 3}, "image_token_index": 10}))
@@ -39,7 +40,7 @@ assert windowed["kv_bytes_per_token"] == token
 assert windowed["kv_bytes_read_per_token_at"] == {"8k": 128 * token, "128k": 128 * token, "1m": 128 * token}
 assert pixtral["kv_bytes_read_per_token_at"] == {"8k": token << 13, "128k": token << 17, "1m": token << 20}
 assert windowed["state_bytes_per_request"] == 0 and windowed["precision"]["attention"] == "bf16", windowed
-assert not windowed["runnable"] and windowed["reason"] == "predicted only: sliding_window = 128", windowed
+assert windowed["runnable"] and "reason" not in windowed, windowed
 assert pixtral["runnable"] and "reason" not in pixtral, pixtral
 assert pixtral["left_out"] == ["text_config.num_nextn_predict_layers = 1", "vision_config = an object"], pixtral
 assert glm["kv_bytes_per_token"] == 78 * (576 + 128) * 2 and glm["parameters_total"] > 7.4e11, glm
@@ -61,6 +62,8 @@ assert shares[2] == 0 and 0 < shares[1] and 0.9 < sum(shares) < 1, row
 assert "Not counted of pixtral.json without drafts: " in run(*PREDICT, "--model", "pixtral.json", "--context", "4k")
 
 VERIFY = ("verify", "--context", "256", "--batch", "1", "--strategy", "helix", "--kvp", "1", "--tpa", "1", "--json")
-(skipped,) = json.loads(run(*VERIFY, "--model", "windowed.json"))
+(skipped,) = json.loads(run(*VERIFY, "--model", "gelu.json"))
 assert skipped["status"] == "skipped", skipped
-assert skipped["reason"] == "predicted only: the engine does not run sliding_window = 128", skipped
+assert skipped["reason"] == 'predicted only: the engine does not run hidden_act = "gelu"', skipped
+(verified,) = json.loads(run(*VERIFY, "--model", "windowed.json"))
+assert verified["status"] == "ok", verified

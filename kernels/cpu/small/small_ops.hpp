@@ -49,7 +49,7 @@ void argmax(std::int64_t batch, std::int64_t cols, const float* logits, std::int
 /// The same order over the parts; -1 where every part has none.
 void select_token(std::int64_t parts, std::int64_t batch, const TopLogit* gathered, std::int32_t* tokens);
 
-void advance(std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* slots,
+void advance(std::int64_t batch, Append append, std::int64_t* positions, std::int64_t* slots,
              std::int64_t* lengths);
 
 }  // namespace helix::cpu

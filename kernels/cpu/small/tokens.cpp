@@ -86,12 +86,12 @@ void select_token(std::int64_t parts, std::int64_t batch, const TopLogit* gather
   }
 }
 
-void advance(std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* slots,
+void advance(std::int64_t batch, Append append, std::int64_t* positions, std::int64_t* slots,
              std::int64_t* lengths) {
   for (std::int64_t b = 0; b < batch; ++b) {
-    slots[b] = lengths[b];
-    lengths[b] += own ? 1 : 0;
-    ++positions[b];
+    if (append == Append::grows) slots[b] = lengths[b]++;
+    if (append == Append::replaces) slots[b] = slots[b] + 1 < lengths[b] ? slots[b] + 1 : 0;
+    if (positions != nullptr) ++positions[b];
   }
 }
 

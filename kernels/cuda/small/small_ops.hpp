@@ -47,7 +47,7 @@ void argmax(Stream stream, std::int64_t batch, std::int64_t cols, const float* l
 void select_token(Stream stream, std::int64_t parts, std::int64_t batch, const TopLogit* gathered,
                   std::int32_t* tokens);
 
-void advance(Stream stream, std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* slots,
+void advance(Stream stream, std::int64_t batch, Append append, std::int64_t* positions, std::int64_t* slots,
              std::int64_t* lengths);
 
 /// out[i] = sum over r of rows[r * stride + i], in that order and fp32, for i < count; `out` may be a row.

@@ -85,15 +85,21 @@ HELIX_KERNEL HELIX_BOUNDS(kThreads, 1) void select_token_kernel(std::int64_t par
   tokens[b] = static_cast<std::int32_t>(best.index);
 }
 
-HELIX_KERNEL HELIX_BOUNDS(kThreads,
-                          1) void advance_kernel(std::int64_t batch, bool own, Global<std::int64_t> positions,
-                                                 Global<std::int64_t> slots, Global<std::int64_t> lengths) {
+HELIX_KERNEL HELIX_BOUNDS(kThreads, 1) void advance_kernel(std::int64_t batch, Append append, bool moves,
+                                                           Global<std::int64_t> positions,
+                                                           Global<std::int64_t> slots,
+                                                           Global<std::int64_t> lengths) {
   const std::int64_t b = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (b >= batch) return;
-  const std::int64_t length = lengths[b], position = positions[b];
-  slots[b] = length;
-  if (own) lengths[b] = length + 1;
-  positions[b] = position + 1;
+  if (append != Append::none) {
+    const std::int64_t length = lengths[b], next = slots[b] + 1;
+    slots[b] = append == Append::grows ? length : next < length ? next : 0;
+    if (append == Append::grows) lengths[b] = length + 1;
+  }
+  if (moves) {
+    const std::int64_t position = positions[b];
+    positions[b] = position + 1;
+  }
 }
 
 }  // namespace
@@ -119,10 +125,10 @@ void select_token(Stream stream, std::int64_t parts, std::int64_t batch, const T
          gathered, tokens);
 }
 
-void advance(Stream stream, std::int64_t batch, bool own, std::int64_t* positions, std::int64_t* slots,
+void advance(Stream stream, std::int64_t batch, Append append, std::int64_t* positions, std::int64_t* slots,
              std::int64_t* lengths) {
-  launch(advance_kernel, Dim3(blocks_for(batch, kThreads)), Dim3(kThreads), 0, stream, batch, own, positions,
-         slots, lengths);
+  launch(advance_kernel, Dim3(blocks_for(batch, kThreads)), Dim3(kThreads), 0, stream, batch, append,
+         positions != nullptr, positions, slots, lengths);
 }
 
 }  // namespace helix::cuda

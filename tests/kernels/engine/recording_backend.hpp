@@ -174,7 +174,7 @@ class RecordingBackend final : public Backend {
 
   // Not in the model's list: a few bytes a request, or rows that are set to 0.
   void set_bytes(void*, int, std::size_t) override {}
-  void advance(std::int64_t, bool, std::int64_t*, std::int64_t*, std::int64_t*) override {}
+  void advance(std::int64_t, Append, std::int64_t*, std::int64_t*, std::int64_t*) override {}
   void select_token(std::int64_t, std::int64_t, const TopLogit*, std::int32_t*) override {}
 
   void embed(std::int64_t batch, std::int64_t hidden, const std::int32_t*, const BF16*, std::int64_t,

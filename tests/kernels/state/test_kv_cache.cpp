@@ -10,7 +10,8 @@
 namespace helix {
 namespace {
 
-constexpr std::int64_t layers = 2, batch = 3, growth = 32;
+constexpr std::int64_t batch = 3, growth = 32;
+const std::vector<std::int64_t> layers{1, 4};  // of a model
 
 /// Attention over `tokens` local tokens of every request is a number in each place.
 bool all_numbers(Backend& backend, KvView view, std::int64_t tokens) {
@@ -37,15 +38,14 @@ TEST_CASE("a cache: each page once, an invalid entry behind the last, NaN behind
       // Within a page, at its end, and a shard that holds nothing yet.
       for (std::int64_t tokens : {70, 96, 0}) {
         CAPTURE(static_cast<int>(shape.kind), name(dtype), tokens);
-        KvCache cache(*backend,
-                      {.shape = shape,
-                       .layers = layers,
-                       .requests = batch,
-                       .history = {64, 64 + tokens},
-                       .growth = growth},
-                      memory);
-        cache.fill_history(5, 0, std::array{Range{0, batch}}, 0, shape.kv_heads);
-        for (std::int64_t layer = 0; layer < layers; ++layer) {
+        const CacheRoom room{.shape = shape,
+                             .layers = layers,
+                             .requests = batch,
+                             .history = {64, 64 + tokens},
+                             .growth = growth};
+        KvCache cache = KvCache::make(*backend, {&room, 1}, memory).front();
+        cache.fill_history({.seed = 5, .requests = {{0, batch}}, .global_kv_heads = shape.kv_heads});
+        for (const std::int64_t layer : layers) {
           const KvView view = cache.layer(layer);
           std::set<std::int32_t> ids;
           for (std::int64_t b = 0; b < batch; ++b) {
@@ -72,22 +72,52 @@ TEST_CASE("a cache: each page once, an invalid entry behind the last, NaN behind
 TEST_CASE("rewinding a cache forgets what was appended") {
   const auto backend = make_cpu_backend(1);
   std::unique_ptr<Buffer> memory;
-  KvCache cache(*backend,
-                {.shape = {AttentionKind::gqa, 2, 64, 64, 32, DType::bf16},
-                 .layers = layers,
-                 .requests = batch,
-                 .history = {0, 7},
-                 .growth = growth},
-                memory);
+  const CacheRoom room{.shape = {AttentionKind::gqa, 2, 64, 64, 32, DType::bf16},
+                       .layers = layers,
+                       .requests = batch,
+                       .history = {0, 7},
+                       .growth = growth};
+  KvCache cache = KvCache::make(*backend, {&room, 1}, memory).front();
   std::vector<std::int64_t> positions(batch, 6);
   cache.rewind();
-  backend->advance(batch, true, positions.data(), cache.slots(), cache.lengths());
-  backend->advance(batch, true, positions.data(), cache.slots(), cache.lengths());
+  backend->advance(batch, Append::grows, positions.data(), cache.slots(), cache.lengths());
+  backend->advance(batch, Append::grows, positions.data(), cache.slots(), cache.lengths());
   CHECK(cache.lengths()[batch - 1] == 9);
   CHECK(cache.slots()[batch - 1] == 8);
   cache.rewind();
   CHECK(cache.lengths()[batch - 1] == 7);
   CHECK(cache.slots()[batch - 1] == 7);
+}
+
+TEST_CASE("caches of a model share memory, and the replaced tokens of a history come back") {
+  const auto backend = make_cpu_backend(1);
+  const KvShape shape{AttentionKind::gqa, 2, 64, 64, 32, GENERATE(DType::bf16, DType::fp8)};
+  std::unique_ptr<Buffer> memory;
+  const std::vector<CacheRoom> rooms{
+      {.shape = shape, .layers = {0, 2}, .requests = batch, .history = {0, 200}, .growth = growth},
+      {.shape = shape, .layers = {1}, .requests = batch, .history = {160, 200}}};
+  std::vector<KvCache> caches = KvCache::make(*backend, rooms, memory);
+  CHECK(memory->bytes() == KvCache::bytes_needed(*backend, rooms));
+  for (KvCache& cache : caches)
+    cache.fill_history({.seed = 5, .requests = {{0, batch}}, .global_kv_heads = shape.kv_heads});
+
+  const std::vector<std::byte> before(memory->data(), memory->data() + memory->bytes());
+  const std::vector<BF16> row(static_cast<std::size_t>(batch * 2 * 64), to_bf16(0.5f));
+  std::vector<std::int64_t> slots;
+  for (const std::int64_t slot : {0, 1, 2}) {
+    slots.assign(batch, slot);
+    backend->kv_append(caches[1].layer(1), batch, slots.data(), row.data(), 128, row.data(), 128);
+  }
+  const auto same = [&] { return std::equal(before.begin(), before.end(), memory->data()); };
+  CHECK_FALSE(same());
+  caches[1].rewind(2);  // the page that the third lies in is made anew as a whole
+  CHECK(same());
+  for (const std::int64_t slot : {33, 39}) {
+    slots.assign(batch, slot);
+    backend->kv_append(caches[1].layer(1), batch, slots.data(), row.data(), 128, row.data(), 128);
+  }
+  caches[1].rewind(1000);
+  CHECK(same());
 }
 
 }  // namespace helix

@@ -82,12 +82,29 @@ TEST_CASE("a cache has room for whole rounds of the staggered append, in whole p
   const Instance instance = legal_instance(model, {.kvp = 2, .tpf = 2}, shape);
   for (const auto& [steps, growth] : {std::pair{1, 16}, std::pair{32, 16}, std::pair{33, 32}}) {
     CAPTURE(steps);
-    CHECK(RankPlan(instance, 0).cache_room(steps).growth == growth);
+    CHECK(RankPlan(instance, 0).cache_rooms(steps).front().growth == growth);
+    CHECK(RankPlan(instance, 0).steps_with_room(steps) == 2 * growth);
   }
-  const CacheRoom second = RankPlan(instance, 1).cache_room(1);
+  const CacheRoom second = RankPlan(instance, 1).cache_rooms(1).front();
   CHECK(second.history == Range{64, 100});
   CHECK(second.requests == 3);
   CHECK(second.pages_per_request() == 4);  // 36 + 16 tokens
+}
+
+TEST_CASE("layers that keep as many tokens share a cache, in each stage those that it has") {
+  const ModelSpec model = with_windows(load_model("tiny-gqa"), 11);
+  const DecodeShape shape{.context = 100, .batch = 3, .tokens_per_block = 4};
+  REQUIRE(model.layers == 3);
+  const RankPlan one(legal_instance(model, {.kvp = 2, .tpf = 2}, shape), 1);
+  const std::vector<CacheRoom> rooms = one.cache_rooms(5);
+  REQUIRE(rooms.size() == 2);
+  CHECK((rooms[0].layers == std::vector<std::int64_t>{0, 2} && one.cache_of(2) == 0));
+  CHECK((rooms[0].history == Range{97, 100} && rooms[0].growth == 0));  // of the window 89 to 100
+  CHECK((rooms[1].layers == std::vector<std::int64_t>{1} && one.cache_of(1) == 1));
+  CHECK((rooms[1].history == Range{52, 100} && rooms[1].growth == 4));
+  const RankPlan first_stage(legal_instance(model, {.pp = 3}, shape), 0);
+  REQUIRE(first_stage.caches().size() == 1);
+  CHECK(first_stage.caches()[0].kept.window == 11);
 }
 
 TEST_CASE("HOP-B's pieces are of requests, and one where there is no exchange to hide") {
