@@ -114,6 +114,9 @@ class CudaBackend final : public KernelOps {
   void copy_to_device(void* device, const void* host, std::size_t bytes) override {
     copy(device, host, bytes, cudaMemcpyHostToDevice);
   }
+  void copy(void* to, const void* from, std::size_t bytes) override {
+    if (bytes > 0) HELIX_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()));
+  }
   void set_bytes(void* device, int value, std::size_t bytes) override {
     if (bytes > 0) HELIX_CUDA(cudaMemsetAsync(device, value, bytes, stream()));
   }

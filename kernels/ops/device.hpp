@@ -61,6 +61,8 @@ class Device {
   virtual std::size_t guard_bytes() const { return 0; }
   virtual void copy_to_host(void* host, const void* device, std::size_t bytes) = 0;
   virtual void copy_to_device(void* device, const void* host, std::size_t bytes) = 0;
+  /// Within the device; the two do not overlap.
+  virtual void copy(void* to, const void* from, std::size_t bytes);
   virtual void set_bytes(void* device, int value, std::size_t bytes) = 0;
   /// Waits for the ops issued so far.
   virtual void synchronize() = 0;

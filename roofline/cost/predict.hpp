@@ -22,6 +22,7 @@ struct Prediction {
   PhaseTimes phases;           // adds up to model_ttl_us
   Bound bound = Bound::dram;   // the largest of the step's physical terms
   double exposed_comm_us = 0;  // communication that nothing hides
+  double hidden_comm_us = 0;   // of the all-to-all, behind attention: no part of the phases
   double tokens_per_s_user = 0;
   double tokens_per_s_gpu = 0;
   // Of the busiest rank and one whole step, all layers of the model:

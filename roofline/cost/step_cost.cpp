@@ -16,6 +16,7 @@ void StepCost::add(const StepCost& other, double times) {
   kernel_us += times * other.kernel_us;
   latency_us += times * other.latency_us;
   comm_us += times * other.comm_us;
+  hidden_us += times * other.hidden_us;
   launched_us += times * other.launched_us;
   weight_bytes += times * other.weight_bytes;
   kv_bytes += times * other.kv_bytes;
@@ -104,7 +105,8 @@ StepCost cost_of(std::span<const Op> ops, const SystemSpec& system) {
     const double compute = cost.phases[Phase::attn] + cost.phases[Phase::merge];
     double& exchange = cost.phases[Phase::a2a];
     const double exposed = pipelined_us(compute / pieces, exchange / pieces, pieces) - compute;
-    cost.comm_us -= exchange - exposed;
+    cost.hidden_us = exchange - exposed;
+    cost.comm_us -= cost.hidden_us;
     exchange = exposed;
   }
   return cost;
@@ -191,6 +193,7 @@ Prediction assemble(const StepCost& step, const MemoryModel& memory, std::int64_
           .phases = step.phases,
           .bound = std::max_element(terms.begin(), terms.end())->second,
           .exposed_comm_us = step.comm_us,
+          .hidden_comm_us = step.hidden_us,
           .tokens_per_s_user = steps_per_s * shape.acceptance,
           .tokens_per_s_gpu =
               steps_per_s * shape.acceptance * static_cast<double>(shape.batch) / sharding.ranks(),

@@ -17,6 +17,7 @@ struct StepCost {
   double dram_us = 0, compute_us = 0;  // at the DRAM's bandwidth and the peak: least_time
   double kernel_us = 0;                // of kernels, beyond the larger of these and the fixed cost
   double latency_us = 0, comm_us = 0;
+  double hidden_us = 0;    // of the all-to-all, by attention (HOP-B): in no phase
   double launched_us = 0;  // the step takes at least this long: the host launches its kernels one by one
   double weight_bytes = 0, kv_bytes = 0, state_bytes = 0, wire_bytes = 0;
   Trust trust{};

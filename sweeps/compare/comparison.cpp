@@ -75,7 +75,9 @@ std::optional<ComparedRow> unjudgeable(const MatchedRow& pair, const ComparisonL
     return as(Verdict::missing,
               pair.head.of_run.empty() ? "not in NEW: is the run complete?" : "not in all runs of NEW");
   }
-  if (base == Status::ok && head == Status::skipped) {
+  if (is_timed(*head) && base && is_timed(*base) && head != base)
+    return as(Verdict::unmatched, fmt::format("{} in BASE, {} in NEW", name(*base), name(*head)));
+  if (base && is_timed(*base) && head == Status::skipped) {
     return as(Verdict::newly_skipped, pair.head.find(Status::skipped)->reason);
   }
   if (!base) {
@@ -83,7 +85,7 @@ std::optional<ComparedRow> unjudgeable(const MatchedRow& pair, const ComparisonL
   }
   if (head == Status::skipped)
     return as(Verdict::unchanged, fmt::format("{} in BASE, skipped in NEW", name(*base)));
-  if (base != Status::ok) return as(Verdict::unmatched, fmt::format("{} in BASE", name(*base)));
+  if (!is_timed(*base)) return as(Verdict::unmatched, fmt::format("{} in BASE", name(*base)));
   if (limits.roofline_fractions) {
     for (const SideRow* side : {&pair.base, &pair.head}) {
       for (const StoredRow* stored : side->of_run) {

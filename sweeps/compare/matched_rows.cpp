@@ -15,7 +15,7 @@ std::optional<Status> SideRow::status() const {
     if (find(status)) return status;
   }
   if (of_run.empty() || of_run.size() != runs) return std::nullopt;
-  return Status::ok;
+  return find(Status::one_rank) ? Status::one_rank : Status::ok;
 }
 
 const StoredRow* SideRow::find(Status status) const {

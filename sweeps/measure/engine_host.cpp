@@ -6,6 +6,7 @@
 #include <exception>
 #include <new>
 
+#include "kernels/comm/lone_communicator.hpp"
 #include "kernels/comm/rank_groups.hpp"
 #include "sweeps/launch/activity.hpp"
 #include "sweeps/launch/broadcast.hpp"
@@ -36,7 +37,9 @@ void EngineHost::take_memory(const EngineRequest& request, int rank) {
 
 std::string EngineHost::run(const EngineRequest& request, MPI_Comm instance,
                             const std::function<void(DecodeEngine&)>& work) {
-  const Groups groups = make_groups(backend_, instance, request.instance.sharding());
+  const Sharding& sharding = request.instance.sharding();
+  const Groups groups =
+      request.alone ? lone_groups(backend_, sharding) : make_groups(backend_, instance, sharding);
   // Ranks do not wait for each other while they take their memory, so that one of them may fail alone.
   std::string problem;
   try {

@@ -17,6 +17,7 @@ struct EngineRequest {
   std::int64_t steps = 0;                 // between rewinds
   double memory_bytes = 0;                // what all of it takes on the busiest rank
   const WeightSource* weights = nullptr;  // null: synthetic ones
+  bool alone = false;                     // rank 0, without the others
 };
 
 class EngineHost {
@@ -28,7 +29,7 @@ class EngineHost {
   /// Makes room for such caches, so that they are mapped once.
   void reserve(const CacheBytes& caches);
 
-  /// Sets the engine up on the ranks of `instance` and calls work(engine) on each; collective over them.
+  /// Sets the engine up on the ranks of `instance` (the one that is alone) and calls work(engine) on each; collective over them.
   /// Returns why some rank could not take its memory or make its weights, the same text on every rank: then
   /// `work` was not called, all memory is given back, and the host is good for other engines.
   std::string run(const EngineRequest& request, MPI_Comm instance,

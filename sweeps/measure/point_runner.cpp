@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
+#include "kernels/comm/lone_communicator.hpp"
 #include "kernels/comm/mpi_check.hpp"
 #include "kernels/comm/rank_groups.hpp"
 #include "sweeps/launch/activity.hpp"
 #include "sweeps/launch/host_load.hpp"
 #include "sweeps/measure/measure.hpp"
+#include "sweeps/measure/rank_share.hpp"
 #include "sweeps/measure/step_clock.hpp"
 #include "sweeps/measure/verify.hpp"
 #include "sweeps/results/costs.hpp"
@@ -19,6 +22,13 @@ namespace helix {
 namespace {
 
 constexpr double gib = 1024.0 * 1024.0 * 1024.0;
+
+std::string why_not_alone(const ModelSpec& model, const Sharding& sharding) {
+  if (model.attention.indexer.heads > 0)
+    return "one rank alone does not know which tokens the others would choose: sparse attention needs all "
+           "ranks";
+  return why_not_alone(sharding);
+}
 
 }  // namespace
 
@@ -60,11 +70,16 @@ PointRunner::PointRunner(const World& world, Backend& backend, RankGroups& group
       host_(backend, world.memory_bytes) {}
 
 Admission PointRunner::admission(const SweepPoint& point) const {
-  return admit(point,
-               {.layers = layers_to_measure(point.config, *point.model),
-                .least_layers = least_layers(*point.model, point.config.sharding),
-                .steps = measured_steps_room},
-               request_.seed, backend_, world_);
+  Admission admitted = admit(point,
+                             {.layers = layers_to_measure(point.config, *point.model),
+                              .least_layers = least_layers(*point.model, point.config.sharding),
+                              .steps = measured_steps_room},
+                             request_.seed, backend_, world_);
+  if (!admitted.engine || !request_.as_rank_of || point.config.sharding.ranks() == 1) return admitted;
+  if (std::string reason = why_not_alone(*point.model, point.config.sharding); !reason.empty())
+    return {std::move(reason)};
+  admitted.engine->alone = true;
+  return admitted;
 }
 
 void PointRunner::reserve(const std::vector<SweepPoint>& points) {
@@ -106,6 +121,7 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   if (!row.reason.empty()) return row;
   const Prediction run =
       predict(truncated(model, row.layers_measured), c.strategy, c.sharding, c.shape, system);
+  const bool alone = admitted.engine->alone;
   const double node_ranks = std::min(c.sharding.ranks(), world_.node_ranks);
   const double working_set = node_ranks * (run.kv_bytes_per_rank + run.weight_bytes_per_rank);
   constexpr double cold_multiple = 4;
@@ -118,10 +134,15 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
 
   add_caveat(row.reason, long_context(model, c.shape.context));
 
-  row.status = Status::ok;
-  const MPI_Comm instance = groups_.first(c.sharding.ranks());
+  if (alone)
+    add_caveat(row.reason, fmt::format("one rank of {}, not verified; exchanges as on {}", c.sharding.ranks(),
+                                       system.name));
+  row.status = alone ? Status::one_rank : Status::ok;
+  const MPI_Comm instance = groups_.first(alone ? 1 : c.sharding.ranks());
   if (instance != MPI_COMM_NULL) run_in_group(*admitted.engine, row, instance);
-  row.meets_budget = row.measurement ? within(request_.ttl_budget_ms, row.measurement->ttl_us) : std::nullopt;
+  row.meets_budget = row.measurement ? within(request_.ttl_budget_ms, row.measurement->ttl_us)
+                     : row.share     ? within(request_.ttl_budget_ms, row.share->composed_us())
+                                     : std::nullopt;
   set_costs(row, request_.bill, system.board_watts);
   working_on("end of the row");
   const ActivityFlag idle(&Activity::bystander, instance == MPI_COMM_NULL);
@@ -132,6 +153,12 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
 void PointRunner::run_in_group(EngineRequest request, ResultRow& row, MPI_Comm instance) {
   request.weights = weights_;
   const std::string problem = host_.run(request, instance, [&](DecodeEngine& engine) {
+    if (request.alone) {
+      measure_engine(engine, row, instance);
+      const int pieces = engine.plan().attention().pieces(engine.plan().largest().attended.size()).count;
+      row.share = rank_share(*std::exchange(row.measurement, std::nullopt), *row.prediction, pieces);
+      return;
+    }
     const Verification check =
         verify(engine, {.layers = telling_layers(request.instance), .weights = weights_}, instance);
     row.verify_rel_error = check.rel_error;
@@ -140,19 +167,25 @@ void PointRunner::run_in_group(EngineRequest request, ResultRow& row, MPI_Comm i
       row.reason = check.failure;
       return;
     }
-    std::optional<HostLoad> load;  // of ranks on this machine
-    if (request.instance.sharding().ranks() <= world_.node_ranks) load.emplace(instance);
-    row.measurement = measure(engine, backend_, request_.stopping, instance);
-    const std::string busy = load ? load_caveat(load->others_cpus(), online_cpus()) : std::string{};
-    for (const std::string& caveat : {noise_caveat(*row.measurement), busy}) {
-      if (!caveat.empty()) add_caveat(row.reason, caveat);
-    }
-    speed_log_.add(backend_.speed());  // still under the load of the last step
+    measure_engine(engine, row, instance);
   });
   if (!problem.empty()) {
     row.status = Status::failed;
     row.reason = problem;
   }
+}
+
+void PointRunner::measure_engine(DecodeEngine& engine, ResultRow& row, MPI_Comm instance) {
+  int ranks = 0;
+  HELIX_MPI(MPI_Comm_size(instance, &ranks));
+  std::optional<HostLoad> load;  // of ranks on this machine
+  if (ranks <= world_.node_ranks) load.emplace(instance);
+  row.measurement = measure(engine, backend_, request_.stopping, instance);
+  const std::string busy = load ? load_caveat(load->others_cpus(), online_cpus()) : std::string{};
+  for (const std::string& caveat : {noise_caveat(*row.measurement), busy}) {
+    if (!caveat.empty()) add_caveat(row.reason, caveat);
+  }
+  speed_log_.add(backend_.speed());  // still under the load of the last step
 }
 
 }  // namespace helix

@@ -52,6 +52,7 @@ class PointRunner {
  private:
   Admission admission(const SweepPoint& point) const;
   void run_in_group(EngineRequest engine, ResultRow& row, MPI_Comm instance);
+  void measure_engine(DecodeEngine& engine, ResultRow& row, MPI_Comm instance);
 
   const World& world_;
   Backend& backend_;

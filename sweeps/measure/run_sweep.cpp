@@ -71,6 +71,22 @@ void settle_hop_b(SweepPoint& point, const SystemSpec& system) {
   }
 }
 
+/// What --as-rank-of asks of the launch and of the other flags.
+void require_one_rank(const SweepRequest& request, const World& world) {
+  if (!request.as_rank_of) return;
+  if (world.size > 1) {
+    throw UsageError(fmt::format("--as-rank-of {}: one rank runs, and this launch has {}; valid: no mpirun",
+                                 *request.as_rank_of, world.size));
+  }
+  if (system_choice(request) == "auto") {
+    throw UsageError(
+        fmt::format("--as-rank-of {}: one rank cannot measure what {} exchange; valid with --system NAME "
+                    "(built in: {}) or a "
+                    "FILE that helix-bench calibrate wrote on as many ranks",
+                    *request.as_rank_of, *request.as_rank_of, fmt::join(built_in_systems(), ", ")));
+  }
+}
+
 EngineProvenance engine_provenance(const SweepRequest& request, const World& world, const Backend& backend,
                                    const MeasuredSystems& systems) {
   EngineProvenance engine{.backend = backend.name(),
@@ -99,7 +115,7 @@ std::string busy_before(const World& world) {
 }
 
 std::string trust_text(std::span<const ResultRow> rows) {
-  const auto ok = std::ranges::count(rows, Status::ok, &ResultRow::status);
+  const auto ok = std::ranges::count_if(rows, [](const ResultRow& row) { return is_timed(row.status); });
   const auto good = std::ranges::count_if(rows, trusted);
   if (ok == good) return fmt::format("\n{} rows, none of them noisy.\n", ok);
   return fmt::format(
@@ -133,9 +149,11 @@ void print_line(const ResultRow& row) {
 
 int run_sweep(const SweepRequest& request) {
   World world = describe_world(MPI_COMM_WORLD, request.memory_fraction);
+  require_one_rank(request, world);
+  const int most_ranks = request.as_rank_of.value_or(world.size);  // of an instance
   const ModelTable models = load_models(request.blocks);
   const std::unique_ptr<Checkpoint> weights = open_checkpoint(request, models.begin()->second);
-  std::vector<SweepPoint> points = enumerate(request.blocks, models, {.max_ranks = world.size}, world.size);
+  std::vector<SweepPoint> points = enumerate(request.blocks, models, {.max_ranks = most_ranks}, most_ranks);
   order_by_sharding(points);
   const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
 
@@ -175,9 +193,9 @@ int run_sweep(const SweepRequest& request) {
   systems.prepare(points);
   points = enumerate(
       request.blocks, models,
-      {.max_ranks = world.size,
+      {.max_ranks = most_ranks,
        .settle = [&](SweepPoint& point) { settle_hop_b(point, systems.of(point.config.sharding.ranks())); }},
-      world.size);
+      most_ranks);
   order_by_sharding(points);
   progress.clear();
   for (const auto& [ranks, system] : systems.all()) {

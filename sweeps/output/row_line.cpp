@@ -5,6 +5,13 @@
 namespace helix {
 
 std::string row_line(const ResultRow& row) {
+  if (row.share) {
+    const RankShare& share = *row.share;
+    return fmt::format(
+        "{}  {:.3f} ms computed +- {:.1f} % of {} samples, {:.3f} ms of exchanges predicted; {}", row.id,
+        share.compute.ttl_us / 1e3, 100.0 * share.compute.ttl_rel_stderr, share.compute.samples,
+        share.exchange_us / 1e3, row.reason);
+  }
   if (row.status != Status::ok || !row.measurement) {
     return fmt::format("{} {}: {}", name(row.status), row.id, row.reason);
   }

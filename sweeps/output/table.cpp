@@ -25,7 +25,7 @@ std::string percent(double fraction) {
 
 /// How well a prediction is known; ">" where something lies outside of what was fitted.
 std::string known_within(const ResultRow& row) {
-  if (row.measurement || !row.prediction || row.prediction->trust.error_percent <= 0) return "";
+  if (row.sampled() || !row.prediction || row.prediction->trust.error_percent <= 0) return "";
   const Trust& trust = row.prediction->trust;
   return fmt::format("{}{:.0f} %", trust.extrapolated.any() ? ">" : "", trust.error_percent);
 }
@@ -57,6 +57,7 @@ std::vector<std::string> cells(const ResultRow& row, const std::string& system, 
   const DecodeShape& shape = row.config.shape;
   const bool both = row.measurement && row.prediction;
   const double ttl_us = row.measurement  ? row.measurement->ttl_us
+                        : row.share      ? row.share->composed_us()
                         : row.prediction ? row.prediction->model_ttl_us
                                          : 0.0;
   return {
@@ -119,7 +120,7 @@ std::string reasons(const std::vector<const ResultRow*>& rows) {
 
 std::string format_table(std::span<const ResultRow> rows, std::optional<std::size_t> width) {
   std::vector<const ResultRow*> ok, rest;
-  for (const ResultRow& row : rows) (row.status == Status::ok ? ok : rest).push_back(&row);
+  for (const ResultRow& row : rows) (is_timed(row.status) ? ok : rest).push_back(&row);
   std::ranges::stable_sort(ok, {}, [](const ResultRow* row) {
     return std::tuple(row->config.model, row->config.shape.context, row->config.shape.batch,
                       -tokens_per_s_user(*row));
@@ -128,7 +129,7 @@ std::string format_table(std::span<const ResultRow> rows, std::optional<std::siz
   TextTable table(columns);
   // A measured run has one system, whose name depends on the number of ranks that were calibrated.
   const bool several = std::ranges::any_of(
-      ok, [&](const ResultRow* row) { return !row->measurement && row->system != ok.front()->system; });
+      ok, [&](const ResultRow* row) { return !row->sampled() && row->system != ok.front()->system; });
   for (const ResultRow* row : ok) table.add(cells(*row, several ? row->system : "", narrow));
   std::string text = narrow && !ok.empty() ? wrapped(std::string(sharding_legend), width) + "\n" : "";
   return text + table.text(width) + mixed_weights(ok) + reasons(rest);
@@ -175,8 +176,8 @@ std::vector<ResultRow> rows_to_print(std::span<const ResultRow> rows, OutputForm
       std::ranges::any_of(rows, [](const ResultRow& r) { return r.meets_budget.has_value(); });
   std::vector<ResultRow> printed;
   for (const ResultRow& row : rows) {
-    const bool within = row.status == Status::ok && row.within_budget();
-    const bool explains = format == OutputFormat::table && row.status != Status::ok && row.within_budget();
+    const bool within = is_timed(row.status) && row.within_budget();
+    const bool explains = format == OutputFormat::table && !is_timed(row.status) && row.within_budget();
     if (!budget || within || explains) printed.push_back(row);
   }
   return printed;
@@ -184,7 +185,7 @@ std::vector<ResultRow> rows_to_print(std::span<const ResultRow> rows, OutputForm
 
 std::string budget_text(std::span<const ResultRow> rows, double budget_ms) {
   const auto meeting = std::ranges::count_if(
-      rows, [](const ResultRow& row) { return row.status == Status::ok && row.meets_budget == true; });
+      rows, [](const ResultRow& row) { return is_timed(row.status) && row.meets_budget == true; });
   return fmt::format("{} of {} rows meet the budget of {:g} ms a token; the others stand in results.csv.\n",
                      meeting, rows.size(), budget_ms);
 }

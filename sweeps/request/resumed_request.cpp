@@ -109,6 +109,7 @@ ordered_json lasting_request(const SweepRequest& request, const ModelTable& mode
       {"rel-error", request.stopping.relative_error},
       {"ttl-budget", request.ttl_budget_ms ? ordered_json(*request.ttl_budget_ms) : ordered_json(nullptr)},
       {"memory-fraction", request.memory_fraction}};
+  if (request.as_rank_of) lasting["as-rank-of"] = *request.as_rank_of;
   if (!request.weights.empty()) lasting["weights"] = request.weights.string();
   return lasting;
 }

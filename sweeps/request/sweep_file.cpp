@@ -19,6 +19,7 @@ namespace {
 
 constexpr Quantity any_seed{0, std::numeric_limits<std::int64_t>::max()};
 constexpr Quantity sample_count{1, 1 << 20};
+constexpr Quantity alone_of_ranks{2, rank_count.largest};
 
 constexpr Quantity token_count{1, 1 << 20};
 
@@ -99,6 +100,12 @@ constexpr auto run_setting_list = std::to_array<RunSetting>({
      "count",
      [](SweepRequest& r, std::string_view text, const std::string&) { r.engine = parse_engine(text); },
      only_predict},
+    {"as-rank-of", "N",
+     "one rank runs the part of rank 0 of N ranks; what all of them exchange is predicted: needs --system",
+     [](SweepRequest& r, std::string_view text, const std::string& where) {
+       r.as_rank_of = static_cast<int>(parse_count(text, alone_of_ranks, where));
+     },
+     only_sweep},
     {"max-time", "S",
      "stop sampling a configuration after S seconds, or after its least samples, which may take 10 times S",
      [](SweepRequest& r, std::string_view text, const std::string& where) {

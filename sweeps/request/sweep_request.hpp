@@ -38,6 +38,8 @@ struct SweepRequest {
   std::uint64_t seed = 1;
   double stall_timeout_s = 120;  // see run_with_mpi
 
+  std::optional<int> as_rank_of;  // run rank 0 of shardings of up to so many ranks, alone
+
   std::filesystem::path weights;     // directory of a checkpoint; empty: synthetic ones
   std::vector<std::int32_t> prompt;  // of generate, and the text of verify with weights
   std::int64_t max_new_tokens = 32;

@@ -48,6 +48,17 @@ T& engaged(std::optional<T>& value) {
   return value ? *value : value.emplace();
 }
 
+/// Empty where nothing was sampled.
+template <class Write>
+std::string of_sampled(const ResultRow& row, Write write) {
+  const Measurement* const sampled = row.sampled();
+  return sampled ? write(*sampled) : std::string{};
+}
+/// Of a row that is read, whose status stands before.
+inline Measurement& engaged_sampled(ResultRow& row) {
+  return row.status == Status::one_rank ? engaged(row.share).compute : engaged(row.measurement);
+}
+
 // Columns that are one field of something in the row.
 template <auto member>
 constexpr Column text_column(std::string_view name) {
@@ -95,9 +106,19 @@ constexpr Column measured_column(std::string_view name) {
 template <Phase phase>
 constexpr Column measured_phase_column(std::string_view name) {
   return {name,
-          [](const ResultRow& row) { return row.measurement ? number(row.measurement->phases[phase]) : ""; },
+          [](const ResultRow& row) {
+            return of_sampled(row, [](const Measurement& m) { return number(m.phases[phase]); });
+          },
           [](ResultRow& row, const std::string& text) {
-            engaged(row.measurement).phases[phase] = parse_number<double>(text);
+            engaged_sampled(row).phases[phase] = parse_number<double>(text);
+          }};
+}
+
+template <double RankShare::*member>
+constexpr Column share_column(std::string_view name) {
+  return {name, [](const ResultRow& row) { return row.share ? number((*row.share).*member) : ""; },
+          [](ResultRow& row, const std::string& text) {
+            engaged(row.share).*member = parse_number<double>(text);
           }};
 }
 

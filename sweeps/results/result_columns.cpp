@@ -14,14 +14,27 @@ namespace {
 
 using namespace columns;
 
+/// While it is read: its tokens/s are the prediction's.
+bool is_predicted(const ResultRow& row) {
+  return !row.measurement && row.status != Status::one_rank;
+}
+
 double predicted_comm_us(const Prediction& p) {
   return p.phases[Phase::a2a] + p.phases[Phase::attn_allreduce] + p.phases[Phase::ffn_comm];
 }
 
+constexpr std::string_view one_rank_of = "one rank of ";
+
 constexpr auto all_columns = std::to_array<Column>({
     text_column<&ResultRow::id>("id"),
-    {"status", [](const ResultRow& row) { return std::string(name(row.status)); },
-     [](ResultRow& row, const std::string& text) { row.status = parse_status(text); }},
+    {"status",
+     [](const ResultRow& row) {
+       return row.status == Status::one_rank ? fmt::format("{}{}", one_rank_of, row.config.sharding.ranks())
+                                             : std::string(name(row.status));
+     },
+     [](ResultRow& row, const std::string& text) {
+       row.status = text.starts_with(one_rank_of) ? Status::one_rank : parse_status(text);
+     }},
     text_column<&ResultRow::reason>("reason"),
     {"strategy", [](const ResultRow& row) { return std::string(name(row.config.strategy)); },
      [](ResultRow& row, const std::string& text) { row.config.strategy = parse_strategy(text); }},
@@ -51,24 +64,32 @@ constexpr auto all_columns = std::to_array<Column>({
     count_column<&ResultRow::layers_measured>("layers_measured"),
     count_column<&ResultRow::layers_total>("layers_total"),
     {"samples",
-     [](const ResultRow& row) { return row.measurement ? fmt::format("{}", row.measurement->samples) : ""; },
+     [](const ResultRow& row) {
+       return of_sampled(row, [](const Measurement& m) { return fmt::format("{}", m.samples); });
+     },
      [](ResultRow& row, const std::string& text) {
-       engaged(row.measurement).samples = parse_number<std::size_t>(text);
+       engaged_sampled(row).samples = parse_number<std::size_t>(text);
      }},
     measured_column<&Measurement::ttl_us>("ttl_us"),
     measured_column<&Measurement::ttl_p90_us>("ttl_p90_us"),
     measured_column<&Measurement::ttl_p99_us>("ttl_p99_us"),
     measured_column<&Measurement::ttl_min_us>("ttl_min_us"),
-    measured_column<&Measurement::ttl_rel_stderr>("ttl_rel_stderr"),
+    {"ttl_rel_stderr",
+     [](const ResultRow& row) {
+       return of_sampled(row, [](const Measurement& m) { return number(m.ttl_rel_stderr); });
+     },
+     [](ResultRow& row, const std::string& text) {
+       engaged_sampled(row).ttl_rel_stderr = parse_number<double>(text);
+     }},
     {"tokens_per_s_user",
      [](const ResultRow& row) { return tokens_per_s_user(row) > 0 ? number(tokens_per_s_user(row)) : ""; },
      [](ResultRow& row, const std::string& text) {
-       if (!row.measurement) engaged(row.prediction).tokens_per_s_user = parse_number<double>(text);
+       if (is_predicted(row)) engaged(row.prediction).tokens_per_s_user = parse_number<double>(text);
      }},
     {"tokens_per_s_gpu",
      [](const ResultRow& row) { return tokens_per_s_gpu(row) > 0 ? number(tokens_per_s_gpu(row)) : ""; },
      [](ResultRow& row, const std::string& text) {
-       if (!row.measurement) engaged(row.prediction).tokens_per_s_gpu = parse_number<double>(text);
+       if (is_predicted(row)) engaged(row.prediction).tokens_per_s_gpu = parse_number<double>(text);
      }},
     predicted_column<&Prediction::roofline_ttl_us>("roofline_ttl_us"),
     predicted_column<&Prediction::model_ttl_us>("model_ttl_us"),
@@ -136,9 +157,11 @@ constexpr auto all_columns = std::to_array<Column>({
      [](ResultRow& row, const std::string& text) { row.pareto = text == "1"; }},
     // Beyond the stable columns.
     {"stop_reason",
-     [](const ResultRow& row) { return row.measurement ? std::string(name(row.measurement->stop)) : ""; },
+     [](const ResultRow& row) {
+       return of_sampled(row, [](const Measurement& m) { return std::string(name(m.stop)); });
+     },
      [](ResultRow& row, const std::string& text) {
-       engaged(row.measurement).stop =
+       engaged_sampled(row).stop =
            parse_name(std::array{StopReason::converged, StopReason::plateau, StopReason::max_time}, text);
      }},
     // Shares of model_ttl_us, which add up to 1; comm is model_comm_us.
@@ -215,10 +238,11 @@ constexpr auto all_columns = std::to_array<Column>({
     memory_share_column<&Prediction::state_bytes_per_rank>("memory_state_share"),
     {"measured_watts",
      [](const ResultRow& row) {
-       return row.measurement && row.measurement->device_watts ? number(*row.measurement->device_watts) : "";
+       return of_sampled(row,
+                         [](const Measurement& m) { return m.device_watts ? number(*m.device_watts) : ""; });
      },
      [](ResultRow& row, const std::string& text) {
-       engaged(row.measurement).device_watts = parse_number<double>(text);
+       engaged_sampled(row).device_watts = parse_number<double>(text);
      }},
     {"draft_tokens", [](const ResultRow& row) { return fmt::format("{}", row.config.shape.draft_tokens); },
      [](ResultRow& row, const std::string& text) {
@@ -238,6 +262,14 @@ constexpr auto all_columns = std::to_array<Column>({
                      const DecodeShape& shape = row.config.shape;
                      return shape.acceptance > 0 ? number(shape.acceptance * real(shape.batch)) : "";
                    }),
+    {"rank_compute_us",
+     [](const ResultRow& row) { return row.share ? number(row.share->compute.ttl_us) : ""; },
+     [](ResultRow& row, const std::string& text) {
+       engaged(row.share).compute.ttl_us = parse_number<double>(text);
+     }},
+    share_column<&RankShare::exchange_us>("predicted_exchange_us"),
+    derived_column("ttl_composed_us",
+                   [](const ResultRow& row) { return row.share ? number(row.share->composed_us()) : ""; }),
 });
 
 }  // namespace
@@ -274,11 +306,12 @@ ResultRow from_record(const CsvRecord& record) {
 
 double tokens_per_s_user(const ResultRow& row) {
   if (row.measurement) return row.config.shape.acceptance * 1e6 / row.measurement->ttl_us;
+  if (row.share) return row.config.shape.acceptance * 1e6 / row.share->composed_us();
   return row.prediction ? row.prediction->tokens_per_s_user : 0.0;
 }
 
 double tokens_per_s_gpu(const ResultRow& row) {
-  if (row.measurement) {
+  if (row.measurement || row.share) {
     return tokens_per_s_user(row) * static_cast<double>(row.config.shape.batch) / row.config.sharding.ranks();
   }
   return row.prediction ? row.prediction->tokens_per_s_gpu : 0.0;

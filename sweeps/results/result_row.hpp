@@ -39,6 +39,13 @@ struct Measurement {
   std::optional<double> device_watts{};  // of a rank's device in the mean while it was sampled
 };
 
+/// Of a rank that ran without the others of its sharding.
+struct RankShare {
+  Measurement compute;     // its times are those of computing; phases of exchange are 0
+  double exchange_us = 0;  // between all ranks, as far as nothing hides it: predicted
+  double composed_us() const { return compute.ttl_us + exchange_us; }
+};
+
 struct ResultRow {
   std::string
       id;  // stable: made from the configuration, e.g. "llama-3.2-1b/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/..."
@@ -52,6 +59,7 @@ struct ResultRow {
   std::optional<ModelFigures> figures;
   std::optional<Prediction> prediction;
   std::optional<Measurement> measurement;
+  std::optional<RankShare> share;  // instead of it, where the status is one_rank
   std::optional<double> verify_rel_error;
   /// Whether the token-to-token latency, measured or else predicted, is within the request's budget; nothing
   /// without a budget or a latency.
@@ -60,6 +68,10 @@ struct ResultRow {
   bool pareto = false;
   bool pareto_tie = false;  // not on the frontier, but only by what the noise of two measurements may be
 
+  /// What was sampled of its step, all of it or one rank's share; null: nothing.
+  const Measurement* sampled() const {
+    return share ? &share->compute : measurement ? &*measurement : nullptr;
+  }
   /// Frontier, crossover and what is printed only know such rows.
   bool within_budget() const { return meets_budget.value_or(true); }
 };

@@ -85,7 +85,10 @@ void RunDirectory::read_back() {
 
 std::string RunDirectory::whole_rows(CsvTable& samples) {
   std::map<std::string, std::size_t> expected, found;
-  for (const ResultRow& row : rows_) expected[row.id] = row.measurement ? row.measurement->samples : 0;
+  for (const ResultRow& row : rows_) {
+    const Measurement* sampled = row.sampled();
+    expected[row.id] = sampled ? sampled->samples : 0;
+  }
   std::string text = csv_line(samples_header);
   std::size_t first_dropped = 0, dropped = 0;
   while (samples.next()) {
@@ -120,10 +123,9 @@ std::string RunDirectory::whole_rows(CsvTable& samples) {
 
 void RunDirectory::append(const ResultRow& row) {
   std::string samples;
-  if (row.measurement) {
-    for (std::size_t i = 0; i < row.measurement->samples_us.size(); ++i) {
-      samples += fmt::format("{},{},{:.7g}\n", csv_field(row.id), i, row.measurement->samples_us[i]);
-    }
+  if (const Measurement* sampled = row.sampled()) {
+    for (std::size_t i = 0; i < sampled->samples_us.size(); ++i)
+      samples += fmt::format("{},{},{:.7g}\n", csv_field(row.id), i, sampled->samples_us[i]);
   }
   const CsvRecord record = to_record(row);
   const std::uint64_t samples_before = samples_->bytes();

@@ -29,10 +29,12 @@ constexpr std::array needed_columns = {"id",           "status",   "strategy", "
 void check_times(const CsvTable& table, const ResultRow& row) {
   const auto sound = [](double ttl_us) { return std::isfinite(ttl_us) && ttl_us > 0; };
   if (row.measurement && !sound(row.measurement->ttl_us)) table.fail("ttl_us is no time");
+  if (row.share && !sound(row.share->compute.ttl_us)) table.fail("rank_compute_us is no time");
   if (row.prediction && !sound(row.prediction->model_ttl_us)) table.fail("model_ttl_us is no time");
   if (row.status == Status::ok && !row.measurement && !row.prediction) {
     table.fail("an ok row without ttl_us and model_ttl_us");
   }
+  if (row.status == Status::one_rank && !row.share) table.fail("a row of one rank without rank_compute_us");
 }
 
 /// What tokens/s are derived from and what divides: a file may hold anything.

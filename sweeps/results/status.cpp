@@ -11,7 +11,7 @@
 namespace helix {
 namespace {
 
-constexpr std::array<std::string_view, 4> names{"ok", "skipped", "failed", "wrong"};
+constexpr std::array<std::string_view, 5> names{"ok", "skipped", "failed", "wrong", "one rank"};
 
 }  // namespace
 

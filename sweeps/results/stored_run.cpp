@@ -68,7 +68,7 @@ StoredRun read_stored_run(const fs::path& directory) {
     stored.reason = std::move(row.reason);
     stored.model = std::move(row.config.model);
     if (row.prediction) stored.roofline_ttl_us = row.prediction->roofline_ttl_us;
-    if (row.status != Status::ok) continue;
+    if (!is_timed(row.status)) continue;
     stored.samples_us = std::move(samples[stored.id]);
     if (stored.samples_us.empty()) {
       throw UsageError(fmt::format("'{}' has no samples of the row '{}'", samples_file.string(), stored.id));

@@ -31,7 +31,7 @@ const std::string golden_header =
     "engine,dcp,usd_per_mtok,joules_per_token,confidence,extrapolated,active_parameters,kv_bytes_per_token,"
     "kv_read_bytes_per_token,"
     "state_bytes_per_request,memory_weights_share,memory_kv_share,memory_state_share,measured_watts,"
-    "draft_tokens,acceptance,tokens_per_step\n";
+    "draft_tokens,acceptance,tokens_per_step,rank_compute_us,predicted_exchange_us,ttl_composed_us\n";
 const std::string golden_measured =
     "m/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/bf16-bf16/"
     "blk32,ok,,helix,m,here,cpu,avx2,2,2,1,2,1,1,1,65536,4,1,32,bf16,"
@@ -41,11 +41,32 @@ const std::string golden_measured =
     "6,14,"
     "10000000000,2000000000,4096,12345678901,17,0.00125,1,plateau,"
     "0.0009,0.0027,0.0036,0.0055,0.0127,0.0073,524288,1,1,20000000000,0.92,131072,none,,,,,,,,,,0,0,0,,0,1,"
-    "4\n";
+    "4,,,\n";
+const std::string golden_one_rank =
+    "m/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/bf16-bf16/"
+    "blk32,one rank of 2,,helix,m,here,cpu,avx2,2,2,1,2,1,1,1,65536,4,1,32,bf16,"
+    "bf16,attention=bf16 "
+    "ffn=bf16,flag,16,16,2,,,,,0.004,800,1600,500,1100,,,latency,10,20,30,40,50,60,70,"
+    "80,5,1,2,"
+    "6,14,"
+    "10000000000,2000000000,4096,12345678901,17,,,plateau,"
+    "0.0009,0.0027,0.0036,0.0055,0.0127,0.0073,524288,1,1,20000000000,0.92,131072,none,,,,,,,,,,0,0,0,,0,1,"
+    "4,1000,250,1250\n";
 const std::string golden_skipped =
     "m/tp/kvp1.tpa1.tpf1.ep1/s1024/b1/bf16-bf16/blk32,skipped,\"does not fit memory: needs 10, has "
     "4\",tp,m,,,,1,1,1,1,"
-    "1,1,1,1024,1,1,32,bf16,bf16,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,0,1,1\n";
+    "1,1,1,1024,1,1,32,bf16,bf16,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,0,1,1,,,\n";
+
+/// The same where one of its two ranks ran: nothing of it is a ttl_us.
+ResultRow row_of_one_rank() {
+  ResultRow row = measured_row(4, 1000);
+  row.status = Status::one_rank;
+  row.share = {.compute = *row.measurement, .exchange_us = 250};
+  row.measurement.reset();
+  row.verify_rel_error.reset();
+  row.prediction->exposed_comm_us = 5;
+  return row;
+}
 
 }  // namespace
 
@@ -83,6 +104,26 @@ TEST_CASE("results.csv, samples.csv, pareto.csv and run.json have the stable for
     CHECK(entry.path().extension() != ".partial");
 }
 
+TEST_CASE(
+    "of one rank's share the computing is measured, the exchange is predicted, and their sum is no ttl_us") {
+  const ResultRow row = row_of_one_rank();
+  CHECK(result_header().size() == to_record(row).size());
+  CHECK(csv_line(to_record(row)) == golden_one_rank);
+  const ResultRow back = from_record(to_record(row));
+  CHECK(back.status == Status::one_rank);
+  CHECK(back.share->compute.ttl_us == 1000);
+  CHECK(back.share->exchange_us == 250);
+  CHECK(tokens_per_s_user(back) == 800);
+  CHECK_THAT(format_table(std::vector{row}), Catch::Contains("1.250"));
+
+  ScratchDirectory scratch;
+  RunDirectory run(scratch.path, false);
+  run.begin({{"schema_version", 1}});
+  run.append(row);
+  CHECK_THAT(read(scratch.path / "samples.csv"),
+             Catch::Contains("blk32,0,1000") && Catch::Contains("blk32,1,1001"));
+}
+
 TEST_CASE("a row read back is written the same") {
   ResultRow predicted = measured_row(2, 1);
   predicted.measurement.reset();
@@ -104,8 +145,8 @@ TEST_CASE("a row read back is written the same") {
   drafted.config.shape.acceptance = 0;
   ResultRow accepted = drafted;
   accepted.config.shape.acceptance = 2.5;
-  for (const ResultRow& row :
-       {measured_row(4, 1234.567), skipped_row(), predicted, failed, wrong, partial, drafted, accepted}) {
+  for (const ResultRow& row : {measured_row(4, 1234.567), row_of_one_rank(), skipped_row(), predicted, failed,
+                               wrong, partial, drafted, accepted}) {
     CAPTURE(row.id);
     const ResultRow back = from_record(to_record(row));
     CHECK(to_record(back) == to_record(row));
