@@ -55,6 +55,8 @@ struct DecodeShape {
   int draft_tokens = 0;
   double acceptance = 1;
   std::int64_t query_tokens() const { return 1 + draft_tokens; }
+  /// From token to token, as a user sees it: what budgets bound. At most a step, where the acceptance is not known.
+  double token_us(double step_us) const { return acceptance > 0 ? step_us / acceptance : step_us; }
 };
 
 /// The format of a part's weights in this step.

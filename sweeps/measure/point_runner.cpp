@@ -48,16 +48,16 @@ MPI_Comm RankGroups::first(int size) {
   return groups_[size] = group;
 }
 
-std::optional<bool> within(const std::optional<double>& budget_ms, double ttl_us) {
+std::optional<bool> within(const std::optional<double>& budget_ms, double token_us) {
   if (!budget_ms) return std::nullopt;
-  return ttl_us <= *budget_ms * 1e3;
+  return token_us <= *budget_ms * 1e3;
 }
 
-std::string why_not_worth_measuring(const std::optional<double>& budget_ms, const Prediction& prediction) {
+std::string why_not_worth_measuring(const std::optional<double>& budget_ms, double model_token_us) {
   constexpr double hopeless = 2;  // the model's error is far below that
-  if (!budget_ms || prediction.model_ttl_us <= hopeless * *budget_ms * 1e3) return {};
+  if (!budget_ms || model_token_us <= hopeless * *budget_ms * 1e3) return {};
   return fmt::format("not measured: the model says {:.4g} ms a token, more than twice the budget of {:g} ms",
-                     prediction.model_ttl_us / 1e3, *budget_ms);
+                     model_token_us / 1e3, *budget_ms);
 }
 
 PointRunner::PointRunner(const World& world, Backend& backend, RankGroups& groups,
@@ -116,8 +116,9 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   if (runs) row.kernel = backend_.kernel_for(first_ranks_cache(point));
   if (!known && !runs) return row;
   row.prediction = predict(model, c.strategy, c.sharding, c.shape, system);
-  row.meets_budget = within(request_.ttl_budget_ms, row.prediction->model_ttl_us);
-  if (row.reason.empty()) row.reason = why_not_worth_measuring(request_.ttl_budget_ms, *row.prediction);
+  const double model_token_us = c.shape.token_us(row.prediction->model_ttl_us);
+  row.meets_budget = within(request_.ttl_budget_ms, model_token_us);
+  if (row.reason.empty()) row.reason = why_not_worth_measuring(request_.ttl_budget_ms, model_token_us);
   if (!row.reason.empty()) return row;
   const Prediction run =
       predict(truncated(model, row.layers_measured), c.strategy, c.sharding, c.shape, system);
@@ -140,9 +141,10 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   row.status = alone ? Status::one_rank : Status::ok;
   const MPI_Comm instance = groups_.first(alone ? 1 : c.sharding.ranks());
   if (instance != MPI_COMM_NULL) run_in_group(*admitted.engine, row, instance);
-  row.meets_budget = row.measurement ? within(request_.ttl_budget_ms, row.measurement->ttl_us)
-                     : row.share     ? within(request_.ttl_budget_ms, row.share->composed_us())
-                                     : std::nullopt;
+  row.meets_budget = row.measurement
+                         ? within(request_.ttl_budget_ms, c.shape.token_us(row.measurement->ttl_us))
+                     : row.share ? within(request_.ttl_budget_ms, c.shape.token_us(row.share->composed_us()))
+                                 : std::nullopt;
   set_costs(row, request_.bill, system.board_watts);
   working_on("end of the row");
   const ActivityFlag idle(&Activity::bystander, instance == MPI_COMM_NULL);

@@ -64,8 +64,8 @@ class PointRunner {
 };
 
 /// Whether a token-to-token latency is within the budget; nothing without a budget.
-std::optional<bool> within(const std::optional<double>& budget_ms, double ttl_us);
-/// Says that the model puts a point at more than twice the budget; empty if it may meet it.
-std::string why_not_worth_measuring(const std::optional<double>& budget_ms, const Prediction& prediction);
+std::optional<bool> within(const std::optional<double>& budget_ms, double token_us);
+/// Says that the model puts a token at more than twice the budget; empty if it may meet it.
+std::string why_not_worth_measuring(const std::optional<double>& budget_ms, double model_token_us);
 
 }  // namespace helix

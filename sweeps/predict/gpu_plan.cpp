@@ -91,14 +91,17 @@ class Layout {
 
   /// At the largest batch within the budget, the smallest batch if none is.
   Candidate within(double budget_us) {
+    const auto meets = [&](const Candidate& candidate) {
+      return point_.config.shape.token_us(candidate.prediction.model_ttl_us) <= budget_us;
+    };
     Candidate inside = at(fewest());
-    if (inside.prediction.model_ttl_us > budget_us) return inside;
+    if (!meets(inside)) return inside;
     std::int64_t low = fewest(), beyond = most_ + 1;
     while (beyond - low > 1) {
       // The answer is often near neither end: doubling first, then halving.
       const std::int64_t middle = low * 2 < beyond ? low * 2 : low + (beyond - low) / 2;
       const Candidate candidate = at(middle);
-      if (candidate.prediction.model_ttl_us <= budget_us) {
+      if (meets(candidate)) {
         low = middle;
         inside = candidate;
       } else {
@@ -183,8 +186,10 @@ std::vector<GpuPlan> plan_gpus(const SweepRequest& request, int gpus) {
                       .instances = gpus / c.sharding.ranks(),
                       .gain = {}};
     if (!answer.row.within_budget()) {
-      const auto ttl = [](const PlanAnswer& a) { return a.row.prediction->model_ttl_us; };
-      if (!scene.fastest || ttl(answer) < ttl(*scene.fastest)) scene.fastest = answer;
+      const auto token_us = [](const PlanAnswer& a) {
+        return a.row.config.shape.token_us(a.row.prediction->model_ttl_us);
+      };
+      if (!scene.fastest || token_us(answer) < token_us(*scene.fastest)) scene.fastest = answer;
       return;
     }
     auto& best = scene.best[static_cast<std::size_t>(counted_as(c.strategy, c.sharding))];

@@ -12,10 +12,11 @@ namespace helix {
 
 void PlanSummary::add(std::size_t ordinal, const SweepPoint& point, std::string_view system,
                       const Prediction& p) {
-  if (fastest_ttl_us_ == 0 || p.model_ttl_us < fastest_ttl_us_) fastest_ttl_us_ = p.model_ttl_us;
-  if (budget_ms_ && p.model_ttl_us > *budget_ms_ * 1e3) return;
-  if (p.tokens_per_s_user <= 0) return;  // drafts of unknown acceptance
   const DecodeShape& shape = point.config.shape;
+  const double token_us = shape.token_us(p.model_ttl_us);
+  if (fastest_ttl_us_ == 0 || token_us < fastest_ttl_us_) fastest_ttl_us_ = token_us;
+  if (budget_ms_ && token_us > *budget_ms_ * 1e3) return;
+  if (p.tokens_per_s_user <= 0) return;  // drafts of unknown acceptance
   const auto strategy = static_cast<std::size_t>(counted_as(point.config.strategy, point.config.sharding));
   const Scene scene{system, point.model->name, shape.context, shape.weight_dtype, shape.kv_dtype};
   frontiers_[scene].insert({p.tokens_per_s_user, p.tokens_per_s_gpu}, ordinal);
@@ -33,8 +34,8 @@ void PlanSummary::add(std::size_t ordinal, const SweepPoint& point, std::string_
     rows.emplace(p.tokens_per_s_gpu, ordinal);
     if (rows.size() > *top_) rows.pop();
   }
-  Fastest& fastest = fields_[{scene, shape.batch, point.config.sharding.ranks()}][strategy];
-  const double token_us = 1e6 / p.tokens_per_s_user;
+  Fastest& fastest =
+      fields_[{scene, shape.batch, point.config.sharding.ranks(), shape.draft_tokens}][strategy];
   if (fastest.ttl_us == 0 || token_us < fastest.ttl_us) {
     fastest = {token_us, point.config.sharding, shape.hop_b};
   }
@@ -66,9 +67,9 @@ std::vector<std::size_t> PlanSummary::budget_answers() const {
 std::string PlanSummary::crossover_csv() const {
   std::string text =
       "model,context,batch,ranks,weight_dtype,kv_dtype,winner,ttl_us,kvp,tpa,tpf,ep,pp,dp,hop_b,runner_up,"
-      "runner_up_ttl_us,gain,system\n";
+      "runner_up_ttl_us,gain,system,draft_tokens\n";
   for (const auto& [field, strategies] : fields_) {
-    const auto& [scene, batch, ranks] = field;
+    const auto& [scene, batch, ranks, draft_tokens] = field;
     const auto& [system, model, context, weights, kv] = scene;
     std::vector<std::pair<double, Strategy>> order;
     for (std::size_t i = 0; i < strategy_count; ++i) {
@@ -84,7 +85,7 @@ std::string PlanSummary::crossover_csv() const {
     text += order.size() > 1 ? fmt::format(",{},{:.7g},{:.5g}", name(order[1].second), order[1].first,
                                            order[1].first / ttl_us)
                              : ",,,";
-    text += fmt::format(",{}\n", csv_field(system));
+    text += fmt::format(",{},{}\n", csv_field(system), draft_tokens);
   }
   return text;
 }

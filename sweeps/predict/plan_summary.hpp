@@ -44,7 +44,7 @@ class PlanSummary {
   double fastest_ttl_us() const { return fastest_ttl_us_; }
   std::size_t frontier_size() const { return frontier_.size(); }
 
-  /// CSV: for each system, model, context, batch, number of ranks and precision the fastest strategy within
+  /// CSV: for each system, model, context, batch, number of ranks, drafted tokens and precision the fastest strategy within
   /// the budget, the next one and the gain. At equal batch and ranks the fastest serves the most
   /// tokens/s/GPU, too.
   std::string crossover_csv() const;
@@ -61,7 +61,7 @@ class PlanSummary {
     Sharding sharding;
     int hop_b = 1;
   };
-  using Field = std::tuple<Scene, std::int64_t, int>;  // batch, ranks
+  using Field = std::tuple<Scene, std::int64_t, int, int>;  // batch, ranks, drafted tokens
   using Smallest = std::priority_queue<std::pair<double, std::size_t>,
                                        std::vector<std::pair<double, std::size_t>>, std::greater<>>;
 

@@ -177,7 +177,9 @@ ResultRow PlannedSweep::row(const SweepPoint& point, const SystemSpec& system,
   r.figures = model_figures(*point.model, point.config.shape);
   if (!prediction) return r;
   r.prediction = *prediction;
-  if (request_.ttl_budget_ms) r.meets_budget = prediction->model_ttl_us <= *request_.ttl_budget_ms * 1e3;
+  if (request_.ttl_budget_ms) {
+    r.meets_budget = point.config.shape.token_us(prediction->model_ttl_us) <= *request_.ttl_budget_ms * 1e3;
+  }
   set_costs(r, request_.bill, system.board_watts);
   if (r.status == Status::ok) {
     for (const std::string& caveat : {extrapolation(system, point.config.sharding),

@@ -21,13 +21,13 @@ Strategy strategy_of(const ResultRow& row) {
 
 /// The fields of a run that measured: of each strategy its fastest row.
 std::vector<CrossoverField> measured_fields(const Run& run) {
-  using Key = std::tuple<std::string, std::int64_t, std::int64_t, int, DType, DType>;
+  using Key = std::tuple<std::string, std::int64_t, std::int64_t, int, int, DType, DType>;
   std::map<Key, std::map<Strategy, const ResultRow*>> fastest;
   for (const ResultRow& row : run.rows) {
     if (row.status != Status::ok || !row.within_budget()) continue;
     const DecodeShape& shape = row.config.shape;
     auto& strategies = fastest[{row.config.model, shape.context, shape.batch, row.config.sharding.ranks(),
-                                shape.weight_dtype, shape.kv_dtype}];
+                                shape.draft_tokens, shape.weight_dtype, shape.kv_dtype}];
     const ResultRow*& best = strategies.try_emplace(strategy_of(row), &row).first->second;
     if (ttl_us(row) < ttl_us(*best)) best = &row;
   }
@@ -37,13 +37,14 @@ std::vector<CrossoverField> measured_fields(const Run& run) {
     for (const auto& [strategy, row] : strategies) order.push_back(row);
     std::ranges::stable_sort(order, {}, [](const ResultRow* row) { return ttl_us(*row); });
     CrossoverField& field = fields.emplace_back();
-    std::tie(field.model, field.context, field.batch, field.ranks, field.weight_dtype, field.kv_dtype) = key;
+    std::tie(field.model, field.context, field.batch, field.ranks, field.draft_tokens, field.weight_dtype,
+             field.kv_dtype) = key;
     field.winner = strategy_of(*order.front());
     field.sharding = order.front()->config.sharding;
-    field.ttl_us = ttl_us(*order.front());
+    field.ttl_us = order.front()->config.shape.token_us(ttl_us(*order.front()));
     if (order.size() > 1) {
       field.runner_up = strategy_of(*order[1]);
-      field.gain = ttl_us(*order[1]) / field.ttl_us;
+      field.gain = ttl_us(*order[1]) / ttl_us(*order.front());
       field.tie = within_noise(*order[0], *order[1]);
     }
   }
@@ -52,20 +53,31 @@ std::vector<CrossoverField> measured_fields(const Run& run) {
 
 struct Map {
   const Run* run;
-  std::vector<CrossoverField> fields;  // of one system, model and precision
+  std::vector<CrossoverField>
+      fields;  // of one system, model and precision, and either one context or one number of drafts
+  bool over_drafts = false;  // of one context and several numbers of drafts
 };
+
+template <class Member>
+bool differ(const std::vector<CrossoverField>& fields, Member member) {
+  return std::ranges::any_of(
+      fields, [&](const auto& f) { return std::invoke(member, f) != std::invoke(member, fields.front()); });
+}
 
 std::vector<Map> maps_of(std::span<const Run> runs) {
   std::vector<Map> maps;
   for (const Run& run : runs) {
     const auto fields = run.crossover.empty() ? measured_fields(run) : run.crossover;
-    std::map<std::tuple<std::string, std::string, DType, DType>, std::vector<CrossoverField>> by_scene;
+    const bool over_drafts =
+        differ(fields, &CrossoverField::draft_tokens) && !differ(fields, &CrossoverField::context);
+    std::map<std::tuple<std::string, std::string, DType, DType, int>, std::vector<CrossoverField>> by_scene;
     for (const CrossoverField& f : fields)
-      by_scene[{f.system, f.model, f.weight_dtype, f.kv_dtype}].push_back(f);
+      by_scene[{f.system, f.model, f.weight_dtype, f.kv_dtype, over_drafts ? 0 : f.draft_tokens}].push_back(
+          f);
     for (auto& [key, of_scene] : by_scene) {
       const bool compares =
           std::ranges::any_of(of_scene, [](const auto& f) { return f.runner_up.has_value(); });
-      if (compares) maps.push_back({&run, std::move(of_scene)});
+      if (compares) maps.push_back({&run, std::move(of_scene), over_drafts});
     }
   }
   return maps;
@@ -82,6 +94,7 @@ Json values_of(const Map& map) {
     values.push_back({{"context", f.context},
                       {"context_text", token_text(f.context)},
                       {"batch", f.batch},
+                      {"drafts", f.draft_tokens},
                       {"ranks", f.ranks},
                       {"winner", winner},
                       // Beside its colour a cell names its winner: not every reader tells colours apart.
@@ -148,8 +161,13 @@ std::optional<Plot> crossover_plot(std::span<const Run> runs) {
     const bool on_one_system = std::ranges::all_of(maps, [&](const Map& other) {
       return other.run != map.run || other.fields.front().system == any.system;
     });
-    const std::string scene = fmt::format("{}{}, {}", any.model, on_one_system ? "" : " on " + any.system,
-                                          precision_text(any.weight_dtype, any.kv_dtype));
+    std::string scene = fmt::format("{}{}, {}", any.model, on_one_system ? "" : " on " + any.system,
+                                    precision_text(any.weight_dtype, any.kv_dtype));
+    if (map.over_drafts) {
+      scene += fmt::format(", {} tokens", token_text(any.context));
+    } else if (any.draft_tokens > 0) {
+      scene += fmt::format(", {} drafted token{}", any.draft_tokens, any.draft_tokens > 1 ? "s" : "");
+    }
     // One choice of ranks serves all maps: one that has not so many, or so few, shows the nearest it has.
     const auto [fewest, most] = std::ranges::minmax(map.fields, {}, &CrossoverField::ranks);
     const std::string shown_ranks = fmt::format("clamp(ranks, {}, {})", fewest.ranks, most.ranks);
@@ -158,16 +176,22 @@ std::optional<Plot> crossover_plot(std::span<const Run> runs) {
                                          quoted(cpu ? " ranks" : " GPUs"))}}}};
     if (several) title["subtitle"] = map.run->name;
     const Json batches = sorted_values(map, &CrossoverField::batch);
-    const Json x = {{"field", "context"},
-                    {"type", "ordinal"},
-                    {"title", "context, tokens"},
-                    {"scale", {{"domain", sorted_values(map, &CrossoverField::context)}}},
-                    {"axis",
-                     {{"labelAngle", 0},
-                      {"labelExpr",
-                       "datum.value >= 1048576 && datum.value % 1048576 == 0 ? datum.value / 1048576 "
-                       "+ 'M' : datum.value >= 1024 && datum.value % 1024 == 0 ? datum.value / 1024 + "
-                       "'K' : '' + datum.value"}}}};
+    const Json drafts = {{"field", "drafts"},
+                         {"type", "ordinal"},
+                         {"title", "drafted tokens a step"},
+                         {"scale", {{"domain", sorted_values(map, &CrossoverField::draft_tokens)}}},
+                         {"axis", {{"labelAngle", 0}}}};
+    const Json contexts = {{"field", "context"},
+                           {"type", "ordinal"},
+                           {"title", "context, tokens"},
+                           {"scale", {{"domain", sorted_values(map, &CrossoverField::context)}}},
+                           {"axis",
+                            {{"labelAngle", 0},
+                             {"labelExpr",
+                              "datum.value >= 1048576 && datum.value % 1048576 == 0 ? datum.value / 1048576 "
+                              "+ 'M' : datum.value >= 1024 && datum.value % 1024 == 0 ? datum.value / 1024 + "
+                              "'K' : '' + datum.value"}}}};
+    const Json& x = map.over_drafts ? drafts : contexts;
     const Json y = {{"field", "batch"},
                     {"type", "ordinal"},
                     {"title", "batch, requests"},
@@ -175,11 +199,12 @@ std::optional<Plot> crossover_plot(std::span<const Run> runs) {
     Json tooltip = Json::array();
     for (const auto& [field, text] : {std::pair{"fastest", "fastest"},
                                       {"sharding", "sharding"},
-                                      {"ttl", "TTL"},
+                                      {"ttl", "time of a token"},
                                       {"runner_up", "next"},
-                                      {"gain", "TTL of the next / TTL"},
+                                      {"gain", "that of the next / that"},
                                       {"context_text", "context, tokens"},
                                       {"batch", "batch, requests"},
+                                      {"drafts", "drafted tokens"},
                                       {"ranks", "ranks"}}) {
       tooltip.push_back({{"field", field}, {"title", text}});
     }
@@ -216,7 +241,8 @@ std::optional<Plot> crossover_plot(std::span<const Run> runs) {
       .name = "crossover",
       .title = "Which strategy wins where",
       .caption =
-          "For each context and batch the strategy with the lowest TTL on that many ranks, and how many "
+          "For each context and batch the strategy with the shortest time of a token on that many ranks, and "
+          "how many "
           "times as fast it is as the next one; \"=\" is a difference within the noise: twice the standard "
           "error "
           "of what was measured, 0.5 % of what was predicted; \"alone\" means that no other strategy fits." +

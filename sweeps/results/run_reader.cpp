@@ -65,6 +65,8 @@ std::vector<CrossoverField> read_crossover(const fs::path& path) {
     field.context = table.count("context", context_tokens);
     field.batch = table.count("batch", batch_requests);
     field.ranks = table.width("ranks");
+    if (table.has("draft_tokens"))
+      field.draft_tokens = static_cast<int>(table.count("draft_tokens", drafted_tokens));
     try {
       field.weight_dtype = parse_dtype(table.text("weight_dtype"));
       field.kv_dtype = parse_dtype(table.text("kv_dtype"));

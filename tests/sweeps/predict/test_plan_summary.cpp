@@ -47,10 +47,10 @@ TEST_CASE("a plan's summary: frontier, budget answers, kept rows and crossover m
   for (const std::size_t dropped : {2, 4}) CHECK_FALSE(summary.is_kept(dropped));
   CHECK(summary.crossover_csv() ==
         "model,context,batch,ranks,weight_dtype,kv_dtype,winner,ttl_us,kvp,tpa,tpf,ep,pp,dp,hop_b,runner_up,"
-        "runner_up_ttl_us,gain,system\n"
-        "m,1024,1,8,bf16,bf16,helix,1000,8,1,8,1,1,1,1,,,,s\n"
-        "m,1024,2,8,bf16,bf16,helix,2000,8,1,8,1,1,1,1,,,,s\n"
-        "m,1024,4,8,bf16,bf16,helix,2000,8,1,8,1,1,1,1,tp,2400,1.2,s\n");
+        "runner_up_ttl_us,gain,system,draft_tokens\n"
+        "m,1024,1,8,bf16,bf16,helix,1000,8,1,8,1,1,1,1,,,,s,0\n"
+        "m,1024,2,8,bf16,bf16,helix,2000,8,1,8,1,1,1,1,,,,s,0\n"
+        "m,1024,4,8,bf16,bf16,helix,2000,8,1,8,1,1,1,1,tp,2400,1.2,s,0\n");
 }
 
 TEST_CASE("a plan's summary: top 0 keeps the frontiers alone, and systems do not compete") {
@@ -65,7 +65,37 @@ TEST_CASE("a plan's summary: top 0 keeps the frontiers alone, and systems do not
   CHECK(summary.is_kept(0));
   CHECK_FALSE(summary.is_kept(1));
   CHECK(summary.is_kept(2));
-  CHECK_THAT(summary.crossover_csv(), Catch::Contains(",fast\n") && Catch::Contains(",slow\n"));
+  CHECK_THAT(summary.crossover_csv(), Catch::Contains(",fast,0\n") && Catch::Contains(",slow,0\n"));
+}
+
+TEST_CASE(
+    "a step with drafts is held against a budget by what a token takes, and meets its like in the crossover "
+    "map") {
+  ModelSpec model;
+  model.name = "m";
+  const auto drafting = [&](int drafts, double acceptance) {
+    SweepPoint p = point(model, Strategy::helix, 1, 8);
+    p.config.shape.draft_tokens = drafts;
+    p.config.shape.acceptance = acceptance;
+    return p;
+  };
+  const auto yielding = [](double step_us, double acceptance) {
+    Prediction p = taking(step_us, 1, 8);
+    p.tokens_per_s_user *= acceptance;
+    p.tokens_per_s_gpu *= acceptance;
+    return p;
+  };
+  PlanSummary summary(1.0, std::nullopt);
+  summary.add(0, drafting(0, 1), "s", taking(900, 1, 8));
+  summary.add(1, drafting(3, 2), "s", yielding(1600, 2));      // 800 us a token
+  summary.add(2, drafting(3, 1.5), "s", yielding(1600, 1.5));  // over the budget
+  summary.add(3, drafting(3, 0), "s", yielding(950, 0));       // its acceptance is not known
+  summary.close();
+  CHECK(summary.fastest_ttl_us() == 800);
+  CHECK(summary.budget_answers() == std::vector<std::size_t>{1});
+  CHECK_FALSE(summary.on_frontier(2));
+  CHECK_THAT(summary.crossover_csv(), Catch::Contains(",helix,900,8,1,8,1,1,1,1,,,,s,0\n") &&
+                                          Catch::Contains(",helix,800,8,1,8,1,1,1,1,,,,s,3\n"));
 }
 
 TEST_CASE("a layout that equals a baseline counts for the baseline: no gain of Helix over itself") {
