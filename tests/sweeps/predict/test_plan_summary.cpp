@@ -109,7 +109,7 @@ TEST_CASE("a layout that equals a baseline counts for the baseline: no gain of H
   whole.config.sharding.tpf = 1, whole.config.sharding.ep = 8;
   summary.add(1, whole, "s", taking(1010, 8, 8));
   summary.close();
-  CHECK_THAT(summary.crossover_csv(), Catch::Contains("dp+ep,1000,") && Catch::EndsWith(",,,,s\n"));
+  CHECK_THAT(summary.crossover_csv(), Catch::Contains("dp+ep,1000,") && Catch::EndsWith(",,,,s,0\n"));
 
   CHECK(counted_as(Strategy::helix, {.tpa = 8, .tpf = 8}) == Strategy::tp);
   CHECK(counted_as(Strategy::helix, {.tpa = 4, .tpf = 4, .pp = 2}) == Strategy::tp_pp);
