@@ -33,7 +33,7 @@ Json values_of(const Contest& contest, std::int64_t batch) {
     if (at == batches.end()) continue;
     for (const auto& [strategy, row] : at->second) {
       // Two standard errors: what the median of another run would lie within.
-      const double ms = ttl_us(*row) / 1e3,
+      const double ms = token_us(*row) / 1e3,
                    error = row->measurement ? 2 * relative_error(*row->measurement) : 0;
       Json datum = {{"ms", ms}, {"low", ms / (1 + error)}, {"high", ms * (1 + error)}};
       add_configuration(datum, *row);

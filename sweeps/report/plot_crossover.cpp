@@ -29,22 +29,22 @@ std::vector<CrossoverField> measured_fields(const Run& run) {
     auto& strategies = fastest[{row.config.model, shape.context, shape.batch, row.config.sharding.ranks(),
                                 shape.draft_tokens, shape.weight_dtype, shape.kv_dtype}];
     const ResultRow*& best = strategies.try_emplace(strategy_of(row), &row).first->second;
-    if (ttl_us(row) < ttl_us(*best)) best = &row;
+    if (token_us(row) < token_us(*best)) best = &row;
   }
   std::vector<CrossoverField> fields;
   for (const auto& [key, strategies] : fastest) {
     std::vector<const ResultRow*> order;
     for (const auto& [strategy, row] : strategies) order.push_back(row);
-    std::ranges::stable_sort(order, {}, [](const ResultRow* row) { return ttl_us(*row); });
+    std::ranges::stable_sort(order, {}, [](const ResultRow* row) { return token_us(*row); });
     CrossoverField& field = fields.emplace_back();
     std::tie(field.model, field.context, field.batch, field.ranks, field.draft_tokens, field.weight_dtype,
              field.kv_dtype) = key;
     field.winner = strategy_of(*order.front());
     field.sharding = order.front()->config.sharding;
-    field.ttl_us = order.front()->config.shape.token_us(ttl_us(*order.front()));
+    field.ttl_us = token_us(*order.front());
     if (order.size() > 1) {
       field.runner_up = strategy_of(*order[1]);
-      field.gain = ttl_us(*order[1]) / ttl_us(*order.front());
+      field.gain = token_us(*order[1]) / field.ttl_us;
       field.tie = within_noise(*order[0], *order[1]);
     }
   }

@@ -15,27 +15,32 @@ namespace {
 
 constexpr int panel_width = 310, panel_height = 230;  // pixels
 
-enum class Source { measured, model };
-constexpr std::array sources = {Source::measured, Source::model};
-
-const char* name(Source source) {
-  return source == Source::measured ? "measured" : "model";
-}
+/// Composed: what one rank computes was measured, what all exchange is predicted.
+enum class Source { measured, composed, model };
+struct Shown {
+  Source source;
+  const char* name;
+  std::vector<int> dash;
+};
+const std::array sources = {Shown{Source::measured, "measured", {1, 0}},
+                            Shown{Source::composed, "composed", {2, 2}},
+                            Shown{Source::model, "model", {5, 4}}};
 
 /// Nothing if the row has no time of this source.
 std::optional<ParetoPoint> point_of(const ResultRow& row, Source source) {
-  double ttl = 0;
-  if (source == Source::measured && row.measurement) ttl = row.measurement->ttl_us;
-  if (source == Source::model && row.prediction) ttl = row.prediction->model_ttl_us;
-  if (ttl <= 0) return std::nullopt;
-  const double per_user = 1e6 / ttl;
+  double ttl_us = 0;
+  if (source == Source::measured && row.measurement) ttl_us = row.measurement->ttl_us;
+  if (source == Source::composed && row.share) ttl_us = row.share->composed_us();
+  if (source == Source::model && row.prediction) ttl_us = row.prediction->model_ttl_us;
+  if (ttl_us <= 0) return std::nullopt;
+  const double per_user = 1e6 / row.config.shape.token_us(ttl_us);
   return ParetoPoint{per_user,
                      per_user * static_cast<double>(row.config.shape.batch) / row.config.sharding.ranks()};
 }
 
 /// Of a predicted time, as a share of it; 0: not stated.
 double known_within(const ResultRow& row) {
-  return row.measurement || !row.prediction ? 0 : row.prediction->trust.error_percent / 100;
+  return row.sampled() || !row.prediction ? 0 : row.prediction->trust.error_percent / 100;
 }
 
 /// Points inside the frontier only show where the field lies: one for each cell of a fine grid is enough.
@@ -72,11 +77,11 @@ Json values_of(const Scene& scene, Window& window) {
   std::map<Strategy, std::vector<const ResultRow*>> by_strategy;
   for (const ResultRow* row : scene.rows) by_strategy[row->config.strategy].push_back(row);
   for (const auto& [strategy, rows] : by_strategy) {
-    for (const Source source : sources) {
+    for (const Shown& shown : sources) {
       std::vector<const ResultRow*> with_time;
       std::vector<ParetoPoint> points;
       for (const ResultRow* row : rows) {
-        if (const auto point = point_of(*row, source)) {
+        if (const auto point = point_of(*row, shown.source)) {
           with_time.push_back(row);
           points.push_back(*point);
         }
@@ -90,7 +95,7 @@ Json values_of(const Scene& scene, Window& window) {
         window.per_gpu.add(points[i].tokens_per_s_gpu);
         Json datum = {{"x", points[i].tokens_per_s_user},
                       {"y", points[i].tokens_per_s_gpu},
-                      {"source", name(source)},
+                      {"source", shown.name},
                       {"front", on_front.contains(i)}};
         const double error = known_within(*with_time[i]);
         if (error > 0) {
@@ -105,9 +110,8 @@ Json values_of(const Scene& scene, Window& window) {
   return values;
 }
 
-/// Writes the batch at the frontiers' marks, of what was measured if anything was, as far as the numbers do
-/// not lie over one another.
-void label_batches(Json& values, const Window& window, bool measured) {
+/// Writes the batch at the frontiers' marks of one source, as far as the numbers do not lie over one another.
+void label_batches(Json& values, const Window& window, const std::string& source) {
   const auto pixel = [](double value, const Json& domain, double size) {
     const double low = domain[0], high = domain[1];
     return size * std::log(value / low) / std::log(high / low);
@@ -115,9 +119,7 @@ void label_batches(Json& values, const Window& window, bool measured) {
   const Json across = window.per_user.domain(), upwards = window.per_gpu.domain();
   std::vector<std::pair<double, double>> taken;
   for (Json& datum : values) {
-    const bool labelled =
-        datum["front"] && datum["source"] == name(measured ? Source::measured : Source::model);
-    if (!labelled) continue;
+    if (!datum["front"] || datum["source"] != source) continue;
     const double x = pixel(datum["x"], across, panel_width), y = pixel(datum["y"], upwards, panel_height);
     const bool free = std::ranges::none_of(taken, [&](const auto& other) {
       return std::abs(other.first - x) < 30 && std::abs(other.second - y) < 15;
@@ -149,20 +151,18 @@ Plot pareto_plot(const std::vector<Scene>& scenes) {
     return windows[{s.model, s.context, s.weight_dtype, s.kv_dtype}];
   };
   std::vector<Json> values;
-  bool any_measured = false, any_model = false;
-  for (const Scene& scene : scenes) {
-    values.push_back(values_of(scene, window_of(scene)));
-    for (const ResultRow* row : scene.rows) {
-      any_measured |= row->measurement.has_value();
-      any_model |= row->prediction.has_value();
-    }
-  }
+  for (const Scene& scene : scenes) values.push_back(values_of(scene, window_of(scene)));
   Json shown = Json::array(), dashes = Json::array();
-  if (any_measured) shown.push_back("measured"), dashes.push_back(Json::array({1, 0}));
-  if (any_model) shown.push_back("model"), dashes.push_back(Json::array({5, 4}));
-
+  for (const Shown& source : sources) {
+    const bool any = std::ranges::any_of(scenes, [&](const Scene& scene) {
+      return std::ranges::any_of(
+          scene.rows, [&](const ResultRow* row) { return point_of(*row, source.source).has_value(); });
+    });
+    if (any) shown.push_back(source.name), dashes.push_back(source.dash);
+  }
+  // Batches stand at what was measured, if anything was.
   for (std::size_t i = 0; i < scenes.size(); ++i)
-    label_batches(values[i], window_of(scenes[i]), any_measured);
+    label_batches(values[i], window_of(scenes[i]), shown.front());
 
   std::vector<Json> panels;
   for (std::size_t i = 0; i < scenes.size(); ++i) {
@@ -203,7 +203,7 @@ Plot pareto_plot(const std::vector<Scene>& scenes) {
                                points),
                        encoded(layer("datum.front", {{"type", "line"}, {"strokeWidth", 1.8}}),
                                {{"strokeDash", dash}, {"order", {{"field", "x"}, {"type", "quantitative"}}}}),
-                       encoded(layer("datum.front && datum.source == 'measured'",
+                       encoded(layer("datum.front && datum.source != 'model'",
                                      {{"type", "point"}, {"filled", true}, {"size", 65}, {"opacity", 1}}),
                                points),
                        encoded(layer("datum.front && datum.source == 'model'",
@@ -213,18 +213,20 @@ Plot pareto_plot(const std::vector<Scene>& scenes) {
                         {"mark", {{"type", "text"}, {"fontSize", 10}, {"dy", -11}}},
                         {"encoding", {{"x", x}, {"y", y}, {"text", {{"field", "label"}}}}}}})}});
   }
-  return {.name = "pareto",
-          .title = "Pareto frontiers",
-          .caption =
-              "Each point is a configuration: to the right a user gets tokens faster, upwards a GPU serves "
-              "more of them. Lines join the best of each strategy; filled marks on solid lines are "
-              "measured, hollow marks on dashed lines predicted; a number is the batch at a mark; small pale "
-              "marks "
-              "lie behind a frontier. Bars reach as far as nine of ten measured kernels of the least known "
-              "kind in "
-              "the step were off." +
-              thinning_note(panels.size()),
-          .spec = panel_grid(std::move(panels), 3)};
+  return {
+      .name = "pareto",
+      .title = "Pareto frontiers",
+      .caption =
+          "Each point is a configuration: to the right a user gets tokens faster, upwards a GPU serves "
+          "more of them. Lines join the best of each strategy; filled marks on solid lines are "
+          "measured, on dotted lines composed of what one rank was measured to compute and the predicted "
+          "exchanges, hollow marks on dashed lines predicted; a number is the batch at a mark; small pale "
+          "marks "
+          "lie behind a frontier. Bars reach as far as nine of ten measured kernels of the least known "
+          "kind in "
+          "the step were off." +
+          thinning_note(panels.size()),
+      .spec = panel_grid(std::move(panels), 3)};
 }
 
 }  // namespace helix

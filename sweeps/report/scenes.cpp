@@ -18,7 +18,7 @@ namespace {
 bool compares_systems(const Run& run) {
   std::set<std::string> systems;
   for (const ResultRow& row : run.rows) {
-    if (row.status == Status::ok && !row.measurement) systems.insert(row.system);
+    if (is_timed(row.status) && !row.sampled()) systems.insert(row.system);
   }
   return systems.size() > 1;
 }
@@ -31,7 +31,7 @@ std::vector<Scene> scenes_of(std::span<const Run> runs) {
   for (const Run& run : runs) {
     const bool compares = compares_systems(run);
     for (const ResultRow& row : run.rows) {
-      if (row.status != Status::ok || tokens_per_s_user(row) <= 0) continue;
+      if (!is_timed(row.status) || tokens_per_s_user(row) <= 0) continue;
       const DecodeShape& shape = row.config.shape;
       const std::string system = compares ? row.system : "";
       Scene& scene =

@@ -73,6 +73,9 @@ std::string value_at(const Run& run, const char* pointer) {
 std::string count_of(const Run& run, Status status) {
   return fmt::format("{}", std::ranges::count(run.rows, status, &ResultRow::status));
 }
+std::string timed_of(const Run& run) {
+  return fmt::format("{}", std::ranges::count_if(run.rows, is_timed, &ResultRow::status));
+}
 
 /// "median 6.3 %, largest 13.7 %" of |model error|.
 std::string model_error_text(const Run& run) {
@@ -111,7 +114,7 @@ std::string summary_table(std::span<const Run> runs) {
         .text(value_at(run, "/system"))
         .text(value_at(run, "/device"))
         .name(value_at(run, "/start_time"))
-        .number(count_of(run, Status::ok))
+        .number(timed_of(run))
         .number(count_of(run, Status::skipped))
         .number(count_of(run, Status::failed))
         .number(count_of(run, Status::wrong))
@@ -126,7 +129,7 @@ std::string rows_table(std::span<const Run> runs) {
   std::size_t shown = 0, all = 0;
   for (const Run& run : runs) {
     for (const ResultRow& row : run.rows) {
-      if (row.status != Status::ok) continue;
+      if (!is_timed(row.status)) continue;
       ++all;
       if (shown >= most_table_rows) continue;
       ++shown;
@@ -169,7 +172,7 @@ std::string missing_rows(std::span<const Run> runs) {
   std::map<std::tuple<std::string, Status, std::string>, Reason> by_kind;
   for (const Run& run : runs) {
     for (const ResultRow& row : run.rows) {
-      if (row.status == Status::ok) continue;
+      if (is_timed(row.status)) continue;
       Reason& reason = by_kind[{run.name, row.status, without_figures(row.reason)}];
       if (reason.rows++ == 0) reason = {run.name, std::string(name(row.status)), row.reason, row.id, 1};
     }

@@ -20,11 +20,15 @@ double telling_difference(const ResultRow& a, const ResultRow& b) {
 }
 
 bool within_noise(const ResultRow& a, const ResultRow& b) {
-  return std::abs(std::log(ttl_us(a) / ttl_us(b))) < telling_difference(a, b);
+  return std::abs(std::log(token_us(a) / token_us(b))) < telling_difference(a, b);
 }
 
 double ttl_us(const ResultRow& row) {
   return row.measurement ? row.measurement->ttl_us : row.prediction->model_ttl_us;
+}
+
+double token_us(const ResultRow& row) {
+  return row.config.shape.token_us(ttl_us(row));
 }
 
 }  // namespace helix

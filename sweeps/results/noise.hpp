@@ -16,7 +16,9 @@ double telling_difference(const ResultRow& a, const ResultRow& b);
 /// Whether the times of two rows differ by less than can be told.
 bool within_noise(const ResultRow& a, const ResultRow& b);
 
-/// Measured if the row was, else predicted.
+/// Of a step; measured if the row was, else predicted.
 double ttl_us(const ResultRow& row);
+/// The same of a token.
+double token_us(const ResultRow& row);
 
 }  // namespace helix

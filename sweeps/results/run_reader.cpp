@@ -94,7 +94,7 @@ std::vector<CrossoverField> read_crossover(const fs::path& path) {
 }  // namespace
 
 bool Run::measured() const {
-  return std::ranges::any_of(rows, [](const ResultRow& row) { return row.measurement.has_value(); });
+  return std::ranges::any_of(rows, [](const ResultRow& row) { return row.sampled() != nullptr; });
 }
 
 nlohmann::ordered_json read_run_json(const fs::path& path) {

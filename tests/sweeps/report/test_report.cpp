@@ -112,6 +112,28 @@ TEST_CASE("phases of a row add up to its predicted time") {
   CHECK(phases.size() == 7);  // both all-reduces are one
 }
 
+TEST_CASE(
+    "plotted tokens are those that a step yields; what one rank computes is composed with the exchanges") {
+  ResultRow drafted = predicted_row(Strategy::helix, eight, 10e3, 16);
+  drafted.config.shape.draft_tokens = 3;
+  drafted.config.shape.acceptance = 2;
+  ResultRow alone = predicted_row(Strategy::helix, eight, 10e3, 16);
+  alone.status = Status::one_rank;
+  alone.share.emplace().compute.ttl_us = 15e3;
+  alone.share->exchange_us = 5e3;
+  const auto per_user = [](const ResultRow& row, const char* source) {
+    const std::vector<Run> runs{run_of({row})};
+    for (const Json& value : values(pareto_plot(scenes_of(runs)))) {
+      if (value["source"] == source) return value["x"].get<double>();
+    }
+    return 0.0;
+  };
+  CHECK(per_user(drafted, "model") == Approx(200));
+  CHECK(per_user(alone, "composed") == Approx(50));
+  CHECK(per_user(alone, "model") == Approx(100));
+  CHECK(per_user(alone, "measured") == 0);
+}
+
 TEST_CASE("a field of many points keeps every frontier point and few others") {
   std::vector<ResultRow> rows;
   for (int i = 0; i < 2000; ++i) rows.push_back(predicted_row(Strategy::helix, eight, 10e3 + i, 8));
