@@ -23,8 +23,8 @@ struct CrossoverField {
   int ranks = 0, draft_tokens = 0;
   DType weight_dtype = DType::bf16, kv_dtype = DType::bf16;
   Strategy winner = Strategy::helix;
-  Sharding sharding;  // of the winner
-  double ttl_us = 0;  // of a token
+  Sharding sharding;                  // of the winner
+  double ttl_us = 0;                  // of a token
   std::optional<Strategy> runner_up;  // nothing: no other strategy has a row there
   double gain = 1;                    // TTL of the runner-up / TTL of the winner
   bool tie = false;                   // there is one, and the gain is within the noise
