@@ -18,6 +18,10 @@ constexpr std::size_t least_samples = 9;
 std::string percent(double fraction) {
   return fmt::format("{:.3g} %", 100.0 * fraction);
 }
+/// Of a change that could be told; scatter may be such that hardly any could.
+std::string telling(double change) {
+  return change <= 9 ? percent(change) : "over ten times";
+}
 
 ComparedRow without_times(const MatchedRow& pair) {
   ComparedRow row;
@@ -150,7 +154,7 @@ void judge(const Movements& moved, std::vector<ComparedRow>& rows, Comparison& r
       row.verdict = shift > 0 ? Verdict::regressed : Verdict::improved;
     } else {
       row.reason =
-          fmt::format("within what these runs differ by; from {} it could be told", percent(*row.detectable));
+          fmt::format("within what these runs differ by; from {} it could be told", telling(*row.detectable));
     }
   }
 }
@@ -164,9 +168,9 @@ void note_reach(Comparison& result, const std::vector<ComparedRow>& rows) {
   const bool single = result.base.directories.size() + result.head.directories.size() == 2;
   result.notes.push_back(fmt::format(
       "A row that is {} slower would be found in 9 of 10 such comparisons{}{}; {}.",
-      percent(median_of_sorted(reach)),
-      rows.size() == 1 ? "" : fmt::format(" (the noisiest row: {})", percent(reach.back())),
-      result.shift ? fmt::format(", all rows alike from {}", percent(result.shift->detectable)) : "",
+      telling(median_of_sorted(reach)),
+      rows.size() == 1 ? "" : fmt::format(" (the noisiest row: {})", telling(reach.back())),
+      result.shift ? fmt::format(", all rows alike from {}", telling(result.shift->detectable)) : "",
       result.limits.microbench
           ? "more --benchmark_repetitions can tell less"
           : (single ? "repeats (--base-repeat, --new-repeat), taken in turn, can tell less"

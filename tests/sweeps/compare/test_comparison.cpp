@@ -60,6 +60,13 @@ TEST_CASE("compare: a row regresses by more than threshold, floor and what runs 
   CHECK(verdict(base, base) == Verdict::unchanged);
 }
 
+TEST_CASE("compare: a reach beyond all sense is not given in percent") {
+  const Comparison c =
+      compare_runs({run_of({ok_row("a", 1000)})}, {run_of({ok_row("a", 1000)})}, {.run_noise = 30});
+  REQUIRE_FALSE(c.notes.empty());
+  CHECK(c.notes.front().find("A row that is over ten times slower would be found") == 0);
+}
+
 TEST_CASE("compare: the change shown is that of the columns, beside it the one after the shift of all rows") {
   std::vector<StoredRow> base, head;
   for (int i = 0; i < 10; ++i) {
