@@ -49,6 +49,12 @@ inline ModelSpec with_windows(ModelSpec model, std::int64_t window) {
   return model;
 }
 
+/// Windows of the model's own layers shorter than its file says, that short contexts fill them.
+inline ModelSpec with_window(ModelSpec model, std::int64_t window) {
+  for (AttentionSpec& other : model.other_attention) other.window = window;
+  return model;
+}
+
 /// A gate on the shared experts, blocks that are scaled and normed behind.
 inline ModelSpec with_gated_shared(ModelSpec model) {
   model.name = "tiny-gated-shared";
@@ -68,7 +74,8 @@ inline ModelSpec with_top_k(ModelSpec model, std::int64_t top_k) {
 
 /// Group sizes 3 and 4 (no power of two, TPA = K = 3), MQA, query/key norms with softmax routing, MLA with
 /// and without a low-rank Q, sigmoid group-limited routing, YaRN, llama3 RoPE scaling, dense first layers,
-/// shared experts, sparse attention, a window of no whole pages.
+/// shared experts, sparse attention, a window of no whole pages, gpt-oss's sinks, biases and
+/// clamps, Gemma's norms and rotations.
 inline std::vector<ModelSpec> small_models() {
   ModelSpec gqa3 = divisible(load_model("tiny-gqa"), 3);
   gqa3.name = "tiny-gqa-k3";
@@ -80,6 +87,8 @@ inline std::vector<ModelSpec> small_models() {
           with_biases(divisible(load_model("tiny-gqa"), 4)),
           divisible(load_model("tiny-qwen3-moe"), 2),
           with_gated_shared(divisible(load_model("tiny-qwen3-moe"), 4)),
+          with_window(load_model("tiny-gpt-oss"), 6),
+          with_window(load_model("tiny-gemma3"), 6),
           divisible(load_model("tiny-mla"), 1),
           divisible(load_model("tiny-mla-lite"), 1),
           with_top_k(divisible(load_model("tiny-dsa"), 1), 13)};

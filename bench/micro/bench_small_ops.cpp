@@ -173,7 +173,7 @@ void swiglu(benchmark::State& state) {
   const Traffic bytes{2 * values * 2, values * 2};
   sample_cold(state, bytes, 5 * values, args.threads, [&](Carver& in, Carver& out) {
     const auto* const gate_up = in.take<BF16>(2 * values);
-    cpu::swiglu(args.tokens, kFfn, gate_up, out.take<BF16>(values), args.threads);
+    cpu::gated({}, args.tokens, kFfn, gate_up, out.take<BF16>(values), args.threads);
   });
 }
 

@@ -1,6 +1,7 @@
 #include "kernels/checkpoint/checkpoint.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -44,6 +45,11 @@ Shape stored_shape(const ModelSpec& model, const WeightSlice& whole, Within with
       return {model.moe.experts * 2 * whole.rows, whole.cols};
     case Within::one_of_experts:
       return {model.moe.experts * whole.rows, whole.cols};
+    case Within::even_of_inputs:
+    case Within::odd_of_inputs:
+      return {model.moe.experts * whole.cols, 2 * whole.rows};
+    case Within::one_of_inputs:
+      return {model.moe.experts * whole.cols, whole.rows};
   }
   return {};
 }
@@ -72,8 +78,27 @@ std::int64_t first_row(const ModelSpec& model, const WeightSlice& whole, Within 
       return (index * 2 + 1) * whole.rows;
     case Within::one_of_experts:
       return index * whole.rows;
+    case Within::even_of_inputs:
+    case Within::odd_of_inputs:
+    case Within::one_of_inputs:
+      return index * whole.cols;
   }
   return 0;
+}
+
+/// Gate and up in turn: how far apart an output's columns are, and which is the first.
+std::int64_t step_of(Within within) {
+  return within == Within::even_of_inputs || within == Within::odd_of_inputs ? 2 : 1;
+}
+std::int64_t first_of(Within within) {
+  return within == Within::odd_of_inputs ? 1 : 0;
+}
+
+/// Tensors of experts lie by inputs in some models, under names that others have for another layout.
+bool lies_so(const ModelSpec& model, Tensor tensor, Within within) {
+  const bool of_experts =
+      tensor == Tensor::expert_gate || tensor == Tensor::expert_up || tensor == Tensor::expert_down;
+  return !of_experts || is_by_inputs(within) == model.moe.stored_by_inputs;
 }
 
 /// weight_block_size of the configuration; DeepSeek's, where it states none.
@@ -132,10 +157,10 @@ void Checkpoint::find_root() {
   }
 }
 
-std::pair<const MappedTensor*, Within> Checkpoint::find(const TensorId& id) const {
+std::pair<const MappedTensor*, Within> Checkpoint::find(const ModelSpec& model, const TensorId& id) const {
   std::string tried;
   for (const Spelling& spelling : spellings()) {
-    if (spelling.tensor != id.tensor) continue;
+    if (spelling.tensor != id.tensor || !lies_so(model, id.tensor, spelling.within)) continue;
     const std::string name = spelled(spelling, root_, id);
     for (const std::string_view packed : {"", "_packed"})  // what compressed-tensors calls NVFP4
       if (const MappedTensor* const found = files_.find(name + std::string(packed)))
@@ -146,7 +171,7 @@ std::pair<const MappedTensor*, Within> Checkpoint::find(const TensorId& id) cons
 }
 
 void Checkpoint::add_matrix(const ModelSpec& model, const WeightSlice& whole) {
-  const auto [tensor, within] = find(whole.of);
+  const auto [tensor, within] = find(model, whole.of);
   const auto place = matrices_.try_emplace(tensor->stored.name, files_, *tensor, block_).first;
   const StoredMatrix& matrix = place->second;
   const Shape expected = stored_shape(model, whole, within), found{matrix.rows(), matrix.cols()};
@@ -155,18 +180,25 @@ void Checkpoint::add_matrix(const ModelSpec& model, const WeightSlice& whole) {
                                  tensor->file, tensor->stored.name, tensor->stored.description(), found.rows,
                                  found.cols, expected.rows, expected.cols));
   }
-  places_[whole.of] = {&matrix, first_row(model, whole, within), within == Within::w_uk_of_kv_b};
+  places_[whole.of] = {.matrix = &matrix,
+                       .first_row = first_row(model, whole, within),
+                       .transposed = within == Within::w_uk_of_kv_b || is_by_inputs(within),
+                       .first_column = first_of(within),
+                       .column_step = step_of(within)};
 }
 
 void Checkpoint::add_vector(const ModelSpec& model, const TensorId& id) {
-  const MappedTensor* const tensor = find(id).first;
-  const std::int64_t expected = vector_length(model, id.tensor);
-  if (tensor->stored.shape != std::vector{expected}) {
+  const auto [tensor, within] = find(model, id);
+  const std::int64_t values = step_of(within) * vector_length(model, id.tensor), experts = model.moe.experts;
+  const std::vector<std::int64_t> expected =
+      is_by_inputs(within) ? std::vector{experts, values / experts} : std::vector{values};
+  if (tensor->stored.shape != expected) {
     throw UsageError(fmt::format("{}: tensor '{}' is {}; the model's has {} values", tensor->file,
-                                 tensor->stored.name, tensor->stored.description(), expected));
+                                 tensor->stored.name, tensor->stored.description(),
+                                 fmt::join(expected, " x ")));
   }
   read_values(*tensor, 0, 0, nullptr);  // refuses what cannot be read
-  vectors_[id] = tensor;
+  vectors_[id] = {.tensor = tensor, .first = first_of(within), .step = step_of(within)};
 }
 
 bool Checkpoint::is_left_out(const std::string& name, const ModelSpec& model) const {
@@ -189,7 +221,7 @@ void Checkpoint::refuse_surplus(const ModelSpec& model) const {
     used.insert(name);
     for (const std::string& scale : matrix.companions()) used.insert(files_.find(scale)->stored.name);
   }
-  for (const auto& [id, tensor] : vectors_) used.insert(tensor->stored.name);
+  for (const auto& [id, place] : vectors_) used.insert(place.tensor->stored.name);
   const MappedTensor* first = nullptr;
   int count = 0;
   for (const auto& [name, tensor] : files_.all()) {
@@ -209,18 +241,22 @@ Checkpoint::Part Checkpoint::part(const WeightSlice& slice, std::int64_t first, 
   const auto behind_first = [&](Range range) {
     return Range{place.first_row + range.begin, place.first_row + range.end};
   };
-  if (place.transposed) return {place, behind_first(columns), of_slice};
+  if (place.transposed) {
+    const auto column = [&place](std::int64_t row) { return place.first_column + place.column_step * row; };
+    return {place, behind_first(columns), {column(of_slice.begin), column(of_slice.end - 1) + 1}};
+  }
   return {place, behind_first(of_slice), columns};
 }
 
 void Checkpoint::read(const WeightSlice& slice, std::int64_t first, std::int64_t rows, float* out) const {
   const Part at = part(slice, first, rows);
   if (!at.place.transposed) return at.place.matrix->read(at.rows, at.columns, out);
-  std::vector<float> turned(static_cast<std::size_t>(rows * slice.cols));
+  const std::int64_t width = at.columns.size(), step = at.place.column_step;
+  std::vector<float> turned(static_cast<std::size_t>(width * slice.cols));
   at.place.matrix->read(at.rows, at.columns, turned.data());
   for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t c = 0; c < slice.cols; ++c)
-      out[r * slice.cols + c] = turned[static_cast<std::size_t>(c * rows + r)];
+      out[r * slice.cols + c] = turned[static_cast<std::size_t>(c * width + r * step)];
 }
 
 void Checkpoint::read_rounded(const WeightSlice& slice, std::int64_t first, std::int64_t rows, float factor,
@@ -244,13 +280,18 @@ const std::byte* Checkpoint::rows_in_bf16(const WeightSlice& slice, std::int64_t
 
 float Checkpoint::largest(const WeightSlice& slice, std::int64_t first, std::int64_t rows) const {
   const Part at = part(slice, first, rows);
+  if (at.place.column_step > 1) return WeightSource::largest(slice, first, rows);
   return at.place.matrix->largest(at.rows, at.columns);
 }
 
 std::vector<float> Checkpoint::vector(const TensorId& id) const {
-  const MappedTensor& tensor = *vectors_.at(id);
-  std::vector<float> values(static_cast<std::size_t>(tensor.stored.values()));
-  read_values(tensor, 0, tensor.stored.values(), values.data());
+  const VectorPlace& place = vectors_.at(id);
+  const std::int64_t all = place.tensor->stored.values();
+  std::vector<float> values(static_cast<std::size_t>(all));
+  read_values(*place.tensor, 0, all, values.data());
+  for (std::int64_t i = 0; i < all / place.step; ++i)
+    values[static_cast<std::size_t>(i)] = values[static_cast<std::size_t>(place.first + i * place.step)];
+  values.resize(static_cast<std::size_t>(all / place.step));
   return values;
 }
 

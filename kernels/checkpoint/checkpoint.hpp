@@ -37,11 +37,18 @@ class Checkpoint final : public WeightSource {
   std::size_t bytes() const { return files_.file_bytes(); }
 
  private:
-  /// Where a tensor is: rows from `first_row` on, or its transpose.
+  /// Where a tensor is: rows from `first_row` on, or its transpose in every `column_step`-th column from
+  /// `first_column` on.
   struct Place {
     const StoredMatrix* matrix = nullptr;
     std::int64_t first_row = 0;
     bool transposed = false;
+    std::int64_t first_column = 0, column_step = 1;
+  };
+  /// Every `step`-th value from `first` on.
+  struct VectorPlace {
+    const MappedTensor* tensor = nullptr;
+    std::int64_t first = 0, step = 1;
   };
   /// Where rows [first, first + rows) of a slice are.
   struct Part {
@@ -51,7 +58,7 @@ class Checkpoint final : public WeightSource {
   Part part(const WeightSlice& slice, std::int64_t first, std::int64_t rows) const;
   void find_root();
   /// The name that the files have for it, and how it lies in it; throws if they have none.
-  std::pair<const MappedTensor*, Within> find(const TensorId& id) const;
+  std::pair<const MappedTensor*, Within> find(const ModelSpec& model, const TensorId& id) const;
   void add_matrix(const ModelSpec& model, const WeightSlice& whole);
   void add_vector(const ModelSpec& model, const TensorId& id);
   void refuse_surplus(const ModelSpec& model) const;
@@ -63,7 +70,7 @@ class Checkpoint final : public WeightSource {
   std::array<std::int64_t, 2> block_{};  // of block-wise fp8
   std::map<std::string, StoredMatrix> matrices_;
   std::map<TensorId, Place> places_;
-  std::map<TensorId, const MappedTensor*> vectors_;
+  std::map<TensorId, VectorPlace> vectors_;
 };
 
 }  // namespace helix

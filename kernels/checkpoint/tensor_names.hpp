@@ -24,7 +24,15 @@ enum class Within : std::uint8_t {
   first_half_of_experts,  // [experts, 2 ffn, hidden]
   second_half_of_experts,
   one_of_experts,  // [experts, hidden, ffn]
+  even_of_inputs,  // [experts, hidden, 2 ffn], gate and up in turn
+  odd_of_inputs,
+  one_of_inputs,  // [experts, ffn, hidden]
 };
+
+/// Of the last three: of matrices the transposed, the values of an output in a column.
+constexpr bool is_by_inputs(Within within) {
+  return within >= Within::even_of_inputs;
+}
 
 struct Spelling {
   Tensor tensor;

@@ -169,6 +169,10 @@ class CpuBackend : public Backend {
                      const KvView& to) override {
     cpu::gather_tokens(from, batch, chosen, to, threads_);
   }
+  void add_sinks(std::int64_t batch, std::int64_t heads, std::int64_t v_dim, const float* sinks, BF16* o,
+                 float* lse) override {
+    cpu::add_sinks(batch, heads, v_dim, sinks, o, lse, threads_);
+  }
   void pack_partials(const PartialShape& shape, const BF16* o, const float* lse, std::byte* packed) override {
     cpu::pack_partials(shape, o, lse, packed, threads_);
   }
@@ -176,8 +180,8 @@ class CpuBackend : public Backend {
     cpu::merge_partials(shape, packed, out, threads_);
   }
 
-  void swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) override {
-    cpu::swiglu(m, f, gate_up, out, threads_);
+  void gated(const GatedUnit& unit, std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) override {
+    cpu::gated(unit, m, f, gate_up, out, threads_);
   }
   void gate_rows(std::int64_t rows, std::int64_t cols, const float* logits, BF16* y) override {
     cpu::gate_rows(rows, cols, logits, y);

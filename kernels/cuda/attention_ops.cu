@@ -2,6 +2,7 @@
 #include "kernels/cuda/attention/attention.cuh"
 #include "kernels/cuda/attention/kv_write.cuh"
 #include "kernels/cuda/attention/partials.cuh"
+#include "kernels/cuda/attention/sinks.cuh"
 #include "kernels/cuda/attention/sparse.cuh"
 #include "kernels/cuda/kernel_ops.hpp"
 
@@ -47,6 +48,11 @@ void KernelOps::choose_best(std::int64_t parts, std::int64_t mine, std::int64_t 
 void KernelOps::gather_tokens(const KvView& from, std::int64_t batch, const ChosenTokens& chosen,
                               const KvView& to) {
   cuda::gather_tokens(stream_, from, batch, chosen, to);
+}
+
+void KernelOps::add_sinks(std::int64_t batch, std::int64_t heads, std::int64_t v_dim, const float* sinks,
+                          BF16* o, float* lse) {
+  cuda::add_sinks(stream_, batch, heads, v_dim, sinks, o, lse);
 }
 
 void KernelOps::pack_partials(const PartialShape& shape, const BF16* o, const float* lse, std::byte* packed) {

@@ -111,8 +111,8 @@ void KernelOps::rope(const RopeTable& table, std::int64_t batch, std::int64_t he
   cuda::rope(stream_, table, batch, heads, positions, x, out);
 }
 
-void KernelOps::swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) {
-  cuda::swiglu(stream_, m, f, gate_up, out);
+void KernelOps::gated(const GatedUnit& unit, std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) {
+  cuda::gated(stream_, unit, m, f, gate_up, out);
 }
 
 void KernelOps::gate_rows(std::int64_t rows, std::int64_t cols, const float* logits, BF16* y) {

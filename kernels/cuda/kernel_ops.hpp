@@ -67,10 +67,12 @@ class KernelOps : public Backend {
                    const ChosenTokens& chosen) override;
   void gather_tokens(const KvView& from, std::int64_t batch, const ChosenTokens& chosen,
                      const KvView& to) override;
+  void add_sinks(std::int64_t batch, std::int64_t heads, std::int64_t v_dim, const float* sinks, BF16* o,
+                 float* lse) override;
   void pack_partials(const PartialShape& shape, const BF16* o, const float* lse, std::byte* packed) override;
   void merge_partials(const PartialShape& shape, const std::byte* packed, BF16* out) override;
 
-  void swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) override;
+  void gated(const GatedUnit& unit, std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) override;
   void gate_rows(std::int64_t rows, std::int64_t cols, const float* logits, BF16* y) override;
   void route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,
              std::int32_t* ids, float* weights) override;

@@ -55,6 +55,7 @@ AttentionBlock::Arrays::Arrays(Carver& carver, const RankPlan& plan, const Backe
     merged = carver.take<BF16>(attended * owned * part.cache.v_dim);
   }
   inv_freq = carver.take<float>(std::max(a.qk_head_dim, a.qk_rope_head_dim));
+  if (plan.model().window_rope) window_inv_freq = carver.take<float>(a.qk_head_dim);
 }
 
 std::size_t AttentionBlock::scratch_bytes(const RankPlan& plan, const Backend& backend) {
@@ -70,13 +71,8 @@ AttentionBlock::AttentionBlock(const BlockContext& context, const Arrays& arrays
       scale_(static_cast<float>(attention_scale(context.plan.model()))) {
   const RankPlan& plan = c_.plan;
   const ModelSpec& model = plan.model();
-  const std::int64_t rope_dim = model.attention.rope_dim();
-  const std::vector<float> frequencies = inv_frequencies(model.rope, rope_dim);
-  c_.backend.copy_to_device(a_.inv_freq, frequencies.data(), frequencies.size() * sizeof(float));
-  rope_ = {.inv_freq = a_.inv_freq,
-           .rope_dim = rope_dim,
-           .amplitude = static_cast<float>(rope_amplitude(model.rope)),
-           .interleaved = model.rope.interleaved};
+  rope_ = make_table(model.rope, a_.inv_freq);
+  if (model.window_rope) window_rope_ = make_table(*model.window_rope, a_.window_inv_freq);
 
   for (KvCache& cache : caches_) {
     cache.fill_history({.seed = plan.instance().seed(),
@@ -86,6 +82,16 @@ AttentionBlock::AttentionBlock(const BlockContext& context, const Arrays& arrays
   }
   if (model.attention.indexer.heads > 0)
     indexer_.emplace(context, arrays.indexer, steps, caches_.front(), memory.index_keys);
+}
+
+RopeTable AttentionBlock::make_table(const RopeSpec& rope, float* inv_freq) const {
+  const std::int64_t rope_dim = c_.plan.model().attention.rope_dim();
+  const std::vector<float> frequencies = inv_frequencies(rope, rope_dim);
+  c_.backend.copy_to_device(inv_freq, frequencies.data(), frequencies.size() * sizeof(float));
+  return {.inv_freq = inv_freq,
+          .rope_dim = rope_dim,
+          .amplitude = static_cast<float>(rope_amplitude(rope)),
+          .interleaved = rope.interleaved};
 }
 
 void AttentionBlock::rewind(std::int64_t steps) {
@@ -137,7 +143,7 @@ void AttentionBlock::run(std::int64_t layer, const Work& work) {
   if (indexer_) indexer_->choose(layer, work);
   // 3, 4, 5: flash-decode over the local shard, all-to-all over the query-head axis, exact merge.
   const BF16* merged =
-      plan.sharding().kvp > 1 ? attend_shards(target.cache, work) : attend_whole(target.cache, work);
+      plan.sharding().kvp > 1 ? attend_shards(w, target.cache, work) : attend_whole(w, target.cache, work);
 
   c_.backend.begin_phase(Phase::attn_proj);
   // 6, 7: MLA's W_UV on the owned heads; output projection in TP = N / DP.
@@ -163,7 +169,7 @@ void AttentionBlock::run(std::int64_t layer, const Work& work) {
 }
 
 RopeTable AttentionBlock::rope_of(const AttentionSpec& attention) const {
-  RopeTable table = rope_;
+  RopeTable table = c_.plan.model().window_rope && attention.window > 0 ? window_rope_ : rope_;
   table.rope_dim = attention.rope_dim();
   table.passed = attention.unrotated;
   return table;
@@ -263,16 +269,20 @@ void AttentionBlock::project_mla(const LayerWeights& w, const Target& to, const 
                   {a_.q + latent, absorbed_row, cached().head_dim});
 }
 
-void AttentionBlock::attend(const KvView& cache, Range requests) {
+void AttentionBlock::attend(const LayerWeights& w, const KvView& cache, Range requests) {
   const std::int64_t q_row = heads() * cached().head_dim, o_row = heads() * cached().v_dim;
   c_.backend.begin_phase(Phase::attn);
   const KvView attended = indexer_ ? indexer_->gathered(cache, requests) : cache.from_request(requests.begin);
-  c_.backend.attention(attended, requests.size(), heads(), scale_, a_.q + requests.begin * q_row,
-                       a_.o + requests.begin * o_row, a_.lse + requests.begin * heads(), c_.scratch);
+  BF16* const o = a_.o + requests.begin * o_row;
+  float* const lse = a_.lse + requests.begin * heads();
+  c_.backend.attention(attended, requests.size(), heads(), scale_, a_.q + requests.begin * q_row, o, lse,
+                       c_.scratch);
+  // Once for all shards of a sequence.
+  if (w.sinks != nullptr) c_.backend.add_sinks(requests.size(), heads(), cached().v_dim, w.sinks, o, lse);
 }
 
-const BF16* AttentionBlock::attend_whole(const KvView& cache, const Work& work) {
-  attend(cache, {0, work.batch.attended.size()});
+const BF16* AttentionBlock::attend_whole(const LayerWeights& w, const KvView& cache, const Work& work) {
+  attend(w, cache, {0, work.batch.attended.size()});
   work.observer.phase_done(Phase::attn);
   return a_.o;
 }
@@ -280,7 +290,7 @@ const BF16* AttentionBlock::attend_whole(const KvView& cache, const Work& work) 
 // HOP-B: the all-to-all of a piece of the batch is on its way while the next pieces are attended. Arrivals
 // are merged at the end, when no attention is left to delay and the last piece still travels. In one piece
 // there is nothing to overlap with.
-const BF16* AttentionBlock::attend_shards(const KvView& cache, const Work& work) {
+const BF16* AttentionBlock::attend_shards(const LayerWeights& w, const KvView& cache, const Work& work) {
   const AttentionPart& part = c_.plan.attention();
   const Pieces pieces = part.pieces(work.batch.attended.size());
   const PartialShape largest = part.partials(pieces.largest());
@@ -290,7 +300,7 @@ const BF16* AttentionBlock::attend_shards(const KvView& cache, const Work& work)
   for (int piece = 0; piece < pieces.count; ++piece) {
     const Range r = pieces[piece];
     const PartialShape shape = part.partials(r.size());
-    attend(cache, r);
+    attend(w, cache, r);
     work.observer.phase_done(Phase::attn);
     c_.backend.begin_phase(Phase::merge);
     c_.backend.pack_partials(shape, a_.o + r.begin * heads() * cached().v_dim, a_.lse + r.begin * heads(),

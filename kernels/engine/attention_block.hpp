@@ -29,7 +29,7 @@ class AttentionBlock {
     float* lse;                                  // [attended, heads]
     std::byte *send = nullptr, *recv = nullptr;  // HOP-B's pieces of partial results
     BF16* merged = nullptr;                      // [attended, owned heads, value width of the cache]
-    float* inv_freq;
+    float *inv_freq, *window_inv_freq = nullptr;
     Indexer::Arrays indexer;
   };
   static std::size_t scratch_bytes(const RankPlan& plan, const Backend& backend);
@@ -59,14 +59,15 @@ class AttentionBlock {
   void norm_q_and_k(const LayerWeights& w, const Work& work);
   void norm_parts(const LayerWeights& w, const Work& work);
   void project_mla(const LayerWeights& w, const Target& to, const Work& work);
-  void attend(const KvView& cache, Range requests);
-  const BF16* attend_whole(const KvView& cache, const Work& work);
-  const BF16* attend_shards(const KvView& cache, const Work& work);
+  void attend(const LayerWeights& w, const KvView& cache, Range requests);
+  const BF16* attend_whole(const LayerWeights& w, const KvView& cache, const Work& work);
+  const BF16* attend_shards(const LayerWeights& w, const KvView& cache, const Work& work);
 
   std::int64_t heads() const { return c_.plan.attention().heads.size(); }
   std::int64_t owned() const { return c_.plan.attention().owned.size(); }
   const KvShape& cached() const { return c_.plan.attention().cache; }
   const std::int64_t* positions(const Work& work) const { return a_.positions + work.batch.cached; }
+  RopeTable make_table(const RopeSpec& rope, float* inv_freq) const;
   /// Of a layer of this attention.
   RopeTable rope_of(const AttentionSpec& attention) const;
   /// Normed rows of the requests that the rank attends.
@@ -76,7 +77,7 @@ class AttentionBlock {
   Arrays a_;
   std::vector<KvCache> caches_;
   std::optional<Indexer> indexer_;
-  RopeTable rope_;
+  RopeTable rope_, window_rope_;  // the second of layers with a window, where they have their own
   float scale_;
 };
 

@@ -111,7 +111,10 @@ void FfnBlock::experts(std::int64_t layer, const Work& work) {
   }
   const ExpertShard held{.first = c_.plan.ffn().experts.begin,
                          .gate_up = w[Weight::expert_gate_up],
-                         .down = w[Weight::expert_down]};
+                         .down = w[Weight::expert_down],
+                         .unit = c_.plan.model().gated_unit,
+                         .gate_up_bias = w.expert_gate_up_bias,
+                         .down_bias = w.expert_down_bias};
   c_.backend.moe_experts(work.rows(), c_.normed, {ids, a_.router_weights, moe.top_k}, held,
                          shared ? a_.shared : nullptr, work.stream.delta, c_.scratch);
 }
@@ -145,7 +148,7 @@ void FfnBlock::activate(const PackedWeight& gate_up, const BF16* bias, Range row
   const std::int64_t hidden = c_.plan.model().hidden;
   c_.backend.linear(rows.size(), c_.normed + rows.begin * hidden, hidden, gate_up, a_.gate_up, gate_up.n);
   if (bias != nullptr) c_.backend.add_bias(rows.size(), gate_up.n, bias, a_.gate_up, gate_up.n);
-  c_.backend.swiglu(rows.size(), gate_up.n / 2, a_.gate_up, a_.act);
+  c_.backend.gated(c_.plan.model().gated_unit, rows.size(), gate_up.n / 2, a_.gate_up, a_.act);
 }
 
 std::vector<std::int32_t> FfnBlock::routing(std::int64_t layer) const {

@@ -110,10 +110,13 @@ struct ExpertChoice {
   std::int64_t top_k = 0;
 };
 
-/// A rank's experts [first, first + gate_up.count): gate_up_e [2 ffn, hidden], down_e [hidden, ffn].
+/// A rank's experts [first, first + gate_up.count): gate_up_e [2 ffn, hidden], down_e [hidden, ffn], with what is added
+/// to their products: [count, 2 ffn] and [count, hidden], or null.
 struct ExpertShard {
   std::int64_t first = 0;
   PackedWeight gate_up, down;
+  GatedUnit unit{};
+  const BF16 *gate_up_bias = nullptr, *down_bias = nullptr;
 };
 
 /// A (value, index) pair of a row's largest logit; index < 0: none.
@@ -233,6 +236,10 @@ class DecodeOps {
   /// unwritten. Throws std::logic_error, as moe_experts does, if `scratch` is too small for it.
   virtual void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale,
                          const BF16* q, BF16* o, float* lse, std::span<std::byte> scratch) = 0;
+  /// Head h's softmax gets the score sinks[h] more, to which no value belongs: o [batch, heads, v_dim] *= exp(lse) /
+  /// (exp(lse) + exp(sinks[h])), and lse becomes the log of that sum. Where lse = -inf, o = 0, whatever it was.
+  virtual void add_sinks(std::int64_t batch, std::int64_t heads, std::int64_t v_dim, const float* sinks,
+                         BF16* o, float* lse) = 0;
   /// o [batch, parts * heads, v_dim] and lse -> packed chunks, part p holding heads [p * heads, (p +
   /// 1) * heads).
   virtual void pack_partials(const PartialShape& shape, const BF16* o, const float* lse,
@@ -256,19 +263,20 @@ class DecodeOps {
                              const KvView& to) = 0;
 
   // --- FFN
-  /// out[m, j] = silu(gate_up[m, j]) * gate_up[m, f + j].
-  virtual void swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out) = 0;
+  /// out[m, j] = unit of gate_up[m, j] and gate_up[m, f + j].
+  virtual void gated(const GatedUnit& unit, std::int64_t m, std::int64_t f, const BF16* gate_up,
+                     BF16* out) = 0;
   /// y[b, 0:cols] *= sigmoid(logits[b]).
   virtual void gate_rows(std::int64_t rows, std::int64_t cols, const float* logits, BF16* y) = 0;
-  /// ids [batch, top_k] and weights [batch, top_k] from logits [batch, experts]; bias [experts]
-  /// (sigmoid_grouped: added for the choice only) or null. Ties go to the lower expert.
+  /// ids [batch, top_k] and weights [batch, top_k] from logits [batch, experts]; bias [experts] (softmax_topk: added to
+  /// the logits, sigmoid_grouped: for the choice only) or null. Ties go to the lower expert.
   virtual void route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,
                      std::int32_t* ids, float* weights) = 0;
   /// Bytes of scratch memory that are enough for `moe_experts` of every batch up to this one.
   virtual std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, std::int64_t hidden,
                                         std::int64_t ffn, std::int64_t local_experts) const = 0;
   /// out [batch, hidden] = sum over each token's choices of experts of this shard of weight *
-  /// down_e(swiglu(gate_up_e(x))). Only experts that some token chose are read. Accumulates over experts in
+  /// down_e(the unit of gate_up_e(x)). Only experts that some token chose are read. Accumulates over experts in
   /// fp32. With `shared` [batch, hidden] that is added too.
   virtual void moe_experts(std::int64_t batch, const BF16* x, const ExpertChoice& choice,
                            const ExpertShard& experts, const BF16* shared, BF16* out,

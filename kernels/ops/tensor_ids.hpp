@@ -65,6 +65,11 @@ enum class Tensor : std::uint32_t {
   gate_bias = 68,
   up_bias = 69,
   down_bias = 70,
+  expert_gate_bias = 71,  // [experts, expert_ffn], all in one tensor, as the next
+  expert_up_bias = 72,    // [experts, expert_ffn]
+  expert_down_bias = 73,  // [experts, hidden]
+
+  sinks = 80,  // [q_heads], fp32
 };
 
 /// One tensor of a model: which, of which layer, and of which head or expert where there is one for each.

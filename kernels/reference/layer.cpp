@@ -33,16 +33,17 @@ Vector Layer::multiply_out(Tensor tensor, std::span<const double> x, std::int64_
   return y;
 }
 
-void Layer::add_bias(Tensor bias, Vector& y) const {
+void Layer::add_bias(Tensor bias, Vector& y, std::int64_t index) const {
   const std::vector<BF16> values = setup.weights != nullptr
                                        ? rounded_to_bf16(setup.weights->vector({bias, layer, 0}))
                                        : bias_values(setup.model, setup.seed, bias, layer);
-  for (std::size_t i = 0; i < y.size(); ++i) y[i] += static_cast<double>(to_float(values[i]));
+  const std::size_t first = static_cast<std::size_t>(index) * y.size();
+  for (std::size_t i = 0; i < y.size(); ++i) y[i] += static_cast<double>(to_float(values[first + i]));
   round(y);
 }
 
 std::vector<BF16> Layer::gain(Tensor tensor) const {
-  return setup.weights != nullptr ? rounded_to_bf16(setup.weights->vector({tensor, layer, 0}))
+  return setup.weights != nullptr ? stored_gain(*setup.weights, setup.model, {tensor, layer, 0})
                                   : gain_values(setup.model, setup.seed, tensor, layer);
 }
 
@@ -52,10 +53,9 @@ void Layer::norm(Tensor tensor, std::span<double> x) const {
   round(x);
 }
 
-std::vector<float> Layer::router_bias() const {
-  if (setup.model.moe.router != RouterKind::sigmoid_grouped) return {};
-  return setup.weights != nullptr ? setup.weights->vector({Tensor::router_bias, layer, 0})
-                                  : router_bias_values(setup.model, setup.seed, layer);
+std::vector<float> Layer::wide(Tensor tensor) const {
+  return setup.weights != nullptr ? setup.weights->vector({tensor, layer, 0})
+                                  : wide_values(setup.model, setup.seed, tensor, layer);
 }
 
 Vector Layer::gated(Tensor gate, Tensor up, Tensor down, const Vector& x, std::int64_t index) const {
@@ -63,7 +63,7 @@ Vector Layer::gated(Tensor gate, Tensor up, Tensor down, const Vector& x, std::i
 }
 
 Vector Layer::gated(const Vector& gate, const Vector& up, Tensor down, std::int64_t index) const {
-  Vector hidden = swiglu(gate, up);
+  Vector hidden = reference::gated(setup.model.gated_unit, gate, up);
   round(hidden);
   return multiply_out(down, hidden, index);
 }

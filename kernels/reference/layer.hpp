@@ -22,13 +22,15 @@ struct Layer {
   Vector multiply_wide(Tensor tensor, std::span<const double> x, std::int64_t index = 0) const;
   /// What joins the residual stream, whose sum no rank leaves unscaled.
   Vector multiply_out(Tensor tensor, std::span<const double> x, std::int64_t index = 0) const;
-  void add_bias(Tensor bias, Vector& y) const;
+  /// `index`: of the expert whose part of the bias it is.
+  void add_bias(Tensor bias, Vector& y, std::int64_t index = 0) const;
 
   std::vector<BF16> gain(Tensor tensor) const;
   void norm(Tensor tensor, std::span<double> x) const;
-  std::vector<float> router_bias() const;
+  /// Of what is kept in fp32: the router's bias, sinks.
+  std::vector<float> wide(Tensor tensor) const;
 
-  /// down (silu(gate x) * up x)
+  /// down (gate x and up x in the model's gated unit)
   Vector gated(Tensor gate, Tensor up, Tensor down, const Vector& x, std::int64_t index = 0) const;
   Vector gated(const Vector& gate, const Vector& up, Tensor down, std::int64_t index = 0) const;
 };

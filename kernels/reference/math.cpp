@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "kernels/ops/nvfp4.hpp"
 #include "kernels/ops/simd_clones.hpp"
@@ -129,9 +130,21 @@ void layer_norm(std::span<double> x, const std::vector<BF16>& gain, const std::v
     x[i] = x[i] / deviation * static_cast<double>(to_float(gain[i])) + static_cast<double>(to_float(bias[i]));
 }
 
-Vector swiglu(const Vector& gate, const Vector& up) {
+Vector gated(const GatedUnit& unit, const Vector& gate, const Vector& up) {
+  const auto value = [&unit](double g, double u) {
+    switch (unit.kind) {
+      case GatedUnit::Kind::silu:
+        return g * sigmoid(g) * u;
+      case GatedUnit::Kind::clamped_silu:
+        g = std::min(g, unit.limit);
+        return g * sigmoid(unit.alpha * g) * (std::clamp(u, -unit.limit, unit.limit) + 1);
+      case GatedUnit::Kind::gelu_tanh:
+        return g / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (g + 0.044715 * g * g * g))) * u;
+    }
+    return 0.0;
+  };
   Vector out(gate.size());
-  for (std::size_t i = 0; i < out.size(); ++i) out[i] = gate[i] * sigmoid(gate[i]) * up[i];
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = value(gate[i], up[i]);
   return out;
 }
 

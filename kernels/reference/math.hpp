@@ -35,8 +35,7 @@ double sigmoid(double x);
 void layer_norm(std::span<double> x, const std::vector<BF16>& gain, const std::vector<BF16>& bias,
                 double eps);
 
-/// silu(gate) * up
-Vector swiglu(const Vector& gate, const Vector& up);
+Vector gated(const GatedUnit& unit, const Vector& gate, const Vector& up);
 
 struct Rope {
   std::vector<float> inv_freq;

@@ -68,20 +68,32 @@ Vector shared_experts(const Layer& layer, const Vector& x) {
   return y;
 }
 
+Vector expert(const Layer& layer, const Vector& x, std::int64_t index) {
+  if (!layer.setup.model.moe.biased)
+    return layer.gated(Tensor::expert_gate, Tensor::expert_up, Tensor::expert_down, x, index);
+  Vector gate = layer.multiply(Tensor::expert_gate, x, index),
+         up = layer.multiply(Tensor::expert_up, x, index);
+  layer.add_bias(Tensor::expert_gate_bias, gate, index);
+  layer.add_bias(Tensor::expert_up_bias, up, index);
+  Vector y = layer.gated(gate, up, Tensor::expert_down, index);
+  layer.add_bias(Tensor::expert_down_bias, y, index);
+  return y;
+}
+
 Vector experts(const Layer& layer, const Vector& x, std::span<const std::int32_t> given,
                ReferenceStep& step) {
   const ReferenceSetup& setup = layer.setup;
   const MoeSpec& moe = setup.model.moe;
   const Routing routing =
-      route(moe, layer.multiply_wide(Tensor::router, x), layer.router_bias(), given, setup.routing_tolerance);
+      route(moe, layer.multiply_wide(Tensor::router, x),
+            moe.has_router_bias() ? layer.wide(Tensor::router_bias) : std::vector<float>{}, given,
+            setup.routing_tolerance);
   if (!routing.problem.empty() && step.choice_problem.empty()) {
     step.choice_problem = "layer " + std::to_string(layer.layer) + ": " + routing.problem;
   }
   Vector out(x.size(), 0.0);
   for (std::size_t i = 0; i < routing.experts.size(); ++i) {
-    const Vector expert =
-        layer.gated(Tensor::expert_gate, Tensor::expert_up, Tensor::expert_down, x, routing.experts[i]);
-    add_scaled(routing.weights[i], expert, out);
+    add_scaled(routing.weights[i], expert(layer, x, routing.experts[i]), out);
   }
   if (moe.shared_ffn > 0) add(shared_experts(layer, x), out);
   layer.round(out);
@@ -104,9 +116,13 @@ void choose_token(ReferenceStep& step) {
 ReferenceRequest::ReferenceRequest(const ReferenceSetup& setup, std::int64_t request)
     : setup_(setup), scale_(attention_scale(setup.model)) {
   const AttentionSpec& a = setup_.model.attention;
-  rope_ = {.inv_freq = inv_frequencies(setup_.model.rope, a.rope_dim()),
-           .amplitude = rope_amplitude(setup_.model.rope),
-           .interleaved = setup_.model.rope.interleaved};
+  const auto rope_of = [&a](const RopeSpec& spec) -> Rope {
+    return {.inv_freq = inv_frequencies(spec, a.rope_dim()),
+            .amplitude = rope_amplitude(spec),
+            .interleaved = spec.interleaved};
+  };
+  rope_ = rope_of(setup_.model.rope);
+  window_rope_ = rope_of(setup_.model.window_rope.value_or(setup_.model.rope));
   index_rope_ = rope_;
   index_rope_.interleaved = a.indexer.rope_interleaved;
   const KvShape key{.kind = AttentionKind::mla,
@@ -135,13 +151,18 @@ Vector ReferenceRequest::gqa(std::size_t run, const Vector& x) {
     if (a.whole_qk_norm) w.norm(gain, heads);
     for_each_head(heads, a.qk_head_dim, [&](std::span<double> head) {
       if (a.qk_norm && !a.whole_qk_norm) w.norm(gain, head);
-      if (a.rope_dim() > 0) rotate(rope_, position, head);
+      if (a.rope_dim() > 0) rotate(a.window > 0 ? window_rope_ : rope_, position, head);
       w.round(head);
     });
   }
   RequestCache& cache = caches_[run];
   cache.append(k, v);
-  Vector o = cache.attend(q, scale_, {.window = a.window});
+  Vector sinks;
+  if (a.sinks) {
+    const std::vector<float> learned = w.wide(Tensor::sinks);
+    sinks.assign(learned.begin(), learned.end());
+  }
+  Vector o = cache.attend(q, scale_, {.window = a.window, .sinks = sinks});
   w.round(o);
   return o;
 }

@@ -81,7 +81,7 @@ class ReferenceRequest {
                             const LayerChoice& choice, ReferenceStep& step);
 
   ReferenceSetup setup_;
-  Rope rope_, index_rope_;
+  Rope rope_, window_rope_, index_rope_;
   double scale_;
   std::vector<RequestCache> caches_;      // one per layer run
   std::vector<RequestCache> index_keys_;  // of sparse attention, too

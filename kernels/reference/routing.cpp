@@ -123,9 +123,11 @@ std::string why_impossible(const Ballot& ballot, std::span<const std::int32_t> g
 
 }  // namespace
 
-Routing route(const MoeSpec& moe, const Vector& logits, const std::vector<float>& bias,
+Routing route(const MoeSpec& moe, Vector logits, const std::vector<float>& bias,
               std::span<const std::int32_t> given, double tolerance) {
   const bool grouped = moe.router == RouterKind::sigmoid_grouped;
+  if (!grouped && !bias.empty())
+    for (std::size_t e = 0; e < logits.size(); ++e) logits[e] += static_cast<double>(bias[e]);
   const Ballot ballot = hold_ballot(moe, logits, bias);
   Routing routing;
   if (!given.empty()) {

@@ -29,9 +29,13 @@ double yarn_pair(const RopeSpec& rope, std::int64_t rope_dim, double turns) {
 /// YaRN: pairs below `low` keep their frequency, those above `high` are stretched, with a
 /// linear ramp between.
 double yarn_frequency(const RopeSpec& rope, std::int64_t rope_dim, std::int64_t pair, double frequency) {
-  const double low = std::max(std::floor(yarn_pair(rope, rope_dim, rope.beta_fast)), 0.0);
-  const double high =
-      std::min(std::ceil(yarn_pair(rope, rope_dim, rope.beta_slow)), static_cast<double>(rope_dim - 1));
+  double low = yarn_pair(rope, rope_dim, rope.beta_fast), high = yarn_pair(rope, rope_dim, rope.beta_slow);
+  if (rope.truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, static_cast<double>(rope_dim - 1));
   const double width = high == low ? 0.001 : high - low;
   const double stretch = std::clamp((static_cast<double>(pair) - low) / width, 0.0, 1.0);
   return frequency / rope.factor * stretch + frequency * (1.0 - stretch);

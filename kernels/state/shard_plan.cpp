@@ -110,7 +110,24 @@ BiasPlan plan_biases(const RankPlan& rank, std::int64_t layer) {
     plan.gate_up = {{Tensor::gate_bias, rank.ffn().dense}, {Tensor::up_bias, rank.ffn().dense}};
     if (at.tpf == 0 && at.ep == 0) plan.down = {{Tensor::down_bias, {0, model.hidden}}};
   }
+  if (model.moe.biased && rank.has_ffn() && model.layer_kind(layer).moe()) {
+    const auto of_expert = [](Range values, std::int64_t expert, std::int64_t width) {
+      return Range{expert * width + values.begin, expert * width + values.end};
+    };
+    const FfnPart& ffn = rank.ffn();
+    for (std::int64_t e = ffn.experts.begin; e < ffn.experts.end; ++e) {
+      for (const Tensor tensor : {Tensor::expert_gate_bias, Tensor::expert_up_bias})
+        plan.expert_gate_up.push_back({tensor, of_expert(ffn.expert_columns, e, model.moe.expert_ffn)});
+      if (at.tpf == 0)
+        plan.expert_down.push_back({Tensor::expert_down_bias, of_expert({0, model.hidden}, e, model.hidden)});
+    }
+  }
   return plan;
+}
+
+Range sink_heads(const RankPlan& rank) {
+  const bool adds = rank.model().attention.sinks && rank.at().kvp == 0;
+  return adds ? rank.attention().heads : Range{};
 }
 
 Range norm_values(const RankPlan& rank, Tensor tensor) {

@@ -64,9 +64,12 @@ struct VectorSlice {
 /// to sums over ranks is so on one of them.
 struct BiasPlan {
   std::vector<VectorSlice> qkv, o, gate_up, down;
+  std::vector<VectorSlice> expert_gate_up, expert_down;  // of one local expert after the other
 };
 BiasPlan plan_biases(const RankPlan& rank, std::int64_t layer);
 /// Values of the norms of queries and keys that a rank has: those of its heads, where they have gains of their own.
 Range norm_values(const RankPlan& rank, Tensor tensor);
+/// The heads whose sinks a rank adds: each head's are so on the first KVP rank.
+Range sink_heads(const RankPlan& rank);
 
 }  // namespace helix

@@ -181,4 +181,11 @@ std::vector<BF16> rounded_to_bf16(const std::vector<float>& values) {
   return rounded;
 }
 
+std::vector<BF16> stored_gain(const WeightSource& source, const ModelSpec& model, const TensorId& id) {
+  std::vector<float> gain = source.vector(id);
+  if (model.gains_less_one)
+    for (float& x : gain) x += 1.0f;
+  return rounded_to_bf16(gain);
+}
+
 }  // namespace helix

@@ -16,5 +16,7 @@ void copy_from(const WeightSource& source, const WeightSlice& slice, float facto
                Backend& backend);
 
 std::vector<BF16> rounded_to_bf16(const std::vector<float>& values);
+/// The gain of a norm, which some models store less 1.
+std::vector<BF16> stored_gain(const WeightSource& source, const ModelSpec& model, const TensorId& id);
 
 }  // namespace helix

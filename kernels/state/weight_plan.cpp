@@ -79,18 +79,19 @@ std::uint64_t key_of(std::uint64_t seed, Tensor tensor, std::int64_t layer, std:
 /// Normed inputs have variance 1, so products with weight_scale have a standard deviation of 0.7 to 1.4. On
 /// top of that the problem is kept well conditioned, so that a difference from the reference means a fault
 /// and not rounding that grew on its way:
-///  - the embedding is the residual stream itself, which blocks add to without dominating it;
+///  - the embedding is the residual stream itself, which blocks add to without dominating it, whatever it is
+///    multiplied by before;
 ///  - attention scores have a standard deviation below 1 (a softmax turns an absolute error of its scores
 ///    into a relative error of the output), hence smaller queries and keys, and decoded values weigh no more
 ///    than those of the history;
 ///  - the router's is rounded up to 1 to 2, that its probabilities differ as in a trained model.
-float scale_of(Tensor tensor, Dims dims) {
+float scale_of(const ModelSpec& model, Tensor tensor, Dims dims) {
   // w_uk is used transposed in effect: k_nope = w_uk^T c sums over the latent.
   const std::int64_t fan_in = tensor == Tensor::w_uk ? dims.rows : dims.cols;
   const float unit = synthetic::weight_scale(fan_in);
   switch (tensor) {
     case Tensor::embedding:
-      return 8.0f;
+      return 8.0f / std::exp2(std::round(std::log2(static_cast<float>(model.embedding_multiplier))));
     case Tensor::router:
       return std::exp2(std::ceil(0.5f * std::log2(3.0f / static_cast<float>(fan_in))));
     case Tensor::q:
@@ -112,7 +113,7 @@ WeightSlice whole_tensor(const ModelSpec& model, std::uint64_t seed, Tensor tens
   return {.key = key_of(seed, tensor, layer, index),
           .rows = dims.rows,
           .cols = dims.cols,
-          .scale = scale_of(tensor, dims),
+          .scale = scale_of(model, tensor, dims),
           .of = {tensor, layer, index}};
 }
 
@@ -159,7 +160,12 @@ std::vector<Tensor> layer_vectors(const ModelSpec& model, std::int64_t layer) {
   if (model.attention.q_lora_rank > 0) tensors.push_back(Tensor::q_a_norm);
   if (model.attention.kind == AttentionKind::mla) tensors.push_back(Tensor::kv_a_norm);
   const bool moe = model.layer_kind(layer).moe();
-  if (moe && model.moe.router == RouterKind::sigmoid_grouped) tensors.push_back(Tensor::router_bias);
+  if (moe && model.moe.has_router_bias()) tensors.push_back(Tensor::router_bias);
+  if (moe && model.moe.biased) {
+    tensors.insert(tensors.end(),
+                   {Tensor::expert_gate_bias, Tensor::expert_up_bias, Tensor::expert_down_bias});
+  }
+  if (model.attention.sinks) tensors.push_back(Tensor::sinks);
   if (model.attention.qkv_bias)
     tensors.insert(tensors.end(), {Tensor::q_bias, Tensor::k_bias, Tensor::v_bias});
   if (model.attention.output_bias) tensors.push_back(Tensor::o_bias);
@@ -194,6 +200,13 @@ std::int64_t vector_length(const ModelSpec& m, Tensor tensor) {
     case Tensor::gate_bias:
     case Tensor::up_bias:
       return m.ffn;
+    case Tensor::expert_gate_bias:
+    case Tensor::expert_up_bias:
+      return m.moe.experts * m.moe.expert_ffn;
+    case Tensor::expert_down_bias:
+      return m.moe.experts * m.hidden;
+    case Tensor::sinks:
+      return m.attention.q_heads;
     case Tensor::q_a_norm:
       return m.attention.q_lora_rank;
     case Tensor::kv_a_norm:
@@ -228,13 +241,14 @@ std::vector<BF16> bias_values(const ModelSpec& model, std::uint64_t seed, Tensor
   return bias;
 }
 
-std::vector<float> router_bias_values(const ModelSpec& model, std::uint64_t seed, std::int64_t layer) {
-  std::vector<float> bias(static_cast<std::size_t>(vector_length(model, Tensor::router_bias)));
-  const std::uint32_t row = synthetic::row_key(key_of(seed, Tensor::router_bias, layer), 0);
-  for (std::size_t e = 0; e < bias.size(); ++e) {
-    bias[e] = 0.05f * synthetic::unit_value(row, static_cast<std::uint32_t>(e));
-  }
-  return bias;
+std::vector<float> wide_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor,
+                               std::int64_t layer) {
+  std::vector<float> values(static_cast<std::size_t>(vector_length(model, tensor)));
+  const std::uint32_t row = synthetic::row_key(key_of(seed, tensor, layer), 0);
+  const float largest = tensor == Tensor::sinks ? 3.0f : 0.05f;
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = largest * synthetic::unit_value(row, static_cast<std::uint32_t>(i));
+  return values;
 }
 
 std::int32_t first_token(const ModelSpec& model, std::uint64_t seed, std::int64_t request) {

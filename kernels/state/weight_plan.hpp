@@ -51,8 +51,9 @@ std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor
 /// What is added to a product: unit_value / 4, which bf16 holds.
 std::vector<BF16> bias_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor, std::int64_t layer);
 
-/// Bias that the sigmoid_grouped router adds for the choice of experts: unit_value / 20.
-std::vector<float> router_bias_values(const ModelSpec& model, std::uint64_t seed, std::int64_t layer);
+/// What is kept in fp32: the router's bias (sigmoid_grouped: added for the choice of experts; else to the logits),
+/// unit_value / 20, and the scores of attention's sinks, 3 unit_value.
+std::vector<float> wide_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor, std::int64_t layer);
 
 /// The token that `request` decodes first.
 std::int32_t first_token(const ModelSpec& model, std::uint64_t seed, std::int64_t request);

@@ -107,18 +107,25 @@ const BF16* WeightStore::table(Slot where, const WeightSlice& unscaled, double f
 }
 
 std::vector<BF16> WeightStore::gains(const ModelSpec& model, std::uint64_t seed, const TensorId& id) const {
-  return source_ != nullptr ? rounded_to_bf16(source_->vector(id))
+  return source_ != nullptr ? stored_gain(*source_, model, id)
                             : gain_values(model, seed, id.tensor, id.layer);
+}
+
+std::vector<float> WeightStore::wide(const ModelSpec& model, std::uint64_t seed, const TensorId& id) const {
+  return source_ != nullptr ? source_->vector(id) : wide_values(model, seed, id.tensor, id.layer);
 }
 
 const BF16* WeightStore::bias(const RankPlan& rank, std::int64_t layer,
                               const std::vector<VectorSlice>& slices) {
   if (slices.empty()) return nullptr;
+  std::map<Tensor, std::vector<BF16>> read;  // of experts there is a slice for each
   std::vector<BF16> stacked;
   for (const auto& [tensor, range] : slices) {
-    const std::vector<BF16> whole = source_ != nullptr
-                                        ? rounded_to_bf16(source_->vector({tensor, layer, 0}))
-                                        : bias_values(rank.model(), rank.instance().seed(), tensor, layer);
+    std::vector<BF16>& whole = read[tensor];
+    if (whole.empty()) {
+      whole = source_ != nullptr ? rounded_to_bf16(source_->vector({tensor, layer, 0}))
+                                 : bias_values(rank.model(), rank.instance().seed(), tensor, layer);
+    }
     stacked.insert(stacked.end(), whole.begin() + range.begin, whole.begin() + range.end);
   }
   return values({layer, slot_of(slices.front().tensor)}, stacked);
@@ -130,9 +137,11 @@ void WeightStore::load_vectors(const RankPlan& rank, std::int64_t layer, LayerWe
   for (const Tensor tensor : layer_vectors(model, layer)) {
     const TensorId id{tensor, layer, 0};
     if (tensor == Tensor::router_bias) {
-      w.router_bias =
-          values({layer, slot_of(tensor)},
-                 source_ != nullptr ? source_->vector(id) : router_bias_values(model, seed, layer));
+      w.router_bias = values({layer, slot_of(tensor)}, wide(model, seed, id));
+    } else if (const Range heads = sink_heads(rank); tensor == Tensor::sinks && heads.size() > 0) {
+      const std::vector<float> whole = wide(model, seed, id);
+      w.sinks = values({layer, slot_of(tensor)},
+                       std::vector<float>(whole.begin() + heads.begin, whole.begin() + heads.end));
     } else if (const BF16* LayerWeights::*const gain = gain_of(tensor)) {
       const std::vector<BF16> whole = gains(model, seed, id);
       const Range own = norm_values(rank, tensor);
@@ -145,6 +154,8 @@ void WeightStore::load_vectors(const RankPlan& rank, std::int64_t layer, LayerWe
   w.o_bias = bias(rank, layer, biases.o);
   w.gate_up_bias = bias(rank, layer, biases.gate_up);
   w.down_bias = bias(rank, layer, biases.down);
+  w.expert_gate_up_bias = bias(rank, layer, biases.expert_gate_up);
+  w.expert_down_bias = bias(rank, layer, biases.expert_down);
 }
 
 template <class T>

@@ -25,9 +25,12 @@ struct LayerWeights {
   const BF16* kv_a_norm = nullptr;
   const BF16* index_k_norm = nullptr;  // of a LayerNorm, with its bias
   const BF16* index_k_bias = nullptr;
-  const float* router_bias = nullptr;  // [experts], sigmoid_grouped only
+  const float* router_bias = nullptr;  // [experts]
+  const float* sinks = nullptr;        // [heads], null on ranks that add none
   // Of products; null where the rank adds none.
   const BF16 *qkv_bias = nullptr, *o_bias = nullptr, *gate_up_bias = nullptr, *down_bias = nullptr;
+  const BF16 *expert_gate_up_bias = nullptr,
+             *expert_down_bias = nullptr;  // [experts, 2 ffn], [experts, hidden]
 };
 
 class WeightStore {
@@ -60,6 +63,7 @@ class WeightStore {
   PackedWeight packed(Slot slot, const MatrixPlan& plan, DType dtype);
   void fill(const MatrixPlan& plan, PackedWeight& weight);
   const BF16* table(Slot slot, const WeightSlice& slice, double factor);
+  std::vector<float> wide(const ModelSpec& model, std::uint64_t seed, const TensorId& id) const;
   std::vector<BF16> gains(const ModelSpec& model, std::uint64_t seed, const TensorId& id) const;
   const BF16* bias(const RankPlan& rank, std::int64_t layer, const std::vector<VectorSlice>& slices);
   void load_vectors(const RankPlan& rank, std::int64_t layer, LayerWeights& w);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "roofline/model/config_limits.hpp"
 
 namespace helix {
@@ -46,6 +48,16 @@ AttentionSpec gqa_attention(const JsonFields& config, std::int64_t hidden, const
 
 void read_gqa(const JsonFields& config, ModelSpec& spec) {
   spec.attention = gqa_attention(config, spec.hidden, spec.attention);
+}
+
+void read_gemma3_gqa(const JsonFields& config, ModelSpec& spec) {
+  read_gqa(config, spec);
+  spec.attention.multiplier = 1.0 / std::sqrt(config.real_or("query_pre_attn_scalar", limits::factor, 256.0));
+}
+
+void read_sink_gqa(const JsonFields& config, ModelSpec& spec) {
+  read_gqa(config, spec);
+  spec.attention.sinks = true;
 }
 
 void read_step_gqa(const JsonFields& config, ModelSpec& spec) {

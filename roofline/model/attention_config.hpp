@@ -21,6 +21,10 @@ AttentionSpec gqa_attention(const JsonFields& config, std::int64_t hidden, const
 /// All of these write spec.attention, which holds the family's traits.
 void read_gqa(const JsonFields& config, ModelSpec& spec);
 /// The same, with KV heads that may be called num_attention_groups (Step).
+/// Gemma-3: query_pre_attn_scalar.
+void read_gemma3_gqa(const JsonFields& config, ModelSpec& spec);
+/// gpt-oss.
+void read_sink_gqa(const JsonFields& config, ModelSpec& spec);
 void read_step_gqa(const JsonFields& config, ModelSpec& spec);
 /// The same, with a head_dim that may be called attention_head_dim (Nemotron-H).
 void read_nemotron_gqa(const JsonFields& config, ModelSpec& spec);

@@ -27,6 +27,7 @@ struct AttentionSpec {
   bool qk_norm = false;        // RMSNorm on Q and K before RoPE, of each head (Qwen3)
   bool whole_qk_norm = false;  // or of all heads together (MiniMax-M2)
   bool qkv_bias = false, output_bias = false;
+  bool sinks = false;  // a score of each query head, learned, that joins its softmax with no value (gpt-oss)
   std::int64_t unrotated = 0;  // values of a head, the last ones, that RoPE leaves as they are: GQA only
   double multiplier = 0.0;     // of the scores, 0: 1 / sqrt(qk_head_dim)
   // MLA only.

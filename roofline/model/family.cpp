@@ -33,7 +33,8 @@ constexpr Family::Traits gemma3{.qk_norm = true,
                                 .head_dim = 256,
                                 .vocab = 262208,
                                 .max_position = 131072,
-                                .lacks = norm_behind};
+                                .rope_theta = 1e6,
+                                .window_rope_theta = 1e4};
 constexpr Family::Traits cohere{.parallel_blocks = true, .tied = true, .lacks = "parallel attention and FFN"};
 constexpr Family::Traits olmo{.whole_qk_norm = true, .attention_bias = with_output, .lacks = norm_behind};
 constexpr Family::Traits granite{
@@ -131,8 +132,8 @@ constexpr auto table = std::to_array<Family>({
      read_dense,
      read_alternate_windows,
      {.post_norms = true, .tied = true, .kv_heads = 4, .head_dim = 256, .lacks = norm_behind}},
-    {"gemma3", read_gqa, read_dense, read_gemma3_windows, gemma3},
-    {"gemma3_text", read_gqa, read_dense, read_gemma3_windows, gemma3},
+    {"gemma3", read_gemma3_gqa, read_gemma3_ffn, read_gemma3_windows, gemma3},
+    {"gemma3_text", read_gemma3_gqa, read_gemma3_ffn, read_gemma3_windows, gemma3},
     // GQA and experts.
     {"mixtral",
      read_gqa,
@@ -144,10 +145,15 @@ constexpr auto table = std::to_array<Family>({
     {"qwen3_moe", read_gqa, read_qwen_moe, read_qwen_windows, qwen3(4)},
     {"qwen3_vl_moe_text", read_gqa, read_qwen_moe, read_no_windows, qwen3(16, 0, 5e5)},
     {"gpt_oss",
-     read_gqa,
+     read_sink_gqa,
      read_gpt_oss_moe,
      read_alternate_windows,
-     {.attention_bias = with_output, .kv_heads = 8}},
+     {.attention_bias = with_output,
+      .kv_heads = 8,
+      .head_dim = 64,
+      .rms_eps = 1e-5,
+      .rope_theta = 1.5e5,
+      .biased = true}},
     {"glm4_moe",
      read_gqa,
      read_glm_moe,

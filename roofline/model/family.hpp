@@ -30,8 +30,9 @@ struct Family {
     // Where the file leaves them out; 0: it must not, but for kv_heads (as many as query heads) and head_dim.
     std::int64_t q_heads = 0, kv_heads = 0, head_dim = 0, vocab = 0, max_position = 0, q_lora_rank = 0;
     double rms_eps = 1e-6, rope_theta = 1e4, attention_multiplier = 0.0;
-    bool biased = false;      // attention_bias
-    std::int64_t window = 0;  // sliding_window, where not even null is there
+    double window_rope_theta = 0.0;  // of layers with a window; 0: they have no RoPE of their own
+    bool biased = false;             // attention_bias
+    std::int64_t window = 0;         // sliding_window, where not even null is there
     /// What the engine does not do of it, beyond what the readers of its parts say; "" if all of it.
     std::string_view lacks{};
     /// Before everything else: what gives the number of layers.

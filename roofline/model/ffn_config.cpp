@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -40,6 +41,13 @@ void read_dense(const JsonFields& config, ModelSpec& spec) {
     spec.not_runnable.emplace_back(config.show("mlp_bias"));
 }
 
+void read_gemma3_ffn(const JsonFields& config, ModelSpec& spec) {
+  read_dense(config, spec);
+  spec.gated_unit.kind = GatedUnit::Kind::gelu_tanh;
+  spec.gains_less_one = true;
+  spec.embedding_multiplier = std::sqrt(static_cast<double>(spec.hidden));
+}
+
 void read_mixtral_moe(const JsonFields& config, ModelSpec& spec) {
   read_experts(config, spec.moe, {.experts = "num_local_experts", .width = "intermediate_size"});
   place_experts(
@@ -68,11 +76,13 @@ void read_qwen_moe(const JsonFields& config, ModelSpec& spec) {
 }
 
 void read_gpt_oss_moe(const JsonFields& config, ModelSpec& spec) {
-  read_mixtral_moe(config,
-                   spec);  // softmax over the chosen experts = softmax over all, normalised over the chosen
-  spec.not_runnable.emplace_back("attention sinks");
-  spec.not_runnable.emplace_back("router and expert biases");
-  spec.not_runnable.emplace_back(config.has("swiglu_limit") ? config.show("swiglu_limit") : "clamped SwiGLU");
+  // Softmax over the chosen experts = softmax over all, normalised over the chosen.
+  read_mixtral_moe(config, spec);
+  spec.moe.biased = spec.moe.stored_by_inputs = true;
+  GatedUnit& unit = spec.gated_unit;
+  unit.kind = GatedUnit::Kind::clamped_silu;
+  unit.alpha = config.real_or("swiglu_alpha", limits::factor, unit.alpha);
+  unit.limit = config.real_or("swiglu_limit", limits::factor, unit.limit);
 }
 
 void read_deepseek_v2_moe(const JsonFields& config, ModelSpec& spec) {

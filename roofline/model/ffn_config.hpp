@@ -8,6 +8,8 @@
 namespace helix {
 
 void read_dense(const JsonFields& config, ModelSpec& spec);
+/// Gemma-3's GeGLU, and what else is Gemma's: gains less 1, scaled embeddings.
+void read_gemma3_ffn(const JsonFields& config, ModelSpec& spec);
 void read_mixtral_moe(const JsonFields& config, ModelSpec& spec);
 /// Qwen2-MoE to Qwen3.5-MoE: perhaps shared experts, dense layers by several fields.
 void read_qwen_moe(const JsonFields& config, ModelSpec& spec);

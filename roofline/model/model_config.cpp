@@ -70,8 +70,9 @@ std::optional<JsonFields> language_part(const JsonFields& config) {
 }
 
 void read_activation(const JsonFields& config, ModelSpec& spec) {
+  const std::string known = spec.gated_unit.kind == GatedUnit::Kind::gelu_tanh ? "gelu_pytorch_tanh" : "silu";
   for (const char* key : {"hidden_act", "hidden_activation", "mlp_hidden_act"}) {
-    if (config.text_or(key, "silu") == "silu") continue;
+    if (config.text_or(key, known) == known) continue;
     spec.not_runnable.emplace_back(config.show(key));
     return;
   }
@@ -160,7 +161,10 @@ ModelSpec read_model(const JsonFields& config, const Family& family, const std::
   family.read_attention(config, spec);
   spec.ffn_bias = traits.ffn_bias && config.flag_or("mlp_bias", false);
   family.read_ffn(config, spec);
-  read_rope(config, spec, traits.partial_rotary, traits.rope_theta);
+  read_rope(config, spec,
+            {.partial = traits.partial_rotary,
+             .theta = traits.rope_theta,
+             .window_theta = traits.window_rope_theta});
   if (traits.multipliers) read_multipliers(config, traits, spec);
   spec.attention.window = std::max(spec.attention.window, traits.window);
   family.read_layers(config, spec);

@@ -30,9 +30,25 @@ struct MoeSpec {
   RouterKind router = RouterKind::softmax_topk;
   bool normalize_top_k = false;  // weights of the chosen experts sum to 1
   double routed_scaling = 1.0;
+  bool biased = false;  // the router's logits and all products of routed experts
+  /// How checkpoints have the routed experts: as [experts, inputs, outputs], the outputs of gate and up in turn.
+  bool stored_by_inputs = false;
   bool gated_shared = false;  // the output of the shared experts is scaled by a sigmoid of the layer's input
   std::int64_t groups = 1;    // sigmoid_grouped
   std::int64_t top_groups = 1;
+
+  bool has_router_bias() const { return biased || router == RouterKind::sigmoid_grouped; }
+};
+
+/// How gate and up of an FFN become its hidden layer.
+struct GatedUnit {
+  enum class Kind : std::uint8_t {
+    silu,          // silu(gate) up
+    clamped_silu,  // gate up to `limit`, up within +-limit: gate sigmoid(alpha gate) (up + 1)
+    gelu_tanh,     // gelu(gate) up, by the approximation with tanh
+  } kind = Kind::silu;
+  double alpha = 1.702, limit = 7.0;  // clamped_silu
+  bool operator==(const GatedUnit&) const = default;
 };
 
 enum class RopeScalingKind { none, linear, llama3, yarn };
@@ -44,6 +60,7 @@ struct RopeSpec {
   double factor = 1.0;
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
   double beta_fast = 32.0, beta_slow = 1.0;              // yarn
+  bool truncate = true;                                  // yarn: its ramp begins and ends at whole pairs
   double mscale = 0.0, mscale_all_dim = 0.0;             // yarn, 0: not given
   std::int64_t original_max_position = 0;
 };
@@ -72,7 +89,9 @@ struct ModelSpec {
   std::int64_t vocab = 0;
   std::int64_t ffn = 0;          // width of the dense FFN (of the dense first layers in a MoE model)
   bool gated_ffn = true;         // SwiGLU and its like: two products in, one out; else one in, one out
+  GatedUnit gated_unit{};        // of all its FFNs
   bool parallel_blocks = false;  // attention and FFN read the same normed input, and are summed at once
+  bool gains_less_one = false;   // the norms' gains are stored less 1
   bool post_norms = false;       // a norm behind attention and FFN, too
   bool ffn_bias = false;         // of the dense FFN's products
   bool tied_embeddings = false;
@@ -84,7 +103,8 @@ struct ModelSpec {
   std::optional<StateSpec> state;
   MoeSpec moe;
   RopeSpec rope;
-  std::int64_t max_position = 0;  // longest context the model was made for, 0: unknown
+  std::optional<RopeSpec> window_rope{};  // of layers with a window, where they have their own
+  std::int64_t max_position = 0;          // longest context the model was made for, 0: unknown
   /// One a layer. Empty: all have `attention`, and experts after the first dense layers if the model has any.
   std::vector<LayerKind> layer_kinds;
   /// As the checkpoint stores it: its quantization_config, else bf16.

@@ -14,8 +14,7 @@ constexpr RealLimits factor_limits{1e-6, 1e6};
 constexpr RealLimits theta_limits{1.0, 1e15};
 constexpr WholeLimits position_limits{1, std::int64_t{1} << 40};
 
-void read_rope_scaling(const JsonFields& config, const JsonFields& scaling, ModelSpec& spec) {
-  RopeSpec& rope = spec.rope;
+void read_rope_scaling(const JsonFields& config, const JsonFields& scaling, RopeSpec& rope, ModelSpec& spec) {
   const char* type_key = scaling.has("type") && !scaling.has("rope_type") ? "type" : "rope_type";
   const std::string type =
       scaling.has("factor") ? scaling.text(type_key) : scaling.text_or(type_key, "default");
@@ -53,7 +52,7 @@ void read_rope_scaling(const JsonFields& config, const JsonFields& scaling, Mode
   rope.mscale = scaling.real_or("mscale", {0.0, factor_limits.max}, rope.mscale);
   rope.mscale_all_dim = scaling.real_or("mscale_all_dim", {0.0, factor_limits.max}, rope.mscale_all_dim);
   if (scaling.has("attention_factor")) spec.not_runnable.emplace_back(scaling.show("attention_factor"));
-  if (!scaling.flag_or("truncate", true)) spec.not_runnable.emplace_back(scaling.show("truncate"));
+  rope.truncate = scaling.flag_or("truncate", true);
 }
 
 /// The share of a head's values that is rotated, by the names that files have for it. `read`: whether the class does.
@@ -81,25 +80,40 @@ void rotate_share(double share, ModelSpec& spec) {
 
 }  // namespace
 
-void read_rope(const JsonFields& config, ModelSpec& spec, double partial, double theta) {
+void read_rope(const JsonFields& config, ModelSpec& spec, const RopeDefaults& defaults) {
+  const double partial = defaults.partial;
   const auto* given = config.find("rope_theta");
   if (given && given->is_array()) {
     spec.not_runnable.emplace_back(config.show("rope_theta"));  // one a layer
   } else {
-    spec.rope.theta = config.real_or("rope_theta", theta_limits, theta);
+    spec.rope.theta = config.real_or("rope_theta", theta_limits, defaults.theta);
   }
   const bool read = partial > 0.0;
   double share = rotated_share(config, spec, read, read ? partial : 1.0);
   if (!config.has("rope_scaling")) config.find("original_max_position_embeddings");
   if (const auto scaling = config.object("rope_scaling")) {
-    read_rope_scaling(config, *scaling, spec);
+    read_rope_scaling(config, *scaling, spec.rope, spec);
     judge_unread(*scaling, spec);
   }
+  if (defaults.window_theta > 0.0) {
+    spec.window_rope.emplace();
+    spec.window_rope->theta = config.real_or("rope_local_base_freq", theta_limits, defaults.window_theta);
+  }
   if (const auto parameters = config.object("rope_parameters")) {  // both in one, as transformers 5 writes it
-    spec.rope.theta = parameters->real_or("rope_theta", theta_limits, spec.rope.theta);
-    share = rotated_share(*parameters, spec, read, share);
-    read_rope_scaling(config, *parameters, spec);
-    judge_unread(*parameters, spec);
+    const auto read_parameters = [&](const JsonFields& fields, RopeSpec& rope) {
+      rope.theta = fields.real_or("rope_theta", theta_limits, rope.theta);
+      share = rotated_share(fields, spec, read, share);
+      read_rope_scaling(config, fields, rope, spec);
+      judge_unread(fields, spec);
+    };
+    if (spec.window_rope && parameters->has("full_attention")) {
+      read_parameters(*parameters->object("full_attention"), spec.rope);
+      if (const auto local = parameters->object("sliding_attention"))
+        read_parameters(*local, *spec.window_rope);
+      judge_unread(*parameters, spec);
+    } else {
+      read_parameters(*parameters, spec.rope);
+    }
   }
   rotate_share(share, spec);
 }

@@ -6,9 +6,15 @@
 
 namespace helix {
 
-/// Reads rope_theta and rope_scaling (or rope_parameters) into spec.rope; what the engine does not run goes
-/// to spec.not_runnable. Where the file does not say: `partial`, the share of a head's values that is rotated, and
-/// `theta`.
-void read_rope(const JsonFields& config, ModelSpec& spec, double partial, double theta);
+/// Where the file does not say.
+struct RopeDefaults {
+  double partial = 0.0;  // the share of a head's values that is rotated; 0: the class rotates all
+  double theta = 1e4;
+  double window_theta = 0.0;  // of layers with a window; 0: they have no RoPE of their own
+};
+
+/// Reads rope_theta and rope_scaling (or rope_parameters) into spec.rope and spec.window_rope; what the engine does not
+/// run goes to spec.not_runnable.
+void read_rope(const JsonFields& config, ModelSpec& spec, const RopeDefaults& defaults);
 
 }  // namespace helix

@@ -218,6 +218,9 @@ void attend(OpList& ops, const AttentionSpec& a, const AttentionShard& shard, co
            .bytes = {.kv = tokens * real(cached) * bytes_per_value(shape.kv_dtype),
                      .activations = real(queries * shard.q_heads * (key_dim + out_dim)) * bf16_bytes},
            .flops = 2 * tokens * real(sharers * shard.q_heads * (key_dim + out_dim))});
+  if (a.sinks)
+    ops.elementwise("attention sinks", Phase::attn, norm_bytes(queries, shard.q_heads * out_dim),
+                    fused_on_gpu);
   if (sharding.kvp > 1 && shape.exchange.merge == CacheExchange::Merge::ag_rs) {
     // Each rank scales its partial outputs of all heads by everybody's log-sum-exps; sums go to their owners.
     const double outputs = real(queries * shard.q_heads * out_dim) * bf16_bytes;

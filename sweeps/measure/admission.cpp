@@ -26,9 +26,11 @@ std::string why_dtype_not_measured(const char* what, DType dtype, std::span<cons
 
 std::string why_dtypes_not_measured(const DecodeShape& shape, const Backend& backend) {
   if (shape.weights) {
+    const std::span<const DType> measured = backend.weight_dtypes();
+    const bool as_most = std::ranges::count(measured, shape.weight_dtype) > 0;
     return fmt::format(
         "weights of several types are predicted, not measured; --weight-dtype {} measures one for all",
-        name(shape.weight_dtype));
+        name(as_most ? shape.weight_dtype : measured.front()));
   }
   const std::string of_weights =
       why_dtype_not_measured("weight", shape.weight_dtype, backend.weight_dtypes());

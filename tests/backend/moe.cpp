@@ -7,6 +7,7 @@
 
 #include "backend/synthetic_weights.hpp"
 #include "kernels/reference/linear.hpp"
+#include "kernels/reference/math.hpp"
 #include "tests/compare.hpp"
 #include "tests/values.hpp"
 
@@ -32,18 +33,21 @@ struct Routing {
   }
 };
 
-std::vector<double> swiglu(const std::vector<double>& gate_up) {
-  const std::size_t f = gate_up.size() / 2;
-  std::vector<double> out;
-  for (std::size_t i = 0; i < f; ++i)
-    out.push_back(gate_up[i] / (1.0 + std::exp(-gate_up[i])) * gate_up[f + i]);
-  return out;
+std::vector<double> gated(const GatedUnit& unit, const std::vector<double>& gate_up) {
+  const auto half = gate_up.begin() + std::ssize(gate_up) / 2;
+  return reference::gated(unit, {gate_up.begin(), half}, {half, gate_up.end()});
+}
+
+/// y += row `row` of a bias.
+void add_row(const std::vector<BF16>& bias, std::size_t row, std::vector<double>& y) {
+  for (std::size_t i = 0; i < y.size(); ++i) y[i] += as_double(bias[row * y.size() + i]);
 }
 
 struct Problem {
   std::int64_t batch, top_k = 3, hidden, ffn, first, local;
   SyntheticWeights gate_up, down;
-  std::vector<BF16> x, shared;
+  std::vector<BF16> x, shared, gate_up_bias{}, down_bias{};
+  GatedUnit unit{};
 
   Problem(std::int64_t batch_, std::int64_t hidden_, std::int64_t ffn_, std::int64_t first_,
           std::int64_t local_, DType dtype)
@@ -56,6 +60,13 @@ struct Problem {
         down(hidden, ffn, local, dtype, 2000),
         x(random_bf16(static_cast<std::size_t>(batch * hidden), 4)),
         shared(random_bf16(static_cast<std::size_t>(batch * hidden), 5)) {}
+
+  /// As gpt-oss has them.
+  void make_biased() {
+    unit = {.kind = GatedUnit::Kind::clamped_silu, .limit = 1.0};
+    gate_up_bias = random_bf16(static_cast<std::size_t>(local * 2 * ffn), 6);
+    down_bias = random_bf16(static_cast<std::size_t>(local * hidden), 7);
+  }
 
   /// Experts that nobody chose must not be read.
   void poison_unused(const Routing& routing) const {
@@ -72,9 +83,16 @@ struct Problem {
     const DeviceVector<float> weights(routing.weights);
     const DeviceVector<std::byte> scratch(unwritten,
                                           device().moe_scratch_bytes(batch, top_k, hidden, ffn, local));
+    const DeviceVector<BF16> of_gate_up(gate_up_bias), of_down(down_bias);
+    const bool biased = !down_bias.empty();
     device().moe_experts(batch, in.data(), {ids.data(), weights.data(), top_k},
-                         {first, gate_up.packed(), down.packed()}, with_shared ? shared_in.data() : nullptr,
-                         out.data(), scratch.span());
+                         {.first = first,
+                          .gate_up = gate_up.packed(),
+                          .down = down.packed(),
+                          .unit = unit,
+                          .gate_up_bias = biased ? of_gate_up.data() : nullptr,
+                          .down_bias = biased ? of_down.data() : nullptr},
+                         with_shared ? shared_in.data() : nullptr, out.data(), scratch.span());
     return out.values();
   }
 
@@ -97,8 +115,10 @@ struct Problem {
         const std::int64_t e = routing.ids[choice] - first;
         if (e < 0 || e >= local) continue;
         const auto expert = static_cast<std::size_t>(e);
-        const auto inner = swiglu(reference::linear(1, 2 * ffn, hidden, token, gate_up_values[expert]));
-        const auto y = reference::linear(1, hidden, ffn, inner, down_values[expert]);
+        auto products = reference::linear(1, 2 * ffn, hidden, token, gate_up_values[expert]);
+        if (!gate_up_bias.empty()) add_row(gate_up_bias, expert, products);
+        auto y = reference::linear(1, hidden, ffn, gated(unit, products), down_values[expert]);
+        if (!down_bias.empty()) add_row(down_bias, expert, y);
         for (std::size_t j = 0; j < sum.size(); ++j) sum[j] += as_double(routing.weights[choice]) * y[j];
       }
       out.insert(out.end(), sum.begin(), sum.end());
@@ -128,6 +148,19 @@ TEST_CASE("backend: moe_experts against plain loops") {
     // worst); the first three average out over ffn.
     CHECK(relative_error(p.run(routing, with_shared), expected) < 4 * 0x1p-9);
   });
+}
+
+TEST_CASE("backend: moe_experts with biases and a clamped unit against plain loops") {
+  const DType dtype = GENERATE(from_range(weight_types()));
+  const std::int64_t batch = GENERATE(1, 5, 40);
+  const auto [hidden, ffn] = GENERATE(table<std::int64_t, std::int64_t>({{50, 37}, {264, 88}}));
+  CAPTURE(name(dtype), batch, hidden, ffn);
+  Problem p(batch, hidden, ffn, 2, 5, dtype);
+  p.make_biased();
+  const Routing routing(batch, p.top_k, 9);
+  const auto expected = p.expected(routing, true);
+  p.poison_unused(routing);
+  on_every_path([&] { CHECK(relative_error(p.run(routing, true), expected) < 5 * 0x1p-9); });
 }
 
 TEST_CASE("backend: the experts' sums do not depend on the order of blocks and threads") {

@@ -193,3 +193,77 @@ TEST_CASE("backend: a NaN LSE is never hidden") {
   }
   for (const BF16 v : in.merge()) CHECK(std::isnan(to_float(v)));
 }
+
+TEST_CASE("backend: a sink joins a head's softmax") {
+  const std::int64_t batch = 3, heads = 5, v_dim = GENERATE(8, 64, 264);
+  const float spread = GENERATE(1.0f, 60.0f);
+  const auto rows = static_cast<std::size_t>(batch * heads), width = static_cast<std::size_t>(v_dim);
+  const auto o = random_bf16(rows * width, 1);
+  const auto lse = random_floats(rows, 2, spread),
+             sinks = random_floats(static_cast<std::size_t>(heads), 3, spread);
+  std::vector<double> expected, expected_lse;
+  for (std::size_t r = 0; r < rows; ++r) {
+    const auto before = static_cast<double>(lse[r]), sink = static_cast<double>(sinks[r % sinks.size()]);
+    const double factor = 1.0 / (1.0 + std::exp(sink - before));
+    for (std::size_t d = 0; d < width; ++d) expected.push_back(factor * as_double(o[r * width + d]));
+    expected_lse.push_back(std::max(before, sink) + std::log1p(std::exp(-std::fabs(sink - before))));
+  }
+  in_every_order_of_threads([&] {
+    const DeviceVector<BF16> values(o);
+    const DeviceVector<float> sums(lse), added(sinks);
+    device().add_sinks(batch, heads, v_dim, added.data(), values.data(), sums.data());
+    // The exponent's difference is rounded: up to 120 by 2^-18.
+    CHECK(first_difference(values.values(), expected, 0x1.1p-8, 1e-30) == "");
+    CHECK(first_difference(sums.values(), expected_lse, 1e-6, 1e-6) == "");
+  });
+}
+
+TEST_CASE("backend: beside a sink alone the output is zero, and a NaN is not hidden") {
+  constexpr std::size_t v_dim = 16;
+  in_every_order_of_threads([&] {
+    const DeviceVector<BF16> o(unwritten, 4 * v_dim);
+    for (const std::size_t row : {1, 2}) o.write(row * v_dim, std::vector<BF16>(v_dim, to_bf16(2.0f)));
+    const DeviceVector<float> lse(std::vector<float>{-kInf, NAN, 1.0f, -kInf}),
+        sinks(std::vector<float>{0.5f, -kInf});
+    device().add_sinks(2, 2, v_dim, sinks.data(), o.data(), lse.data());
+    std::vector<double> expected(v_dim, 0.0);
+    expected.insert(expected.end(), v_dim, std::nan(""));
+    expected.insert(expected.end(), v_dim, 2.0 / (1.0 + std::exp(-0.5)));
+    expected.insert(expected.end(), v_dim, 0.0);
+    CHECK(first_difference(o.values(), expected, 0x1p-8) == "");
+    const std::vector<float> sums = lse.values();
+    CHECK(sums[0] == 0.5f);
+    CHECK(std::isnan(sums[1]));
+    CHECK(sums[3] == -kInf);
+  });
+}
+
+TEST_CASE("backend: a sink on one shard is a sink of the whole") {
+  // Scores of one head's tokens, split 0 + 3 + 2: the first shard, which has none, adds the sink.
+  constexpr std::size_t width = 8;
+  const std::vector<double> scores{0.3, -1.2, 2.5, 0.0, 1.1}, v{1, 2, -3, 4, 0.5};
+  const double sink = 1.7;
+  Received in({.parts = 3, .batch = 1, .heads = 1, .v_dim = width});
+  double whole = 0.0, total = std::exp(sink);
+  const auto attend = [&](std::size_t part, std::size_t begin, std::size_t end) {
+    double sum = 0.0, o = 0.0;
+    for (std::size_t t = begin; t < end; ++t) {
+      sum += std::exp(scores[t]);
+      o += std::exp(scores[t]) * v[t];
+    }
+    whole += o;
+    total += sum;
+    in.lse(part)[0] = static_cast<float>(std::log(sum));
+    std::fill_n(in.o(part), width, to_bf16(static_cast<float>(o / sum)));
+  };
+  const DeviceVector<BF16> o(width, bf16_nan());
+  const DeviceVector<float> lse(std::vector<float>{-kInf}),
+      sinks(std::vector<float>{static_cast<float>(sink)});
+  device().add_sinks(1, 1, width, sinks.data(), o.data(), lse.data());
+  const std::vector<BF16> first = o.values();
+  std::copy(first.begin(), first.end(), in.o(0));
+  in.lse(0)[0] = lse.values()[0];
+  attend(1, 0, 3);
+  attend(2, 3, 5);
+  CHECK(first_difference(in.merge(), std::vector<double>(width, whole / total), 0x1p-7) == "");
+}

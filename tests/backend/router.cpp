@@ -63,6 +63,7 @@ TEST_CASE("backend: routing agrees with the reference over a batch") {
       Case{{.kind = softmax, .experts = 4, .top_k = 2, .scaling = 2.5f}},
       Case{{.kind = softmax, .experts = 67, .top_k = 6, .normalize = true}},
       Case{{.kind = softmax, .experts = 128, .top_k = 8, .normalize = true}},
+      Case{{.kind = softmax, .experts = 32, .top_k = 4, .normalize = true}, true},  // gpt-oss
       Case{{.kind = grouped, .experts = 4, .top_k = 2, .groups = 4, .top_groups = 2}},
       Case{{.kind = grouped, .experts = 72, .top_k = 3, .groups = 36, .top_groups = 34}, true},
       Case{{.kind = grouped,

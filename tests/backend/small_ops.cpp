@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "backend/device_under_test.hpp"
+#include "kernels/reference/math.hpp"
 #include "tests/compare.hpp"
 #include "tests/values.hpp"
 
@@ -11,47 +12,73 @@ using namespace helix::testing;
 
 namespace {
 
-std::vector<double> swiglu(const std::vector<BF16>& gate_up, std::size_t m, std::size_t f) {
+std::vector<double> gated(const GatedUnit& unit, const std::vector<BF16>& gate_up, std::size_t m,
+                          std::size_t f) {
   std::vector<double> y;
   for (std::size_t row = 0; row < m; ++row) {
+    reference::Vector gate, up;
     for (std::size_t i = 0; i < f; ++i) {
-      const double g = as_double(gate_up[row * 2 * f + i]);
-      y.push_back(g / (1.0 + std::exp(-g)) * as_double(gate_up[(row * 2 + 1) * f + i]));
+      gate.push_back(as_double(gate_up[row * 2 * f + i]));
+      up.push_back(as_double(gate_up[(row * 2 + 1) * f + i]));
     }
+    const reference::Vector out = reference::gated(unit, gate, up);
+    y.insert(y.end(), out.begin(), out.end());
   }
   return y;
 }
 
+constexpr GatedUnit silu{}, clamped{.kind = GatedUnit::Kind::clamped_silu, .limit = 3.0},
+    gelu{.kind = GatedUnit::Kind::gelu_tanh};
+
 }  // namespace
 
-TEST_CASE("backend: swiglu over widths that are no multiple of anything") {
+TEST_CASE("backend: gated units over widths that are no multiple of anything") {
+  const GatedUnit unit = GENERATE(silu, clamped, gelu);
   const std::int64_t m = GENERATE(1, 3), f = GENERATE(1, 31, 1024, 1409);
   const auto count = static_cast<std::size_t>(m * f);
   const auto gate_up = random_bf16(2 * count, 1, 4.0f);
-  auto expected = swiglu(gate_up, static_cast<std::size_t>(m), static_cast<std::size_t>(f));
+  auto expected = gated(unit, gate_up, static_cast<std::size_t>(m), static_cast<std::size_t>(f));
   expected.resize(count + 8, std::nan(""));  // nothing behind the end
   in_every_order_of_threads([&] {
     const DeviceVector<BF16> in(gate_up), out(count + 8, bf16_nan());
-    device().swiglu(m, f, in.data(), out.data());
-    CHECK(first_difference(out.values(), expected, kBf16, 1e-30) == "");
+    device().gated(unit, m, f, in.data(), out.data());
+    // Of gelu's tail 1 + tanh is left from numbers near 1.
+    CHECK(first_difference(out.values(), expected, kBf16, unit == gelu ? 1e-6 : 1e-30) == "");
   });
 }
 
-TEST_CASE("backend: swiglu at the ends of the exponential") {
+TEST_CASE("backend: gated units at the ends of the exponential") {
+  const GatedUnit unit = GENERATE(silu, clamped, gelu);
   std::vector<BF16> gate_up;
   for (const float g : {0.0f, -0.0f, 86.0f, -86.0f, 100.0f, -100.0f, 1e30f}) gate_up.push_back(to_bf16(g));
   gate_up.push_back(bf16_nan());
   gate_up.push_back(to_bf16(-1e30f));
   gate_up.insert(gate_up.end(), 9, to_bf16(2.0f));
-  auto expected = swiglu(gate_up, 1, 9);
+  auto expected = gated(unit, gate_up, 1, 9);
   const DeviceVector<BF16> in(gate_up), out(9, bf16_nan());
-  device().swiglu(1, 9, in.data(), out.data());
+  device().gated(unit, 1, 9, in.data(), out.data());
   auto found = out.values();
   // Where exp is held at exp(-87), as on the CPU, the product is still negligible.
   CHECK(std::fabs(to_float(found.back())) < 1e-7f);
   found.pop_back();
   expected.pop_back();
   CHECK(first_difference(found, expected, kBf16, 1e-35) == "");
+}
+
+TEST_CASE("backend: gpt-oss's unit clamps, but no NaN") {
+  std::vector<BF16> gate_up;
+  for (const float g : {9.0f, -9.0f, 1.0f, 1.0f, 1.0f}) gate_up.push_back(to_bf16(g));
+  gate_up.push_back(bf16_nan());
+  for (const float u : {1.0f, 1.0f, 9.0f, -9.0f}) gate_up.push_back(to_bf16(u));
+  gate_up.push_back(bf16_nan());
+  gate_up.push_back(to_bf16(1.0f));
+  const DeviceVector<BF16> in(gate_up), out(6, bf16_nan());
+  device().gated(clamped, 1, 6, in.data(), out.data());
+  const auto sigmoid = [](double x) { return 1.0 / (1.0 + std::exp(-x)); };
+  const double one = sigmoid(1.702), nan = std::nan("");
+  const std::vector<double> expected{
+      3 * sigmoid(1.702 * 3) * 2, -9 * sigmoid(-1.702 * 9) * 2, one * 4, one * -2, nan, nan};
+  CHECK(first_difference(out.values(), expected, kBf16) == "");
 }
 
 TEST_CASE("backend: every row gets the bias, and nothing between the rows") {

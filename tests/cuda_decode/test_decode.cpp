@@ -21,9 +21,13 @@ TEST_CASE("the CUDA kernels decode as the reference does, across a change of own
            {"tiny-mla", 21, 2, DType::fp8, DType::bf16},
            {"tiny-mla", 21, 1, DType::nvfp4, DType::nvfp4},
            {"tiny-dsa", 21, 2, DType::bf16, DType::bf16},
-           {"tiny-dsa", 70, 1, DType::fp8, DType::nvfp4}}));
+           {"tiny-dsa", 70, 1, DType::fp8, DType::nvfp4},
+           {"tiny-gpt-oss", 6, 2, DType::bf16, DType::bf16},
+           {"tiny-gpt-oss", 21, 1, DType::fp8, DType::fp8},
+           {"tiny-gemma3", 5, 2, DType::bf16, DType::bf16},
+           {"tiny-gemma3", 70, 1, DType::nvfp4, DType::nvfp4}}));
   const bool many = batch > 2;
-  const ModelSpec model = with_top_k(load_model(name), 13);
+  const ModelSpec model = with_window(with_top_k(load_model(name), 13), 7);
   const bool moe = model.moe.experts > 0;
   const Sharding sharding{.kvp = ranks, .tpf = moe ? 1 : ranks, .ep = moe ? ranks : 1};
   const DecodeShape shape{

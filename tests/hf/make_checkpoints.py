@@ -128,6 +128,27 @@ CASES = {
                                                index_n_heads=16, rope_parameters=yarn(mscale=1.0, mscale_all_dim=0.8)), "bf16"),
     "glm-moe-dsa": ("GlmMoeDsaConfig", dict(COMMON | MLA | GROUPED, q_lora_rank=24, index_topk=5, index_head_dim=32,
                                             index_n_heads=16, rms_norm_eps=1e-5), "bf16"),
+    # Windows of fewer tokens than the prompt: in all layers, in those from max_window_layers on.
+    "mistral-window": ("MistralConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+                                             intermediate_size=48, sliding_window=7), "bf16"),
+    "qwen3-window": ("Qwen3Config", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48,
+                                         use_sliding_window=True, sliding_window=5, max_window_layers=1), "bf16"),
+    # Sinks, biases, clamped SwiGLU, experts in tensors of their own layout; the window in every other layer.
+    "gpt-oss": ("GptOssConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=16,
+                                     num_hidden_layers=3, num_local_experts=6, num_experts_per_tok=2, sliding_window=7,
+                                     swiglu_limit=1.5, rope_parameters=yarn(truncate=False)), "bf16"),
+    "gpt-oss-rounded": ("GptOssConfig", dict(COMMON, num_attention_heads=8, num_key_value_heads=2, head_dim=16,
+                                             intermediate_size=16, num_local_experts=4, num_experts_per_tok=1, sliding_window=64,
+                                             rms_norm_eps=1e-2, swiglu_alpha=1.25, rope_parameters=yarn()), "f32"),
+    # Gains of 1 + w, norms on both sides of a block, GeGLU, a rotation of its own and a window in every layer but each second;
+    # hidden of which the root is exact.
+    "gemma3": ("Gemma3TextConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, hidden_size=64, head_dim=16,
+                                        intermediate_size=48, num_hidden_layers=4, sliding_window=7, query_pre_attn_scalar=32,
+                                        pad_token_id=None,
+                                        layer_types=["sliding_attention", "full_attention"] * 2,
+                                        rope_parameters=dict(
+                                            full_attention=dict(rope_type="linear", rope_theta=1e6, factor=8.0),
+                                            sliding_attention=dict(rope_type="default", rope_theta=1e4))), "bf16"),
     "llama-fp8": ("LlamaConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48),
                   "fp8 tensors"),
     "qwen3-moe-nvfp4": ("Qwen3MoeConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
@@ -144,11 +165,17 @@ def random_weights(model):
         if "inv_freq" in name:
             continue
         values = torch.randn(tensor.shape, generator=generator)
+        if "embed_scale" in name:
+            continue
         if "norm" in name:
             values = 1 + 0.3 * values
+            if "Gemma" in type(model).__name__:  # stored without the 1, and with it a gain that bf16 holds
+                values = ((values - 1).clamp(-0.9, 0.9) * 128).round() / 128
+        elif "embed" in name and "Gemma" in type(model).__name__:  # multiplied by the root of hidden
+            values = values / tensor.shape[-1] ** 0.5
         elif "e_score_correction_bias" in name:
             values = 0.1 * values
-        elif "gate.weight" in name or "q_proj" in name or "q_b_proj" in name:
+        elif any(part in name for part in ("gate.weight", "mlp.router.weight", "q_proj", "q_b_proj")):
             values = 2.0 * values / tensor.shape[-1] ** 0.5
         elif "embed" not in name and name.endswith(("weight", "proj")):
             values = values / tensor.shape[-1] ** 0.5
@@ -264,7 +291,8 @@ def golden(plain):
         model = model.double()
         with InFp64():
             rotary = type(model.model.rotary_emb)(config=model.config)
-            rotary.inv_freq = rotary.inv_freq.to(REAL_FP32).to(torch.float64)
+            for buffer in [name for name, _ in rotary.named_buffers() if name.endswith("inv_freq")]:
+                setattr(rotary, buffer, getattr(rotary, buffer).to(REAL_FP32).to(torch.float64))
             model.model.rotary_emb = rotary
             for _ in range(GENERATED + 1):
                 experts.clear()

@@ -82,13 +82,18 @@ void moe_experts(std::int64_t batch, const BF16* x, const ExpertChoice& choice, 
     const std::int64_t m = s.starts[e + 1] - s.starts[e];
     if (m == 0) continue;
     linear_rows({x, hidden, tokens, m}, expert(gate_up, e), s.gate_up, 2 * ffn, threads);
-    swiglu(m, ffn, s.gate_up, s.activated, threads);
+    if (experts.gate_up_bias != nullptr)
+      add_bias(m, 2 * ffn, experts.gate_up_bias + e * 2 * ffn, s.gate_up, 2 * ffn);
+    gated(experts.unit, m, ffn, s.gate_up, s.activated, threads);
     linear_rows({s.activated, ffn, nullptr, m}, expert(down, e), s.expert_out, hidden, threads);
     for (std::int64_t i = 0; i < m; ++i) {
       const float weight = s.weights[s.starts[e] + i];
       float* sum = s.sum + tokens[i] * hidden;
       const float* y = s.expert_out + i * hidden;
       for (std::int64_t j = 0; j < hidden; ++j) sum[j] += weight * y[j];
+      if (experts.down_bias == nullptr) continue;
+      const BF16* const bias = experts.down_bias + e * hidden;
+      for (std::int64_t j = 0; j < hidden; ++j) sum[j] += weight * to_float(bias[j]);
     }
   }
   for (std::int64_t i = 0; i < batch * hidden; ++i) out[i] = to_bf16(s.sum[i]);

@@ -3,7 +3,8 @@
 //   M = max_p LSE_p,  w_p = exp(LSE_p - M),  O = sum_p w_p O_p / sum_p w_p
 // A shard without tokens has LSE_p = -inf and an O_p that was never written: it is left out, not multiplied
 // by w_p = 0, because 0 * NaN = NaN. No shard with tokens: O = 0. An LSE_p that is NaN makes O NaN. Reads
-// parts * batch * heads * (2 v_dim + 4) bytes.
+// parts * batch * heads * (2 v_dim + 4) bytes. Sinks are scores without values, which one of the shards adds to its
+// own before.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -28,6 +29,11 @@ HELIX_SIMD_CLONES void store_scaled(std::int64_t n, float factor, const float* x
   for (std::int64_t i = 0; i < n; ++i) out[i] = to_bf16(factor * x[i]);
 }
 
+HELIX_SIMD_CLONES void scale(std::int64_t n, float factor, BF16* x) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) x[i] = to_bf16(factor * to_float(x[i]));
+}
+
 /// One head: part p's row at o + p * stride_bytes and its LSE at lse + p * stride_bytes.
 void merge_row(std::int64_t parts, std::int64_t n, const std::byte* o, const std::byte* lse,
                std::size_t stride_bytes, BF16* out) {
@@ -50,6 +56,26 @@ void merge_row(std::int64_t parts, std::int64_t n, const std::byte* o, const std
 }
 
 }  // namespace
+
+// exp(lse) / (exp(lse) + exp(sink)) = 1 / (1 + exp(sink - lse)).
+void add_sinks(std::int64_t batch, std::int64_t heads, std::int64_t v_dim, const float* sinks, BF16* o,
+               float* lse, int threads) {
+#pragma omp parallel for num_threads(threads) if (batch > 1)
+  for (std::int64_t b = 0; b < batch; ++b) {
+    for (std::int64_t h = 0; h < heads; ++h) {
+      const std::int64_t at = b * heads + h;
+      BF16* const row = o + at * v_dim;
+      const float before = lse[at], sink = sinks[h];
+      if (before == kEmpty) {
+        std::fill_n(row, v_dim, BF16{});
+        lse[at] = sink;
+        continue;
+      }
+      scale(v_dim, 1.0f / (1.0f + std::exp(sink - before)), row);
+      lse[at] = std::max(before, sink) + std::log1p(std::exp(-std::fabs(sink - before)));
+    }
+  }
+}
 
 void pack_partials(const PartialShape& shape, const BF16* o, const float* lse, std::byte* packed,
                    int threads) {

@@ -1,5 +1,5 @@
 // Which experts a token goes to.
-//   softmax_topk    p = softmax(logits); the top_k largest; weights p (Mixtral, Qwen3-MoE, DeepSeek-V2)
+//   softmax_topk    p = softmax(logits + bias); the top_k largest; weights p (Mixtral, Qwen3-MoE, DeepSeek-V2, gpt-oss)
 //   sigmoid_grouped DeepSeek-V3 (arXiv 2412.19437, section 2.1.2): s = sigmoid(logits), choice = s + bias; a
 //   group
 //                   scores the sum of its two best choices; of the top_groups best groups the top_k best
@@ -50,12 +50,14 @@ float sigmoid(float x) {
   return 1.0f / (1.0f + std::exp(-x));
 }
 
-void choose_softmax(const RouterShape& shape, const float* logits, std::int32_t* ids, float* weights) {
+void choose_softmax(const RouterShape& shape, const float* logits, const float* bias, std::int32_t* ids,
+                    float* weights) {
+  const auto logit = [&](std::int64_t e) { return bias == nullptr ? logits[e] : logits[e] + bias[e]; };
   TopList best{ids, weights, shape.top_k};
-  for (std::int64_t e = 0; e < shape.experts; ++e) best.offer(static_cast<std::int32_t>(e), logits[e]);
+  for (std::int64_t e = 0; e < shape.experts; ++e) best.offer(static_cast<std::int32_t>(e), logit(e));
   const float largest = weights[0];
   float total = 0.0f;
-  for (std::int64_t e = 0; e < shape.experts; ++e) total += std::exp(logits[e] - largest);
+  for (std::int64_t e = 0; e < shape.experts; ++e) total += std::exp(logit(e) - largest);
   for (std::int64_t i = 0; i < shape.top_k; ++i) weights[i] = std::exp(weights[i] - largest) / total;
 }
 
@@ -122,7 +124,7 @@ void route(const RouterShape& shape, std::int64_t batch, const float* logits, co
     std::int32_t* row_ids = ids + b * shape.top_k;
     float* row_weights = weights + b * shape.top_k;
     if (shape.kind == RouterKind::softmax_topk) {
-      choose_softmax(shape, row, row_ids, row_weights);
+      choose_softmax(shape, row, bias, row_ids, row_weights);
     } else {
       choose_grouped(shape, row, bias, row_ids, row_weights);
     }

@@ -29,12 +29,16 @@ void layer_norm(std::int64_t batch, std::int64_t cols, const BF16* gain, const B
 void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const std::int64_t* positions,
           HeadRows<const BF16> x, HeadRows<BF16> out, int threads);
 
+void add_sinks(std::int64_t batch, std::int64_t heads, std::int64_t v_dim, const float* sinks, BF16* o,
+               float* lse, int threads);
+
 void pack_partials(const PartialShape& shape, const BF16* o, const float* lse, std::byte* packed,
                    int threads);
 
 void merge_partials(const PartialShape& shape, const std::byte* packed, BF16* out, int threads);
 
-void swiglu(std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out, int threads);
+void gated(const GatedUnit& unit, std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out,
+           int threads);
 
 void gate_rows(std::int64_t rows, std::int64_t cols, const float* logits, BF16* y);
 

@@ -148,12 +148,12 @@ std::size_t moe_scratch_bytes(std::int64_t most_requests, std::int64_t top_k, st
 
 void moe_experts(Stream stream, std::int64_t batch, const BF16* x, const ExpertChoice& choice,
                  const ExpertShard& experts, const BF16* shared, BF16* out, std::span<std::byte> scratch) {
-  const auto& [first, gate_up, down] = experts;
+  const PackedWeight &gate_up = experts.gate_up, &down = experts.down;
   require_scratch("moe_experts", batch, moe_scratch_bytes(batch, choice.top_k, down.n, down.k, gate_up.count),
                   scratch);
   const auto parts = carved<MoeScratch>(scratch.data(), batch * choice.top_k, down.n, down.k, gate_up.count);
-  group_by_expert(stream, batch, choice.top_k, choice.ids, first, gate_up.count, parts);
-  expert_products(stream, batch, choice.top_k, x, gate_up, down, parts);
+  group_by_expert(stream, batch, choice.top_k, choice.ids, experts.first, gate_up.count, parts);
+  expert_products(stream, batch, choice.top_k, x, experts, parts);
   combine_experts(stream, batch, choice.top_k, down.n, choice.weights, shared, out, parts);
 }
 

@@ -30,9 +30,9 @@ struct MoeScratch {
 void group_by_expert(Stream stream, std::int64_t batch, std::int64_t top_k, const std::int32_t* ids,
                      std::int64_t first_expert, std::int64_t experts, const MoeScratch& scratch);
 
-/// scratch.activated = swiglu(gate_up_e(x)) for every row, then scratch.expert_out = down_e(activated).
+/// scratch.activated = the unit of gate_up_e(x) for every row, then scratch.expert_out = down_e(activated).
 void expert_products(Stream stream, std::int64_t batch, std::int64_t top_k, const BF16* x,
-                     const PackedWeight& gate_up, const PackedWeight& down, const MoeScratch& scratch);
+                     const ExpertShard& shard, const MoeScratch& scratch);
 
 /// out[b] = shared[b] (or 0) + sum over the local choices i of weights[b, i] * their row, in the
 /// order of choice.

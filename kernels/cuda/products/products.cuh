@@ -8,7 +8,7 @@
 // rows at a time. Its four warps share the inputs: a stage of the pipeline holds 256 of them, 64 for each
 // warp; the four partial sums are added at the end. A lane takes 8 consecutive inputs of a row with one load,
 // of the weights and of x alike. gate_up: the two sets of outputs are gate and up of the same column, and
-// leave as swiglu(gate, up); otherwise they are neighbours.
+// leave as a gated unit of the two; otherwise they are neighbours.
 //
 // Bytes from memory: the weights once for every kRows rows (2, 1 or 0.5625 bytes each), x once for each 32
 // outputs, which L2 serves. NVFP4's scales lie in chunks of 16 bytes that four blocks share in L2.
@@ -18,7 +18,7 @@
 
 #include "kernels/cuda/device/vector_access.cuh"
 #include "kernels/cuda/products/product_stage.cuh"
-#include "kernels/cuda/small/swiglu.cuh"
+#include "kernels/cuda/small/gated_unit.cuh"
 
 namespace helix::cuda {
 
@@ -37,6 +37,9 @@ struct ProductShape {
 
 struct ExpertRows {
   Global<const std::int32_t> starts, active, active_count, tokens;
+  Global<const BF16> bias;  // [experts, outputs of W]
+  bool biased = false;
+  UnitValues unit{};  // gate_up
 };
 
 /// kRows: 8 or 32. kAligned: rows of x start at whole 16 bytes and k is a multiple of 8.
@@ -254,9 +257,22 @@ HELIX_KERNEL HELIX_BOUNDS(kProductThreads, 2) void product_kernel(ProductShape s
             outputs[row * shape.ldy + to] = value;
           }
         };
+        const auto bias_of = [&](std::int64_t output, std::int64_t outputs_of_w) -> float {
+          return to_float(experts.bias[matrix * outputs_of_w + output]);
+        };
         if constexpr (kOf == ProductOf::gate_up) {
-          put(column, swiglu_value(total[0], total[1]));
+          if (experts.biased && column < shape.columns) {
+            total[0] += bias_of(column, 2 * shape.columns);
+            total[1] += bias_of(shape.columns + column, 2 * shape.columns);
+          }
+          put(column, gated_value(experts.unit, total[0], total[1]));
         } else {
+          if constexpr (kOf == ProductOf::down) {
+            if (experts.biased) {
+              if (column < shape.columns) total[0] += bias_of(column, shape.columns);
+              if (column + 16 < shape.columns) total[1] += bias_of(column + 16, shape.columns);
+            }
+          }
           put(column, total[0]);
           put(column + 16, total[1]);
         }

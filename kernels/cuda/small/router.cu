@@ -88,8 +88,8 @@ HELIX_KERNEL HELIX_BOUNDS(kTokensPerBlock* kWarp,
   for (int e = lane; e < experts; e += kWarp) {
     const float logit = row[e];
     float offset = 0.0f;
-    if (grouped && biased) offset = bias[e];
-    choices[e] = grouped ? sigmoid(logit) + offset : logit;
+    if (biased) offset = bias[e];
+    choices[e] = (grouped ? sigmoid(logit) : logit) + offset;
   }
   warp_sync();
 
@@ -132,8 +132,8 @@ HELIX_KERNEL HELIX_BOUNDS(kTokensPerBlock* kWarp,
   }
   float weight = 0.0f;
   if (lane < top_k) {
-    const float logit = row[id];
-    weight = grouped ? sigmoid(logit) : expf(logit - largest) / total;
+    const float logit = row[id], choice = choices[id];
+    weight = grouped ? sigmoid(logit) : expf(choice - largest) / total;
   }
   const float factor = normalize ? scaling / (warp_sum(weight) + 1e-20f) : scaling;
   if (lane < top_k) {

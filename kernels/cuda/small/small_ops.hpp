@@ -32,7 +32,8 @@ void layer_norm(Stream stream, std::int64_t batch, std::int64_t cols, const BF16
 void rope(Stream stream, const RopeTable& table, std::int64_t batch, std::int64_t heads,
           const std::int64_t* positions, HeadRows<const BF16> x, HeadRows<BF16> out);
 
-void swiglu(Stream stream, std::int64_t m, std::int64_t f, const BF16* gate_up, BF16* out);
+void gated(Stream stream, const GatedUnit& unit, std::int64_t m, std::int64_t f, const BF16* gate_up,
+           BF16* out);
 
 void gate_rows(Stream stream, std::int64_t rows, std::int64_t cols, const float* logits, BF16* y);
 

@@ -254,7 +254,13 @@ class RecordingBackend final : public Backend {
   void merge_partials(const PartialShape& shape, const std::byte*, BF16*) override {
     note("merge", shape.parts * chunk_bytes(shape) + shape.batch * shape.heads * shape.v_dim * 2);
   }
-  void swiglu(std::int64_t m, std::int64_t f, const BF16*, BF16*) override { note("swiglu", m * f * 6); }
+  void add_sinks(std::int64_t batch, std::int64_t heads, std::int64_t v_dim, const float*, BF16*,
+                 float*) override {
+    note("sinks", batch * heads * v_dim * 4);
+  }
+  void gated(const GatedUnit&, std::int64_t m, std::int64_t f, const BF16*, BF16*) override {
+    note("gated", m * f * 6);
+  }
   void gate_rows(std::int64_t rows, std::int64_t cols, const float*, BF16*) override {
     note("gate", rows * cols * 4);
   }

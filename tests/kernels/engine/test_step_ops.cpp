@@ -40,8 +40,9 @@ std::string engine_op(std::string_view name) {
                                                            {"gather chosen", "gather"},
                                                            {"pack", "pack"},
                                                            {"merge", "merge"},
-                                                           {"swiglu", "swiglu"},
-                                                           {"shared swiglu", "swiglu"},
+                                                           {"attention sinks", "sinks"},
+                                                           {"swiglu", "gated"},
+                                                           {"shared swiglu", "gated"},
                                                            {"top-k", "route"},
                                                            {"argmax", "argmax"}};
   const auto found = ops.find(name);

@@ -129,7 +129,7 @@ TEST_CASE("gains lie around 1, biases around 0, first tokens in the vocabulary")
   // Deviation of the mean of 256 values that are uniform on 1 +- 1/4: 0.25 / sqrt(3 * 256) = 0.009;
   // five of it.
   CHECK(sum / 256 == Approx(1.0).margin(0.045));
-  for (const float b : router_bias_values(model, 1, 2)) CHECK(std::fabs(b) <= 0.05f);
+  for (const float b : wide_values(model, 1, Tensor::router_bias, 2)) CHECK(std::fabs(b) <= 0.05f);
   std::set<std::int32_t> tokens;
   for (std::int64_t request = 0; request < 100; ++request) {
     const std::int32_t token = first_token(model, 1, request);

@@ -24,9 +24,8 @@ using Features = std::vector<std::string>;
 }  // namespace
 
 TEST_CASE("every built-in model loads, and those run that the engine knows all of") {
-  CHECK(built_in_models().size() == 26);
-  const std::set<std::string> predicted_only = {"gpt-oss-120b", "gpt-oss-20b", "llama-4-maverick",
-                                                "qwen3.5-397b"};
+  CHECK(built_in_models().size() == 28);
+  const std::set<std::string> predicted_only = {"llama-4-maverick", "qwen3.5-397b"};
   for (const std::string& name : built_in_models()) {
     CAPTURE(name);
     const ModelSpec model = load_model(name);
@@ -100,10 +99,11 @@ TEST_CASE("DeepSeek-V2-Lite: one product for Q, softmax router, two shared exper
   CHECK((m.ffn == 10944 && m.rope.mscale == 0.707));
 }
 
-TEST_CASE("gpt-oss: planned, with every feature the engine does not run") {
+TEST_CASE("gpt-oss: sinks, biases, clamped SwiGLU, YaRN from pairs that are no whole ones, windows") {
   const ModelSpec m = load_model("gpt-oss-120b");
-  CHECK(m.not_runnable == Features{"attention sinks", "router and expert biases", "swiglu_limit = 7.0",
-                                   "rope_scaling.truncate = false"});
+  CHECK(m.not_runnable.empty());
+  CHECK((m.attention.sinks && m.other_attention.at(0).sinks && m.moe.biased && !m.rope.truncate));
+  CHECK(m.gated_unit == GatedUnit{.kind = GatedUnit::Kind::clamped_silu, .alpha = 1.702, .limit = 7.0});
   CHECK((m.attention.qkv_bias && m.attention.output_bias));
   const auto groups = m.layer_groups();
   REQUIRE(groups.size() == 2);

@@ -112,6 +112,24 @@ TEST_CASE("a point is admitted, or one reason says why not, for sweep and verify
   CHECK(admit(point, extent, 5, *backend, world).reason == "illegal");
 }
 
+TEST_CASE("layers with a window hold no more than it, whatever the context") {
+  const auto backend = make_cpu_backend(1);
+  const ModelSpec model = load_model("tiny-gpt-oss");  // one full layer between two with windows of 48
+  const std::int64_t batch = 8;
+  const double token = real(batch) * 2 * 4 * 64 * 2;  // of a layer
+  for (const std::int64_t context : {4096, 16384}) {
+    for (const int kvp : {1, 2, 4}) {
+      CAPTURE(context, kvp);
+      const Instance instance = instance_of(configuration(kvp, 1, context, batch, 32), model, model.layers);
+      const auto kv =
+          static_cast<double>(DecodeEngine::cache_bytes(RankPlan(instance, 0), steps, *backend).kv);
+      const double full = token * (real(context / kvp) + 32), windows = token * 2 * (kvp == 1 ? 64 : 32);
+      CHECK(kv > full + windows);
+      CHECK(kv < 1.01 * (full + windows));
+    }
+  }
+}
+
 TEST_CASE(
     "of sparse attention the keys of all tokens are held, their scores, the offers and the chosen rows") {
   const auto backend = make_cpu_backend(1);
