@@ -205,7 +205,9 @@ Vector ReferenceRequest::mla(std::size_t run, const Vector& x, const LayerChoice
   cache.append(row, {});
   std::vector<bool> attended;
   if (a.indexer.heads > 0) attended = indexed(run, x, compressed, choice, step);
-  Vector o = cache.attend(absorbed, scale_, {.chosen = attended.empty() ? nullptr : &attended});
+  Vector o = cache.attend(absorbed, scale_,
+                          {.window = setup_.model.attention_of(setup_.model.layer_kind(w.layer)).window,
+                           .chosen = attended.empty() ? nullptr : &attended});
   w.round(o);
   Vector values;
   for (std::int64_t h = 0; h < a.q_heads; ++h) {
