@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <numeric>
 
 #include "kernels/cuda/cuda_backend.hpp"
 #include "kernels/ops/synthetic.hpp"
