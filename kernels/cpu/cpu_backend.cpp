@@ -211,6 +211,10 @@ class CpuBackend : public Backend {
                std::int64_t* lengths) override {
     cpu::advance(batch, append, positions, slots, lengths);
   }
+  void advance_rows(std::int64_t batch, std::int64_t query_tokens, const AppendTurns& turns,
+                    const StepState& state) override {
+    cpu::advance_rows(batch, query_tokens, turns, state);
+  }
 
  private:
   static constexpr DType dtypes[] = {DType::bf16, DType::fp8};

@@ -150,4 +150,9 @@ void KernelOps::advance(std::int64_t batch, Append append, std::int64_t* positio
   cuda::advance(stream_, batch, append, positions, slots, lengths);
 }
 
+void KernelOps::advance_rows(std::int64_t batch, std::int64_t query_tokens, const AppendTurns& turns,
+                             const StepState& state) {
+  cuda::advance_rows(stream_, batch, query_tokens, turns, state);
+}
+
 }  // namespace helix::cuda

@@ -87,6 +87,8 @@ class KernelOps : public Backend {
                     std::int32_t* tokens) override;
   void advance(std::int64_t batch, Append append, std::int64_t* positions, std::int64_t* slots,
                std::int64_t* lengths) override;
+  void advance_rows(std::int64_t batch, std::int64_t query_tokens, const AppendTurns& turns,
+                    const StepState& state) override;
 
  protected:
   /// terms_bytes: memory of products with quantised weights and many rows (linear.cpp), taken with the first

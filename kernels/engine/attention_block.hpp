@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "kernels/engine/block_context.hpp"
@@ -19,7 +20,9 @@ class AttentionBlock {
   struct Arrays {
     Arrays(Carver& carver, const RankPlan& plan, const Backend& backend, std::int64_t steps);
 
-    std::int64_t* positions;  // of all requests that the rank attends
+    // Of all requests that the rank attends, and of all their rows.
+    std::int64_t *decoded = nullptr, *accepted = nullptr;
+    std::int64_t* positions;
     BF16 *qkv = nullptr, *q_a = nullptr;
     float *squares = nullptr, *gathered_squares = nullptr;  // [2, fullest group] a rank: queries, keys
     BF16* q_heads = nullptr;                                // [attended, heads, nope + rope]
@@ -40,9 +43,11 @@ class AttentionBlock {
   /// Of sparse attention, where the model has it.
   const std::optional<Indexer>& indexer() const { return indexer_; }
 
-  /// Back to the history alone, from so many steps behind it.
-  void rewind(std::int64_t steps);
-  /// One token more of each request of the micro-batch.
+  /// Back to the history alone, from so many steps behind it. The first token decoded is that of this turn to append.
+  void rewind(std::int64_t steps, std::int64_t first_turn);
+  /// Tokens of the last step, [batch], that the next one follows on.
+  void accept(std::span<const std::int64_t> tokens);
+  /// The micro-batch's next step.
   void advance(const Work& work);
   /// Leaves in the stream's delta what the block adds to it.
   void run(std::int64_t layer, const Work& work);
@@ -66,7 +71,8 @@ class AttentionBlock {
   std::int64_t heads() const { return c_.plan.attention().heads.size(); }
   std::int64_t owned() const { return c_.plan.attention().owned.size(); }
   const KvShape& cached() const { return c_.plan.attention().cache; }
-  const std::int64_t* positions(const Work& work) const { return a_.positions + work.batch.cached; }
+  const std::int64_t* positions(const Work& work) const { return a_.positions + work.batch.cached_rows(); }
+  Range rows_of(Range requests) const { return scaled(requests, c_.plan.shape().query_tokens()); }
   RopeTable make_table(const RopeSpec& rope, float* inv_freq) const;
   /// Of a layer of this attention.
   RopeTable rope_of(const AttentionSpec& attention) const;
@@ -76,6 +82,7 @@ class AttentionBlock {
   BlockContext c_;
   Arrays a_;
   std::vector<KvCache> caches_;
+  AppendTurns turns_;
   std::optional<Indexer> indexer_;
   RopeTable rope_, window_rope_;  // the second of layers with a window, where they have their own
   float scale_;

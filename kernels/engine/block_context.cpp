@@ -18,7 +18,8 @@ void BlockContext::norm_output(const Work& work, const BF16* gain) const {
 }
 
 void BlockContext::gather_rows(const Work& work, void* data, std::size_t row_bytes) const {
-  groups.stage->all_gather_rows(static_cast<std::byte*>(data), work.rows(), row_bytes);
+  groups.stage->all_gather_rows(static_cast<std::byte*>(data), work.batch.requests.size(),
+                                row_bytes * static_cast<std::size_t>(work.batch.query_tokens));
 }
 
 void BlockContext::gather_normed(const Work& work) const {

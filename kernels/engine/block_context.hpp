@@ -27,7 +27,9 @@ struct Work {
   std::span<const Append> appends;  // to each of this rank's caches
   StepObserver& observer;
 
-  std::int64_t rows() const { return batch.requests.size(); }
+  std::int64_t rows() const { return batch.rows().size(); }
+  /// Of those, the ones that the rank attends.
+  std::int64_t attended() const { return batch.attended_rows().size(); }
 };
 
 struct BlockContext {

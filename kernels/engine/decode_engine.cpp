@@ -11,19 +11,30 @@ namespace helix {
 
 namespace {
 
-void require_runnable(const ModelSpec& model) {
+void require_runnable(const ModelSpec& model, const DecodeShape& shape) {
   if (!model.not_runnable.empty()) {
     throw UsageError("model " + model.name + ": the engine does not run " + model.not_runnable.front() +
                      "; predict counts it");
   }
+  if (const std::string reason = why_no_drafts(model, shape); !reason.empty())
+    throw UsageError(fmt::format("model {}: {}; predict counts them", model.name, reason));
 }
 
 }  // namespace
 
+std::string why_no_drafts(const ModelSpec& model, const DecodeShape& shape) {
+  if (shape.draft_tokens == 0) return {};
+  const auto windowed = [](const AttentionSpec& attention) { return attention.window > 0; };
+  const bool windows = windowed(model.attention) || std::ranges::any_of(model.other_attention, windowed);
+  if (!windows && model.attention.indexer.heads == 0) return {};
+  return fmt::format("the engine does not check drafted tokens in {}, and the step has {}",
+                     windows ? "layers with a window" : "sparse attention", shape.draft_tokens);
+}
+
 DecodeEngine::Activations::Activations(Carver& carver, const RankPlan& plan, const Backend& backend,
                                        std::int64_t steps)
     : pipeline(carver, plan),
-      normed(carver.take<BF16>(plan.largest().requests.size() * plan.model().hidden)),
+      normed(carver.take<BF16>(plan.largest().rows().size() * plan.model().hidden)),
       attention(carver, plan, backend, steps),
       ffn(carver, plan),
       head(carver, plan) {
@@ -35,7 +46,7 @@ DecodeEngine::Activations::Activations(Carver& carver, const RankPlan& plan, con
 
 DecodeEngine::Activations DecodeEngine::carve(const RankPlan& plan, Backend& backend, std::int64_t steps,
                                               std::unique_ptr<Buffer>& memory) {
-  require_runnable(plan.model());
+  require_runnable(plan.model(), plan.shape());
   if (!every_group_attends(plan.sharding(), plan.shape().batch)) {
     throw std::invalid_argument("a DP group without a request");
   }
@@ -60,7 +71,7 @@ DecodeEngine::DecodeEngine(const Instance& instance, std::int64_t steps, Backend
       attention_(context_, activations_.attention, steps, memory),
       ffn_(context_, activations_.ffn),
       head_(context_, activations_.head),
-      steps_before_rewind_(plan_.steps_with_room(steps)) {
+      room_(plan_.tokens_with_room(steps)) {
   for (Communicator* const group : {groups.stage.get(), groups.kvp.get(), groups.pipeline.get()})
     exposures_.push_back(group->expose(memory.activations->data(), activations_.bytes));
   rewind();
@@ -68,12 +79,13 @@ DecodeEngine::DecodeEngine(const Instance& instance, std::int64_t steps, Backend
 
 void DecodeEngine::rewind(std::int64_t first_turn) {
   settle();
-  attention_.rewind(step_);
+  attention_.rewind(step_, first_turn);
   first_turn_ = first_turn;
-  step_ = 0;
-  std::vector<std::int32_t> tokens(static_cast<std::size_t>(plan_.shape().batch));
-  for (std::size_t b = 0; b < tokens.size(); ++b)
-    tokens[b] = first_token(plan_.model(), instance().seed(), static_cast<std::int64_t>(b));
+  step_ = decoded_ = 0;
+  accepted_ = 1;
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(plan_.rows()));
+  for (std::size_t row = 0; row < tokens.size(); ++row)
+    tokens[row] = first_token(plan_.model(), instance().seed(), static_cast<std::int64_t>(row));
   backend_.copy_to_device(pipeline_.tokens(), tokens.data(), tokens.size() * sizeof(std::int32_t));
 }
 
@@ -82,25 +94,36 @@ void DecodeEngine::give_tokens(std::span<const std::int32_t> tokens) {
   backend_.copy_to_device(pipeline_.tokens(), tokens.data(), tokens.size_bytes());
 }
 
+void DecodeEngine::accept(std::span<const std::int64_t> tokens) {
+  if (step_ == 0) throw std::logic_error("no step whose tokens could be accepted");
+  accepted_ = std::ranges::max(tokens);
+  attention_.accept(tokens);
+}
+
 DecodeEngine::StepKind DecodeEngine::next_kind() const {
-  if (step_ >= steps_before_rewind()) {
-    throw OutOfRoom(
-        fmt::format("the KV cache has room for {} steps since its rewind, and step {} was asked for",
-                    steps_before_rewind(), step_ + 1));
+  const std::int64_t tokens = plan_.shape().query_tokens();
+  if (decoded_next() + tokens > room_) {
+    throw OutOfRoom(fmt::format(
+        "the KV cache has room for {} tokens since its rewind, and step {} was asked for behind {}", room_,
+        step_ + 1, decoded_next()));
   }
   StepKind kind{.receives_tokens = pipeline_.state().tokens_on_way, .residual = pipeline_.stream().residual};
-  for (const CachedLayers& cache : plan_.caches())
-    kind.appends.push_back(cache.kept.append(step_, first_turn_, plan_.at().kvp));
+  for (const CachedLayers& cache : plan_.caches()) {
+    kind.appends.push_back(tokens > 1 ? Append::grows
+                                      : cache.kept.append(step_, first_turn_, plan_.at().kvp));
+  }
   return kind;
 }
 
 void DecodeEngine::skip_step() {
   pipeline_.skip_step();
+  decoded_ = decoded_next();
   ++step_;
 }
 
 void DecodeEngine::restore(const HostState& state) {
   step_ = state.step;
+  decoded_ = state.decoded;
   pipeline_.restore(state.pipeline);
 }
 
@@ -129,11 +152,12 @@ void DecodeEngine::step(StepObserver& observer, std::optional<std::span<const st
   now_ = micro_batches.size() - 1;
   observer.step_end();
   pipeline_.step_done();
+  decoded_ = decoded_next();
   ++step_;
 }
 
 std::vector<std::int32_t> DecodeEngine::tokens() const {
-  std::vector<std::int32_t> tokens(static_cast<std::size_t>(plan_.shape().batch));
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(plan_.rows()));
   backend_.copy_to_host(tokens.data(), pipeline_.tokens(), tokens.size() * sizeof(std::int32_t));
   return tokens;
 }
@@ -149,7 +173,7 @@ std::vector<BF16> DecodeEngine::block_output() const {
 
 Range DecodeEngine::block_requests() const {
   const MicroBatch& batch = plan_.micro_batches()[now_];
-  const Range kept = plan_.kept_rows(batch);
+  const Range kept = plan_.kept_requests(batch);
   return {batch.requests.begin + kept.begin, batch.requests.begin + kept.end};
 }
 

@@ -14,6 +14,7 @@
 #include <optional>
 #include <span>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "kernels/comm/communicator.hpp"
@@ -33,6 +34,9 @@ struct OutOfRoom : std::logic_error {
   using std::logic_error::logic_error;
 };
 
+/// Why the engine does not check the step's drafted tokens with this model; empty if it does or there are none.
+std::string why_no_drafts(const ModelSpec& model, const DecodeShape& shape);
+
 class DecodeEngine {
  public:
   /// The calling rank's part of one instance; collective over its ranks. `weights` must be loaded with this
@@ -49,32 +53,38 @@ class DecodeEngine {
   const RankPlan& plan() const { return plan_; }
   const Instance& instance() const { return plan_.instance(); }
 
-  /// Decodes one token of every request: this rank's layers, or those of them that `only` lists. Pipeline
-  /// stages do not wait for each other's step: the first goes on as soon as its tokens come back. Throws
-  /// OutOfRoom behind steps_before_rewind().
+  /// Decodes one token of every request, and checks the drafts behind it: this rank's layers, or those of them that
+  /// `only` lists. Pipeline stages do not wait for each other's step: the first goes on as soon as its tokens come
+  /// back. Throws OutOfRoom where the tokens accepted since the rewind leave no room for it, which is never the case
+  /// before steps_before_rewind().
   void step(StepObserver& observer, std::optional<std::span<const std::int64_t>> only = std::nullopt);
   /// Waits until the last step is done on all stages. Collective.
   void settle() { pipeline_.settle(); }
   /// Back to the history alone. The KVP ranks append in turns, beginning with the turn of decode step
   /// `first_turn`. Collective.
   void rewind(std::int64_t first_turn = 0);
-  /// What the next step decodes instead of the tokens that the last one chose, [batch]. Collective.
+  /// What the next step decodes instead of the tokens that the last one chose, [rows]. Collective.
   void give_tokens(std::span<const std::int32_t> tokens);
-  /// Steps until the appended tokens fill their room.
-  std::int64_t steps_before_rewind() const { return steps_before_rewind_; }
+  /// How many tokens of the last step, and of later ones, count for each request, [batch], from 1 to query_tokens; the
+  /// others leave the cache. Without it, and again after a rewind, one: all drafts are rejected. Not before a first
+  /// step. All ranks alike.
+  void accept(std::span<const std::int64_t> tokens);
+  /// Steps until the appended tokens fill their room, whatever is accepted.
+  std::int64_t steps_before_rewind() const { return room_ / plan_.shape().query_tokens(); }
   std::int64_t steps_done() const { return step_; }
 
-  /// Tokens chosen by the last step, [batch]: on the ranks of the first and the last stage, when settled.
+  /// Tokens chosen by the last step behind each of its own, [rows]: on the ranks of the first and the last stage,
+  /// when settled.
   std::vector<std::int32_t> tokens() const;
-  /// Logits of the last step for every request over the whole vocabulary, [batch, vocab]; collective over
-  /// the last stage, empty on the others.
+  /// Logits of the last step for every row over the whole vocabulary, [rows, vocab]; collective over the last
+  /// stage, empty on the others.
   std::vector<float> gather_logits() const;
-  /// What the block just finished adds to the residual stream, [block_requests().size(), hidden]: for
+  /// What the block just finished adds to the residual stream, [rows of block_requests(), hidden]: for
   /// observers, when its exchange (Phase::attn_allreduce, the last Phase::ffn_comm) is done.
   std::vector<BF16> block_output() const;
   /// The requests that block_output speaks of.
   Range block_requests() const;
-  /// Experts chosen in `layer` by the last step, [batch, top_k]; empty for a dense layer and where this rank
+  /// Experts chosen in `layer` by the last step, [rows, top_k]; empty for a dense layer and where this rank
   /// has no part in it.
   std::vector<std::int32_t> routing(std::int64_t layer) const;
 
@@ -86,7 +96,7 @@ class DecodeEngine {
   // For steps that are recorded and replayed.
   /// Steps of one kind issue the same ops on the same memory.
   struct StepKind {
-    std::vector<Append> appends{};  // to each of this rank's caches
+    std::vector<Append> appends{};  // to each of this rank's caches; of several tokens some may grow it
     bool receives_tokens = false;   // from the last stage
     const float* residual = nullptr;
     auto operator<=>(const StepKind&) const = default;
@@ -95,10 +105,10 @@ class DecodeEngine {
   StepKind next_kind() const;
   /// What a step changes besides device memory.
   struct HostState {
-    std::int64_t step;
+    std::int64_t step, decoded;
     Pipeline::State pipeline;
   };
-  HostState host_state() const { return {step_, pipeline_.state()}; }
+  HostState host_state() const { return {step_, decoded_, pipeline_.state()}; }
   void restore(const HostState& state);
   /// Changes just that, as a step would.
   void skip_step();
@@ -116,6 +126,8 @@ class DecodeEngine {
     std::span<std::byte> scratch;
     std::size_t bytes;  // of all of them
   };
+  /// Before the next step, of the request that has most.
+  std::int64_t decoded_next() const { return step_ == 0 ? 0 : decoded_ + accepted_; }
   static Activations carve(const RankPlan& plan, Backend& backend, std::int64_t steps,
                            std::unique_ptr<Buffer>& memory);
 
@@ -128,9 +140,10 @@ class DecodeEngine {
   FfnBlock ffn_;
   HeadBlock head_;
   std::vector<std::unique_ptr<Exposure>> exposures_;
-  std::int64_t steps_before_rewind_;
+  std::int64_t room_;  // tokens of a request between rewinds
   std::int64_t first_turn_ = 0, step_ = 0;
-  std::size_t now_ = 0;  // the micro-batch that is worked on
+  std::int64_t decoded_ = 0, accepted_ = 1;  // before the last step, and of it, of the request that has most
+  std::size_t now_ = 0;                      // the micro-batch that is worked on
 };
 
 }  // namespace helix

@@ -15,7 +15,7 @@ FfnPart largest_part(const RankPlan& plan) {
 FfnBlock::Arrays::Arrays(Carver& carver, const RankPlan& plan) {
   const ModelSpec& model = plan.model();
   const FfnPart part = largest_part(plan);
-  const std::int64_t rows = plan.largest().requests.size();
+  const std::int64_t rows = plan.largest().rows().size();
   const std::int64_t columns = std::max(part.dense.size(), part.shared.size());
   gate_up = carver.take<BF16>(rows * 2 * columns);
   act = carver.take<BF16>(rows * columns);
@@ -24,7 +24,7 @@ FfnBlock::Arrays::Arrays(Carver& carver, const RankPlan& plan) {
     if (model.moe.gated_shared) shared_gate = carver.take<float>(rows);
     router_logits = carver.take<float>(rows * model.moe.experts);
     router_weights = carver.take<float>(rows * model.moe.top_k);
-    routing = carver.take<std::int32_t>(plan.layers().size() * plan.shape().batch * model.moe.top_k);
+    routing = carver.take<std::int32_t>(plan.layers().size() * plan.rows() * model.moe.top_k);
   }
 }
 
@@ -32,7 +32,7 @@ std::size_t FfnBlock::scratch_bytes(const RankPlan& plan, const Backend& backend
   const ModelSpec& model = plan.model();
   if (model.moe.experts == 0) return 0;
   const FfnPart part = largest_part(plan);
-  return backend.moe_scratch_bytes(plan.largest().requests.size(), model.moe.top_k, model.hidden,
+  return backend.moe_scratch_bytes(plan.largest().rows().size(), model.moe.top_k, model.hidden,
                                    part.expert_columns.size(), part.experts.size());
 }
 
@@ -48,7 +48,7 @@ FfnBlock::FfnBlock(const BlockContext& context, const Arrays& arrays) : c_(conte
 }
 
 std::int32_t* FfnBlock::choices(std::int64_t layer) const {
-  return a_.routing + (layer - c_.plan.layers().begin) * c_.plan.shape().batch * c_.plan.model().moe.top_k;
+  return a_.routing + (layer - c_.plan.layers().begin) * c_.plan.rows() * c_.plan.model().moe.top_k;
 }
 
 void FfnBlock::run(std::int64_t layer, const Work& work) {
@@ -77,7 +77,7 @@ void FfnBlock::run(std::int64_t layer, const Work& work) {
   c_.backend.begin_phase(Phase::ffn_comm);
   // Sums the TPF shards and combines the experts of all EP ranks at once.
   if (plan.whole_requests()) {
-    c_.groups.stage->reduce_scatter_rows(delta, work.rows(), hidden);
+    c_.groups.stage->reduce_scatter_rows(delta, work.batch.requests.size(), hidden * work.batch.query_tokens);
   } else {
     c_.groups.stage->all_reduce_sum(delta, work.rows() * hidden);
   }
@@ -92,7 +92,7 @@ void FfnBlock::experts(std::int64_t layer, const Work& work) {
   const std::int64_t hidden = c_.plan.model().hidden;
   const Range kept = c_.plan.kept_rows(work.batch);
   const bool whole = c_.plan.whole_requests();
-  std::int32_t* ids = choices(layer) + work.batch.requests.begin * moe.top_k;
+  std::int32_t* ids = choices(layer) + work.batch.rows().begin * moe.top_k;
 
   c_.backend.linear(kept.size(), c_.normed + kept.begin * hidden, hidden, w[Weight::router], a_.router_logits,
                     moe.experts);
@@ -152,7 +152,7 @@ void FfnBlock::activate(const PackedWeight& gate_up, const BF16* bias, Range row
 }
 
 std::vector<std::int32_t> FfnBlock::routing(std::int64_t layer) const {
-  std::vector<std::int32_t> ids(static_cast<std::size_t>(c_.plan.shape().batch * c_.plan.model().moe.top_k));
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(c_.plan.rows() * c_.plan.model().moe.top_k));
   c_.backend.copy_to_host(ids.data(), choices(layer), ids.size() * sizeof(std::int32_t));
   return ids;
 }

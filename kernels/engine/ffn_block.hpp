@@ -22,7 +22,7 @@ class FfnBlock {
     float* shared_gate = nullptr;     // [rows], of their output
     float* router_logits = nullptr;   // [rows, experts]
     float* router_weights = nullptr;  // [rows, top_k]
-    std::int32_t* routing = nullptr;  // [layers of the stage, batch, top_k]
+    std::int32_t* routing = nullptr;  // [layers of the stage, rows of a step, top_k]
   };
   static std::size_t scratch_bytes(const RankPlan& plan, const Backend& backend);
 
@@ -30,7 +30,7 @@ class FfnBlock {
 
   /// Leaves in the stream's delta what the block adds to it.
   void run(std::int64_t layer, const Work& work);
-  /// Experts chosen in a MoE layer of the stage by the last step, [batch, top_k].
+  /// Experts chosen in a MoE layer of the stage by the last step, [rows, top_k].
   std::vector<std::int32_t> routing(std::int64_t layer) const;
 
  private:

@@ -14,8 +14,8 @@ std::int64_t widest_part(const RankPlan& plan) {
 
 HeadBlock::Arrays::Arrays(Carver& carver, const RankPlan& plan) {
   if (!plan.last_stage()) return;
-  const std::int64_t rows = plan.largest().requests.size();
-  logits = carver.take<float>(plan.shape().batch * widest_part(plan));
+  const std::int64_t rows = plan.largest().rows().size();
+  logits = carver.take<float>(plan.rows() * widest_part(plan));
   top = carver.take<TopLogit>(rows);
   gathered_top = carver.take<TopLogit>(rows * plan.sharding().stage_ranks());
 }
@@ -34,7 +34,7 @@ void HeadBlock::embed(const Work& work, const std::int32_t* tokens) {
 
 void HeadBlock::choose(const Work& work, std::int32_t* tokens) {
   const Range vocab = c_.plan.vocab();
-  float* logits = a_.logits + work.batch.requests.begin * vocab.size();
+  float* logits = a_.logits + work.batch.rows().begin * vocab.size();
   c_.backend.begin_phase(Phase::head);
   c_.add_and_norm(work, c_.weights.final_norm());
   if (c_.plan.whole_requests()) c_.gather_normed(work);
@@ -48,28 +48,28 @@ void HeadBlock::choose(const Work& work, std::int32_t* tokens) {
   work.observer.phase_done(Phase::head);
 }
 
-// Outside the timed step, so it may allocate. Ranks hold [batch, vocab part] with parts that differ by a row
+// Outside the timed step, so it may allocate. Ranks hold [rows, vocab part] with parts that differ by a row
 // at most.
 std::vector<float> HeadBlock::gather_logits() const {
   const RankPlan& plan = c_.plan;
   const int ranks = c_.groups.stage->size();
-  const auto batch = static_cast<std::size_t>(plan.shape().batch);
+  const auto rows = static_cast<std::size_t>(plan.rows());
   const auto vocab = static_cast<std::size_t>(plan.model().vocab);
-  const std::size_t chunk = batch * static_cast<std::size_t>(widest_part(plan)) * sizeof(float);
+  const std::size_t chunk = rows * static_cast<std::size_t>(widest_part(plan)) * sizeof(float);
   auto send = c_.backend.allocate(chunk);
   auto recv = c_.backend.allocate(chunk * static_cast<std::size_t>(ranks));
   std::vector<std::byte> host(recv->bytes());
   c_.backend.copy_to_host(host.data(), a_.logits,
-                          batch * static_cast<std::size_t>(plan.vocab().size()) * sizeof(float));
+                          rows * static_cast<std::size_t>(plan.vocab().size()) * sizeof(float));
   c_.backend.copy_to_device(send->data(), host.data(), chunk);
   c_.groups.stage->all_gather(send->data(), recv->data(), chunk);
   c_.backend.copy_to_host(host.data(), recv->data(), chunk * static_cast<std::size_t>(ranks));
 
-  std::vector<float> logits(batch * vocab);
+  std::vector<float> logits(rows * vocab);
   for (int r = 0; r < ranks; ++r) {
     const Range part = even_split(plan.model().vocab, ranks, r);
     const auto width = static_cast<std::size_t>(part.size());
-    for (std::size_t b = 0; b < batch; ++b) {
+    for (std::size_t b = 0; b < rows; ++b) {
       std::memcpy(&logits[b * vocab + static_cast<std::size_t>(part.begin)],
                   host.data() + static_cast<std::size_t>(r) * chunk + b * width * sizeof(float),
                   width * sizeof(float));

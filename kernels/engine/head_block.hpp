@@ -17,7 +17,7 @@ class HeadBlock {
   struct Arrays {
     Arrays(Carver& carver, const RankPlan& plan);
 
-    float* logits = nullptr;           // [batch, the rank's part of the vocabulary]
+    float* logits = nullptr;           // [rows of a step, the rank's part of the vocabulary]
     TopLogit* top = nullptr;           // [rows] of the largest micro-batch
     TopLogit* gathered_top = nullptr;  // [ranks of the stage, rows]
   };
@@ -27,7 +27,7 @@ class HeadBlock {
   /// `tokens`: those of the micro-batch, in and out.
   void embed(const Work& work, const std::int32_t* tokens);
   void choose(const Work& work, std::int32_t* tokens);
-  /// Logits of the last step over the whole vocabulary, [batch, vocab]; collective over the last stage.
+  /// Logits of the last step over the whole vocabulary, [rows, vocab]; collective over the last stage.
   std::vector<float> gather_logits() const;
 
  private:

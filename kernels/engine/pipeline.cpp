@@ -3,7 +3,7 @@
 namespace helix {
 
 Pipeline::Arrays::Arrays(Carver& carver, const RankPlan& plan) {
-  const std::int64_t values = plan.largest().requests.size() * plan.model().hidden;
+  const std::int64_t values = plan.largest().rows().size() * plan.model().hidden;
   const std::size_t delta_at = (static_cast<std::size_t>(values) * sizeof(float) + 63) / 64 * 64;
   stream_bytes = delta_at + static_cast<std::size_t>(values) * sizeof(BF16);
   const auto take_stream = [&] {
@@ -11,7 +11,7 @@ Pipeline::Arrays::Arrays(Carver& carver, const RankPlan& plan) {
     if (data == nullptr) return Stream{};
     return Stream{reinterpret_cast<float*>(data), reinterpret_cast<BF16*>(data + delta_at)};
   };
-  tokens = carver.take<std::int32_t>(plan.shape().batch);
+  tokens = carver.take<std::int32_t>(plan.rows());
   stream = take_stream();
   if (plan.sharding().pp > 1) incoming = take_stream();
 }
@@ -21,7 +21,7 @@ Pipeline::Pipeline(const RankPlan& plan, const Groups& groups, const Arrays& arr
 
 Pipeline::Message Pipeline::tokens_message(const MicroBatch& batch) const {
   return {reinterpret_cast<std::byte*>(tokens(batch)),
-          static_cast<std::size_t>(batch.requests.size()) * sizeof(std::int32_t)};
+          static_cast<std::size_t>(batch.rows().size()) * sizeof(std::int32_t)};
 }
 
 void Pipeline::hand_over(std::size_t next, StepObserver& observer) {

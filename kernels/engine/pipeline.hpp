@@ -18,7 +18,7 @@ class Pipeline {
   struct Arrays {
     Arrays(Carver& carver, const RankPlan& plan);
 
-    std::int32_t* tokens;          // [batch]
+    std::int32_t* tokens;          // [rows of a step]
     Stream stream;                 // of the largest micro-batch
     Stream incoming;               // where there are other stages
     std::size_t stream_bytes = 0;  // of one, which is one message
@@ -33,7 +33,7 @@ class Pipeline {
 
   const Stream& stream() const { return state_.stream; }
   std::int32_t* tokens() const { return a_.tokens; }
-  std::int32_t* tokens(const MicroBatch& batch) const { return a_.tokens + batch.requests.begin; }
+  std::int32_t* tokens(const MicroBatch& batch) const { return a_.tokens + batch.rows().begin; }
   const State& state() const { return state_; }
   void restore(const State& state) { state_ = state; }
 

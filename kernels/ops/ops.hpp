@@ -51,21 +51,52 @@ struct HeadRows {
 
 /// One layer of a rank's paged cache. Local token t of request b lies in page page_table[b * max_pages + t /
 /// tokens_per_page], slot t % tokens_per_page; entries past a request's last page are invalid and must not be
-/// followed, and slots past its length hold garbage (tests: NaN).
+/// followed, and slots past its length hold garbage (tests: NaN). A step asks for query_tokens tokens of each
+/// request, in rows [batch, query_tokens]: row j of a request attends the first lengths[b * query_tokens + j] local
+/// tokens, no fewer than row j - 1 does and query_tokens - 1 more than row 0 at most.
 struct KvView {
   KvShape shape;
   std::byte* pages = nullptr;
   std::size_t page_bytes = 0;  // kv_page_bytes(shape)
   const std::int32_t* page_table = nullptr;
   std::int64_t max_pages = 0;
-  const std::int64_t* lengths = nullptr;  // [batch] local tokens, may be 0
+  const std::int64_t* lengths = nullptr;  // [batch, query_tokens] local tokens, may be 0
+  std::int64_t query_tokens = 1;
 
   KvView from_request(std::int64_t first) const {
     KvView v = *this;
     v.page_table += first * max_pages;
-    v.lengths += first;
+    v.lengths += first * query_tokens;
     return v;
   }
+};
+
+/// Whose turn it is to keep a decoded token: the ranks that share a cache have blocks of them in turn, and this one
+/// holds `history` tokens of each request before them. A step may begin anywhere in a turn and last into later ones.
+struct AppendTurns {
+  std::int64_t first = 0;  // the turn of decoded token 0
+  std::int64_t block = 1;
+  std::int64_t ranks = 1, rank = 0;
+  std::int64_t context = 0, history = 0;  // tokens before the decoded ones, of all ranks and of this one
+
+  constexpr bool mine(std::int64_t token) const { return (first + token) / block % ranks == rank; }
+  /// Of the first `tokens` decoded ones, those that this rank keeps.
+  constexpr std::int64_t kept(std::int64_t tokens) const {
+    return kept_until(first + tokens) - kept_until(first);
+  }
+
+ private:
+  constexpr std::int64_t kept_until(std::int64_t turn) const {
+    const std::int64_t round = block * ranks, rest = turn % round - rank * block;
+    return turn / round * block + (rest < 0 ? 0 : rest < block ? rest : block);
+  }
+};
+
+/// Where requests stand in their decoding; the arrays are of the device.
+struct StepState {
+  std::int64_t* decoded = nullptr;         // [batch] tokens before those of the step
+  const std::int64_t* accepted = nullptr;  // [batch] of the last step's
+  std::int64_t *positions = nullptr, *slots = nullptr, *lengths = nullptr;  // [batch, query_tokens]
 };
 
 /// Which synthetic history a shard holds: local token i of request b is global position first_position +
@@ -220,20 +251,21 @@ class DecodeOps {
   virtual std::string kernel_for(const KvShape& shape) const = 0;
   /// Throws UsageError, as every op on such a cache does, where `why_not` has a reason.
   virtual std::size_t kv_page_bytes(const KvShape& shape) const = 0;
-  /// Writes k[b, 0:kv_heads*head_dim] and v[b, 0:kv_heads*v_dim] (rows ld apart) at local token slots[b] of
-  /// request b. The page table must cover the slot. MLA: `k` is the latent + rope row and `v` is not read.
+  /// Writes k[r, 0:kv_heads*head_dim] and v[r, 0:kv_heads*v_dim] (rows ld apart, query_tokens of each request) at
+  /// local token slots[r] of the request; slots[r] < 0: not here. The page table must cover the slot. MLA: `k` is the
+  /// latent + rope row and `v` is not read.
   virtual void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slots, const BF16* k,
                          std::int64_t ldk, const BF16* v, std::int64_t ldv) = 0;
   /// Writes the synthetic history at local tokens [0, tokens) of requests [0, history.requests) of the view.
   virtual void kv_fill_history(const KvView& cache, const HistorySlice& history) = 0;
   /// Bytes of scratch memory that are enough for `attention` of every batch up to this one: a smaller batch,
-  /// a piece of HOP-B or the last micro-batch, may need more than the whole.
+  /// a piece of HOP-B or the last micro-batch, may need more than the whole. `q_heads`: of all rows of a request.
   virtual std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t most_requests,
                                               std::int64_t q_heads) const = 0;
-  /// Flash-decode: q [batch, q_heads, head_dim] against the local tokens of each request. Query heads are
-  /// split evenly over the KV heads in order. o [batch, q_heads, v_dim] = softmax(scale q k^T) v, lse [batch,
-  /// q_heads] = natural log of sum exp(scale q k). A request with no local token: lse = -inf and o is left
-  /// unwritten. Throws std::logic_error, as moe_experts does, if `scratch` is too small for it.
+  /// Flash-decode: q [rows, q_heads, head_dim] against the local tokens that each row attends, K and V being read
+  /// once for all rows of a request. Query heads are split evenly over the KV heads in order. o [rows, q_heads, v_dim]
+  /// = softmax(scale q k^T) v, lse [rows, q_heads] = natural log of sum exp(scale q k). A row with no local token: lse
+  /// = -inf and o is left unwritten. Throws std::logic_error, as moe_experts does, if `scratch` is too small for it.
   virtual void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale,
                          const BF16* q, BF16* o, float* lse, std::span<std::byte> scratch) = 0;
   /// Head h's softmax gets the score sinks[h] more, to which no value belongs: o [batch, heads, v_dim] *= exp(lse) /
@@ -295,6 +327,10 @@ class DecodeOps {
   /// behind the last one's, round the request's tokens.
   virtual void advance(std::int64_t batch, Append append, std::int64_t* positions, std::int64_t* slots,
                        std::int64_t* lengths) = 0;
+  /// The same where a step asks for several tokens and may end in another rank's turn: decoded[b] += accepted[b], and of each of its tokens the position, the local slot (-1: not
+  /// this rank's) and the local tokens up to it.
+  virtual void advance_rows(std::int64_t batch, std::int64_t query_tokens, const AppendTurns& turns,
+                            const StepState& state) = 0;
 };
 
 }  // namespace helix

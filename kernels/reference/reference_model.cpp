@@ -255,6 +255,12 @@ Vector ReferenceRequest::attention(std::size_t run, const Vector& x, const Layer
   return y;
 }
 
+void ReferenceRequest::take_back(std::int64_t steps) {
+  for (RequestCache& cache : caches_) cache.drop(steps);
+  for (RequestCache& cache : index_keys_) cache.drop(steps);
+  steps_ -= steps;
+}
+
 ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const LayerChoice> choices) {
   const ModelSpec& model = setup_.model;
   ReferenceStep result;

@@ -71,6 +71,8 @@ class ReferenceRequest {
   ReferenceStep step(std::int32_t token, std::span<const LayerChoice> choices = {});
 
   std::int64_t steps_done() const { return steps_; }
+  /// Takes the last `steps` back.
+  void take_back(std::int64_t steps);
 
  private:
   // `run` counts the layers that are run.

@@ -107,6 +107,14 @@ void RequestCache::append(std::span<const double> k, std::span<const double> v) 
   ++appended_;
 }
 
+void RequestCache::drop(std::int64_t tokens) {
+  const std::int64_t of_k = shape_.kv_heads * shape_.head_dim;
+  const std::int64_t of_v = shape_.kind == AttentionKind::mla ? 0 : shape_.kv_heads * shape_.v_dim;
+  appended_ -= tokens;
+  appended_k_.resize(static_cast<std::size_t>(appended_ * of_k));
+  appended_v_.resize(static_cast<std::size_t>(appended_ * of_v));
+}
+
 void RequestCache::load_rows(std::int64_t head, bool values, std::int64_t first, std::int64_t count,
                              double* rows) const {
   const std::int64_t width = values ? shape_.v_dim : shape_.head_dim;

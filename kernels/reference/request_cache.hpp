@@ -33,6 +33,9 @@ class RequestCache {
   /// is empty.
   void append(std::span<const double> k, std::span<const double> v);
 
+  /// Forgets the last `tokens` of them.
+  void drop(std::int64_t tokens);
+
   /// softmax(scale q k^T) v: q [q_heads * head_dim] -> [q_heads * v_dim]. Zero if there is no token.
   Vector attend(std::span<const double> q, double scale, const Attended& attended = {}) const;
   /// Of each token, sum over heads h of weights[h] * relu(scale * q_h . k).

@@ -15,8 +15,8 @@ constexpr std::int32_t invalid_page = std::numeric_limits<std::int32_t>::min();
 }  // namespace
 
 KvCache::Arrays::Arrays(Carver& carver, const CacheRoom& room, std::size_t page_bytes)
-    : lengths(carver.take<std::int64_t>(room.requests)),
-      slots(carver.take<std::int64_t>(room.requests)),
+    : lengths(carver.take<std::int64_t>(room.requests * room.query_tokens)),
+      slots(carver.take<std::int64_t>(room.requests * room.query_tokens)),
       page_table(carver.take<std::int32_t>(room.requests * (room.pages_per_request() + 1))),
       pages(carver.take<std::byte>(std::ssize(room.layers) * room.requests * room.pages_per_request() *
                                    static_cast<std::int64_t>(page_bytes))) {}
@@ -65,7 +65,8 @@ KvView KvCache::layer(std::int64_t layer) const {
           .page_bytes = page_bytes_,
           .page_table = arrays_.page_table,
           .max_pages = room_.pages_per_request() + 1,
-          .lengths = arrays_.lengths};
+          .lengths = arrays_.lengths,
+          .query_tokens = room_.query_tokens};
 }
 
 void KvCache::fill_history(History history) {
@@ -103,7 +104,8 @@ void KvCache::write_history(const KvView& view, std::int64_t layer, std::int64_t
 
 // Pages are filled whole: behind the history's end the last one holds what the next rank's first
 // tokens look like.
-void KvCache::poison_last_page(const KvView& view) {
+void KvCache::poison_last_page(KvView view) {
+  view.query_tokens = 1;
   const KvShape& shape = room_.shape;
   const std::int64_t row = shape.kv_heads * std::max(shape.head_dim, shape.v_dim);
   const auto nan = backend_.allocate(static_cast<std::size_t>(row) * sizeof(BF16));
@@ -119,7 +121,8 @@ void KvCache::poison_last_page(const KvView& view) {
 void KvCache::rewind(std::int64_t replaced) {
   if (const std::int64_t lost = std::min(replaced, room_.history.size()); lost > 0)
     for (const std::int64_t l : room_.layers) write_history(layer(l), l, lost);
-  const std::vector<std::int64_t> tokens(static_cast<std::size_t>(room_.requests), room_.history.size());
+  const std::vector<std::int64_t> tokens(static_cast<std::size_t>(room_.requests * room_.query_tokens),
+                                         room_.history.size());
   backend_.copy_to_device(arrays_.lengths, tokens.data(), tokens.size() * sizeof(std::int64_t));
   backend_.copy_to_device(arrays_.slots, tokens.data(), tokens.size() * sizeof(std::int64_t));
 }

@@ -46,12 +46,12 @@ class KvCache {
   struct Arrays {
     Arrays(Carver& carver, const CacheRoom& room, std::size_t page_bytes);
 
-    std::int64_t *lengths, *slots;  // [requests]
+    std::int64_t *lengths, *slots;  // [requests, query_tokens], of the step that runs
     std::int32_t* page_table;       // [requests, pages_per_request + 1], the last entry invalid
     std::byte* pages;               // [layers, pages_per_request, requests]
   };
   void write_history(const KvView& view, std::int64_t layer, std::int64_t tokens);
-  void poison_last_page(const KvView& view);
+  void poison_last_page(KvView view);
 
   Backend& backend_;
   CacheRoom room_;

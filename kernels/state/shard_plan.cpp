@@ -17,10 +17,6 @@ WeightSlice cols_of(WeightSlice whole, Range cols) {
   return whole;
 }
 
-Range scaled(Range range, std::int64_t factor) {
-  return {range.begin * factor, range.end * factor};
-}
-
 }  // namespace
 
 std::int64_t MatrixPlan::n() const {

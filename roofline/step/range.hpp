@@ -12,6 +12,11 @@ struct Range {
   bool operator==(const Range&) const = default;
 };
 
+/// Where each of what is counted has `factor` parts, those of a range.
+constexpr Range scaled(Range range, std::int64_t factor) {
+  return {range.begin * factor, range.end * factor};
+}
+
 /// Part `index` of [0, n) cut into `parts`; sizes differ by at most one and low parts hold the extra.
 constexpr Range even_split(std::int64_t n, int parts, int index) {
   const std::int64_t least = n / parts, extra = n % parts;

@@ -48,7 +48,7 @@ RankPlan::RankPlan(const Instance& instance, int rank)
       attention_(attention_part(model().attention, sharding(), at_, shape())),
       ffn_(ffn_part(model(), sharding(), at_)),
       vocab_(even_split(model().vocab, sharding().stage_ranks(), rank % sharding().stage_ranks())),
-      micro_batches_(helix::micro_batches(sharding(), shape().batch, at_.dp)) {
+      micro_batches_(helix::micro_batches(sharding(), shape().batch, at_.dp, shape().query_tokens())) {
   for (std::int64_t layer = layers_.begin; layer < layers_.end; ++layer) {
     const std::int64_t window = attention_of(layer).window;
     auto cache = std::ranges::find(caches_, window, [](const CachedLayers& c) { return c.kept.window; });
@@ -74,7 +74,7 @@ std::vector<Range> RankPlan::cached_requests() const {
   return cached;
 }
 
-Range RankPlan::kept_rows(const MicroBatch& batch) const {
+Range RankPlan::kept_requests(const MicroBatch& batch) const {
   return whole_requests() ? batch.attended : Range{0, batch.requests.size()};
 }
 
@@ -85,14 +85,15 @@ std::vector<CacheRoom> RankPlan::cache_rooms(std::int64_t steps) const {
                      .layers = cache.layers,
                      .requests = attended(),
                      .history = cache.kept.history_of(at_.kvp),
-                     .growth = cache.kept.growth(steps)});
+                     .growth = cache.kept.growth(steps * shape().query_tokens()),
+                     .query_tokens = shape().query_tokens()});
   }
   return rooms;
 }
 
-std::int64_t RankPlan::steps_with_room(std::int64_t steps) const {
+std::int64_t RankPlan::tokens_with_room(std::int64_t steps) const {
   const std::int64_t round = std::int64_t{shape().tokens_per_block} * sharding().kvp;
-  return ceil_div(steps, round) * round;
+  return ceil_div(steps * shape().query_tokens(), round) * round;
 }
 
 }  // namespace helix

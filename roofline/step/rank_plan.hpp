@@ -74,20 +74,24 @@ class RankPlan {
   const MicroBatch& largest() const { return micro_batches_.front(); }
   /// Requests that it attends, of all micro-batches.
   std::int64_t attended() const;
+  /// Rows of a step of the whole batch, query_tokens of each request.
+  std::int64_t rows() const { return shape().batch * shape().query_tokens(); }
   /// Which of the batch's these are, in the order of the cache.
   std::vector<Range> cached_requests() const;
   /// Whether it keeps the residual stream of the requests alone that it attends.
   bool whole_requests() const { return attends_whole_requests(sharding()); }
-  /// Rows of a micro-batch whose residual stream it keeps.
-  Range kept_rows(const MicroBatch& batch) const;
+  /// Requests of a micro-batch whose residual stream it keeps, and their rows.
+  Range kept_requests(const MicroBatch& batch) const;
+  Range kept_rows(const MicroBatch& batch) const { return scaled(kept_requests(batch), batch.query_tokens); }
 
   /// Its KV caches, in the order of their first layers.
   const std::vector<CachedLayers>& caches() const { return caches_; }
   /// Which of them a layer has.
   std::size_t cache_of(std::int64_t layer) const;
-  /// Their rooms for so many steps between rewinds, and the steps that there is room for then.
+  /// Their rooms for so many steps between rewinds, all of whose tokens may be accepted, and the tokens of a request
+  /// that there is room for then.
   std::vector<CacheRoom> cache_rooms(std::int64_t steps) const;
-  std::int64_t steps_with_room(std::int64_t steps) const;
+  std::int64_t tokens_with_room(std::int64_t steps) const;
 
  private:
   Instance instance_;

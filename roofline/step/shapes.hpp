@@ -37,8 +37,9 @@ struct CacheRoom {
   KvShape shape;
   std::vector<std::int64_t> layers{0};  // of the model
   std::int64_t requests = 1;
-  Range history;            // global positions that are cached before decoding starts
-  std::int64_t growth = 0;  // tokens appended to them
+  Range history;                  // global positions that are cached before decoding starts
+  std::int64_t growth = 0;        // tokens appended to them
+  std::int64_t query_tokens = 1;  // of each request in a step
   std::int64_t pages_per_request() const { return shape.pages(history.size() + growth); }
 };
 

@@ -26,13 +26,15 @@ Range stage_layers(std::int64_t layers, const Sharding& sharding, int stage) {
   return even_split(layers, sharding.pp, stage);
 }
 
-std::vector<MicroBatch> micro_batches(const Sharding& sharding, std::int64_t batch, int dp_index) {
+std::vector<MicroBatch> micro_batches(const Sharding& sharding, std::int64_t batch, int dp_index,
+                                      std::int64_t query_tokens) {
   std::vector<MicroBatch> list;
   std::int64_t cached = 0;
   for (int i = 0; i < std::min<std::int64_t>(sharding.pp, batch); ++i) {
     const Range requests = even_split(batch, sharding.pp, i);
     const Range attended = even_split(requests.size(), sharding.dp, dp_index);
-    list.push_back({.requests = requests, .attended = attended, .cached = cached});
+    list.push_back(
+        {.requests = requests, .attended = attended, .cached = cached, .query_tokens = query_tokens});
     cached += attended.size();
   }
   return list;

@@ -89,9 +89,16 @@ struct MicroBatch {
   Range requests;           // of the instance's batch
   Range attended;           // those that the rank's DP group attends, counted from requests.begin
   std::int64_t cached = 0;  // number of the first of them among all that the DP group attends
+  std::int64_t query_tokens = 1;
+
+  // Rows of a step: query_tokens of each request.
+  Range rows() const { return scaled(requests, query_tokens); }
+  Range attended_rows() const { return scaled(attended, query_tokens); }
+  std::int64_t cached_rows() const { return cached * query_tokens; }
 };
 /// Those of a batch, none of them empty, as DP group `dp_index` sees them; the first is the largest.
-std::vector<MicroBatch> micro_batches(const Sharding& sharding, std::int64_t batch, int dp_index);
+std::vector<MicroBatch> micro_batches(const Sharding& sharding, std::int64_t batch, int dp_index,
+                                      std::int64_t query_tokens = 1);
 /// Whether every DP group has a request in each of them: else the engine does not run it.
 bool every_group_attends(const Sharding& sharding, std::int64_t batch);
 

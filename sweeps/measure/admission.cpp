@@ -50,11 +50,10 @@ std::string why_no_kernels(const SweepPoint& point, const Backend& backend) {
         "predicted only: the engine runs dcp with --dcp-merge a2a --dcp-queries replicated, not {}",
         to_string(point.config.shape.exchange));
   }
-  if (point.config.shape.draft_tokens > 0)
-    return fmt::format("predicted only: the engine does not check drafted tokens, and the point has {}",
-                       point.config.shape.draft_tokens);
   if (!point.model->not_runnable.empty())
     return fmt::format("predicted only: the engine does not run {}", point.model->not_runnable.front());
+  if (const std::string reason = why_no_drafts(*point.model, point.config.shape); !reason.empty())
+    return fmt::format("predicted only: {}", reason);
   const std::string of_types = why_dtypes_not_measured(point.config.shape, backend);
   if (!of_types.empty()) return of_types;
   std::string of_cache = backend.why_not(first_ranks_cache(point));
@@ -78,7 +77,7 @@ std::string why_not_measured(const SweepPoint& point, const Backend& backend) {
 double engine_bytes(const Instance& instance, std::int64_t steps, const Backend& backend) {
   const RankPlan busiest(instance, 0);
   const DecodeShape& shape = instance.shape();
-  const ModelSpec model = truncated(instance.model(), instance.layers());
+  const ModelSpec model = without_drafting(truncated(instance.model(), instance.layers()));
   const MemoryModel predicted = memory_model(model, instance.sharding(), shape);
   const double predicted_cache =
       predicted.kv_per_request * real(ceil_div(shape.batch, instance.sharding().dp));
@@ -127,6 +126,11 @@ ModelSpec truncated(const ModelSpec& model, std::int64_t layers) {
   shallow.layers = layers;
   if (!shallow.layer_kinds.empty()) shallow.layer_kinds.resize(static_cast<std::size_t>(layers));
   return shallow;
+}
+
+ModelSpec without_drafting(ModelSpec model) {
+  model.draft_layers = 0;
+  return model;
 }
 
 Admission admit(const SweepPoint& point, const EngineExtent& extent, std::uint64_t seed, Backend& backend,

@@ -7,6 +7,7 @@
 #include "kernels/ops/work_counter.hpp"
 #include "roofline/base/statistics.hpp"
 #include "sweeps/launch/activity.hpp"
+#include "sweeps/measure/acceptance.hpp"
 #include "sweeps/measure/energy_meter.hpp"
 #include "sweeps/measure/settling.hpp"
 #include "sweeps/measure/step_clock.hpp"
@@ -28,16 +29,41 @@ struct Burst {
   int fill, steps;
 };
 
+/// Steps with drafts follow each other as their acceptance says; nothing is told again that is known.
+class Acceptances {
+ public:
+  explicit Acceptances(DecodeEngine& engine) : engine_(engine), shape_(engine.instance().shape()) {}
+
+  void before_step() {
+    if (shape_.query_tokens() == 1) return;
+    if (engine_.steps_done() == 0) {
+      known_ = {};
+      return;
+    }
+    std::vector<std::int64_t> accepted = accepted_of_batch(shape_.acceptance, shape_, step_++);
+    if (accepted == known_) return;
+    engine_.accept(accepted);
+    known_ = std::move(accepted);
+  }
+
+ private:
+  DecodeEngine& engine_;
+  const DecodeShape shape_;
+  std::int64_t step_ = 0;
+  std::vector<std::int64_t> known_;
+};
+
 /// One burst, begun together by all ranks: calls step() for each step and done() after those that count.
 /// Within a step nothing waits for the device and nothing is allocated.
 template <class Step, class Done>
-void run_burst(DecodeEngine& engine, Backend& backend, const Burst& burst, MPI_Comm instance, Step step,
-               Done done) {
+void run_burst(DecodeEngine& engine, Backend& backend, Acceptances& acceptances, const Burst& burst,
+               MPI_Comm instance, Step step, Done done) {
   engine.settle();
   if (engine.steps_done() + burst.fill + burst.steps > engine.steps_before_rewind()) engine.rewind();
   backend.synchronize();
   HELIX_MPI(MPI_Barrier(instance));
   for (int i = 0; i < burst.fill + burst.steps; ++i) {
+    acceptances.before_step();
     step();
     backend.synchronize();
     note_work();  // a recorded step tells its observer nothing
@@ -48,9 +74,11 @@ void run_burst(DecodeEngine& engine, Backend& backend, const Burst& burst, MPI_C
 /// Whole steps and their clock; where the backend issues ops ahead, recorded ones.
 class StepSeries {
  public:
-  StepSeries(DecodeEngine& engine, Backend& backend, const std::vector<double>& weights)
+  StepSeries(DecodeEngine& engine, Backend& backend, Acceptances& acceptances,
+             const std::vector<double>& weights)
       : engine_(engine),
         backend_(backend),
+        acceptances_(acceptances),
         clock_(weights, backend),
         watched_(clock_),
         recorded_(engine, backend, watched_) {}
@@ -58,13 +86,14 @@ class StepSeries {
   template <class Done>
   void run(const Burst& burst, MPI_Comm instance, Done done) {
     run_burst(
-        engine_, backend_, burst, instance, [&] { recorded_.step(); }, done);
+        engine_, backend_, acceptances_, burst, instance, [&] { recorded_.step(); }, done);
   }
   const LayerClock& clock() const { return clock_; }
 
  private:
   DecodeEngine& engine_;
   Backend& backend_;
+  Acceptances& acceptances_;
   LayerClock clock_;
   WatchedStep watched_;
   RecordedSteps recorded_;
@@ -104,14 +133,20 @@ void warm_up(const Backend& backend, StepSeries& steps, const Burst& burst, MPI_
 /// not recorded, either: its ops are issued one by one, with marks between them.
 class PhaseSeries {
  public:
-  PhaseSeries(DecodeEngine& engine, Backend& backend, const std::vector<double>& weights)
-      : engine_(engine), backend_(backend), clock_(weights, backend), watched_(clock_) {}
+  PhaseSeries(DecodeEngine& engine, Backend& backend, Acceptances& acceptances,
+              const std::vector<double>& weights)
+      : engine_(engine),
+        backend_(backend),
+        acceptances_(acceptances),
+        clock_(weights, backend),
+        watched_(clock_) {}
 
   /// Those of the rank that took longest: phases of one rank add up to its step.
   void add(const Burst& burst, MPI_Comm instance) {
     PhaseTimes times;
     run_burst(
-        engine_, backend_, burst, instance, [&] { engine_.step(watched_); }, [&] { times = clock_.times(); });
+        engine_, backend_, acceptances_, burst, instance, [&] { engine_.step(watched_); },
+        [&] { times = clock_.times(); });
     struct {
       double total;
       int rank;
@@ -127,6 +162,7 @@ class PhaseSeries {
  private:
   DecodeEngine& engine_;
   Backend& backend_;
+  Acceptances& acceptances_;
   PhaseClock clock_;
   WatchedStep watched_;
   std::vector<PhaseTimes> steps_;
@@ -166,8 +202,9 @@ Measurement measure(DecodeEngine& engine, Backend& backend, const StoppingLimits
   const std::vector<double> weights = depth_weights(engine.instance());
   const Burst burst(engine.instance().sharding());
   engine.rewind();
-  StepSeries steps(engine, backend, weights);
-  PhaseSeries phases(engine, backend, weights);
+  Acceptances acceptances(engine);
+  StepSeries steps(engine, backend, acceptances, weights);
+  PhaseSeries phases(engine, backend, acceptances, weights);
   working_on("warming up");
   warm_up(backend, steps, burst, instance);
 

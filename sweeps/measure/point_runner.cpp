@@ -30,6 +30,13 @@ std::string why_not_alone(const ModelSpec& model, const Sharding& sharding) {
   return why_not_alone(sharding);
 }
 
+std::string draft_caveat(const DecodeShape& shape) {
+  if (shape.draft_tokens == 0) return {};
+  std::string text = "the time of making drafts is not counted, measured or predicted";
+  if (shape.acceptance == 0) add_caveat(text, "tokens/s are not known without --acceptance");
+  return text;
+}
+
 }  // namespace
 
 RankGroups::~RankGroups() {
@@ -97,7 +104,9 @@ void PointRunner::reserve(const std::vector<SweepPoint>& points) {
 
 ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   const Configuration& c = point.config;
-  const ModelSpec& model = *point.model;
+  const bool drafts = c.shape.draft_tokens > 0;
+  const bool runs = why_no_kernels(point, backend_).empty();
+  const ModelSpec model = drafts && runs ? without_drafting(*point.model) : *point.model;
   ResultRow row;
   row.id = configuration_id(c);
   row.config = c;
@@ -112,7 +121,6 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   // A calibration knows no kernels of types that are not measured, and is not made where nothing is.
   const bool known = !system.calibrated && !system.name.empty();
   if (!point.skip_reason.empty()) return row;
-  const bool runs = why_no_kernels(point, backend_).empty();
   if (runs) row.kernel = backend_.kernel_for(first_ranks_cache(point));
   if (!known && !runs) return row;
   row.prediction = predict(model, c.strategy, c.sharding, c.shape, system);
@@ -134,13 +142,22 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   if (world_.oversubscribed) add_caveat(row.reason, "oversubscribed: more worker threads than CPUs");
 
   add_caveat(row.reason, long_context(model, c.shape.context));
+  if (drafts) add_caveat(row.reason, draft_caveat(c.shape));
 
   if (alone)
     add_caveat(row.reason, fmt::format("one rank of {}, not verified; exchanges as on {}", c.sharding.ranks(),
                                        system.name));
   row.status = alone ? Status::one_rank : Status::ok;
   const MPI_Comm instance = groups_.first(alone ? 1 : c.sharding.ranks());
-  if (instance != MPI_COMM_NULL) run_in_group(*admitted.engine, row, instance);
+  if (measured_before(c)) {
+    row.reason = last_->reason;
+    row.measurement = last_->measurement;
+    row.share = last_->share;
+    row.verify_rel_error = last_->verify_rel_error;
+  } else if (instance != MPI_COMM_NULL) {
+    run_in_group(*admitted.engine, row, instance);
+  }
+  last_ = row;
   row.meets_budget = row.measurement
                          ? within(request_.ttl_budget_ms, c.shape.token_us(row.measurement->ttl_us))
                      : row.share ? within(request_.ttl_budget_ms, c.shape.token_us(row.share->composed_us()))
@@ -150,6 +167,14 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   const ActivityFlag idle(&Activity::bystander, instance == MPI_COMM_NULL);
   wait_idle(world_.comm);
   return row;
+}
+
+bool PointRunner::measured_before(const Configuration& config) const {
+  if (!last_ || config.shape.draft_tokens == 0) return false;
+  Configuration same = config;
+  same.shape.acceptance = last_->config.shape.acceptance;
+  return configuration_id(same) == last_->id &&
+         (last_->status == Status::ok || last_->status == Status::one_rank);
 }
 
 void PointRunner::run_in_group(EngineRequest request, ResultRow& row, MPI_Comm instance) {

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "kernels/comm/mpi_communicator.hpp"
 #include "kernels/engine/decode_engine.hpp"
@@ -53,6 +54,8 @@ class PointRunner {
   Admission admission(const SweepPoint& point) const;
   void run_in_group(EngineRequest engine, ResultRow& row, MPI_Comm instance);
   void measure_engine(DecodeEngine& engine, ResultRow& row, MPI_Comm instance);
+  /// Of a point that differs in its acceptance alone, which changes no time. On all ranks of the world alike.
+  bool measured_before(const Configuration& config) const;
 
   const World& world_;
   Backend& backend_;
@@ -61,6 +64,7 @@ class PointRunner {
   const WeightSource* weights_;
   EngineHost host_;
   SpeedLog speed_log_;
+  std::optional<ResultRow> last_;  // that was measured
 };
 
 /// Whether a token-to-token latency is within the budget; nothing without a budget.

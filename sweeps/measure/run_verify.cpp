@@ -108,7 +108,7 @@ int run_verify(const SweepRequest& request) {
     // As few layers as show every kind of layer on every stage, unless --layers says otherwise.
     const std::int64_t held =
         c.layers > 0 ? std::min(c.layers, model.layers) : least_layers(model, c.sharding);
-    const OwnerChange change = steps_to_owner_change(c.shape.tokens_per_block);
+    const OwnerChange change = steps_to_owner_change(c.shape.tokens_per_block, c.shape.query_tokens());
     const Admission admission =
         admit(point, {.layers = held, .least_layers = c.sharding.pp, .steps = change.steps}, request.seed,
               *backend, world);
@@ -124,8 +124,9 @@ int run_verify(const SweepRequest& request) {
           row.result = verify(engine,
                               {.steps = row.steps,
                                .first_turn = change.first_turn,
+                               .acceptance = c.shape.draft_tokens > 0 ? c.shape.acceptance : 0,
                                .layers = layers,
-                               .first_compared_step = row.steps - 2},
+                               .first_compared_step = change.first_compared},
                               instance);
         });
       }

@@ -53,7 +53,7 @@ std::vector<std::int32_t> routing_of(const DecodeEngine& engine, std::int64_t la
   const ModelSpec& model = engine.instance().model();
   if (!model.layer_kind(layer).moe()) return {};
   std::vector<std::int32_t> ids = engine.routing(layer);
-  ids.resize(static_cast<std::size_t>(engine.instance().shape().batch * model.moe.top_k), -1);
+  ids.resize(static_cast<std::size_t>(engine.plan().rows() * model.moe.top_k), -1);
   HELIX_MPI(
       MPI_Allreduce(MPI_IN_PLACE, ids.data(), static_cast<int>(ids.size()), MPI_INT32_T, MPI_MAX, instance));
   return ids;

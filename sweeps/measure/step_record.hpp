@@ -20,7 +20,7 @@ class StepRecord final : public StepObserver {
   void layer_done(std::int64_t layer) override;
   void clear();
 
-  /// What a block adds to the residual stream; empty where it is not on this rank.
+  /// What a block adds to the residual stream in a request's rows; empty where it is not on this rank.
   std::span<const BF16> row(std::int64_t layer, bool ffn, std::int64_t request) const;
   /// Sparse attention: the tokens that a request attends in a layer, on whatever ranks; empty where all are.
   /// Collective.
@@ -38,7 +38,7 @@ class StepRecord final : public StepObserver {
   std::map<std::pair<Block, std::int64_t>, std::vector<BF16>> rows_;
 };
 
-/// The experts chosen in a layer by the last step, [batch, top_k]; empty for a dense layer. Collective.
+/// The experts chosen in a layer by the last step, [rows, top_k]; empty for a dense layer. Collective.
 std::vector<std::int32_t> routing_of(const DecodeEngine& engine, std::int64_t layer, MPI_Comm instance);
 
 }  // namespace helix

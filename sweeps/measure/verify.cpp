@@ -12,6 +12,7 @@
 #include "kernels/state/weight_plan.hpp"
 #include "sweeps/launch/activity.hpp"
 #include "sweeps/launch/broadcast.hpp"
+#include "sweeps/measure/acceptance.hpp"
 #include "sweeps/measure/step_record.hpp"
 
 namespace helix {
@@ -119,11 +120,15 @@ void broadcast(reference::ReferenceStep& step, std::vector<double>& allowed, con
 
 }  // namespace
 
-OwnerChange steps_to_owner_change(int tokens_per_block) {
+OwnerChange steps_to_owner_change(int tokens_per_block, std::int64_t query_tokens) {
+  if (query_tokens > 1) {
+    constexpr std::int64_t steps = 4;  // across the border of blocks, and once more behind rejected tokens
+    return {.steps = steps, .first_turn = std::max(0, tokens_per_block - 2), .first_compared = 0};
+  }
   constexpr std::int64_t most_steps = 33;  // the default block's; more would take minutes and show no more
   const std::int64_t all = std::int64_t{tokens_per_block} + 1;
   const std::int64_t steps = std::min(all, most_steps);
-  return {.steps = steps, .first_turn = all - steps};
+  return {.steps = steps, .first_turn = all - steps, .first_compared = steps - 2};
 }
 
 double verify_tolerance(DType kv_dtype, std::int64_t context) {
@@ -149,6 +154,7 @@ std::vector<std::int64_t> telling_layers(const Instance& instance) {
 Verification verify(DecodeEngine& engine, const VerifyOptions& options, MPI_Comm instance) {
   const ModelSpec& model = engine.instance().model();
   const DecodeShape& shape = engine.instance().shape();
+  const std::int64_t query_tokens = shape.query_tokens(), rows = engine.plan().rows();
   int rank = 0, size = 1;
   HELIX_MPI(MPI_Comm_rank(instance, &rank));
   HELIX_MPI(MPI_Comm_size(instance, &size));
@@ -192,62 +198,79 @@ Verification verify(DecodeEngine& engine, const VerifyOptions& options, MPI_Comm
     const std::vector<float> logits = compared ? engine.gather_logits() : std::vector<float>{};
 
     for (Follower& f : followers) {
-      const auto b = static_cast<std::size_t>(f.request);
-      const std::string where = fmt::format("request {}, step {}: ", f.request, step);
-      std::vector<reference::LayerChoice> choices;
-      for (std::size_t i = 0; i < routing.size(); ++i) {
-        const auto k = static_cast<std::ptrdiff_t>(routing[i].size()) / shape.batch;
-        const auto first = routing[i].begin() + f.request * k;
-        choices.push_back({{first, first + k}, record.selection(options.layers[i], f.request, instance)});
-      }
-      reference::ReferenceStep expected;
-      std::vector<double> allowed;
-      if (f.reference) {
-        working_on("the reference of verification");
-        expected = f.reference->step(input[b], choices);
-        std::optional<reference::ReferenceStep> rounded;
-        if (f.rounded) rounded = f.rounded->step(input[b], choices);
-        allowed = allowances(expected, rounded ? &*rounded : nullptr,
-                             verify_tolerance(shape.kv_dtype, shape.context));
-        if (!expected.choice_problem.empty()) fail(where + expected.choice_problem);
-      }
-      if (!compared) continue;
-      {
-        const ActivityFlag waiting(&Activity::bystander, f.owner != rank);
-        broadcast(expected, allowed, model, options.layers.size(), f.owner, instance);
-      }
-      const auto hold = [&](const Difference& difference, double most, const std::string& what) {
-        result.rel_error = std::max(result.rel_error, difference.rel_error);
-        if (difference.rel_error > most) {
-          fail(where +
-               fmt::format("{}: relative error {:.3g} exceeds {:.3g}", what, difference.rel_error, most));
+      for (std::int64_t j = 0; j < query_tokens; ++j) {
+        const std::int64_t row = f.request * query_tokens + j;
+        const std::string where = query_tokens == 1
+                                      ? fmt::format("request {}, step {}: ", f.request, step)
+                                      : fmt::format("request {}, step {}, token {}: ", f.request, step, j);
+        std::vector<reference::LayerChoice> choices;
+        for (std::size_t i = 0; i < routing.size(); ++i) {
+          const auto k = static_cast<std::ptrdiff_t>(routing[i].size()) / rows;
+          const auto first = routing[i].begin() + row * k;
+          choices.push_back({{first, first + k}, record.selection(options.layers[i], f.request, instance)});
         }
-      };
-      std::vector<int> holders(expected.block_outputs.size());
-      for (std::size_t block = 0; block < holders.size(); ++block) {
-        const std::int64_t layer = options.layers[block / 2];
-        const bool ffn = block % 2 == 1;
-        const std::span<const BF16> produced = record.row(layer, ffn, f.request);
-        if (produced.empty()) continue;
-        holders[block] = 1;
-        hold(compare(produced, expected.block_outputs[block]), allowed[block],
-             fmt::format("{} of layer {}", ffn ? "FFN" : "attention", layer));
-      }
-      HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, holders.data(), static_cast<int>(holders.size()), MPI_INT,
-                              MPI_SUM, instance));
-      if (std::ranges::count(holders, 0) > 0) fail(where + "a layer has not been run");
-      if (logits.empty()) continue;
-      const auto vocab = static_cast<std::size_t>(model.vocab);
-      const std::span<const float> row(logits.data() + b * vocab, vocab);
-      const Difference difference = compare(row, expected.logits);
-      result.max_error = std::max(result.max_error, difference.max_error);
-      hold(difference, allowed.back(), "logits");
-      if (const std::string token = check_token(output[b], row, expected, difference.max_error);
-          !token.empty()) {
-        fail(where + token);
+        reference::ReferenceStep expected;
+        std::vector<double> allowed;
+        if (f.reference) {
+          working_on("the reference of verification");
+          const std::int32_t token = input[static_cast<std::size_t>(row)];
+          expected = f.reference->step(token, choices);
+          std::optional<reference::ReferenceStep> rounded;
+          if (f.rounded) rounded = f.rounded->step(token, choices);
+          allowed = allowances(expected, rounded ? &*rounded : nullptr,
+                               verify_tolerance(shape.kv_dtype, shape.context));
+          if (!expected.choice_problem.empty()) fail(where + expected.choice_problem);
+        }
+        if (!compared) continue;
+        {
+          const ActivityFlag waiting(&Activity::bystander, f.owner != rank);
+          broadcast(expected, allowed, model, options.layers.size(), f.owner, instance);
+        }
+        const auto hold = [&](const Difference& difference, double most, const std::string& what) {
+          result.rel_error = std::max(result.rel_error, difference.rel_error);
+          if (difference.rel_error > most) {
+            fail(where +
+                 fmt::format("{}: relative error {:.3g} exceeds {:.3g}", what, difference.rel_error, most));
+          }
+        };
+        std::vector<int> holders(expected.block_outputs.size());
+        for (std::size_t block = 0; block < holders.size(); ++block) {
+          const std::int64_t layer = options.layers[block / 2];
+          const bool ffn = block % 2 == 1;
+          const std::span<const BF16> produced = record.row(layer, ffn, f.request);
+          if (produced.empty()) continue;
+          holders[block] = 1;
+          const auto width = static_cast<std::size_t>(model.hidden);
+          hold(compare(produced.subspan(static_cast<std::size_t>(j) * width, width),
+                       expected.block_outputs[block]),
+               allowed[block], fmt::format("{} of layer {}", ffn ? "FFN" : "attention", layer));
+        }
+        HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, holders.data(), static_cast<int>(holders.size()), MPI_INT,
+                                MPI_SUM, instance));
+        if (std::ranges::count(holders, 0) > 0) fail(where + "a layer has not been run");
+        if (logits.empty()) continue;
+        const auto vocab = static_cast<std::size_t>(model.vocab), at = static_cast<std::size_t>(row);
+        const std::span<const float> of_row(logits.data() + at * vocab, vocab);
+        const Difference difference = compare(of_row, expected.logits);
+        result.max_error = std::max(result.max_error, difference.max_error);
+        hold(difference, allowed.back(), "logits");
+        if (const std::string token = check_token(output[at], of_row, expected, difference.max_error);
+            !token.empty()) {
+          fail(where + token);
+        }
       }
     }
     input = output;
+    if (query_tokens == 1) continue;
+    const std::vector<std::int64_t> accepted = accepted_of_batch(options.acceptance, shape, step);
+    engine.accept(accepted);
+    for (Follower& f : followers) {
+      const std::int64_t rejected = query_tokens - accepted[static_cast<std::size_t>(f.request)];
+      if (f.reference) f.reference->take_back(rejected);
+      if (f.rounded) f.rounded->take_back(rejected);
+    }
+    input = next_input(output, accepted, query_tokens);
+    engine.give_tokens(input);
   }
   HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &result.rel_error, 1, MPI_DOUBLE, MPI_MAX, instance));
   HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &result.max_error, 1, MPI_DOUBLE, MPI_MAX, instance));

@@ -14,6 +14,7 @@ namespace helix {
 struct VerifyOptions {
   std::int64_t steps = 1;            // decode steps from `first_turn` on; the engine must have room for them
   std::int64_t first_turn = 0;       // see DecodeEngine::rewind
+  double acceptance = 0;             // of drafts: accepted_tokens()
   std::vector<std::int64_t> layers;  // to run, of those that the engine has
   std::int64_t max_requests = 2;     // requests do not see each other, so a few of the batch are followed
   /// Steps before this one only advance both sides; from it on their logits are compared.
@@ -36,12 +37,14 @@ struct Verification {
 /// A few of an instance's layers that show all it does: of each pipeline stage the first layer of each kind.
 std::vector<std::int64_t> telling_layers(const Instance& instance);
 
-/// The last two of these steps are those between which the owner of new tokens changes. Where a block is
-/// long, the first owner's turn has begun before: its tokens are part of the history.
+/// The last two of these steps are those between which the owner of new tokens changes, or those in which it does
+/// where a step has several tokens. Where a block is long, the first owner's turn has begun before: its tokens are part
+/// of the history.
 struct OwnerChange {
   std::int64_t steps, first_turn;
+  std::int64_t first_compared;  // step
 };
-OwnerChange steps_to_owner_change(int tokens_per_block);
+OwnerChange steps_to_owner_change(int tokens_per_block, std::int64_t query_tokens = 1);
 
 /// Allowed rel_error: 1e-2 with a bf16 KV cache, 3e-2 with fp8 or NVFP4; 7e-2 with NVFP4 and less than 256
 /// tokens of context. Decoded rows differ from the reference's by rounding, about 3e-3, and where a value is
@@ -50,11 +53,12 @@ OwnerChange steps_to_owner_change(int tokens_per_block);
 /// output as the row has weight in it. In the shortest contexts its share is up to twice that.
 double verify_tolerance(DType kv_dtype, std::int64_t context);
 
-/// Rewinds the engine, decodes options.steps tokens greedily and compares block outputs and logits of the
+/// Rewinds the engine, takes options.steps steps greedily and compares block outputs and logits of the
 /// followed requests, on every rank that has them, with the reference, which is given the engine's tokens
 /// and, where its own scores allow them, the engine's choice of experts. Tokens must be the argmax of the
 /// engine's logits, and that of the reference wherever its top-2 gap exceeds what the logits differ by.
-/// Collective over `instance`; the same on every rank. The engine is rewound afterwards.
+/// Drafts are tokens that the engine chose elsewhere, of which some are accepted all the same. Collective over
+/// `instance`; the same on every rank. The engine is rewound afterwards.
 Verification verify(DecodeEngine& engine, const VerifyOptions& options, MPI_Comm instance);
 
 }  // namespace helix

@@ -164,43 +164,61 @@ class PagedCache {
   std::vector<std::vector<float>> k_, v_;
 };
 
+/// Local tokens that the rows of a step attend, [batch, query_tokens].
+struct RowLengths {
+  std::int64_t query_tokens = 1;
+  std::vector<std::int64_t> lengths;
+};
+
+/// A row a request, which attends all it has.
+inline RowLengths whole(const PagedCache& cache) {
+  return {1, cache.lengths()};
+}
+
 struct AttentionResult {
   std::vector<BF16> o;  // NaN where nothing was written
   std::vector<float> lse;
 };
 
-inline AttentionResult attend(const PagedCache& cache, std::int64_t q_heads, float scale,
-                              const std::vector<BF16>& q, Backend& backend = device()) {
-  const KvView view = cache.view();
+inline AttentionResult attend(const PagedCache& cache, const RowLengths& attended, std::int64_t q_heads,
+                              float scale, const std::vector<BF16>& q, Backend& backend = device()) {
+  const DeviceVector<std::int64_t> lengths(attended.lengths);
+  KvView view = cache.view();
+  view.lengths = lengths.data();
+  view.query_tokens = attended.query_tokens;
   const auto batch = static_cast<std::int64_t>(cache.lengths().size());
-  const auto rows = static_cast<std::size_t>(batch * q_heads);
+  const auto rows = attended.lengths.size() * static_cast<std::size_t>(q_heads);
   const DeviceVector<BF16> q_in(q), o(rows * static_cast<std::size_t>(view.shape.v_dim), to_bf16(nan_value));
   const DeviceVector<float> lse(rows, nan_value);
-  const DeviceVector<std::byte> scratch(unwritten,
-                                        backend.attention_scratch_bytes(view.shape, batch, q_heads));
+  const DeviceVector<std::byte> scratch(
+      unwritten, backend.attention_scratch_bytes(view.shape, batch, q_heads * attended.query_tokens));
   backend.attention(view, batch, q_heads, scale, q_in.data(), o.data(), lse.data(), scratch.span());
   return {o.values(), lse.values()};
+}
+inline AttentionResult attend(const PagedCache& cache, std::int64_t q_heads, float scale,
+                              const std::vector<BF16>& q, Backend& backend = device()) {
+  return attend(cache, whole(cache), q_heads, scale, q, backend);
 }
 
 // Largest difference over the largest value of the head's exact row. bf16 probabilities have relative errors
 // up to 2^-9, which add up like |p| |v|; the output is rounded once more by up to 2^-9.
-inline void check_attention(const PagedCache& cache, std::int64_t q_heads, float scale,
-                            const std::vector<BF16>& q, const AttentionResult& result) {
+inline void check_attention(const PagedCache& cache, const RowLengths& attended, std::int64_t q_heads,
+                            float scale, const std::vector<BF16>& q, const AttentionResult& result) {
   const KvShape shape = cache.view().shape;
-  for (std::size_t b = 0; b < cache.lengths().size(); ++b) {
-    const auto request = static_cast<std::int64_t>(b);
-    const std::int64_t tokens = cache.lengths()[b];
+  for (std::size_t r = 0; r < attended.lengths.size(); ++r) {
+    const auto row = static_cast<std::int64_t>(r), request = row / attended.query_tokens;
+    const std::int64_t tokens = attended.lengths[r];
     std::vector<double> q_exact, o(static_cast<std::size_t>(q_heads * shape.v_dim)),
         lse(static_cast<std::size_t>(q_heads));
     for (std::int64_t i = 0; i < q_heads * shape.head_dim; ++i)
-      q_exact.push_back(to_float(q[request * q_heads * shape.head_dim + i]));
+      q_exact.push_back(to_float(q[row * q_heads * shape.head_dim + i]));
     reference_attention({tokens, q_heads, shape.kv_heads, shape.head_dim, shape.v_dim, scale,
                          [&](auto t, auto h, auto d) { return cache.k(request, t, h, d); },
                          [&](auto t, auto h, auto d) { return cache.v(request, t, h, d); }},
                         q_exact.data(), o.data(), lse.data());
     for (std::int64_t h = 0; h < q_heads; ++h) {
-      const float got_lse = result.lse[request * q_heads + h];
-      const BF16* const got = &result.o[(request * q_heads + h) * shape.v_dim];
+      const float got_lse = result.lse[row * q_heads + h];
+      const BF16* const got = &result.o[(row * q_heads + h) * shape.v_dim];
       if (tokens == 0) {
         REQUIRE(got_lse == -infinity);
         for (std::int64_t d = 0; d < shape.v_dim; ++d) REQUIRE(std::isnan(to_float(got[d])));
@@ -208,8 +226,8 @@ inline void check_attention(const PagedCache& cache, std::int64_t q_heads, float
       }
       // Of fp32 sums of head_dim products, and of `tokens` probabilities in rows of lanes.
       const double lse_error = std::fabs(got_lse - lse[h]);
-      INFO("request " << b << " of " << tokens << " tokens, head " << h << ", lse " << got_lse << " not "
-                      << lse[h]);
+      INFO("row " << row << " of request " << request << ", " << tokens << " tokens, head " << h << ", lse "
+                  << got_lse << " not " << lse[h]);
       if (!(lse_error <= 1e-3 + 1e-6 * std::fabs(lse[h]))) FAIL();
       double error = 0.0, largest = 0.0;
       for (std::int64_t d = 0; d < shape.v_dim; ++d) {
@@ -223,16 +241,24 @@ inline void check_attention(const PagedCache& cache, std::int64_t q_heads, float
   }
 }
 
+inline void check_attention(const PagedCache& cache, std::int64_t q_heads, float scale,
+                            const std::vector<BF16>& q, const AttentionResult& result) {
+  check_attention(cache, whole(cache), q_heads, scale, q, result);
+}
+
 /// Random queries with `group` heads for each KV head.
-inline void check_random_queries(PagedCache& cache, std::int64_t group, Backend& backend = device()) {
+inline void check_random_queries(PagedCache& cache, const RowLengths& attended, std::int64_t group,
+                                 Backend& backend = device()) {
   const KvShape shape = cache.view().shape;
   const std::int64_t q_heads = group * shape.kv_heads;
-  const auto batch = static_cast<std::int64_t>(cache.lengths().size());
-  const std::vector<BF16> q = cache.random_row(batch * q_heads * shape.head_dim, 4.0f);
+  const std::vector<BF16> q = cache.random_row(std::ssize(attended.lengths) * q_heads * shape.head_dim, 4.0f);
   const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
   INFO("dim " << shape.head_dim << " group " << group << " page " << shape.tokens_per_page << ' '
               << name(shape.dtype));
-  check_attention(cache, q_heads, scale, q, attend(cache, q_heads, scale, q, backend));
+  check_attention(cache, attended, q_heads, scale, q, attend(cache, attended, q_heads, scale, q, backend));
+}
+inline void check_random_queries(PagedCache& cache, std::int64_t group, Backend& backend = device()) {
+  check_random_queries(cache, whole(cache), group, backend);
 }
 
 /// A cache of one token whose V holds the fp8 numbers that are wanted: attention returns them as they are.

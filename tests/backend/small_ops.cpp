@@ -4,6 +4,7 @@
 
 #include "backend/device_under_test.hpp"
 #include "kernels/reference/math.hpp"
+#include "roofline/step/sharding.hpp"
 #include "tests/compare.hpp"
 #include "tests/values.hpp"
 
@@ -182,6 +183,41 @@ TEST_CASE("backend: advance moves every position, and the lengths of the owner o
   CHECK(positions.values() == std::vector<std::int64_t>{2, 5'000'000'002});
   CHECK(slots.values() == std::vector<std::int64_t>{3, 0});
   CHECK(lengths.values() == std::vector<std::int64_t>{4, 1});
+}
+
+TEST_CASE("backend: advance_rows gives a step's tokens to the ranks whose turns it lasts into") {
+  using Values = std::vector<std::int64_t>;
+  const std::int64_t context = 5'000'000'000;
+  const DeviceVector<std::int64_t> decoded(Values{-1, 0}), accepted(Values{1, 3}), positions(6, -9),
+      slots(6, -9), lengths(6, -9);
+  const StepState state{decoded.data(), accepted.data(), positions.data(), slots.data(), lengths.data()};
+  // Blocks of two tokens on three ranks; token 0 is the second of a block of rank 0.
+  AppendTurns turns{.first = 7, .block = 2, .ranks = 3, .rank = 1, .context = context, .history = 10};
+  device().advance_rows(2, 3, turns, state);
+  CHECK(decoded.values() == Values{0, 3});
+  CHECK(positions.values() ==
+        Values{context, context + 1, context + 2, context + 3, context + 4, context + 5});
+  CHECK(slots.values() == Values{-1, 10, 11, -1, -1, -1});
+  CHECK(lengths.values() == Values{10, 11, 12, 12, 12, 12});
+  turns.rank = 0;
+  device().advance_rows(2, 3, turns, state);
+  CHECK(decoded.values() == Values{1, 6});
+  CHECK(slots.values() == Values{-1, -1, -1, 12, -1, -1});
+  CHECK(lengths.values() == Values{11, 11, 11, 13, 13, 13});
+}
+
+TEST_CASE("the turns to append are those of the step's model") {
+  for (const int block : {1, 3, 32})
+    for (const int ranks : {1, 2, 5})
+      for (const int rank : {0, ranks - 1})
+        for (const std::int64_t first : {0, 1, 31, 100}) {
+          const AppendTurns turns{.first = first, .block = block, .ranks = ranks, .rank = rank};
+          for (std::int64_t token = 0; token < 200; ++token) {
+            REQUIRE(turns.mine(token) == (append_owner(first + token, block, ranks) == rank));
+            REQUIRE(turns.kept(token) == appended_tokens(first + token, block, ranks, rank) -
+                                             appended_tokens(first, block, ranks, rank));
+          }
+        }
 }
 
 TEST_CASE(

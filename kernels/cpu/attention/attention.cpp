@@ -9,6 +9,7 @@
 #include "kernels/cpu/attention/chunk_kernel.hpp"
 #include "kernels/cpu/attention/kv_chunks.hpp"
 #include "kernels/cpu/attention/kv_layout.hpp"
+#include "kernels/cpu/attention/tail.hpp"
 #include "kernels/cpu/machine/isa.hpp"
 #include "kernels/ops/memory.hpp"
 #include "kernels/ops/simd_clones.hpp"
@@ -29,46 +30,36 @@ const ChunkKernel& choose_kernel(const KvLayout& layout) {
   return layout.mla ? vector_mla_chunk_kernel() : vector_chunk_kernel();
 }
 
-HELIX_SIMD_CLONES void mix(std::int64_t n, float weight_x, float weight_y, const float* y, float* x) {
-#pragma omp simd
-  for (std::int64_t i = 0; i < n; ++i) x[i] = weight_x * x[i] + weight_y * y[i];
-}
-
 HELIX_SIMD_CLONES void round_to_bf16(std::int64_t n, const float* x, BF16* out) {
 #pragma omp simd
   for (std::int64_t i = 0; i < n; ++i) out[i] = to_bf16(x[i]);
 }
 
-struct Partial {
-  float* o;     // [heads, v_dim]
-  float* lse2;  // [heads]
-};
-
-/// The pages of all units, counted through in the order request, head, page, are split evenly over the
-/// workers. A worker finishes the units that lie wholly in its part; of the others it keeps a partial result:
-/// `head` of the unit that began before its part, `tail` of the one that goes on after it.
+/// A unit's heads are those of all rows of its request. The pages of all units, counted through in the order
+/// request, head, page, are split evenly over the workers. A worker finishes the units that lie wholly in its part; of
+/// the others it keeps a partial result: `head` of the unit that began before its part, `tail` of the one that goes on
+/// after it. Tokens that only some rows attend are added as results are written.
 class Decode {
  public:
   Decode(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale, const BF16* q, BF16* o,
          float* lse, std::byte* scratch)
       : cache_(cache),
-        shape_{KvLayout(cache.shape), q_heads / cache.shape.kv_heads, scale * std::numbers::log2e_v<float>},
+        shape_{KvLayout(cache.shape), q_heads / cache.shape.kv_heads * cache.query_tokens,
+               scale * std::numbers::log2e_v<float>},
+        group_(q_heads / cache.shape.kv_heads),
+        units_(batch * cache.shape.kv_heads),
         kernel_(choose_kernel(shape_.layout)),
         q_(q),
         o_(o),
         lse_(lse),
         scratch_(scratch) {
-    const std::int64_t heads = shape_.heads * shape_.layout.kv_heads;
-    for (std::int64_t b = 0; b < batch; ++b) {
-      pages_ += unit_pages(b) * shape_.layout.kv_heads;
-      if (cache.lengths[b] == 0) std::fill_n(lse + b * heads, heads, -std::numeric_limits<float>::infinity());
-    }
+    for (std::int64_t b = 0; b < batch; ++b) pages_ += unit_pages(b) * shape_.layout.kv_heads;
   }
 
   static std::size_t worker_bytes(const UnitShape& shape) {
     const KvLayout& layout = shape.layout;
     Carver carver(nullptr);
-    for (int i = 0; i < 2; ++i) take_partial(carver, shape);
+    Arrays(carver, shape);
     // Distinct lines for distinct workers, also where lines are fetched in pairs.
     const std::size_t bytes = carver.used() + choose_kernel(layout).workspace_bytes(shape);
     return (bytes + 127) / 128 * 128;
@@ -77,6 +68,7 @@ class Decode {
   void work(int worker, int workers) {
     const std::int64_t begin = first_page(worker, workers), end = first_page(worker + 1, workers);
     Scratch mine = scratch(worker);
+    finish_without_pages(worker, workers, mine);
     ChunkWalker walker(cache_, shape_.layout, begin, end, kernel_.longest_chunk(shape_));
     Chunk chunks[2];
     std::int64_t open = -1;
@@ -85,16 +77,16 @@ class Decode {
       const Chunk& chunk = chunks[i];
       more = walker.next(chunks[i ^ 1]);
       if (chunk.unit != open) {
-        kernel_.begin(shape_, q_ + chunk.unit * shape_.heads * shape_.layout.head_dim, mine.workspace);
+        kernel_.begin(shape_, queries(chunk.unit, mine.arrays.q), mine.workspace);
         open = chunk.unit;
       }
       Prefetcher next = more ? Prefetcher(shape_.layout, chunks[i ^ 1]) : Prefetcher();
       kernel_.process(shape_, chunk, next, mine.workspace);
       if (more && chunks[i ^ 1].unit == open) continue;
       const UnitRange unit = range(open);
-      const Partial& to = unit.first < begin ? mine.head : mine.tail;
+      const Partial& to = unit.first < begin ? mine.arrays.head : mine.arrays.tail;
       kernel_.finish(shape_, mine.workspace, to.o, to.lse2);
-      if (unit.first >= begin && unit.end <= end) write(open, to, 0, shape_.heads);
+      if (unit.first >= begin && unit.end <= end) write(open, to, 0, shape_.heads, mine.arrays.token);
     }
   }
 
@@ -109,11 +101,11 @@ class Decode {
       const std::int64_t unit = unit_of_page(end - 1);
       const UnitRange pages = range(unit);
       if (pages.first < begin || pages.end <= end) continue;
-      const Partial sum = scratch(owner).tail;
+      const Partial sum = scratch(owner).arrays.tail;
       for (int other = owner + 1; first_page(other, workers) < pages.end; ++other)
         if (first_page(other, workers) < first_page(other + 1, workers))
-          add(sum, scratch(other).head, first_head, end_head);
-      write(unit, sum, first_head, end_head);
+          add(sum, scratch(other).arrays.head, first_head, end_head);
+      write(unit, sum, first_head, end_head, scratch(worker).arrays.token);
     }
   }
 
@@ -121,23 +113,62 @@ class Decode {
   struct UnitRange {
     std::int64_t first, end;
   };
-  struct Scratch {
+  struct Arrays {
+    Arrays(Carver& carver, const UnitShape& shape)
+        : head(partial(carver, shape)),
+          tail(partial(carver, shape)),
+          token(carver, shape.layout),
+          q(carver.take<BF16>(shape.heads * shape.layout.head_dim)) {}
+
     Partial head, tail;
+    TailToken token;
+    BF16* q;  // of a unit
+
+   private:
+    static Partial partial(Carver& carver, const UnitShape& shape) {
+      return {carver.take<float>(shape.heads * shape.layout.v_dim), carver.take<float>(shape.heads)};
+    }
+  };
+  struct Scratch {
+    Arrays arrays;
     std::byte* workspace;
   };
-
-  static Partial take_partial(Carver& carver, const UnitShape& shape) {
-    return {carver.take<float>(shape.heads * shape.layout.v_dim), carver.take<float>(shape.heads)};
-  }
 
   Scratch scratch(int worker) const {
     std::byte* const base = scratch_ + static_cast<std::size_t>(worker) * worker_bytes(shape_);
     Carver carver(base);
-    const Partial head = take_partial(carver, shape_), tail = take_partial(carver, shape_);
-    return {head, tail, base + carver.used()};
+    const Arrays arrays(carver, shape_);
+    return {arrays, base + carver.used()};
   }
 
-  std::int64_t unit_pages(std::int64_t request) const { return shape_.layout.pages(cache_.lengths[request]); }
+  /// Of q, o and lse, where a unit's head lies.
+  std::int64_t row(std::int64_t unit, std::int64_t head) const {
+    const std::int64_t kv_heads = shape_.layout.kv_heads, query_token = head / group_;
+    return (unit / kv_heads * cache_.query_tokens + query_token) * kv_heads * group_ +
+           unit % kv_heads * group_ + head % group_;
+  }
+
+  /// A unit's queries side by side.
+  const BF16* queries(std::int64_t unit, BF16* gathered) const {
+    const std::int64_t dim = shape_.layout.head_dim, of_row = group_ * dim;
+    if (shape_.heads == group_ || shape_.layout.kv_heads == 1) return q_ + row(unit, 0) * dim;
+    for (std::int64_t head = 0; head < shape_.heads; head += group_)
+      std::copy_n(q_ + row(unit, head) * dim, of_row, gathered + head * dim);
+    return gathered;
+  }
+
+  /// Units that no chunk has a part in.
+  void finish_without_pages(int worker, int workers, const Scratch& mine) {
+    for (std::int64_t unit = worker; unit < units_; unit += workers) {
+      if (unit_pages(unit / shape_.layout.kv_heads) > 0) continue;
+      std::fill_n(mine.arrays.head.lse2, shape_.heads, -std::numeric_limits<float>::infinity());
+      write(unit, mine.arrays.head, 0, shape_.heads, mine.arrays.token);
+    }
+  }
+
+  std::int64_t unit_pages(std::int64_t request) const {
+    return shape_.layout.pages(shared_tokens(cache_, request));
+  }
   std::int64_t first_page(int worker, int workers) const { return pages_ * worker / workers; }
 
   UnitRange range(std::int64_t unit) const {
@@ -158,27 +189,37 @@ class Decode {
   /// sum = the merge of both, in place, for some heads.
   void add(const Partial& sum, const Partial& other, std::int64_t first_head, std::int64_t end_head) const {
     const std::int64_t v_dim = shape_.layout.v_dim;
-    for (std::int64_t h = first_head; h < end_head; ++h) {
-      const float a = sum.lse2[h], b = other.lse2[h];
-      const float top = std::max(a, b);
-      if (top == -std::numeric_limits<float>::infinity()) continue;
-      const float weight_a = std::exp2(a - top), weight_b = std::exp2(b - top);
-      const float total = weight_a + weight_b;
-      mix(v_dim, weight_a / total, weight_b / total, other.o + h * v_dim, sum.o + h * v_dim);
-      sum.lse2[h] = top + std::log2(total);
+    for (std::int64_t h = first_head; h < end_head; ++h)
+      merge_row(v_dim, other.lse2[h], other.o + h * v_dim, sum, h);
+  }
+
+  void add_tail(std::int64_t unit, const Partial& result, std::int64_t first_head, std::int64_t end_head,
+                const TailToken& token) const {
+    const KvLayout& layout = shape_.layout;
+    const std::int64_t request = unit / layout.kv_heads, first = shared_tokens(cache_, request);
+    for (std::int64_t t = first; t < all_tokens(cache_, request); ++t) {
+      token.load(cache_, layout, request, unit % layout.kv_heads, t);
+      for (std::int64_t h = first_head; h < end_head; ++h)
+        if (t < cache_.lengths[request * cache_.query_tokens + h / group_])
+          token.add(layout, q_ + row(unit, h) * layout.head_dim, shape_.scale_log2, result, h);
     }
   }
 
-  void write(std::int64_t unit, const Partial& result, std::int64_t first_head, std::int64_t end_head) {
+  void write(std::int64_t unit, const Partial& result, std::int64_t first_head, std::int64_t end_head,
+             const TailToken& token) {
+    add_tail(unit, result, first_head, end_head, token);
     const std::int64_t v_dim = shape_.layout.v_dim;
-    round_to_bf16((end_head - first_head) * v_dim, result.o + first_head * v_dim,
-                  o_ + (unit * shape_.heads + first_head) * v_dim);
-    for (std::int64_t h = first_head; h < end_head; ++h)
-      lse_[unit * shape_.heads + h] = result.lse2[h] * std::numbers::ln2_v<float>;
+    for (std::int64_t h = first_head; h < end_head; ++h) {
+      const std::int64_t to = row(unit, h);
+      lse_[to] = result.lse2[h] * std::numbers::ln2_v<float>;
+      if (result.lse2[h] == -std::numeric_limits<float>::infinity()) continue;
+      round_to_bf16(v_dim, result.o + h * v_dim, o_ + to * v_dim);
+    }
   }
 
   const KvView& cache_;
   const UnitShape shape_;
+  const std::int64_t group_, units_;
   const ChunkKernel& kernel_;
   const BF16* q_;
   BF16* o_;
@@ -196,7 +237,9 @@ std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t, std::int
 
 void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale, const BF16* q,
                BF16* o, float* lse, std::span<std::byte> scratch, int threads) {
-  require_scratch("attention", batch, attention_scratch_bytes(cache.shape, batch, q_heads, threads), scratch);
+  require_scratch("attention", batch,
+                  attention_scratch_bytes(cache.shape, batch, q_heads * cache.query_tokens, threads),
+                  scratch);
   Decode decode(cache, batch, q_heads, scale, q, o, lse, scratch.data());
   if (threads == 1) {
     decode.work(0, 1);

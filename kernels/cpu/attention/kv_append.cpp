@@ -71,20 +71,22 @@ void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slot
                std::int64_t ldk, const BF16* v, std::int64_t ldv, int threads) {
   const KvLayout layout(cache.shape);
   const std::size_t v_tile_bytes = static_cast<std::size_t>(16 * layout.granule) * layout.value_bytes;
-  in_parallel(batch > 1 ? threads : 1, [&](int thread, int team) {
-    const Range mine = split(batch, thread, team);
-    for (std::int64_t b = mine.begin; b < mine.end; ++b) {
-      const std::int64_t page = slots[b] / layout.page_tokens;
-      const std::int64_t slot = slots[b] % layout.page_tokens;
+  const std::int64_t rows = batch * cache.query_tokens;
+  in_parallel(rows > 1 ? threads : 1, [&](int thread, int team) {
+    const Range mine = split(rows, thread, team);
+    for (std::int64_t r = mine.begin; r < mine.end; ++r) {
+      if (slots[r] < 0) continue;
+      const std::int64_t page = slots[r] / layout.page_tokens;
+      const std::int64_t slot = slots[r] % layout.page_tokens;
       for (std::int64_t h = 0; h < layout.kv_heads; ++h) {
-        std::byte* const k_part = head_of_page(cache, layout, b, page, h);
-        const BF16* const k_row = k + b * ldk + h * layout.head_dim;
+        std::byte* const k_part = head_of_page(cache, layout, r / cache.query_tokens, page, h);
+        const BF16* const k_row = k + r * ldk + h * layout.head_dim;
         if (layout.mla) {
           store_mla(layout, slot, k_row, k_part);
           continue;
         }
         store_words(k_row, layout.head_dim, layout.fp8, k_part + layout.k_offset(slot, 0));
-        store_in_words(v + b * ldv + h * layout.v_dim, layout.v_dim, layout.fp8, v_tile_bytes,
+        store_in_words(v + r * ldv + h * layout.v_dim, layout.v_dim, layout.fp8, v_tile_bytes,
                        k_part + layout.k_bytes + layout.v_offset(slot, 0));
       }
     }

@@ -31,14 +31,14 @@ struct Chunk {
 
 class ChunkWalker {
  public:
-  /// Pages [first, end) of all units' pages counted through in the order request, head, page, in chunks of up
+  /// Pages [first, end) of all units' pages, of tokens that all rows attend, counted through in the order request, head, page, in chunks of up
   /// to `longest` tokens.
   ChunkWalker(const KvView& cache, const KvLayout& layout, std::int64_t first, std::int64_t end,
               std::int64_t longest)
       : cache_(cache), layout_(layout), longest_(longest), pages_left_(end - first) {
     if (pages_left_ == 0) return;
     for (std::int64_t skipped = 0;; ++request_) {
-      const std::int64_t pages = layout_.pages(cache_.lengths[request_]);
+      const std::int64_t pages = layout_.pages(shared_tokens(cache_, request_));
       if (first < skipped + pages * layout_.kv_heads) {
         head_ = (first - skipped) / pages;
         page_ = (first - skipped) % pages;
@@ -50,7 +50,7 @@ class ChunkWalker {
 
   bool next(Chunk& chunk) {
     if (pages_left_ == 0) return false;
-    const std::int64_t length = cache_.lengths[request_];
+    const std::int64_t length = shared_tokens(cache_, request_);
     const std::int64_t unit_pages = layout_.pages(length);
     chunk.unit = request_ * layout_.kv_heads + head_;
     chunk.columns = 0;
@@ -87,7 +87,7 @@ class ChunkWalker {
     head_ = 0;
     ++request_;
     if (pages_left_ == 0) return;
-    while (cache_.lengths[request_] == 0) ++request_;
+    while (shared_tokens(cache_, request_) == 0) ++request_;
   }
 
   const KvView& cache_;

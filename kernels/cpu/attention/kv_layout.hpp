@@ -97,6 +97,14 @@ struct KvLayout {
   }
 };
 
+/// Local tokens that all rows of a request attend, and those that its last row does.
+inline std::int64_t shared_tokens(const KvView& cache, std::int64_t request) {
+  return cache.lengths[request * cache.query_tokens];
+}
+inline std::int64_t all_tokens(const KvView& cache, std::int64_t request) {
+  return cache.lengths[(request + 1) * cache.query_tokens - 1];
+}
+
 /// First byte of one head of one page; the page table is followed only here.
 inline std::byte* head_of_page(const KvView& cache, const KvLayout& layout, std::int64_t request,
                                std::int64_t page, std::int64_t head) {

@@ -55,5 +55,7 @@ void select_token(std::int64_t parts, std::int64_t batch, const TopLogit* gather
 
 void advance(std::int64_t batch, Append append, std::int64_t* positions, std::int64_t* slots,
              std::int64_t* lengths);
+void advance_rows(std::int64_t batch, std::int64_t query_tokens, const AppendTurns& turns,
+                  const StepState& state);
 
 }  // namespace helix::cpu

@@ -95,4 +95,17 @@ void advance(std::int64_t batch, Append append, std::int64_t* positions, std::in
   }
 }
 
+void advance_rows(std::int64_t batch, std::int64_t query_tokens, const AppendTurns& turns,
+                  const StepState& state) {
+  for (std::int64_t b = 0; b < batch; ++b) {
+    state.decoded[b] += state.accepted[b];
+    for (std::int64_t j = 0; j < query_tokens; ++j) {
+      const std::int64_t row = b * query_tokens + j, token = state.decoded[b] + j;
+      state.positions[row] = turns.context + token;
+      state.lengths[row] = turns.history + turns.kept(token + 1);
+      state.slots[row] = turns.mine(token) ? state.lengths[row] - 1 : -1;
+    }
+  }
+}
+
 }  // namespace helix::cpu

@@ -53,7 +53,7 @@ DecodeKernel decode_kernel(const Gpu& gpu, const KvShape& shape, int group) {
   return gqa_kernel<dtype, 256>(gpu, group);
 }
 
-/// The kernel for a KV head's `group` query heads. Its pages must have a layout.
+/// The kernel for a KV head's `group` query heads, of all rows of a request. Its pages must have a layout.
 inline DecodeKernel decode_kernel(const Gpu& gpu, const KvShape& shape, int group) {
   return shape.dtype == DType::bf16  ? decode_kernel<DType::bf16>(gpu, shape, group)
          : shape.dtype == DType::fp8 ? decode_kernel<DType::fp8>(gpu, shape, group)
@@ -82,7 +82,7 @@ struct DecodePlan {
   int group, chunks;
   std::int64_t blocks;       // without splits
   std::int64_t block_slots;  // that the GPU runs at a time
-  std::int64_t rows;         // query heads of all requests
+  std::int64_t rows;         // query heads of all rows of all requests
 
   DecodePlan(const Gpu& gpu, const KvShape& shape, std::int64_t batch, std::int64_t q_heads)
       : kernel(require_kernel(gpu, shape, static_cast<int>(q_heads / shape.kv_heads))),
@@ -117,13 +117,19 @@ inline void attention(const Gpu& gpu, Stream stream, const KvView& cache, std::i
                       std::int64_t q_heads, float scale, const BF16* q, BF16* o, float* lse,
                       std::span<std::byte> scratch) {
   const KvShape& shape = cache.shape;
-  const DecodePlan plan(gpu, shape, batch, q_heads);
+  const DecodePlan plan(gpu, shape, batch, q_heads * cache.query_tokens);
   const int splits = choose_splits(plan.blocks, plan.block_slots,
                                    cache.max_pages * shape.tokens_per_page / gpu.split_tokens);
   require_scratch("attention", batch, plan.scratch_bytes(shape, splits), scratch);
   auto* const split_o = reinterpret_cast<float*>(scratch.data());
   const DecodeOutput out{o, lse, split_o, split_o + (splits > 1 ? plan.rows * splits * shape.v_dim : 0)};
-  const DecodeGrid decode{q_heads, plan.group, plan.chunks, splits, scale * std::numbers::log2e_v<float>};
+  const DecodeGrid decode{.q_heads = q_heads,
+                          .query_tokens = static_cast<int>(cache.query_tokens),
+                          .row_heads = static_cast<int>(q_heads / shape.kv_heads),
+                          .group = plan.group,
+                          .chunks = plan.chunks,
+                          .splits = splits,
+                          .scale_log2 = scale * std::numbers::log2e_v<float>};
   launch(plan.kernel.run,
          Dim3(static_cast<unsigned>(splits * plan.chunks), static_cast<unsigned>(shape.kv_heads),
               static_cast<unsigned>(batch)),

@@ -1,5 +1,5 @@
 // Paged flash-decode for grouped-query attention:
-//   q [batch, q_heads, d], the KV cache -> o [batch, q_heads, d], lse [batch, q_heads], d of 64, 128, 256.
+//   q [rows, q_heads, d], the KV cache -> o [rows, q_heads, d], lse [rows, q_heads], d of 64, 128, 256.
 //
 // Grid: x = split * chunks + chunk, y = KV head, z = request. A block has 8 * HeadTiles of the KV head's
 // query heads (a chunk of its group) and one split of the request's tokens, tile by tile in turn to its 4
@@ -102,10 +102,9 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeGr
   const int kv_head = static_cast<int>(blockIdx.y);
   const std::int64_t request = blockIdx.z;
   const int first_head = chunk * Shape::kHeads;  // in the group
-  const std::int64_t first_row = request * shape.q_heads + kv_head * shape.group;
 
-  const Global<const std::int64_t> lengths(cache.lengths);
-  const KvTiles tiles{lengths[request], cache.shape.tokens_per_page, KvLayout(cache.shape).page_tiles};
+  const RowTiles of_rows(cache, request, shape.query_tokens);
+  const KvTiles& tiles = of_rows.tiles;
   const std::int64_t count = tiles.count();
   const int begin = static_cast<int>(count * split / shape.splits) + warp;
   const int end = static_cast<int>(count * (split + 1) / shape.splits);
@@ -120,7 +119,8 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeGr
   for (int i = warp; i < HeadDim / 16 * HeadTiles; i += kGqaWarps) {
     const int head = first_head + i % HeadTiles * 8 + lane / 4;
     q_operands[i * kWarp + lane] =
-        load_q(q + first_row * HeadDim, head, shape.group, HeadDim, i / HeadTiles * 16);
+        head < shape.group ? load_q(q, shape.row(request, kv_head, head), HeadDim, i / HeadTiles * 16)
+                           : OperandB{0, 0};
   }
   block_sync();
 
@@ -154,7 +154,7 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeGr
     const int valid = tiles.place(tile).valid;
     OperandB p[HeadTiles];
     HELIX_UNROLL for (int n = 0; n < HeadTiles; ++n) {
-      if (valid < kTileTokens) mask_tokens(s[n], valid);
+      mask_tokens(s[n], of_rows, cache, shape, request, tile, valid, first_head + n * 8);
       HELIX_UNROLL for (int i = 0; i < 2; ++i) {
         const float larger = fmaxf(max[n][i], column_max(fmaxf(s[n][i], s[n][i + 2])));
         const float shrink = softmax_weight(max[n][i], larger, shape.scale_log2);
@@ -199,7 +199,7 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeGr
   }
   block_sync();
   for (int head = 0; head < Shape::kHeads && first_head + head < shape.group; ++head) {
-    const std::int64_t row = first_row + first_head + head;
+    const std::int64_t row = shape.row(request, kv_head, first_head + head);
     float largest = kMinusInfinity, total = 0.0f, weight[kGqaWarps];
     HELIX_UNROLL for (int w = 0; w < kGqaWarps; ++w) largest =
         fmaxf(largest, merge_max[w * Shape::kHeads + head]);

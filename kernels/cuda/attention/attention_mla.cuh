@@ -1,6 +1,6 @@
 // Paged flash-decode for absorbed multi-head latent attention: every query head reads the one cache row of a
 // token, 576 values, whose first 512 are also its V.
-//   q [batch, q_heads, 576], the KV cache -> o [batch, q_heads, 512], lse [batch, q_heads].
+//   q [rows, q_heads, 576], the KV cache -> o [rows, q_heads, 512], lse [rows, q_heads].
 //
 // Grid: x = split * chunks + chunk, z = request. A block has `Heads` query heads (a chunk) and one split of
 // the request's tokens, 16 * TokenTiles at a step, in the stages of a ring in shared memory that all its 2 *
@@ -48,10 +48,9 @@ HELIX_KERNEL HELIX_BOUNDS(2 * TokenTiles * kWarp, 1) void mla_decode(KvView cach
             split = static_cast<int>(blockIdx.x) / shape.chunks;
   const std::int64_t request = blockIdx.z;
   const int first_head = chunk * Heads;
-  const std::int64_t first_row = request * shape.q_heads;
 
-  const Global<const std::int64_t> lengths(cache.lengths);
-  const KvTiles tiles{lengths[request], cache.shape.tokens_per_page, KvLayout(cache.shape).page_tiles};
+  const RowTiles of_rows(cache, request, shape.query_tokens);
+  const KvTiles& tiles = of_rows.tiles;
   const std::int64_t steps = (tiles.count() + TokenTiles - 1) / TokenTiles;
   const int begin = static_cast<int>(steps * split / shape.splits);
   const int end = static_cast<int>(steps * (split + 1) / shape.splits);
@@ -88,8 +87,9 @@ HELIX_KERNEL HELIX_BOUNDS(2 * TokenTiles * kWarp, 1) void mla_decode(KvView cach
   const auto q_operands = shared_memory<OperandB>();
   for (int i = warp; i < kMlaRow / 16 * head_tiles; i += Shape::kWarps) {
     const int head = first_head + i % head_tiles * 8 + lane / 4;
-    q_operands[i * kWarp + lane] =
-        load_q(q + first_row * kMlaRow, head, shape.group, kMlaRow, i / head_tiles * 16);
+    q_operands[i * kWarp + lane] = head < shape.group
+                                       ? load_q(q, shape.row(request, 0, head), kMlaRow, i / head_tiles * 16)
+                                       : OperandB{0, 0};
   }
 
   const auto p_operands = shared_memory<OperandB>(Shape::kP);
@@ -124,9 +124,9 @@ HELIX_KERNEL HELIX_BOUNDS(2 * TokenTiles * kWarp, 1) void mla_decode(KvView cach
         }
       }
     }
-    const int valid = tiles.place(step * TokenTiles + token_tile).valid;
+    const int tile = step * TokenTiles + token_tile, valid = tiles.place(tile).valid;
     HELIX_UNROLL for (int n = 0; n < half_tiles; ++n) {
-      if (valid < kTileTokens) mask_tokens(s[n], valid);
+      mask_tokens(s[n], of_rows, cache, shape, request, tile, valid, first_head + (first_tile + n) * 8);
       const Vec<float, 2> largest{column_max(fmaxf(s[n][0], s[n][2])), column_max(fmaxf(s[n][1], s[n][3]))};
       if (lane < 4) maxima[token_tile * Heads / 2 + pair(first_tile + n)] = largest;
     }
@@ -187,7 +187,7 @@ HELIX_KERNEL HELIX_BOUNDS(2 * TokenTiles * kWarp, 1) void mla_decode(KvView cach
     HELIX_UNROLL for (int i = 0; i < 2; ++i) {
       const int head = first_head + pair(n) * 2 + i;
       if (head >= shape.group) continue;
-      const std::int64_t row = first_row + head;
+      const std::int64_t row = shape.row(request, 0, head);
       const bool empty = total[i] == 0.0f;
       if (warp == 0 && lane < 4)
         out.store_lse2(row, split, shape.splits,

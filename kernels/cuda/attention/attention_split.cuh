@@ -19,13 +19,42 @@ namespace helix::cuda {
 
 inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-/// Of which query heads and tokens a launch is.
+/// Of which query heads and tokens a launch is. The heads of all rows of a request are one group of a KV head.
 struct DecodeGrid {
-  std::int64_t q_heads = 0;  // of a request
-  int group = 0;             // query heads of a KV head
+  std::int64_t q_heads = 0;  // of a row
+  int query_tokens = 1;      // rows of a request
+  int row_heads = 0;         // query heads of a KV head in one row
+  int group = 0;             // and in all
   int chunks = 0;            // blocks along a group's heads
   int splits = 0;            // blocks along a request's tokens
   float scale_log2 = 0.0f;   // u
+
+  /// Of q, o and lse [rows, q_heads], where a group's head lies.
+  HELIX_DEVICE std::int64_t row(std::int64_t request, int kv_head, int head) const {
+    return (request * query_tokens + head / row_heads) * q_heads + kv_head * row_heads + head % row_heads;
+  }
+};
+
+/// The tiles of a request, some of whose rows may see less of the last ones.
+struct RowTiles {
+  KvTiles tiles;  // as its last row sees them
+  int seen;       // tiles that all rows see whole, but for those that end a page
+
+  HELIX_DEVICE RowTiles(const KvView& cache, std::int64_t request, int query_tokens)
+      : tiles{Global<const std::int64_t>(cache.lengths)[(request + 1) * query_tokens - 1],
+              cache.shape.tokens_per_page, KvLayout(cache.shape).page_tiles} {
+    KvTiles least = tiles;
+    least.tokens = Global<const std::int64_t>(cache.lengths)[request * query_tokens];
+    seen = least.count() - 1;
+  }
+  /// Tokens of the tile that the row of a group's head attends; padding has the last row's.
+  HELIX_DEVICE int valid(const KvView& cache, const DecodeGrid& grid, std::int64_t request, int tile,
+                         int head) const {
+    const int of_step = head < grid.group ? head / grid.row_heads : grid.query_tokens - 1;
+    KvTiles of_row = tiles;
+    of_row.tokens = Global<const std::int64_t>(cache.lengths)[request * grid.query_tokens + of_step];
+    return of_row.place(tile).valid;
+  }
 };
 
 /// Results: to the caller's arrays with one split, else to scratch [batch, q_heads, splits], then merged.
@@ -65,11 +94,17 @@ HELIX_DEVICE float softmax_weight(float x, float max, float scale_log2) {
   return exp2_fast((x - (max == kMinusInfinity ? 0.0f : max)) * scale_log2);
 }
 
-/// S^T with the rows (tokens) past `valid` masked.
-HELIX_DEVICE void mask_tokens(OperandC& s, int valid) {
+/// S^T with the rows (tokens) masked that its columns, of the group's heads from `head` on, do not attend. `valid`:
+/// tokens of the tile.
+HELIX_DEVICE void mask_tokens(OperandC& s, const RowTiles& tiles, const KvView& cache, const DecodeGrid& grid,
+                              std::int64_t request, int tile, int valid, int head) {
+  if (valid == kTileTokens && tile < tiles.seen) return;
   const int row = lane_index() / 4;
-  HELIX_UNROLL for (int i = 0; i < 4; ++i) {
-    if (row + i / 2 * 8 >= valid) s[i] = kMinusInfinity;
+  HELIX_UNROLL for (int column = 0; column < 2; ++column) {
+    const int attended = tiles.valid(cache, grid, request, tile, head + lane_index() % 4 * 2 + column);
+    HELIX_UNROLL for (int i = column; i < 4; i += 2) {
+      if (row + i / 2 * 8 >= attended) s[i] = kMinusInfinity;
+    }
   }
 }
 

@@ -102,12 +102,10 @@ HELIX_DEVICE void copy_piece(Shared<std::byte> tile, Global<const std::byte> fro
   cp_async_16(tile + piece * 16, from + piece * 16, empty ? 0 : 16);
 }
 
-/// Of lane 4 g + t: values 2 t, 2 t + 1 and 2 t + 8, 2 t + 9 of row g, which is query head `head` of `heads`
-/// at q.
-HELIX_DEVICE OperandB load_q(Global<const BF16> q, int head, int heads, int dims, int dim) {
-  if (head >= heads) return OperandB{0, 0};
-  const auto row = (q + (static_cast<std::int64_t>(head) * dims + dim)).template as<const unsigned>();
-  return OperandB{row[lane_index() % 4], row[lane_index() % 4 + 4]};
+/// Of lane 4 g + t: values 2 t, 2 t + 1 and 2 t + 8, 2 t + 9, from `dim` on, of its row of q.
+HELIX_DEVICE OperandB load_q(Global<const BF16> q, std::int64_t row, int dims, int dim) {
+  const auto values = (q + (row * dims + dim)).template as<const unsigned>();
+  return OperandB{values[lane_index() % 4], values[lane_index() % 4 + 4]};
 }
 
 }  // namespace helix::cuda

@@ -88,10 +88,12 @@ HELIX_KERNEL void kv_append_rows(KvView cache, std::int64_t batch, Global<const 
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kKvWriteThreads + threadIdx.x;
   const KvLayout layout(cache.shape);
   const RowPiece piece(layout, index);
-  const std::int64_t request = piece.token;
-  if (request >= batch) return;
-  const std::int64_t slot = slots[request], dims = piece.is_v ? layout.v_dims : layout.k_dims;
-  const auto row = (piece.is_v ? rows.v + request * rows.ldv : rows.k + request * rows.ldk) +
+  const std::int64_t of_step = piece.token;
+  if (of_step >= batch * cache.query_tokens) return;
+  const std::int64_t slot = slots[of_step], request = of_step / cache.query_tokens;
+  if (slot < 0) return;
+  const std::int64_t dims = piece.is_v ? layout.v_dims : layout.k_dims;
+  const auto row = (piece.is_v ? rows.v + of_step * rows.ldv : rows.k + of_step * rows.ldk) +
                    (piece.head * dims + piece.dim);
   store_row<dtype>(part_of(cache, layout, request, slot, piece), dims,
                    static_cast<int>(slot % layout.page_tokens), piece.dim,
@@ -131,8 +133,8 @@ inline void kv_append(Stream stream, const KvView& cache, std::int64_t batch, co
                       const BF16* k, std::int64_t ldk, const BF16* v, std::int64_t ldv) {
   const auto kernel = of_dtype(cache.shape.dtype, kv_append_rows<DType::bf16>, kv_append_rows<DType::fp8>,
                                kv_append_rows<DType::nvfp4>);
-  launch(kernel, write_blocks(batch * RowPiece::per_token(cache.shape)), kKvWriteThreads, 0, stream, cache,
-         batch, slots, KvRows{k, v, ldk, ldv});
+  launch(kernel, write_blocks(batch * cache.query_tokens * RowPiece::per_token(cache.shape)), kKvWriteThreads,
+         0, stream, cache, batch, slots, KvRows{k, v, ldk, ldv});
 }
 
 inline void kv_fill_history(Stream stream, const KvView& cache, const HistorySlice& history) {

@@ -102,6 +102,23 @@ HELIX_KERNEL HELIX_BOUNDS(kThreads, 1) void advance_kernel(std::int64_t batch, A
   }
 }
 
+HELIX_KERNEL HELIX_BOUNDS(kThreads, 1) void advance_rows_kernel(
+    std::int64_t batch, std::int64_t query_tokens, AppendTurns turns, Global<std::int64_t> decoded,
+    Global<const std::int64_t> accepted, Global<std::int64_t> positions, Global<std::int64_t> slots,
+    Global<std::int64_t> lengths) {
+  const std::int64_t b = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (b >= batch) return;
+  const std::int64_t before = decoded[b] + accepted[b];
+  decoded[b] = before;
+  for (std::int64_t j = 0; j < query_tokens; ++j) {
+    const std::int64_t row = b * query_tokens + j, token = before + j;
+    const std::int64_t length = turns.history + turns.kept(token + 1);
+    positions[row] = turns.context + token;
+    lengths[row] = length;
+    slots[row] = turns.mine(token) ? length - 1 : -1;
+  }
+}
+
 }  // namespace
 
 void embed(Stream stream, std::int64_t batch, std::int64_t hidden, const std::int32_t* tokens,
@@ -129,6 +146,12 @@ void advance(Stream stream, std::int64_t batch, Append append, std::int64_t* pos
              std::int64_t* lengths) {
   launch(advance_kernel, Dim3(blocks_for(batch, kThreads)), Dim3(kThreads), 0, stream, batch, append,
          positions != nullptr, positions, slots, lengths);
+}
+
+void advance_rows(Stream stream, std::int64_t batch, std::int64_t query_tokens, const AppendTurns& turns,
+                  const StepState& state) {
+  launch(advance_rows_kernel, Dim3(blocks_for(batch, kThreads)), Dim3(kThreads), 0, stream, batch,
+         query_tokens, turns, state.decoded, state.accepted, state.positions, state.slots, state.lengths);
 }
 
 }  // namespace helix::cuda

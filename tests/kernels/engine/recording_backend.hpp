@@ -175,6 +175,7 @@ class RecordingBackend final : public Backend {
   // Not in the model's list: a few bytes a request, or rows that are set to 0.
   void set_bytes(void*, int, std::size_t) override {}
   void advance(std::int64_t, Append, std::int64_t*, std::int64_t*, std::int64_t*) override {}
+  void advance_rows(std::int64_t, std::int64_t, const AppendTurns&, const StepState&) override {}
   void select_token(std::int64_t, std::int64_t, const TopLogit*, std::int32_t*) override {}
 
   void embed(std::int64_t batch, std::int64_t hidden, const std::int32_t*, const BF16*, std::int64_t,
@@ -222,15 +223,14 @@ class RecordingBackend final : public Backend {
                  const BF16* v, std::int64_t) override {
     const std::int64_t values =
         cache.shape.kv_heads * (cache.shape.head_dim + (v == nullptr ? 0 : cache.shape.v_dim));
-    notes_.add(elementwise(
-        "append", static_cast<double>(batch * values) * 2 + static_cast<double>(batch) * token_bytes(cache)));
+    const auto rows = static_cast<double>(batch * cache.query_tokens);
+    notes_.add(elementwise("append", rows * (static_cast<double>(values) * 2 + token_bytes(cache))));
   }
-  /// Nothing is appended here, so lengths are those of the history: the model leaves the step's own token out,
-  /// too.
   void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float, const BF16*, BF16*,
                  float*, std::span<std::byte>) override {
     const auto tokens = static_cast<double>(batch * cache.lengths[0]);
-    notes_.add(attention_of(cache.shape, batch, q_heads, cache.lengths[0], tokens * token_bytes(cache)));
+    notes_.add(attention_of(cache.shape, batch, q_heads * cache.query_tokens, cache.lengths[0],
+                            tokens * token_bytes(cache)));
   }
   void index_best(const KvView& keys, std::int64_t batch, const IndexQuery& query, std::int64_t, ScoredToken*,
                   float*, std::int64_t) override {

@@ -168,7 +168,7 @@ void check_step(const Instance& instance) {
   const ModelSpec& model = instance.model();
   const Sharding& s = instance.sharding();
   CAPTURE(model.name, name(instance.strategy()), s.kvp, s.tpa, s.tpf, s.ep, s.pp, s.dp,
-          instance.shape().hop_b);
+          instance.shape().hop_b, instance.shape().draft_tokens);
   std::vector<Noted> first, last, handed_over;
   for (const Op& op : head_ops(model, s, instance.shape())) {
     Noted n = noted(op);
@@ -201,9 +201,9 @@ void check_step(const Instance& instance) {
       if (i > 0 && busiest.last_stage()) append(last);
       if (i > 0 && s.pp > 1) {
         // The tokens that go back are few bytes, which the model prices as one more hand-over.
-        const std::int64_t requests = busiest.micro_batches()[i - 1].requests.size();
+        const std::int64_t rows = busiest.micro_batches()[i - 1].rows().size();
         append(busiest.last_stage()
-                   ? std::vector{message(Collective::send, 2, 4.0 * static_cast<double>(requests))}
+                   ? std::vector{message(Collective::send, 2, 4.0 * static_cast<double>(rows))}
                    : handed_over);
       }
       if (i < passes && busiest.first_stage()) append(first);
@@ -218,14 +218,17 @@ TEST_CASE("the engine issues the ops, bytes and messages of the model's list, fo
   std::map<Strategy, int> checked;
   std::vector<ModelSpec> models = small_models();
   for (ModelSpec& model : models) {
-    for (const auto& [hop_b, weights, kv] :
-         {std::tuple{1, DType::bf16, DType::bf16}, std::tuple{2, DType::fp8, DType::fp8}}) {
+    for (const auto& [hop_b, drafts, weights, kv] :
+         {std::tuple{1, 0, DType::bf16, DType::bf16}, std::tuple{2, 0, DType::fp8, DType::fp8},
+          std::tuple{1, 3, DType::fp8, DType::bf16}, std::tuple{2, 1, DType::bf16, DType::fp8}}) {
       const DecodeShape shape{.context = 1000,
                               .batch = 24,
                               .tokens_per_block = 32,
                               .hop_b = hop_b,
                               .weight_dtype = weights,
-                              .kv_dtype = kv};
+                              .kv_dtype = kv,
+                              .draft_tokens = drafts};
+      if (!why_no_drafts(model, shape).empty()) continue;
       for (const auto& [strategy, sharding] : cases(model, shape, 6)) {
         const auto made = Instance::make({.model = model,
                                           .strategy = strategy,

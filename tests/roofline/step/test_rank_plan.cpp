@@ -83,7 +83,7 @@ TEST_CASE("a cache has room for whole rounds of the staggered append, in whole p
   for (const auto& [steps, growth] : {std::pair{1, 16}, std::pair{32, 16}, std::pair{33, 32}}) {
     CAPTURE(steps);
     CHECK(RankPlan(instance, 0).cache_rooms(steps).front().growth == growth);
-    CHECK(RankPlan(instance, 0).steps_with_room(steps) == 2 * growth);
+    CHECK(RankPlan(instance, 0).tokens_with_room(steps) == 2 * growth);
   }
   const CacheRoom second = RankPlan(instance, 1).cache_rooms(1).front();
   CHECK(second.history == Range{64, 100});
