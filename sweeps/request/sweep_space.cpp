@@ -164,7 +164,7 @@ const auto space_setting_list = std::to_array<SpaceSetting>({
        space.draft_tokens = parse_entries(
            text, where, [&](const std::string& entry) { return parse_count(entry, drafted_tokens, where); });
      },
-     only_predict},
+     all_but_generate},
     {"acceptance", "", "LIST",
      "tokens that a step with drafts yields in the mean, from 1 to 1 + --draft-tokens; without it such rows "
      "have no "
@@ -173,7 +173,7 @@ const auto space_setting_list = std::to_array<SpaceSetting>({
        space.acceptances = parse_entries(
            text, where, [&](const std::string& entry) { return parse_real(entry, 1, 64, where); });
      },
-     only_predict},
+     all_but_generate},
     {"expert-skew", "", "S", "predict with experts whose popularity falls as rank^-S (0: all the same)",
      [](SweepSpace& space, std::string_view text, const std::string& where) {
        space.expert_skew = parse_real(text, 0, 10, where);

@@ -43,6 +43,30 @@ TEST_CASE("the CUDA kernels decode as the reference does, across a change of own
   CHECK(result.rel_error > 0);  // bf16 against fp64 cannot agree entirely
 }
 
+TEST_CASE("the CUDA kernels check drafted tokens as the reference decodes them") {
+  using testing::EmulatedBackend;
+  const int ranks = world_size();
+  const auto [name, context, block, drafts, kv] =
+      GENERATE(table<std::string, std::int64_t, int, int, DType>({{"tiny-gqa", 31, 32, 3, DType::bf16},
+                                                                  {"tiny-gqa", 17, 4, 7, DType::fp8},
+                                                                  {"tiny-qwen3-moe", 21, 1, 1, DType::bf16},
+                                                                  {"tiny-mla", 15, 4, 3, DType::bf16}}));
+  const ModelSpec model = load_model(name);
+  const bool moe = model.moe.experts > 0;
+  const Sharding sharding{.kvp = ranks, .tpf = moe ? 1 : ranks, .ep = moe ? ranks : 1};
+  const DecodeShape shape{
+      .context = context, .batch = 2, .tokens_per_block = block, .kv_dtype = kv, .draft_tokens = drafts};
+  Rank rank(
+      std::make_unique<EmulatedBackend>(cuda::kDatacentreGpu, EmulatedBackend::Writers::kernels_and_mpi));
+  const Instance instance = legal_instance(model, sharding, shape);
+  const OwnerChange change = steps_to_owner_change(block, shape.query_tokens());
+  const Verification result =
+      rank.verify_instance(instance, {.steps = 2, .first_turn = change.first_turn, .layers = {0, 1}});
+  CAPTURE(describe(instance), drafts, result.rel_error, result.failure);
+  CHECK(result.ok());
+  CHECK(result.rel_error > 0);
+}
+
 // Pieces of HOP-B and micro-batches of unequal size are batches of their own: each is cut into as many splits
 // as fill the GPU. (batch, pieces) of most cases are such that a piece leaves more results than the whole
 // batch would. Every array of the engine has guards around it.
