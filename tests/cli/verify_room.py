@@ -41,6 +41,8 @@ for block in (1, 4, 16, 32, 64, 128):
     verified(1, 3, "--model", "tiny-mla-lite", "--batch", "1", *common)
     verified(2, 12, "--model", "tiny-gqa", "--batch", "3", "--strategy", "helix,tp,tp+pp,medha", *common)
     verified(2, 3, "--model", "tiny-qwen3-moe", "--batch", "2", "--strategy", "dp+ep", *common)
+    verified(2, 6, "--model", "tiny-gqa,tiny-mla", "--batch", "3", "--strategy", "helix", "--draft-tokens", "3",
+             "--tokens-per-block", str(block), "--context", "127,128,129")
 # A page of a million tokens: verified in seconds, or skipped for the memory that it takes.
 rows = verify(2, "--model", "tiny-gqa", "--context", "64", "--batch", "1", "--tokens-per-block", "1048576")
 if any(row["status"] == "skipped" and "memory" not in row["reason"] for row in rows) or not rows:

@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""Steps that check drafted tokens as users meet them: measured once for all acceptances, tokens/s of an acceptance only, and
+no drafting in the prediction beside them.    drafts.py HELIX_BENCH MPIRUN"""
+import csv
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+program, mpirun = sys.argv[1:3]
+ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+               "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+scratch = pathlib.Path(tempfile.mkdtemp())
+
+
+def sweep(out, *flags):
+    done = subprocess.run([mpirun, "-n", "2", program, "sweep", "--context", "300", "--batch", "2", "--strategy", "helix", "--kvp",
+                           "2", "--max-time", "0.2", "--quiet", "--out", out, *flags], cwd=scratch, env=ENVIRONMENT,
+                          capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done
+    with open(scratch / out / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+rows = sweep("known", "--model", "tiny-gqa", "--draft-tokens", "0,3", "--acceptance", "1,2.5")
+assert [row["status"] for row in rows] == ["ok"] * 3, rows
+plain, one, more = rows
+assert (plain["draft_tokens"], one["draft_tokens"], more["acceptance"]) == ("0", "3", "2.5"), rows
+assert one["ttl_us"] == more["ttl_us"] and one["samples"] == more["samples"] and one["ttl_us"] != plain["ttl_us"], rows
+for row in (one, more):
+    expected = float(row["acceptance"]) * 1e6 / float(row["ttl_us"])
+    assert abs(float(row["tokens_per_s_user"]) / expected - 1) < 1e-3, row
+    assert "the time of making drafts is not counted" in row["reason"] and float(row["verify_rel_error"]) > 0, row
+
+(unknown,) = sweep("unknown", "--model", "tiny-gqa", "--draft-tokens", "1")
+assert unknown["status"] == "ok" and float(unknown["ttl_us"]) > 0 and unknown["tokens_per_s_user"] == "", unknown
+assert "tokens/s are not known without --acceptance" in unknown["reason"], unknown
+
+(sparse,) = sweep("sparse", "--model", "tiny-dsa", "--draft-tokens", "1")
+assert sparse["status"] == "skipped" and "does not check drafted tokens in sparse attention" in sparse["reason"], sparse
+
+shutil.rmtree(scratch)
+print("1 passed, 0 failed")
