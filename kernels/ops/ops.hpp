@@ -327,8 +327,8 @@ class DecodeOps {
   /// behind the last one's, round the request's tokens.
   virtual void advance(std::int64_t batch, Append append, std::int64_t* positions, std::int64_t* slots,
                        std::int64_t* lengths) = 0;
-  /// The same where a step asks for several tokens and may end in another rank's turn: decoded[b] += accepted[b], and of each of its tokens the position, the local slot (-1: not
-  /// this rank's) and the local tokens up to it.
+  /// The same where a step asks for several tokens and may end in another rank's turn: decoded[b] += accepted[b], and
+  /// of each of the step's tokens the position, the local slot (-1: not this rank's) and the local tokens up to it.
   virtual void advance_rows(std::int64_t batch, std::int64_t query_tokens, const AppendTurns& turns,
                             const StepState& state) = 0;
 };

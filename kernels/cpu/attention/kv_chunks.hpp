@@ -31,8 +31,8 @@ struct Chunk {
 
 class ChunkWalker {
  public:
-  /// Pages [first, end) of all units' pages, of tokens that all rows attend, counted through in the order request, head, page, in chunks of up
-  /// to `longest` tokens.
+  /// Pages [first, end) of all units' pages, of tokens that all rows attend, counted through in the order request,
+  /// head, page, in chunks of up to `longest` tokens.
   ChunkWalker(const KvView& cache, const KvLayout& layout, std::int64_t first, std::int64_t end,
               std::int64_t longest)
       : cache_(cache), layout_(layout), longest_(longest), pages_left_(end - first) {

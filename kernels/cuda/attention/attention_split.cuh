@@ -38,14 +38,17 @@ struct DecodeGrid {
 /// The tiles of a request, some of whose rows may see less of the last ones.
 struct RowTiles {
   KvTiles tiles;  // as its last row sees them
-  int seen;       // tiles that all rows see whole, but for those that end a page
 
   HELIX_DEVICE RowTiles(const KvView& cache, std::int64_t request, int query_tokens)
       : tiles{Global<const std::int64_t>(cache.lengths)[(request + 1) * query_tokens - 1],
-              cache.shape.tokens_per_page, KvLayout(cache.shape).page_tiles} {
+              cache.shape.tokens_per_page, KvLayout(cache.shape).page_tiles} {}
+  /// Whether all rows see of a tile what the last one does. Asked anew for each tile: to keep the answer through a
+  /// kernel's loop costs a register that MLA does not have.
+  HELIX_DEVICE bool alike(const KvView& cache, const DecodeGrid& grid, std::int64_t request, int tile) const {
+    if (grid.query_tokens == 1) return true;
     KvTiles least = tiles;
-    least.tokens = Global<const std::int64_t>(cache.lengths)[request * query_tokens];
-    seen = least.count() - 1;
+    least.tokens = Global<const std::int64_t>(cache.lengths)[request * grid.query_tokens];
+    return tile < least.count() - 1;
   }
   /// Tokens of the tile that the row of a group's head attends; padding has the last row's.
   HELIX_DEVICE int valid(const KvView& cache, const DecodeGrid& grid, std::int64_t request, int tile,
@@ -98,7 +101,7 @@ HELIX_DEVICE float softmax_weight(float x, float max, float scale_log2) {
 /// tokens of the tile.
 HELIX_DEVICE void mask_tokens(OperandC& s, const RowTiles& tiles, const KvView& cache, const DecodeGrid& grid,
                               std::int64_t request, int tile, int valid, int head) {
-  if (valid == kTileTokens && tile < tiles.seen) return;
+  if (valid == kTileTokens && tiles.alike(cache, grid, request, tile)) return;
   const int row = lane_index() / 4;
   HELIX_UNROLL for (int column = 0; column < 2; ++column) {
     const int attended = tiles.valid(cache, grid, request, tile, head + lane_index() % 4 * 2 + column);
