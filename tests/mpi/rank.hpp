@@ -17,6 +17,13 @@
 
 namespace helix {
 
+/// The sanitizers make decoding several times as slow: tests then take some of their shapes.
+#ifdef __SANITIZE_ADDRESS__
+inline constexpr bool sanitized = true;
+#else
+inline constexpr bool sanitized = false;
+#endif
+
 inline int world_size() {
   int size = 1;
   MPI_Comm_size(MPI_COMM_WORLD, &size);

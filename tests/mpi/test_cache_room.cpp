@@ -33,8 +33,6 @@ std::vector<Grid> a_grid_of_each_strategy(const DecodeShape& shape) {
   return grids;
 }
 
-class NoObserver final : public StepObserver {};
-
 /// Decodes until the room is used up, tries one step further, and decodes again after a rewind.
 void use_up_the_room(const Grid& grid, const DecodeShape& shape, std::int64_t steps, std::int64_t first_turn,
                      Backend& backend) {
@@ -47,7 +45,7 @@ void use_up_the_room(const Grid& grid, const DecodeShape& shape, std::int64_t st
   weights.load(RankPlan(instance, groups.rank()));
   DecodeEngine engine(instance, steps, backend, groups, weights, memory);
   CHECK(engine.steps_before_rewind() >= steps);
-  NoObserver observer;
+  StepObserver observer;
   engine.rewind(first_turn);
   for (std::int64_t step = 0; step < engine.steps_before_rewind(); ++step) engine.step(observer);
   engine.settle();

@@ -10,12 +10,6 @@
 namespace helix {
 namespace {
 
-#ifdef __SANITIZE_ADDRESS__
-constexpr bool sanitized = true;
-#else
-constexpr bool sanitized = false;
-#endif
-
 std::vector<ModelSpec> drafted_models(const DecodeShape& shape) {
   std::vector<ModelSpec> models;
   for (const ModelSpec& model : small_models())
@@ -90,8 +84,6 @@ TEST_CASE("tokens that a step yields in the mean") {
 
 namespace {
 
-class NoObserver final : public StepObserver {};
-
 /// Where both of the best tokens are about as good, any rounding may choose.
 bool tells(const std::vector<float>& logits, std::int64_t row, std::int64_t vocab) {
   const std::span<const float> of_row(logits.data() + row * vocab, static_cast<std::size_t>(vocab));
@@ -114,7 +106,7 @@ TEST_CASE("drafts that are accepted where they match leave the greedy tokens as 
   drafted.draft_tokens = drafts;
   const Groups groups = make_groups(*backend, MPI_COMM_WORLD, sharding);
   WeightStore weights(*backend);
-  NoObserver observer;
+  StepObserver observer;
 
   // Token by token: greedy[request] begins with the token that is decoded first.
   std::vector<std::vector<std::int32_t>> greedy(batch);

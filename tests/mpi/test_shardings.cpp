@@ -10,13 +10,6 @@
 namespace helix {
 namespace {
 
-// The sanitizers make all of it several times as slow: each shape then has one type of cache, whose turn it is.
-#ifdef __SANITIZE_ADDRESS__
-constexpr bool sanitized = true;
-#else
-constexpr bool sanitized = false;
-#endif
-
 bool one_stage_one_group(const Sharding& s) {
   return s.pp == 1 && s.dp == 1 && s.tpf * s.ep == s.stage_ranks();
 }
@@ -42,7 +35,7 @@ TEST_CASE("every grid of one stage decodes as the reference does, across a chang
                                                 std::tuple{89, 3, 5}, std::tuple{130, 1, 16}}) {
       const bool fp8s_turn = ++turn % 2 == 0;
       for (DType kv : {DType::bf16, DType::fp8}) {
-        if (sanitized && (kv == DType::fp8) != fp8s_turn) continue;
+        if (sanitized && (kv == DType::fp8) != fp8s_turn) continue;  // one type of cache a shape, in turn
         const DecodeShape shape{
             .context = context, .batch = batch, .tokens_per_block = block, .kv_dtype = kv};
         for (const Sharding& sharding : grids(model, shape)) {
