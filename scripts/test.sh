@@ -53,7 +53,9 @@ fi
 sanitized=(test_roofline test_kernels test_sweeps test_fuzz_corpus test_hf test_mpi helix-bench)
 ((${#without[@]} > 0)) || sanitized+=(test_cuda test_cuda_decode)
 build "$preset"
-# Many tests wait for programs that they start: the sanitized build takes what these leave of the cores.
+# Ranks that compute and wait for each other want the cores for themselves. Of the others many wait for programs that they
+# start: the sanitized build takes what these leave.
+ctest --preset "$preset" -j "$tests" -L mpi "${without[@]}"
 set -m  # a process group of its own, to end all of it
 (
   renice -n 19 -p "$BASHPID" >/dev/null
@@ -62,7 +64,7 @@ set -m  # a process group of its own, to end all of it
 beside=$!
 set +m
 trap 'kill -- "-$beside" 2>/dev/null || true' EXIT
-ctest --preset "$preset" -j "$tests" "${without[@]}"
+ctest --preset "$preset" -j "$tests" -LE "mpi${without[1]:+|${without[1]}}"
 wait "$beside"
 HELIX_TEST_MAX_CONTEXT=1k ctest --preset asan -j "$tests" -LE "cli${without[1]:+|${without[1]}}"
 results=$(mktemp -d)
