@@ -17,7 +17,7 @@ scratch = pathlib.Path(tempfile.mkdtemp())
 
 def sweep(out, *flags):
     done = subprocess.run([mpirun, "-n", "2", program, "sweep", "--context", "300", "--batch", "2", "--strategy", "helix", "--kvp",
-                           "2", "--max-time", "0.2", "--quiet", "--out", out, *flags], cwd=scratch, env=ENVIRONMENT,
+                           "2", "--max-time", "0.2", "--system", "h100", "--quiet", "--out", out, *flags], cwd=scratch, env=ENVIRONMENT,
                           capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done
     with open(scratch / out / "results.csv", newline="") as file:
