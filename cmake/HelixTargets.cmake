@@ -30,11 +30,13 @@ endfunction()
 
 # helix_quick(TARGET): its sources are compiled quickly rather than for speed: what it does takes no time that anyone waits for
 # or measures. The sanitizers double the time to compile; kernels keep all checks of them.
+add_library(helix_quick_options INTERFACE)  # linked to come behind helix_options, which would ask for all checks again
+target_compile_options(helix_quick_options INTERFACE $<$<CONFIG:Release>:-O1>)
+if(HELIX_SANITIZE)
+  target_compile_options(helix_quick_options INTERFACE -O0 -fno-sanitize=alignment,vptr)
+endif()
 function(helix_quick target)
-  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
-  if(HELIX_SANITIZE)
-    target_compile_options(${target} PRIVATE -O0 -fno-sanitize=alignment,vptr)
-  endif()
+  target_link_libraries(${target} PRIVATE helix_quick_options)
 endfunction()
 
 # helix_folder(FOLDER [LINK libs and folders...]): a static library of the sources in FOLDER, subfolders apart. What it
