@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/engine/attention_inputs.hpp"
 #include "kernels/engine/block_context.hpp"
 #include "kernels/engine/indexer.hpp"
 #include "kernels/ops/memory.hpp"
@@ -23,16 +24,12 @@ class AttentionBlock {
     // Of all requests that the rank attends, and of all their rows.
     std::int64_t *decoded = nullptr, *accepted = nullptr;
     std::int64_t* positions;
-    BF16 *qkv = nullptr, *q_a = nullptr;
-    float *squares = nullptr, *gathered_squares = nullptr;  // [2, fullest group] a rank: queries, keys
-    BF16* q_heads = nullptr;                                // [attended, heads, nope + rope]
-    BF16* kv_row = nullptr;                                 // [attended, latent + rope]
-    BF16* values = nullptr;                                 // [attended, owned heads, v]
+    BF16* values = nullptr;                      // [attended, owned heads, v]
     BF16 *q, *o;                                 // [attended, heads, key or value width of the cache]
     float* lse;                                  // [attended, heads]
     std::byte *send = nullptr, *recv = nullptr;  // HOP-B's pieces of partial results
     BF16* merged = nullptr;                      // [attended, owned heads, value width of the cache]
-    float *inv_freq, *window_inv_freq = nullptr;
+    AttentionInputs::Arrays inputs;
     Indexer::Arrays indexer;
   };
   static std::size_t scratch_bytes(const RankPlan& plan, const Backend& backend);
@@ -53,17 +50,7 @@ class AttentionBlock {
   void run(std::int64_t layer, const Work& work);
 
  private:
-  /// What the ops of a layer write to.
-  struct Target {
-    KvView cache;  // the micro-batch's part of the layer's cache
-    const std::int64_t* slots;
-    bool appends;
-  };
-  Target target_of(std::int64_t layer, const Work& work);
-  void project_gqa(std::int64_t layer, const Target& to, const Work& work);
-  void norm_q_and_k(const LayerWeights& w, const Work& work);
-  void norm_parts(const LayerWeights& w, const Work& work);
-  void project_mla(const LayerWeights& w, const Target& to, const Work& work);
+  AttentionInputs::Rows rows_in(std::int64_t layer, const Work& work);
   void attend(const LayerWeights& w, const KvView& cache, Range requests);
   const BF16* attend_whole(const LayerWeights& w, const KvView& cache, const Work& work);
   const BF16* attend_shards(const LayerWeights& w, const KvView& cache, const Work& work);
@@ -71,20 +58,14 @@ class AttentionBlock {
   std::int64_t heads() const { return c_.plan.attention().heads.size(); }
   std::int64_t owned() const { return c_.plan.attention().owned.size(); }
   const KvShape& cached() const { return c_.plan.attention().cache; }
-  const std::int64_t* positions(const Work& work) const { return a_.positions + work.batch.cached_rows(); }
   Range rows_of(Range requests) const { return scaled(requests, c_.plan.shape().query_tokens()); }
-  RopeTable make_table(const RopeSpec& rope, float* inv_freq) const;
-  /// Of a layer of this attention.
-  RopeTable rope_of(const AttentionSpec& attention) const;
-  /// Normed rows of the requests that the rank attends.
-  const BF16* normed(const Work& work) const;
 
   BlockContext c_;
   Arrays a_;
+  AttentionInputs inputs_;
   std::vector<KvCache> caches_;
   AppendTurns turns_;
   std::optional<Indexer> indexer_;
-  RopeTable rope_, window_rope_;  // the second of layers with a window, where they have their own
   float scale_;
 };
 

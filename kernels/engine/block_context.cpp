@@ -26,4 +26,8 @@ void BlockContext::gather_normed(const Work& work) const {
   gather_rows(work, normed, static_cast<std::size_t>(plan.model().hidden) * sizeof(BF16));
 }
 
+const BF16* BlockContext::normed_attended(const Work& work) const {
+  return normed + work.batch.attended_rows().begin * plan.model().hidden;
+}
+
 }  // namespace helix

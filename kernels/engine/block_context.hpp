@@ -48,6 +48,8 @@ struct BlockContext {
   /// Every rank's rows of the micro-batch, to all ranks.
   void gather_rows(const Work& work, void* data, std::size_t row_bytes) const;
   void gather_normed(const Work& work) const;
+  /// Normed rows of the requests that the rank attends.
+  const BF16* normed_attended(const Work& work) const;
 };
 
 }  // namespace helix

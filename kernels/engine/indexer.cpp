@@ -83,8 +83,9 @@ KvView Indexer::keys(std::int64_t layer, const Work& work) {
   return view.from_request(work.batch.cached);
 }
 
-void Indexer::project(std::int64_t layer, const Work& work, const BF16* normed, const BF16* q_latent,
-                      const RopeTable& rope, const std::int64_t* positions) {
+void Indexer::project(std::int64_t layer, const Work& work, const BF16* q_latent, const RopeTable& rope,
+                      const std::int64_t* positions) {
+  const BF16* normed = c_.normed_attended(work);
   const AttentionSpec& a = c_.plan.model().attention;
   const IndexerSpec& spec = a.indexer;
   const LayerWeights& w = c_.weights.layer(layer);

@@ -40,8 +40,8 @@ class Indexer {
           std::unique_ptr<Buffer>& key_memory);
 
   /// Scores and appends of the micro-batch. q_latent: [attended, q_lora_rank].
-  void project(std::int64_t layer, const Work& work, const BF16* normed, const BF16* q_latent,
-               const RopeTable& rope, const std::int64_t* positions);
+  void project(std::int64_t layer, const Work& work, const BF16* q_latent, const RopeTable& rope,
+               const std::int64_t* positions);
   /// The choice for the micro-batch.
   void choose(std::int64_t layer, const Work& work);
   /// A cache of the chosen tokens alone, of these requests of the micro-batch.

@@ -11,33 +11,14 @@
 #include <type_traits>
 
 #include "kernels/ops/bf16.hpp"
-#include "kernels/ops/tensor_ids.hpp"
+#include "kernels/ops/kv_view.hpp"
+#include "kernels/ops/packed_weight.hpp"
 #include "roofline/base/dtype.hpp"
 #include "roofline/model/model_spec.hpp"
 #include "roofline/step/kept_tokens.hpp"
 #include "roofline/step/shapes.hpp"
 
 namespace helix {
-
-/// A block of a tensor: rows [row0, row0 + rows) x columns [col0, col0 + cols). Synthetic values are those of
-/// `key` (see synthetic.hpp) times `scale`; a WeightSource has those of the model's tensor `of`.
-struct WeightSlice {
-  std::uint64_t key = 0;
-  std::int64_t row0 = 0, col0 = 0, rows = 0, cols = 0;
-  float scale = 1.0f;
-  TensorId of{};
-  bool operator==(const WeightSlice&) const = default;
-};
-
-/// `count` matrices [n, k] (y = W x: n outputs, k inputs) in the backend's packed layout, matrix i at data +
-/// i * stride_bytes. count > 1: experts, or per-head products. W is `scale` times what is stored.
-struct PackedWeight {
-  std::byte* data = nullptr;
-  std::int64_t n = 0, k = 0, count = 1;
-  std::size_t stride_bytes = 0;
-  DType dtype = DType::bf16;
-  float scale = 1.0f;
-};
 
 /// Vectors of the heads of each row of a batch: that of row b and head h is at data + b * row_stride +
 /// h * head_stride.
@@ -47,69 +28,6 @@ struct HeadRows {
   std::int64_t row_stride = 0, head_stride = 0;  // in values
   T* at(std::int64_t b, std::int64_t h) const { return data + b * row_stride + h * head_stride; }
   operator HeadRows<const T>() const requires(!std::is_const_v<T>) { return {data, row_stride, head_stride}; }
-};
-
-/// One layer of a rank's paged cache. Local token t of request b lies in page page_table[b * max_pages + t /
-/// tokens_per_page], slot t % tokens_per_page; entries past a request's last page are invalid and must not be
-/// followed, and slots past its length hold garbage (tests: NaN). A step asks for query_tokens tokens of each
-/// request, in rows [batch, query_tokens]: row j of a request attends the first lengths[b * query_tokens + j] local
-/// tokens, no fewer than row j - 1 does and query_tokens - 1 more than row 0 at most.
-struct KvView {
-  KvShape shape;
-  std::byte* pages = nullptr;
-  std::size_t page_bytes = 0;  // kv_page_bytes(shape)
-  const std::int32_t* page_table = nullptr;
-  std::int64_t max_pages = 0;
-  const std::int64_t* lengths = nullptr;  // [batch, query_tokens] local tokens, may be 0
-  std::int64_t query_tokens = 1;
-
-  KvView from_request(std::int64_t first) const {
-    KvView v = *this;
-    v.page_table += first * max_pages;
-    v.lengths += first * query_tokens;
-    return v;
-  }
-};
-
-/// Whose turn it is to keep a decoded token: the ranks that share a cache have blocks of them in turn, and this one
-/// holds `history` tokens of each request before them. A step may begin anywhere in a turn and last into later ones.
-struct AppendTurns {
-  std::int64_t first = 0;  // the turn of decoded token 0
-  std::int64_t block = 1;
-  std::int64_t ranks = 1, rank = 0;
-  std::int64_t context = 0, history = 0;  // tokens before the decoded ones, of all ranks and of this one
-
-  constexpr bool mine(std::int64_t token) const { return (first + token) / block % ranks == rank; }
-  /// Of the first `tokens` decoded ones, those that this rank keeps.
-  constexpr std::int64_t kept(std::int64_t tokens) const {
-    return kept_until(first + tokens) - kept_until(first);
-  }
-
- private:
-  constexpr std::int64_t kept_until(std::int64_t turn) const {
-    const std::int64_t round = block * ranks, rest = turn % round - rank * block;
-    return turn / round * block + (rest < 0 ? 0 : rest < block ? rest : block);
-  }
-};
-
-/// Where requests stand in their decoding; the arrays are of the device.
-struct StepState {
-  std::int64_t* decoded = nullptr;         // [batch] tokens before those of the step
-  const std::int64_t* accepted = nullptr;  // [batch] of the last step's
-  std::int64_t *positions = nullptr, *slots = nullptr, *lengths = nullptr;  // [batch, query_tokens]
-};
-
-/// Which synthetic history a shard holds: local token i of request b is global position first_position +
-/// i. GQA K rows are tensor_key(seed, history_k, layer, request * global_kv_heads + head), V rows
-/// history_v; MLA rows are history_k with head 0. Row = global position. Values are unit_value, rounded to
-/// the cache's dtype. `keys`: history_index_k for those of an indexer.
-struct HistorySlice {
-  Tensor keys = Tensor::history_k;
-  std::uint64_t seed = 0;
-  std::int64_t layer = 0;
-  std::int64_t first_request = 0, requests = 0;
-  std::int64_t first_kv_head = 0, global_kv_heads = 1;
-  std::int64_t first_position = 0, tokens = 0;
 };
 
 struct RopeTable {
