@@ -105,6 +105,10 @@ class CpuBackend : public Backend {
                     const BF16* gain, float eps, BF16* out) override {
     cpu::add_rms_norm(rows, cols, delta, replace, residual, gain, eps, out, threads_);
   }
+  void add_layer_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace, float* residual,
+                      const BF16* gain, float eps, BF16* out) override {
+    cpu::add_layer_norm(rows, cols, delta, replace, residual, gain, eps, out, threads_);
+  }
   void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain, float eps,
                       HeadRows<BF16> x) override {
     cpu::rms_norm_heads(batch, heads, cols, gain, eps, x, threads_);
@@ -120,9 +124,10 @@ class CpuBackend : public Backend {
   void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y, std::int64_t ldy) override {
     cpu::add_bias(rows, cols, bias, y, ldy);
   }
-  void layer_norm(std::int64_t batch, std::int64_t cols, const BF16* gain, const BF16* bias, float eps,
-                  BF16* x) override {
-    cpu::layer_norm(batch, cols, gain, bias, eps, x, threads_);
+  void add(std::int64_t count, const BF16* x, BF16* y) override { cpu::add(count, x, y); }
+  void layer_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain,
+                        const BF16* bias, float eps, HeadRows<BF16> x) override {
+    cpu::layer_norm_heads(batch, heads, cols, gain, bias, eps, x, threads_);
   }
   void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, BF16* y,
               std::int64_t ldy) override {

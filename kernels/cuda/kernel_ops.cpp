@@ -82,6 +82,11 @@ void KernelOps::add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* d
   cuda::add_rms_norm(stream_, rows, cols, delta, replace, residual, gain, eps, out);
 }
 
+void KernelOps::add_layer_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace,
+                               float* residual, const BF16* gain, float eps, BF16* out) {
+  cuda::add_layer_norm(stream_, rows, cols, delta, replace, residual, gain, eps, out);
+}
+
 void KernelOps::rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain,
                                float eps, HeadRows<BF16> x) {
   cuda::rms_norm_heads(stream_, batch, heads, cols, gain, eps, x);
@@ -101,9 +106,13 @@ void KernelOps::add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias,
   cuda::add_bias(stream_, rows, cols, bias, y, ldy);
 }
 
-void KernelOps::layer_norm(std::int64_t batch, std::int64_t cols, const BF16* gain, const BF16* bias,
-                           float eps, BF16* x) {
-  cuda::layer_norm(stream_, batch, cols, gain, bias, eps, x);
+void KernelOps::add(std::int64_t count, const BF16* x, BF16* y) {
+  cuda::add(stream_, count, x, y);
+}
+
+void KernelOps::layer_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain,
+                                 const BF16* bias, float eps, HeadRows<BF16> x) {
+  cuda::layer_norm_heads(stream_, batch, heads, cols, gain, bias, eps, x);
 }
 
 void KernelOps::rope(const RopeTable& table, std::int64_t batch, std::int64_t heads,

@@ -37,6 +37,8 @@ class KernelOps : public Backend {
              std::int64_t first, std::int64_t rows, BF16* out) override;
   void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace, float* residual,
                     const BF16* gain, float eps, BF16* out) override;
+  void add_layer_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace, float* residual,
+                      const BF16* gain, float eps, BF16* out) override;
   void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain, float eps,
                       HeadRows<BF16> x) override;
   void square_sums(std::int64_t batch, std::int64_t cols, const BF16* x, std::int64_t ldx,
@@ -44,9 +46,9 @@ class KernelOps : public Backend {
   void rms_norm_part(std::int64_t batch, std::int64_t cols, const BF16* gain, float eps,
                      const SquareSums& whole, BF16* x, std::int64_t ldx) override;
   void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y, std::int64_t ldy) override;
-
-  void layer_norm(std::int64_t batch, std::int64_t cols, const BF16* gain, const BF16* bias, float eps,
-                  BF16* x) override;
+  void add(std::int64_t count, const BF16* x, BF16* y) override;
+  void layer_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain,
+                        const BF16* bias, float eps, HeadRows<BF16> x) override;
 
   void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const std::int64_t* positions,
             HeadRows<const BF16> x, HeadRows<BF16> out) override;

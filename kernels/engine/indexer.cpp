@@ -100,9 +100,9 @@ void Indexer::project(std::int64_t layer, const Work& work, const BF16* q_latent
   c_.backend.linear(batch, normed, hidden, w[Weight::index_weights], a_.weights, spec.heads);
   c_.backend.linear(batch, normed, hidden, w[Weight::index_k], a_.k, width);
   if (work.appends.front() == Append::none) return;
-  c_.backend.layer_norm(batch, width, w.index_k_norm, w.index_k_bias,
-                        static_cast<float>(IndexerSpec::key_norm_eps), a_.k);
   const HeadRows<BF16> k{a_.k, width, width};
+  c_.backend.layer_norm_heads(batch, 1, width, w.index_k_norm, w.index_k_bias,
+                              static_cast<float>(IndexerSpec::key_norm_eps), k);
   c_.backend.rope(turned, batch, 1, positions, k, k);
   c_.backend.kv_append(keys(layer, work), batch, latents_.slots() + work.batch.cached, a_.k, width, nullptr,
                        0);

@@ -132,6 +132,9 @@ class DecodeOps {
   /// rms(residual) * gain.
   virtual void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace,
                             float* residual, const BF16* gain, float eps, BF16* out) = 0;
+  /// The same with a LayerNorm that has no bias: out = (residual - its mean) / its standard deviation * gain.
+  virtual void add_layer_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace,
+                              float* residual, const BF16* gain, float eps, BF16* out) = 0;
   /// Each of the `heads` vectors of `cols` values of each row: /= its rms, *= gain [cols].
   virtual void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain,
                               float eps, HeadRows<BF16> x) = 0;
@@ -144,9 +147,12 @@ class DecodeOps {
   /// y[b, 0:cols] += bias, rows ldy apart.
   virtual void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y,
                         std::int64_t ldy) = 0;
-  /// LayerNorm of each row's `cols` values: minus their mean, / their standard deviation, * gain, + bias.
-  virtual void layer_norm(std::int64_t batch, std::int64_t cols, const BF16* gain, const BF16* bias,
-                          float eps, BF16* x) = 0;
+  /// y[i] += x[i]
+  virtual void add(std::int64_t count, const BF16* x, BF16* y) = 0;
+  /// LayerNorm of each of the `heads` vectors of `cols` values of each row: minus its mean, / its standard deviation,
+  /// * gain, + bias [heads, cols] (null: none).
+  virtual void layer_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain,
+                                const BF16* bias, float eps, HeadRows<BF16> x) = 0;
   /// y[m, 0:n] = x[m, 0:k] W^T, rows ldx and ldy apart. m >= 1.
   virtual void linear(std::int64_t m, const BF16* x, std::int64_t ldx, const PackedWeight& w, BF16* y,
                       std::int64_t ldy) = 0;

@@ -126,8 +126,10 @@ void layer_norm(std::span<double> x, const std::vector<BF16>& gain, const std::v
   for (const double value : x) mean += value / n;
   for (double& value : x) value -= mean;
   const double deviation = std::sqrt(dot(x, x) / n + eps);
-  for (std::size_t i = 0; i < x.size(); ++i)
-    x[i] = x[i] / deviation * static_cast<double>(to_float(gain[i])) + static_cast<double>(to_float(bias[i]));
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    x[i] *= static_cast<double>(to_float(gain[i])) / deviation;
+    if (!bias.empty()) x[i] += static_cast<double>(to_float(bias[i]));
+  }
 }
 
 Vector gated(const GatedUnit& unit, const Vector& gate, const Vector& up) {

@@ -31,7 +31,7 @@ void rms_norm(std::span<double> x, const std::vector<BF16>& gain, double eps);
 
 double sigmoid(double x);
 
-/// (x - mean) / sqrt(variance + eps) * gain + bias
+/// (x - mean) / sqrt(variance + eps) * gain + bias (empty: none)
 void layer_norm(std::span<double> x, const std::vector<BF16>& gain, const std::vector<BF16>& bias,
                 double eps);
 

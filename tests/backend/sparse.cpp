@@ -57,30 +57,6 @@ TEST_CASE("backend: the order of scores is that of numbers, above 0, with a NaN 
   CHECK(score_order(-nan_value) > score_order(HUGE_VALF));
 }
 
-TEST_CASE("backend: layer_norm takes the mean out, scales and shifts each row") {
-  const std::int64_t rows = 3, cols = GENERATE(1, 64, 67, 128);
-  const auto count = static_cast<std::size_t>(rows * cols);
-  const auto before = random_bf16(count, 1), gain = random_bf16(static_cast<std::size_t>(cols), 2),
-             bias = random_bf16(static_cast<std::size_t>(cols), 3);
-  std::vector<double> expected;
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const auto at = [&](std::int64_t i) { return as_double(before[static_cast<std::size_t>(r * cols + i)]); };
-    double mean = 0.0, squares = 0.0;
-    for (std::int64_t i = 0; i < cols; ++i) mean += at(i) / static_cast<double>(cols);
-    for (std::int64_t i = 0; i < cols; ++i) squares += (at(i) - mean) * (at(i) - mean);
-    for (std::int64_t i = 0; i < cols; ++i)
-      expected.push_back((at(i) - mean) / std::sqrt(squares / static_cast<double>(cols) + 1e-6) *
-                             as_double(gain[static_cast<std::size_t>(i)]) +
-                         as_double(bias[static_cast<std::size_t>(i)]));
-  }
-  in_every_order_of_threads([&] {
-    const DeviceVector<BF16> x(before), gain_in(gain), bias_in(bias);
-    device().layer_norm(rows, cols, gain_in.data(), bias_in.data(), 1e-6f, x.data());
-    // One rounding to bf16, and fp32 terms of up to 3 that may cancel.
-    CHECK(first_difference(x.values(), expected, 0x1.01p-8, 1e-5) == "");
-  });
-}
-
 TEST_CASE("backend: index_best scores every cached key and offers the best of them in order") {
   const DType dtype = GENERATE(DType::bf16, DType::fp8);
   const std::int64_t dim = GENERATE(64, 128), heads = 5, room = 40;

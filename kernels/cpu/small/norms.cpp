@@ -1,7 +1,7 @@
 // RMSNorm (B. Zhang, R. Sennrich 2019): y_i = x_i / sqrt(mean_j(x_j^2) + eps) * gain_i. Sums and products in
 // fp32, one rounding to bf16 at the end.
-//   add_rms_norm   reads delta [rows, cols] and residual, writes residual and out: 12 bytes a value
-//   rms_norm_heads in place: 4 bytes a value
+//   add_rms_norm, add_layer_norm     read delta [rows, cols] and residual, write residual and out: 12 bytes a value
+//   rms_norm_heads, layer_norm_heads in place: 4 bytes a value
 // Of vectors that are spread over ranks each takes the sum of its part's squares, and the norm from all of them.
 // LayerNorm (J. L. Ba et al. 2016): y_i = (x_i - mean) / sqrt(variance + eps) * gain_i + bias_i, the same way.
 #include <cmath>
@@ -65,10 +65,30 @@ HELIX_SIMD_CLONES void layer_norm_in_place(std::int64_t cols, const BF16* gain, 
   const float mean = sum / static_cast<float>(cols);
 #pragma omp simd reduction(+ : squares)
   for (std::int64_t i = 0; i < cols; ++i) squares += (to_float(x[i]) - mean) * (to_float(x[i]) - mean);
-  const float inverse = 1.0f / std::sqrt(squares / static_cast<float>(cols) + eps);
+  const float inverse = inverse_rms(squares, cols, eps);
+  if (bias == nullptr) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < cols; ++i)
+      x[i] = to_bf16((to_float(x[i]) - mean) * inverse * to_float(gain[i]));
+    return;
+  }
 #pragma omp simd
   for (std::int64_t i = 0; i < cols; ++i)
     x[i] = to_bf16((to_float(x[i]) - mean) * inverse * to_float(gain[i]) + to_float(bias[i]));
+}
+
+/// The same from a row in fp32.
+HELIX_SIMD_CLONES void layer_norm_row(std::int64_t cols, const float* x, float eps, const BF16* gain,
+                                      BF16* out) {
+  float sum = 0.0f, squares = 0.0f;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < cols; ++i) sum += x[i];
+  const float mean = sum / static_cast<float>(cols);
+#pragma omp simd reduction(+ : squares)
+  for (std::int64_t i = 0; i < cols; ++i) squares += (x[i] - mean) * (x[i] - mean);
+  const float inverse = inverse_rms(squares, cols, eps);
+#pragma omp simd
+  for (std::int64_t i = 0; i < cols; ++i) out[i] = to_bf16((x[i] - mean) * inverse * to_float(gain[i]));
 }
 
 }  // namespace
@@ -80,6 +100,16 @@ void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool 
     float* row = residual + r * cols;
     const float squares = add_row(cols, delta ? delta + r * cols : nullptr, replace, row);
     scale_row(cols, row, inverse_rms(squares, cols, eps), gain, out + r * cols);
+  }
+}
+
+void add_layer_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace, float* residual,
+                    const BF16* gain, float eps, BF16* out, int threads) {
+#pragma omp parallel for num_threads(threads) if (rows > 1)
+  for (std::int64_t r = 0; r < rows; ++r) {
+    float* row = residual + r * cols;
+    add_row(cols, delta ? delta + r * cols : nullptr, replace, row);
+    layer_norm_row(cols, row, eps, gain, out + r * cols);
   }
 }
 
@@ -107,10 +137,13 @@ void rms_norm_part(std::int64_t batch, std::int64_t cols, const BF16* gain, floa
   }
 }
 
-void layer_norm(std::int64_t batch, std::int64_t cols, const BF16* gain, const BF16* bias, float eps, BF16* x,
-                int threads) {
+void layer_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain,
+                      const BF16* bias, float eps, HeadRows<BF16> x, int threads) {
 #pragma omp parallel for num_threads(threads) if (batch > 1)
-  for (std::int64_t b = 0; b < batch; ++b) layer_norm_in_place(cols, gain, bias, eps, x + b * cols);
+  for (std::int64_t b = 0; b < batch; ++b) {
+    for (std::int64_t h = 0; h < heads; ++h)
+      layer_norm_in_place(cols, gain + h * cols, bias ? bias + h * cols : nullptr, eps, x.at(b, h));
+  }
 }
 
 }  // namespace helix::cpu

@@ -1,4 +1,5 @@
-// What every row of a product gets alike: a bias, four bytes a value; or a gate of its own for all of its values.
+// What is added to rows: a bias that all of them get, four bytes a value; rows of another block, six. And what
+// scales them: a gate of its own for all of a row's values.
 #include "kernels/cpu/small/small_ops.hpp"
 #include "kernels/cpu/small/vector_exp.hpp"
 #include "kernels/ops/simd_clones.hpp"
@@ -20,6 +21,10 @@ HELIX_SIMD_CLONES void scale_row(std::int64_t n, float factor, BF16* y) {
 
 void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y, std::int64_t ldy) {
   for (std::int64_t r = 0; r < rows; ++r) add_row(cols, bias, y + r * ldy);
+}
+
+void add(std::int64_t count, const BF16* x, BF16* y) {
+  add_row(count, x, y);
 }
 
 void gate_rows(std::int64_t rows, std::int64_t cols, const float* logits, BF16* y) {

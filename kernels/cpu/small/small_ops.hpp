@@ -13,6 +13,9 @@ void embed(std::int64_t batch, std::int64_t hidden, const std::int32_t* tokens, 
 void add_rms_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace, float* residual,
                   const BF16* gain, float eps, BF16* out, int threads);
 
+void add_layer_norm(std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace, float* residual,
+                    const BF16* gain, float eps, BF16* out, int threads);
+
 void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain, float eps,
                     HeadRows<BF16> x, int threads);
 
@@ -23,8 +26,10 @@ void rms_norm_part(std::int64_t batch, std::int64_t cols, const BF16* gain, floa
 
 void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y, std::int64_t ldy);
 
-void layer_norm(std::int64_t batch, std::int64_t cols, const BF16* gain, const BF16* bias, float eps, BF16* x,
-                int threads);
+void add(std::int64_t count, const BF16* x, BF16* y);
+
+void layer_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain,
+                      const BF16* bias, float eps, HeadRows<BF16> x, int threads);
 
 void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const std::int64_t* positions,
           HeadRows<const BF16> x, HeadRows<BF16> out, int threads);

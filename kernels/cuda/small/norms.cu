@@ -1,7 +1,7 @@
 // RMSNorm (B. Zhang, R. Sennrich 2019): y_i = x_i / sqrt(mean_j(x_j^2) + eps) * gain_i. Sums and products in
 // fp32, one rounding to bf16 at the end. A block takes a row; each thread comes back to the values that it
 // wrote itself. Of vectors that are spread over ranks each takes the sum of its part's squares, and the norm from
-// all of them.
+// all of them. LayerNorm: y_i = (x_i - mean) / sqrt(variance + eps) * gain_i + bias_i, in the same way.
 #include "kernels/cuda/device/block_reduce.cuh"
 #include "kernels/cuda/device/device.cuh"
 #include "kernels/cuda/device/vector_access.cuh"
@@ -48,34 +48,72 @@ HELIX_DEVICE float inverse_rms(float squares, std::int64_t cols, float eps) {
   return 1.0f / sqrtf(squares / static_cast<float>(cols) + eps);
 }
 
+/// What add_rms_norm and add_layer_norm work on: a block's row of each.
+struct ResidualRow {
+  std::int64_t cols, at;  // of its first value
+  bool add, replace;
+  Global<const BF16> delta;
+  Global<float> residual;
+};
+
+// residual (+)= delta; the sum over this thread's values of what `each` makes of them.
+template <int V, class Each>
+HELIX_DEVICE float add_delta(const ResidualRow& row, const Each& each) {
+  float sum = 0.0f;
+  for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * V; i < row.cols; i += kRowThreads * V) {
+    Floats<V> x = {};
+    if (!row.replace) x = load_floats<V>(row.residual, row.at + i);
+    if (row.add) {
+      const Vec<BF16, V> d = load<V>(row.delta, row.at + i);
+      HELIX_UNROLL
+      for (int j = 0; j < V; ++j) x.v[j] += to_float(d[j]);
+      store_floats<V>(row.residual, row.at + i, x);
+    }
+    HELIX_UNROLL
+    for (int j = 0; j < V; ++j) sum += each(x.v[j]);
+  }
+  return sum;
+}
+
+// out = (residual - mean) * scale * gain
+template <int V>
+HELIX_DEVICE void scale_residual(const ResidualRow& row, float mean, float scale, Global<const BF16> gain,
+                                 Global<BF16> out) {
+  for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * V; i < row.cols; i += kRowThreads * V) {
+    const Floats<V> x = load_floats<V>(row.residual, row.at + i);
+    const Vec<BF16, V> g = load<V>(gain, i);
+    Vec<BF16, V> y;
+    HELIX_UNROLL
+    for (int j = 0; j < V; ++j) y[j] = to_bf16((x.v[j] - mean) * scale * to_float(g[j]));
+    store<V>(out, row.at + i, y);
+  }
+}
+
 template <int V>
 HELIX_KERNEL HELIX_BOUNDS(kRowThreads,
                           1) void add_rms_norm_kernel(std::int64_t cols, bool add, bool replace,
                                                       Global<const BF16> delta, Global<float> residual,
                                                       Global<const BF16> gain, float eps, Global<BF16> out) {
-  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * cols;
+  const ResidualRow row{cols, static_cast<std::int64_t>(blockIdx.x) * cols, add, replace, delta, residual};
+  const float squares = add_delta<V>(row, [](float x) { return x * x; });
+  scale_residual<V>(row, 0.0f, inverse_rms(block_sum(squares), cols, eps), gain, out);
+}
+
+template <int V>
+HELIX_KERNEL HELIX_BOUNDS(kRowThreads, 1) void add_layer_norm_kernel(std::int64_t cols, bool add,
+                                                                     bool replace, Global<const BF16> delta,
+                                                                     Global<float> residual,
+                                                                     Global<const BF16> gain, float eps,
+                                                                     Global<BF16> out) {
+  const ResidualRow row{cols, static_cast<std::int64_t>(blockIdx.x) * cols, add, replace, delta, residual};
+  const float mean = block_sum(add_delta<V>(row, [](float x) { return x; })) / static_cast<float>(cols);
   float squares = 0.0f;
   for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * V; i < cols; i += kRowThreads * V) {
-    Floats<V> x = {};
-    if (!replace) x = load_floats<V>(residual, row + i);
-    if (add) {
-      const Vec<BF16, V> d = load<V>(delta, row + i);
-      HELIX_UNROLL
-      for (int j = 0; j < V; ++j) x.v[j] += to_float(d[j]);
-      store_floats<V>(residual, row + i, x);
-    }
+    const Floats<V> x = load_floats<V>(residual, row.at + i);
     HELIX_UNROLL
-    for (int j = 0; j < V; ++j) squares += x.v[j] * x.v[j];
+    for (int j = 0; j < V; ++j) squares += (x.v[j] - mean) * (x.v[j] - mean);
   }
-  const float scale = inverse_rms(block_sum(squares), cols, eps);
-  for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * V; i < cols; i += kRowThreads * V) {
-    const Floats<V> x = load_floats<V>(residual, row + i);
-    const Vec<BF16, V> g = load<V>(gain, i);
-    Vec<BF16, V> y;
-    HELIX_UNROLL
-    for (int j = 0; j < V; ++j) y[j] = to_bf16(x.v[j] * scale * to_float(g[j]));
-    store<V>(out, row + i, y);
-  }
+  scale_residual<V>(row, mean, inverse_rms(block_sum(squares), cols, eps), gain, out);
 }
 
 HELIX_DEVICE float squares_of_thread(std::int64_t cols, Global<const BF16> x) {
@@ -123,10 +161,13 @@ HELIX_KERNEL HELIX_BOUNDS(kHeadThreads,
   scale_row(cols, inverse_rms(squares, values, eps), gain, x + b * ldx);
 }
 
-HELIX_KERNEL HELIX_BOUNDS(kHeadThreads, 4) void layer_norm_kernel(std::int64_t cols, Global<const BF16> gain,
-                                                                  Global<const BF16> bias, float eps,
-                                                                  Global<BF16> x) {
-  const Global<BF16> row = x + blockIdx.x * cols;
+HELIX_KERNEL HELIX_BOUNDS(kHeadThreads,
+                          4) void layer_norm_heads_kernel(std::int64_t cols, std::int64_t row_stride,
+                                                          std::int64_t head_stride, Global<const BF16> gains,
+                                                          bool biased, Global<const BF16> biases, float eps,
+                                                          Global<BF16> x) {
+  const Global<BF16> row = x + (blockIdx.y * row_stride + blockIdx.x * head_stride);
+  const std::int64_t of_head = blockIdx.x * cols;
   const auto at = [](const Global<const BF16>& values, std::int64_t i) {
     const BF16 value = values[i];
     return to_float(value);
@@ -138,7 +179,8 @@ HELIX_KERNEL HELIX_BOUNDS(kHeadThreads, 4) void layer_norm_kernel(std::int64_t c
     squares += (at(row, i) - mean) * (at(row, i) - mean);
   const float scale = inverse_rms(block_sum(squares), cols, eps);
   for (std::int64_t i = threadIdx.x; i < cols; i += kHeadThreads)
-    row[i] = to_bf16((at(row, i) - mean) * scale * at(gain, i) + at(bias, i));
+    row[i] = to_bf16((at(row, i) - mean) * scale * at(gains, of_head + i) +
+                     (biased ? at(biases, of_head + i) : 0.0f));
 }
 
 constexpr std::size_t sum_bytes(int threads) {
@@ -151,6 +193,14 @@ void add_rms_norm(Stream stream, std::int64_t rows, std::int64_t cols, const BF1
                   float* residual, const BF16* gain, float eps, BF16* out) {
   const auto kernel = vectorizable({delta, residual, gain, out}, {cols}) ? add_rms_norm_kernel<kVector>
                                                                          : add_rms_norm_kernel<1>;
+  launch(kernel, Dim3(static_cast<unsigned>(rows)), Dim3(kRowThreads), sum_bytes(kRowThreads), stream, cols,
+         delta != nullptr, replace, delta, residual, gain, eps, out);
+}
+
+void add_layer_norm(Stream stream, std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace,
+                    float* residual, const BF16* gain, float eps, BF16* out) {
+  const auto kernel = vectorizable({delta, residual, gain, out}, {cols}) ? add_layer_norm_kernel<kVector>
+                                                                         : add_layer_norm_kernel<1>;
   launch(kernel, Dim3(static_cast<unsigned>(rows)), Dim3(kRowThreads), sum_bytes(kRowThreads), stream, cols,
          delta != nullptr, replace, delta, residual, gain, eps, out);
 }
@@ -174,10 +224,11 @@ void rms_norm_part(Stream stream, std::int64_t batch, std::int64_t cols, const B
          eps, whole.sums, whole.parts, whole.stride, whole.values, x, ldx);
 }
 
-void layer_norm(Stream stream, std::int64_t batch, std::int64_t cols, const BF16* gain, const BF16* bias,
-                float eps, BF16* x) {
-  launch(layer_norm_kernel, Dim3(static_cast<unsigned>(batch)), Dim3(kHeadThreads), sum_bytes(kHeadThreads),
-         stream, cols, gain, bias, eps, x);
+void layer_norm_heads(Stream stream, std::int64_t batch, std::int64_t heads, std::int64_t cols,
+                      const BF16* gain, const BF16* bias, float eps, HeadRows<BF16> x) {
+  launch(layer_norm_heads_kernel, Dim3(static_cast<unsigned>(heads), static_cast<unsigned>(batch)),
+         Dim3(kHeadThreads), sum_bytes(kHeadThreads), stream, cols, x.row_stride, x.head_stride, gain,
+         bias != nullptr, bias, eps, x.data);
 }
 
 }  // namespace helix::cuda

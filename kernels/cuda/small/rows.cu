@@ -1,4 +1,5 @@
-// What every row of a product gets alike: a bias; or a gate of its own for all of its values.
+// What is added to rows: a bias that all of them get; rows of another block. And what scales them: a gate of its own
+// for all of a row's values.
 #include "kernels/cuda/device/device.cuh"
 #include "kernels/cuda/device/vector_access.cuh"
 #include "kernels/cuda/small/small_ops.hpp"
@@ -15,6 +16,14 @@ HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void add_bias_kernel(std::int64_t cols, G
   const std::int64_t at = blockIdx.y * ldy + i;
   const BF16 x = y[at], b = bias[i];
   y[at] = to_bf16(to_float(x) + to_float(b));
+}
+
+HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void add_kernel(std::int64_t count, Global<const BF16> x,
+                                                       Global<BF16> y) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= count) return;
+  const BF16 a = x[i], b = y[i];
+  y[i] = to_bf16(to_float(a) + to_float(b));
 }
 
 HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void gate_rows_kernel(std::int64_t cols, Global<const float> logits,
@@ -36,6 +45,10 @@ void add_bias(Stream stream, std::int64_t rows, std::int64_t cols, const BF16* b
               std::int64_t ldy) {
   launch(add_bias_kernel, Dim3(blocks_for(cols, kThreads), static_cast<unsigned>(rows)), Dim3(kThreads), 0,
          stream, cols, bias, y, ldy);
+}
+
+void add(Stream stream, std::int64_t count, const BF16* x, BF16* y) {
+  launch(add_kernel, Dim3(blocks_for(count, kThreads)), Dim3(kThreads), 0, stream, count, x, y);
 }
 
 void gate_rows(Stream stream, std::int64_t rows, std::int64_t cols, const float* logits, BF16* y) {

@@ -14,6 +14,9 @@ void embed(Stream stream, std::int64_t batch, std::int64_t hidden, const std::in
 void add_rms_norm(Stream stream, std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace,
                   float* residual, const BF16* gain, float eps, BF16* out);
 
+void add_layer_norm(Stream stream, std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace,
+                    float* residual, const BF16* gain, float eps, BF16* out);
+
 void rms_norm_heads(Stream stream, std::int64_t batch, std::int64_t heads, std::int64_t cols,
                     const BF16* gain, float eps, HeadRows<BF16> x);
 
@@ -26,8 +29,10 @@ void rms_norm_part(Stream stream, std::int64_t batch, std::int64_t cols, const B
 void add_bias(Stream stream, std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y,
               std::int64_t ldy);
 
-void layer_norm(Stream stream, std::int64_t batch, std::int64_t cols, const BF16* gain, const BF16* bias,
-                float eps, BF16* x);
+void add(Stream stream, std::int64_t count, const BF16* x, BF16* y);
+
+void layer_norm_heads(Stream stream, std::int64_t batch, std::int64_t heads, std::int64_t cols,
+                      const BF16* gain, const BF16* bias, float eps, HeadRows<BF16> x);
 
 void rope(Stream stream, const RopeTable& table, std::int64_t batch, std::int64_t heads,
           const std::int64_t* positions, HeadRows<const BF16> x, HeadRows<BF16> out);

@@ -186,6 +186,10 @@ class RecordingBackend final : public Backend {
                     BF16*) override {
     note("norm", rows * cols * 12);
   }
+  void add_layer_norm(std::int64_t rows, std::int64_t cols, const BF16*, bool, float*, const BF16*, float,
+                      BF16*) override {
+    note("norm", rows * cols * 12);
+  }
   void rms_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16*, float,
                       HeadRows<BF16>) override {
     note("norm of heads", batch * heads * cols * 4);
@@ -200,8 +204,10 @@ class RecordingBackend final : public Backend {
   void add_bias(std::int64_t rows, std::int64_t cols, const BF16*, BF16*, std::int64_t) override {
     note("bias", rows * cols * 4);
   }
-  void layer_norm(std::int64_t batch, std::int64_t cols, const BF16*, const BF16*, float, BF16*) override {
-    note("layer norm", batch * cols * 4);
+  void add(std::int64_t count, const BF16*, BF16*) override { note("add", count * 6); }
+  void layer_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16*, const BF16*,
+                        float, HeadRows<BF16>) override {
+    note("layer norm", batch * heads * cols * 4);
   }
   void linear(std::int64_t m, const BF16*, std::int64_t, const PackedWeight& w, BF16*,
               std::int64_t) override {
