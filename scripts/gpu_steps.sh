@@ -53,7 +53,7 @@ gpu_system() {
 gpu_steps() {
   local system sizes
   step "ops against fp64" "$test_gpu" || true
-  step "verify" "${launch[@]}" verify --backend cuda --model tiny-gqa,tiny-mla,tiny-dsa,tiny-qwen3-moe,tiny-gpt-oss,tiny-gemma3 --context 300 \
+  step "verify" "${launch[@]}" verify --backend cuda --model tiny-gqa,tiny-mla,tiny-dsa,tiny-qwen3-moe,tiny-gpt-oss,tiny-gemma3,tiny-command-r --context 300 \
     --batch 3,40 --weight-dtype bf16,fp8,nvfp4 --kv-dtype bf16,fp8,nvfp4 || true
   # A single GPU has nobody to exchange with: NCCL all the same, in issued and in recorded steps.
   step "NCCL of one rank" env HELIX_NCCL_SINGLE_RANK=1 "${single[@]}" --backend cuda --model tiny-gqa --context 300 \

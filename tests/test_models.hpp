@@ -26,7 +26,7 @@ inline ModelSpec with_biases(ModelSpec model) {
   model.name = "tiny-biases";
   AttentionSpec& a = model.attention;
   a.qkv_bias = a.output_bias = model.ffn_bias = true;
-  a.qk_norm = a.whole_qk_norm = true;
+  a.qk_norm = QkNorm::whole;
   a.unrotated = a.qk_head_dim / 2;
   a.multiplier = 0.1;
   model.embedding_multiplier = 1.5;
@@ -75,7 +75,7 @@ inline ModelSpec with_top_k(ModelSpec model, std::int64_t top_k) {
 /// Group sizes 3 and 4 (no power of two, TPA = K = 3), MQA, query/key norms with softmax routing, MLA with
 /// and without a low-rank Q, sigmoid group-limited routing, YaRN, llama3 RoPE scaling, dense first layers,
 /// shared experts, sparse attention, a window of no whole pages, gpt-oss's sinks, biases and
-/// clamps, Gemma's norms and rotations.
+/// clamps, Gemma's norms and rotations, Command-R's parallel blocks and LayerNorms.
 inline std::vector<ModelSpec> small_models() {
   ModelSpec gqa3 = divisible(load_model("tiny-gqa"), 3);
   gqa3.name = "tiny-gqa-k3";
@@ -89,6 +89,7 @@ inline std::vector<ModelSpec> small_models() {
           with_gated_shared(divisible(load_model("tiny-qwen3-moe"), 4)),
           with_window(load_model("tiny-gpt-oss"), 6),
           with_window(load_model("tiny-gemma3"), 6),
+          load_model("tiny-command-r"),
           divisible(load_model("tiny-mla"), 1),
           divisible(load_model("tiny-mla-lite"), 1),
           with_top_k(divisible(load_model("tiny-dsa"), 1), 13)};

@@ -191,7 +191,7 @@ void Checkpoint::add_vector(const ModelSpec& model, const TensorId& id) {
   const auto [tensor, within] = find(model, id);
   const std::int64_t values = step_of(within) * vector_length(model, id.tensor), experts = model.moe.experts;
   const std::vector<std::int64_t> expected =
-      is_by_inputs(within) ? std::vector{experts, values / experts} : std::vector{values};
+      is_by_inputs(within) ? std::vector{experts, values / experts} : vector_shape(model, id.tensor);
   if (tensor->stored.shape != expected) {
     throw UsageError(fmt::format("{}: tensor '{}' is {}; the model's has {} values", tensor->file,
                                  tensor->stored.name, tensor->stored.description(),

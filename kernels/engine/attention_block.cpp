@@ -137,14 +137,16 @@ void AttentionBlock::run(std::int64_t layer, const Work& work) {
                                {a_.values, owned() * v_dim, v_dim});
     merged = a_.values;
   }
-  const bool others_rows = !plan.whole_requests() && plan.sharding().dp > 1;
+  const bool parallel = plan.model().blocks == Blocks::parallel;
+  const bool others_rows = !parallel && !plan.whole_requests() && plan.sharding().dp > 1;
   if (others_rows) {
     c_.backend.set_bytes(delta, 0, static_cast<std::size_t>(work.rows() * hidden) * sizeof(BF16));
   }
-  BF16* const out = delta + work.batch.attended_rows().begin * hidden;
+  BF16* const out = parallel ? c_.attention_out : delta + work.batch.attended_rows().begin * hidden;
   c_.backend.linear(rows, merged, w[Weight::o].k, w[Weight::o], out, hidden);
   if (w.o_bias != nullptr) c_.backend.add_bias(rows, hidden, w.o_bias, out, hidden);
   work.observer.phase_done(Phase::attn_proj);
+  if (parallel) return;
   c_.backend.begin_phase(Phase::attn_allreduce);
   // Sums the heads of a DP group and brings every group's requests to all ranks, which share the FFN.
   if (!plan.whole_requests()) c_.groups.stage->all_reduce_sum(delta, work.rows() * hidden);

@@ -46,7 +46,7 @@ class AttentionBlock {
   void accept(std::span<const std::int64_t> tokens);
   /// The micro-batch's next step.
   void advance(const Work& work);
-  /// Leaves in the stream's delta what the block adds to it.
+  /// Leaves in the stream's delta what the block adds to it; of parallel blocks this rank's part, for the FFN's sum.
   void run(std::int64_t layer, const Work& work);
 
  private:

@@ -12,7 +12,7 @@ namespace {
 
 /// Norms over the heads of all TPA ranks.
 bool sums_squares(const RankPlan& plan) {
-  return plan.model().attention.whole_qk_norm && plan.sharding().tpa > 1;
+  return plan.model().attention.qk_norm == QkNorm::whole && plan.sharding().tpa > 1;
 }
 
 /// Rows of the fullest DP group, the first: what all ranks of a stage exchange is of one size.
@@ -99,9 +99,12 @@ void AttentionInputs::norm_q_and_k(const LayerWeights& w, const Work& work) {
   if (sums_squares(c_.plan)) return norm_parts(w, work);
   const std::int64_t rows = work.attended(), row = w[Weight::qkv].n;
   const std::int64_t dim = c_.plan.model().attention.qk_head_dim;
-  const bool whole = c_.plan.model().attention.whole_qk_norm;
-  const auto eps = static_cast<float>(c_.plan.model().rms_eps);
+  const QkNorm kind = c_.plan.model().attention.qk_norm;
+  const bool whole = kind == QkNorm::whole;
+  const auto eps = static_cast<float>(c_.plan.model().norm_eps);
   const auto norm = [&](std::int64_t heads, const BF16* gain, BF16* x) {
+    if (kind == QkNorm::layer_heads)
+      return c_.backend.layer_norm_heads(rows, heads, dim, gain, nullptr, eps, {x, row, dim});
     c_.backend.rms_norm_heads(rows, whole ? 1 : heads, whole ? heads * dim : dim, gain, eps, {x, row, dim});
   };
   norm(heads(), w.q_norm, a_.qkv);
@@ -115,7 +118,7 @@ void AttentionInputs::norm_parts(const LayerWeights& w, const Work& work) {
   const std::int64_t rows = work.attended(), row = w[Weight::qkv].n;
   const std::int64_t dim = plan.model().attention.qk_head_dim, most = fullest_group(plan);
   const std::int64_t q = heads() * dim, k = cached().kv_heads * dim;
-  const auto eps = static_cast<float>(plan.model().rms_eps);
+  const auto eps = static_cast<float>(plan.model().norm_eps);
   c_.backend.square_sums(rows, q, a_.qkv, row, a_.squares);
   c_.backend.square_sums(rows, k, a_.qkv + q, row, a_.squares + most);
   c_.groups.stage->all_gather(reinterpret_cast<const std::byte*>(a_.squares),

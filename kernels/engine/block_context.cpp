@@ -6,14 +6,16 @@ void BlockContext::add_and_norm(const Work& work, const BF16* gain, bool replace
   const std::int64_t hidden = plan.model().hidden;
   const Range kept = plan.kept_rows(work.batch);
   const std::int64_t at = kept.begin * hidden;
-  backend.add_rms_norm(kept.size(), hidden, work.stream.delta + at, replace, work.stream.residual + at, gain,
-                       static_cast<float>(plan.model().rms_eps), normed + at);
+  const auto op =
+      plan.model().norm == NormKind::layer ? &DecodeOps::add_layer_norm : &DecodeOps::add_rms_norm;
+  (backend.*op)(kept.size(), hidden, work.stream.delta + at, replace, work.stream.residual + at, gain,
+                static_cast<float>(plan.model().norm_eps), normed + at);
 }
 
 void BlockContext::norm_output(const Work& work, const BF16* gain) const {
   const std::int64_t hidden = plan.model().hidden;
   const Range kept = plan.kept_rows(work.batch);
-  backend.rms_norm_heads(kept.size(), 1, hidden, gain, static_cast<float>(plan.model().rms_eps),
+  backend.rms_norm_heads(kept.size(), 1, hidden, gain, static_cast<float>(plan.model().norm_eps),
                          {work.stream.delta + kept.begin * hidden, hidden, hidden});
 }
 

@@ -38,6 +38,7 @@ struct BlockContext {
   const Groups& groups;
   const WeightStore& weights;
   BF16* normed;                  // [rows, hidden] of the block that runs
+  BF16* attention_out;           // [attended rows, hidden] of parallel blocks, for the FFN's sum; else null
   std::span<std::byte> scratch;  // of the op that runs
 
   /// Adds what the last block left to the rows of the residual stream that the rank keeps, and leaves them

@@ -35,6 +35,9 @@ DecodeEngine::Activations::Activations(Carver& carver, const RankPlan& plan, con
                                        std::int64_t steps)
     : pipeline(carver, plan),
       normed(carver.take<BF16>(plan.largest().rows().size() * plan.model().hidden)),
+      attention_out(plan.model().blocks == Blocks::parallel
+                        ? carver.take<BF16>(plan.largest().attended_rows().size() * plan.model().hidden)
+                        : nullptr),
       attention(carver, plan, backend, steps),
       ffn(carver, plan),
       head(carver, plan) {
@@ -66,7 +69,13 @@ DecodeEngine::DecodeEngine(const Instance& instance, std::int64_t steps, Backend
     : plan_(instance, groups.rank()),
       backend_(backend),
       activations_(carve(plan_, backend, steps, memory.activations)),
-      context_{plan_, backend, groups, weights, activations_.normed, activations_.scratch},
+      context_{plan_,
+               backend,
+               groups,
+               weights,
+               activations_.normed,
+               activations_.attention_out,
+               activations_.scratch},
       pipeline_(plan_, groups, activations_.pipeline),
       attention_(context_, activations_.attention, steps, memory),
       ffn_(context_, activations_.ffn),
@@ -169,6 +178,14 @@ std::vector<BF16> DecodeEngine::block_output() const {
   backend_.copy_to_host(delta.data(), pipeline_.stream().delta + kept.begin * hidden,
                         delta.size() * sizeof(BF16));
   return delta;
+}
+
+std::vector<BF16> DecodeEngine::attention_part() const {
+  if (plan_.model().blocks != Blocks::parallel) return {};
+  const std::int64_t rows = plan_.micro_batches()[now_].attended_rows().size();
+  std::vector<BF16> part(static_cast<std::size_t>(rows * plan_.model().hidden));
+  backend_.copy_to_host(part.data(), activations_.attention_out, part.size() * sizeof(BF16));
+  return part;
 }
 
 Range DecodeEngine::block_requests() const {

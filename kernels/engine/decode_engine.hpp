@@ -4,6 +4,7 @@
 //   all-reduce]
 //         -> norm, LM head, argmax
 //
+// Parallel blocks have neither the all-reduce nor the norm between attention and FFN.
 // The numbered steps of the method are in attention_block.cpp and ffn_block.cpp. A pipeline stage runs this
 // for one micro-batch after another and hands each on to the next stage: pipeline.hpp.
 #pragma once
@@ -82,6 +83,9 @@ class DecodeEngine {
   /// What the block just finished adds to the residual stream, [rows of block_requests(), hidden]: for
   /// observers, when its exchange (Phase::attn_allreduce, the last Phase::ffn_comm) is done.
   std::vector<BF16> block_output() const;
+  /// Of parallel blocks this rank's part of what attention adds, [rows of attended_requests(), hidden]: for observers,
+  /// behind the layer's last Phase::ffn_comm. Else empty.
+  std::vector<BF16> attention_part() const;
   /// The requests that block_output speaks of.
   Range block_requests() const;
   /// Experts chosen in `layer` by the last step, [rows, top_k]; empty for a dense layer and where this rank
@@ -119,7 +123,7 @@ class DecodeEngine {
     Activations(Carver& carver, const RankPlan& plan, const Backend& backend, std::int64_t steps);
 
     Pipeline::Arrays pipeline;
-    BF16* normed;
+    BF16 *normed, *attention_out;
     AttentionBlock::Arrays attention;
     FfnBlock::Arrays ffn;
     HeadBlock::Arrays head;

@@ -58,7 +58,8 @@ void FfnBlock::run(std::int64_t layer, const Work& work) {
   BF16* delta = work.stream.delta;
 
   c_.backend.begin_phase(Phase::ffn);
-  c_.add_and_norm(work, w.post_norm);
+  const bool parallel = plan.model().blocks == Blocks::parallel;
+  if (!parallel) c_.add_and_norm(work, w.post_norm);
   if (!plan.has_ffn()) {
     c_.backend.set_bytes(delta, 0, static_cast<std::size_t>(work.rows() * hidden) * sizeof(BF16));
   } else if (plan.model().layer_kind(layer).moe()) {
@@ -73,9 +74,13 @@ void FfnBlock::run(std::int64_t layer, const Work& work) {
     }
     dense(w, work);
   }
+  if (parallel) {
+    c_.backend.add(work.attended() * hidden, c_.attention_out,
+                   delta + work.batch.attended_rows().begin * hidden);
+  }
   work.observer.phase_done(Phase::ffn);
   c_.backend.begin_phase(Phase::ffn_comm);
-  // Sums the TPF shards and combines the experts of all EP ranks at once.
+  // Sums the TPF shards and combines the experts of all EP ranks at once, with them the heads of parallel attention.
   if (plan.whole_requests()) {
     c_.groups.stage->reduce_scatter_rows(delta, work.batch.requests.size(), hidden * work.batch.query_tokens);
   } else {

@@ -28,7 +28,7 @@ class FfnBlock {
 
   FfnBlock(const BlockContext& context, const Arrays& arrays);
 
-  /// Leaves in the stream's delta what the block adds to it.
+  /// Leaves in the stream's delta what the block adds to it; of parallel blocks that of attention, too.
   void run(std::int64_t layer, const Work& work);
   /// Experts chosen in a MoE layer of the stage by the last step, [rows, top_k].
   std::vector<std::int32_t> routing(std::int64_t layer) const;

@@ -49,7 +49,7 @@ enum class Tensor : std::uint32_t {
   post_norm = 49,           // [hidden], before the FFN
   final_norm = 50,          // [hidden], layer 0
   q_norm = 51,              // [qk_head_dim], or that of all heads
-  k_norm = 52,              // [qk_head_dim], or that of all heads
+  k_norm = 52,              // likewise
   q_a_norm = 53,            // [q_lora_rank]
   kv_a_norm = 54,           // [kv_lora_rank]
   index_k_norm = 56,        // [index_head_dim], of a LayerNorm, as the next

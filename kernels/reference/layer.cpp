@@ -49,7 +49,30 @@ std::vector<BF16> Layer::gain(Tensor tensor) const {
 
 void Layer::norm(Tensor tensor, std::span<double> x) const {
   const bool of_latent = tensor == Tensor::q_a_norm || tensor == Tensor::kv_a_norm;
-  rms_norm(x, gain(tensor), of_latent ? AttentionSpec::latent_norm_eps : setup.model.rms_eps);
+  const double eps = of_latent ? AttentionSpec::latent_norm_eps : setup.model.norm_eps;
+  if (setup.model.norm == NormKind::layer && !of_latent) {
+    layer_norm(x, gain(tensor), {}, eps);
+  } else {
+    rms_norm(x, gain(tensor), eps);
+  }
+  round(x);
+}
+
+void Layer::norm_heads(Tensor tensor, Vector& x) const {
+  const QkNorm kind = setup.model.attention.qk_norm;
+  if (kind == QkNorm::none) return;
+  const std::vector<BF16> gains = gain(tensor);
+  const std::size_t width =
+      kind == QkNorm::whole ? x.size() : static_cast<std::size_t>(setup.model.attention.qk_head_dim);
+  for (std::size_t at = 0; at < x.size(); at += width) {
+    const std::span head = std::span(x).subspan(at, width);
+    if (kind == QkNorm::layer_heads) {
+      const auto own = gains.begin() + static_cast<std::ptrdiff_t>(at);
+      layer_norm(head, {own, own + static_cast<std::ptrdiff_t>(width)}, {}, setup.model.norm_eps);
+    } else {
+      rms_norm(head, gains, setup.model.norm_eps);
+    }
+  }
   round(x);
 }
 

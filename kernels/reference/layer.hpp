@@ -27,6 +27,8 @@ struct Layer {
 
   std::vector<BF16> gain(Tensor tensor) const;
   void norm(Tensor tensor, std::span<double> x) const;
+  /// Q or K, its heads of such a width one behind the other.
+  void norm_heads(Tensor tensor, Vector& x) const;
   /// Of what is kept in fp32: the router's bias, sinks.
   std::vector<float> wide(Tensor tensor) const;
 

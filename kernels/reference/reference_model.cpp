@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "kernels/ops/tensor_ids.hpp"
+#include "kernels/reference/ffn.hpp"
 #include "kernels/reference/layer.hpp"
-#include "kernels/reference/routing.hpp"
 #include "kernels/reference/selection.hpp"
 #include "kernels/reference/stored_weights.hpp"
 #include "kernels/state/rope.hpp"
@@ -46,59 +46,6 @@ template <typename Change>
 void for_each_head(Vector& x, std::int64_t width, Change change) {
   for (std::size_t at = 0; at < x.size(); at += to_size(width))
     change(std::span(x).subspan(at, to_size(width)));
-}
-
-Vector dense(const Layer& layer, const Vector& x) {
-  Vector gate = layer.multiply(Tensor::gate, x), up = layer.multiply(Tensor::up, x);
-  if (layer.setup.model.ffn_bias) {
-    layer.add_bias(Tensor::gate_bias, gate);
-    layer.add_bias(Tensor::up_bias, up);
-  }
-  Vector y = layer.gated(gate, up, Tensor::down);
-  if (layer.setup.model.ffn_bias) layer.add_bias(Tensor::down_bias, y);
-  return y;
-}
-
-Vector shared_experts(const Layer& layer, const Vector& x) {
-  Vector y = layer.gated(Tensor::shared_gate, Tensor::shared_up, Tensor::shared_down, x);
-  if (!layer.setup.model.moe.gated_shared) return y;
-  const double gate = sigmoid(layer.multiply_wide(Tensor::shared_expert_gate, x).front());
-  for (double& value : y) value *= gate;
-  layer.round(y);
-  return y;
-}
-
-Vector expert(const Layer& layer, const Vector& x, std::int64_t index) {
-  if (!layer.setup.model.moe.biased)
-    return layer.gated(Tensor::expert_gate, Tensor::expert_up, Tensor::expert_down, x, index);
-  Vector gate = layer.multiply(Tensor::expert_gate, x, index),
-         up = layer.multiply(Tensor::expert_up, x, index);
-  layer.add_bias(Tensor::expert_gate_bias, gate, index);
-  layer.add_bias(Tensor::expert_up_bias, up, index);
-  Vector y = layer.gated(gate, up, Tensor::expert_down, index);
-  layer.add_bias(Tensor::expert_down_bias, y, index);
-  return y;
-}
-
-Vector experts(const Layer& layer, const Vector& x, std::span<const std::int32_t> given,
-               ReferenceStep& step) {
-  const ReferenceSetup& setup = layer.setup;
-  const MoeSpec& moe = setup.model.moe;
-  const Routing routing =
-      route(moe, layer.multiply_wide(Tensor::router, x),
-            moe.has_router_bias() ? layer.wide(Tensor::router_bias) : std::vector<float>{}, given,
-            setup.routing_tolerance);
-  if (!routing.problem.empty() && step.choice_problem.empty()) {
-    step.choice_problem = "layer " + std::to_string(layer.layer) + ": " + routing.problem;
-  }
-  Vector out(x.size(), 0.0);
-  for (std::size_t i = 0; i < routing.experts.size(); ++i) {
-    add_scaled(routing.weights[i], expert(layer, x, routing.experts[i]), out);
-  }
-  if (moe.shared_ffn > 0) add(shared_experts(layer, x), out);
-  layer.round(out);
-  step.routing.back() = routing.experts;
-  return out;
 }
 
 void choose_token(ReferenceStep& step) {
@@ -148,9 +95,8 @@ Vector ReferenceRequest::gqa(std::size_t run, const Vector& x) {
   }
   const std::int64_t position = setup_.context + steps_;
   for (auto& [heads, gain] : {std::pair<Vector&, Tensor>{q, Tensor::q_norm}, {k, Tensor::k_norm}}) {
-    if (a.whole_qk_norm) w.norm(gain, heads);
+    w.norm_heads(gain, heads);
     for_each_head(heads, a.qk_head_dim, [&](std::span<double> head) {
-      if (a.qk_norm && !a.whole_qk_norm) w.norm(gain, head);
       if (a.rope_dim() > 0) rotate(a.window > 0 ? window_rope_ : rope_, position, head);
       w.round(head);
     });
@@ -277,14 +223,19 @@ ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const LayerCh
     const LayerChoice choice = i < choices.size() ? choices[i] : LayerChoice{};
     result.block_outputs.push_back(attention(i, x, choice, result));
     if (model.post_norms) w.norm(Tensor::attention_out_norm, result.block_outputs.back());
-    add(result.block_outputs.back(), residual);
-
-    x = residual;
-    w.norm(Tensor::post_norm, x);
+    const bool parallel = model.blocks == Blocks::parallel;
+    if (!parallel) {
+      add(result.block_outputs.back(), residual);
+      x = residual;
+      w.norm(Tensor::post_norm, x);
+    }
     result.routing.emplace_back();
-    result.block_outputs.push_back(model.layer_kind(l).moe() ? experts(w, x, choice.experts, result)
-                                                             : dense(w, x));
+    result.block_outputs.push_back(ffn(w, x, choice.experts, result));
     if (model.post_norms) w.norm(Tensor::ffn_out_norm, result.block_outputs.back());
+    if (parallel) {
+      add(result.block_outputs.end()[-2], result.block_outputs.back());
+      w.round(result.block_outputs.back());
+    }
     add(result.block_outputs.back(), residual);
   }
   const Layer head{setup_, 0};

@@ -52,7 +52,8 @@ inline std::vector<std::int64_t> first_layers(std::int64_t n) {
 }
 
 struct ReferenceStep {
-  /// What each block adds to the residual stream, [hidden]: attention and FFN of each layer in turn.
+  /// What each block adds to the residual stream, [hidden]: attention and FFN of each layer in turn; of parallel blocks
+  /// attention, and both together.
   std::vector<Vector> block_outputs;
   Vector logits;               // [vocab]
   std::int32_t token = -1;     // the largest logit's, the lower one of equals

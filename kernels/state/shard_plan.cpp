@@ -128,7 +128,7 @@ Range sink_heads(const RankPlan& rank) {
 
 Range norm_values(const RankPlan& rank, Tensor tensor) {
   const AttentionSpec& a = rank.model().attention;
-  const bool of_heads = a.whole_qk_norm && (tensor == Tensor::q_norm || tensor == Tensor::k_norm);
+  const bool of_heads = a.qk_norm != QkNorm::heads && (tensor == Tensor::q_norm || tensor == Tensor::k_norm);
   if (!of_heads) return {0, vector_length(rank.model(), tensor)};
   const AttentionPart& part = rank.attention();
   return scaled(tensor == Tensor::q_norm ? part.heads : part.kv_heads, a.qk_head_dim);

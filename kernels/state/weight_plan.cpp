@@ -154,9 +154,11 @@ float power_of_two_scale(float largest, DType dtype) {
 }
 
 std::vector<Tensor> layer_vectors(const ModelSpec& model, std::int64_t layer) {
-  std::vector<Tensor> tensors{Tensor::input_norm, Tensor::post_norm};
+  std::vector<Tensor> tensors{Tensor::input_norm};
+  if (model.blocks == Blocks::sequential) tensors.push_back(Tensor::post_norm);
   if (model.post_norms) tensors.insert(tensors.end(), {Tensor::attention_out_norm, Tensor::ffn_out_norm});
-  if (model.attention.qk_norm) tensors.insert(tensors.end(), {Tensor::q_norm, Tensor::k_norm});
+  if (model.attention.qk_norm != QkNorm::none)
+    tensors.insert(tensors.end(), {Tensor::q_norm, Tensor::k_norm});
   if (model.attention.q_lora_rank > 0) tensors.push_back(Tensor::q_a_norm);
   if (model.attention.kind == AttentionKind::mla) tensors.push_back(Tensor::kv_a_norm);
   const bool moe = model.layer_kind(layer).moe();
@@ -185,9 +187,9 @@ std::int64_t vector_length(const ModelSpec& m, Tensor tensor) {
     case Tensor::ffn_out_norm:
       return m.hidden;
     case Tensor::q_norm:
-      return (m.attention.whole_qk_norm ? m.attention.q_heads : 1) * m.attention.qk_head_dim;
+      return m.attention.qk_gains(m.attention.q_heads);
     case Tensor::k_norm:
-      return (m.attention.whole_qk_norm ? m.attention.kv_heads : 1) * m.attention.qk_head_dim;
+      return m.attention.qk_gains(m.attention.kv_heads);
     case Tensor::q_bias:
       return m.attention.q_heads * m.attention.qk_head_dim;
     case Tensor::k_bias:
@@ -219,6 +221,13 @@ std::int64_t vector_length(const ModelSpec& m, Tensor tensor) {
     default:
       throw std::invalid_argument("vector_length: a matrix");
   }
+}
+
+std::vector<std::int64_t> vector_shape(const ModelSpec& model, Tensor tensor) {
+  const std::int64_t length = vector_length(model, tensor), width = model.attention.qk_head_dim;
+  const bool of_head = model.attention.qk_norm == QkNorm::layer_heads &&
+                       (tensor == Tensor::q_norm || tensor == Tensor::k_norm);
+  return of_head ? std::vector{length / width, width} : std::vector{length};
 }
 
 std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor, std::int64_t layer) {

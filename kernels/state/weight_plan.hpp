@@ -43,6 +43,8 @@ float power_of_two_scale(float largest, DType dtype);
 std::vector<Tensor> layer_vectors(const ModelSpec& model, std::int64_t layer);
 /// Values of such a tensor; of final_norm, too.
 std::int64_t vector_length(const ModelSpec& model, Tensor tensor);
+/// As checkpoints have it: gains that each head has of its own are a matrix.
+std::vector<std::int64_t> vector_shape(const ModelSpec& model, Tensor tensor);
 
 /// Gain of a norm: 1 + unit_value / 4, rounded to bf16; of q_norm half of that. A bias is unit_value / 4.
 std::vector<BF16> gain_values(const ModelSpec& model, std::uint64_t seed, Tensor tensor,

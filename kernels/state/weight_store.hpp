@@ -15,7 +15,7 @@ namespace helix {
 struct LayerWeights {
   std::array<PackedWeight, weight_kinds> packed;
   const PackedWeight& operator[](Weight w) const { return packed[static_cast<std::size_t>(w)]; }
-  // RMSNorm gains; null where the model has none.
+  // Gains of norms; null where the model has none.
   const BF16* input_norm = nullptr;
   const BF16* post_norm = nullptr;
   const BF16 *attention_out_norm = nullptr, *ffn_out_norm = nullptr;

@@ -18,14 +18,21 @@ struct IndexerSpec {
   bool operator==(const IndexerSpec&) const = default;
 };
 
+/// What norms Q and K before RoPE.
+enum class QkNorm : std::uint8_t {
+  none,
+  heads,        // RMSNorm of each head, with the same gains (Qwen3)
+  whole,        // RMSNorm of all heads together (MiniMax-M2)
+  layer_heads,  // LayerNorm of each head, with gains of its own (Command-R+)
+};
+
 struct AttentionSpec {
   AttentionKind kind = AttentionKind::gqa;
   std::int64_t q_heads = 0;
   std::int64_t kv_heads = 0;     // MLA: 1, the latent is shared by all heads
   std::int64_t qk_head_dim = 0;  // per-head width of Q and K; MLA: nope + rope
   std::int64_t v_head_dim = 0;
-  bool qk_norm = false;        // RMSNorm on Q and K before RoPE, of each head (Qwen3)
-  bool whole_qk_norm = false;  // or of all heads together (MiniMax-M2)
+  QkNorm qk_norm = QkNorm::none;
   bool qkv_bias = false, output_bias = false;
   bool sinks = false;  // a score of each query head, learned, that joins its softmax with no value (gpt-oss)
   std::int64_t unrotated = 0;  // values of a head, the last ones, that RoPE leaves as they are: GQA only
@@ -60,6 +67,10 @@ struct AttentionSpec {
   /// Values of a head of Q and K that RoPE turns.
   std::int64_t rope_dim() const {
     return kind == AttentionKind::mla ? qk_rope_head_dim : qk_head_dim - unrotated;
+  }
+  /// Gains of the norm of Q, or of K, that has so many heads.
+  std::int64_t qk_gains(std::int64_t heads) const {
+    return (qk_norm == QkNorm::heads ? 1 : heads) * qk_head_dim;
   }
   bool operator==(const AttentionSpec&) const = default;
 };

@@ -16,8 +16,9 @@ struct Family {
   void (*read_ffn)(const JsonFields&, ModelSpec&);
   void (*read_layers)(const JsonFields&, ModelSpec&);  // which of them have what
   struct Traits {
-    bool qk_norm = false, qkv_bias = false;
-    bool whole_qk_norm = false;
+    QkNorm qk_norm = QkNorm::none;
+    QkNorm asked_qk_norm = QkNorm::heads;  // with use_qk_norm
+    bool qkv_bias = false;
     /// What attention_bias, where the class reads it, gives a bias.
     enum class Biased { unknown, qkv, qkv_and_output } attention_bias = Biased::unknown;
     const char* output_bias_key = nullptr;
@@ -25,11 +26,14 @@ struct Family {
     bool multipliers = false;       // and Granite's factors
     bool interleaved_rope = false;  // pairs (2i, 2i + 1)
     double partial_rotary = 0.0;    // where the file does not say; 0: the class rotates all of a head
-    bool parallel_blocks = false, post_norms = false;
+    Blocks blocks = Blocks::sequential;
+    NormKind norm = NormKind::rms;
+    bool post_norms = false;
     bool tied = false;  // where the file does not say
     // Where the file leaves them out; 0: it must not, but for kv_heads (as many as query heads) and head_dim.
     std::int64_t q_heads = 0, kv_heads = 0, head_dim = 0, vocab = 0, max_position = 0, q_lora_rank = 0;
-    double rms_eps = 1e-6, rope_theta = 1e4, attention_multiplier = 0.0;
+    double norm_eps = 1e-6, rope_theta = 1e4, attention_multiplier = 0.0;
+    double logit_scale = 0.0;        // 0: the class does not read it
     double window_rope_theta = 0.0;  // of layers with a window; 0: they have no RoPE of their own
     bool biased = false;             // attention_bias
     std::int64_t window = 0;         // sliding_window, where not even null is there

@@ -50,7 +50,7 @@ void read_window_of_all(const JsonFields& config, ModelSpec& spec);
 void read_qwen_windows(const JsonFields& config, ModelSpec& spec);
 /// gpt-oss, Gemma-2: every other layer, the first one included.
 void read_alternate_windows(const JsonFields& config, ModelSpec& spec);
-/// Cohere2, EXAONE-4, OLMo-3: every n-th layer is full, by sliding_window_pattern; every fourth in their classes.
+/// EXAONE-4, OLMo-3: every n-th layer is full, by sliding_window_pattern; every fourth in their classes.
 void read_patterned_windows(const JsonFields& config, ModelSpec& spec);
 /// Gemma-3: every sixth.
 void read_gemma3_windows(const JsonFields& config, ModelSpec& spec);

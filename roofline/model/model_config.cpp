@@ -142,19 +142,22 @@ ModelSpec read_model(const JsonFields& config, const Family& family, const std::
                                 : config.whole("vocab_size", limits::vocab);
   spec.tied_embeddings = config.flag_or("tie_word_embeddings", traits.tied);
   spec.max_position = config.whole_or("max_position_embeddings", limits::tokens, traits.max_position);
-  spec.parallel_blocks = traits.parallel_blocks;
+  spec.blocks = traits.blocks;
+  spec.norm = traits.norm;
   spec.post_norms = traits.post_norms;
-  spec.rms_eps = config.real_or("rms_norm_eps", limits::eps, traits.rms_eps);
+  const char* const eps = traits.norm == NormKind::layer ? "layer_norm_eps" : "rms_norm_eps";
+  spec.norm_eps = config.real_or(eps, limits::eps, traits.norm_eps);
   if (!traits.lacks.empty()) spec.not_runnable.emplace_back(traits.lacks);
 
   spec.attention = {.q_heads = traits.q_heads,
                     .kv_heads = traits.kv_heads,
                     .qk_head_dim = traits.head_dim,
-                    .qk_norm = traits.qk_norm || traits.whole_qk_norm || config.flag_or("use_qk_norm", false),
-                    .whole_qk_norm = traits.whole_qk_norm,
+                    .qk_norm = traits.qk_norm,
                     .q_lora_rank = traits.q_lora_rank};
+  if (config.flag_or("use_qk_norm", false) && traits.qk_norm == QkNorm::none)
+    spec.attention.qk_norm = traits.asked_qk_norm;
   const char* norm_key = "qk_norm_type";
-  if (traits.whole_qk_norm && config.text_or(norm_key, "per_layer") != "per_layer")
+  if (traits.qk_norm == QkNorm::whole && config.text_or(norm_key, "per_layer") != "per_layer")
     spec.not_runnable.emplace_back(config.show(norm_key));
   spec.rope.interleaved = traits.interleaved_rope;
   read_attention_bias(config, traits, spec);
@@ -166,6 +169,8 @@ ModelSpec read_model(const JsonFields& config, const Family& family, const std::
              .theta = traits.rope_theta,
              .window_theta = traits.window_rope_theta});
   if (traits.multipliers) read_multipliers(config, traits, spec);
+  if (traits.logit_scale > 0.0)
+    spec.logits_divisor = 1.0 / config.real_or("logit_scale", limits::factor, traits.logit_scale);
   spec.attention.window = std::max(spec.attention.window, traits.window);
   family.read_layers(config, spec);
   judge_layers(spec);

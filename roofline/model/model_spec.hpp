@@ -65,6 +65,18 @@ struct RopeSpec {
   std::int64_t original_max_position = 0;
 };
 
+/// How attention and FFN of a layer join the residual stream x.
+enum class Blocks : std::uint8_t {
+  sequential,  // x += attention(norm x), then x += ffn(norm x)
+  parallel,    // x += attention(y) + ffn(y) with one y = norm x (Command-R)
+};
+
+/// Of the residual stream.
+enum class NormKind : std::uint8_t {
+  rms,    // RMSNorm
+  layer,  // LayerNorm without a bias
+};
+
 enum class Mixer : std::uint8_t { attention, state, none };
 enum class Ffn : std::uint8_t { dense, moe, none };
 
@@ -87,17 +99,18 @@ struct ModelSpec {
   std::int64_t hidden = 0;
   std::int64_t layers = 0;
   std::int64_t vocab = 0;
-  std::int64_t ffn = 0;          // width of the dense FFN (of the dense first layers in a MoE model)
-  bool gated_ffn = true;         // SwiGLU and its like: two products in, one out; else one in, one out
-  GatedUnit gated_unit{};        // of all its FFNs
-  bool parallel_blocks = false;  // attention and FFN read the same normed input, and are summed at once
-  bool gains_less_one = false;   // the norms' gains are stored less 1
-  bool post_norms = false;       // a norm behind attention and FFN, too
-  bool ffn_bias = false;         // of the dense FFN's products
+  std::int64_t ffn = 0;    // width of the dense FFN (of the dense first layers in a MoE model)
+  bool gated_ffn = true;   // SwiGLU and its like: two products in, one out; else one in, one out
+  GatedUnit gated_unit{};  // of all its FFNs
+  Blocks blocks = Blocks::sequential;
+  NormKind norm = NormKind::rms;
+  bool gains_less_one = false;  // the norms' gains are stored less 1
+  bool post_norms = false;      // a norm behind attention and FFN, too
+  bool ffn_bias = false;        // of the dense FFN's products
   bool tied_embeddings = false;
   double embedding_multiplier = 1.0, residual_multiplier = 1.0;  // of what enters the residual stream
   double logits_divisor = 1.0;
-  double rms_eps = 1e-5;
+  double norm_eps = 1e-5;
   AttentionSpec attention;                     // of most layers, or of the first
   std::vector<AttentionSpec> other_attention;  // of layers that differ
   std::optional<StateSpec> state;

@@ -62,14 +62,17 @@ void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionSpec& a
   }
   if (a.qkv_bias) ops.elementwise("qkv bias", Phase::attn_proj, norm_bytes(b, q + kv), fused_on_gpu);
   const std::int64_t normed = (shard.projected_heads + shard.kv_heads) * a.qk_head_dim;
-  if (a.qk_norm && a.whole_qk_norm && sharding.tpa > 1) {
+  if (a.qk_norm == QkNorm::whole && sharding.tpa > 1) {
     ops.elementwise("q and k square sums", Phase::attn_proj, real(b * normed) * bf16_bytes);
     ops.collective("square sums all-gather", Phase::attn_proj,
                    {.op = Collective::all_gather,
                     .group = sharding.stage_ranks(),
                     .payload_bytes = real(2 * b * sharding.stage_ranks()) * fp32_bytes});
   }
-  if (a.qk_norm) ops.elementwise("q and k norm", Phase::attn_proj, norm_bytes(b, normed));
+  if (a.qk_norm != QkNorm::none) {
+    ops.elementwise(a.qk_norm == QkNorm::layer_heads ? "q and k layer norm" : "q and k norm",
+                    Phase::attn_proj, norm_bytes(b, normed));
+  }
   // What is not rotated of a query only moves.
   const std::int64_t rotated = shard.projected_heads * a.qk_head_dim + shard.kv_heads * a.rope_dim();
   ops.elementwise("rope", Phase::attn_proj, norm_bytes(b, rotated), fused_on_gpu);

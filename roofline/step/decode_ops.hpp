@@ -7,7 +7,8 @@
 //   norm, Q/K/V projections of the TPA shard (the same on all KVP peers), RoPE, append, attention over the
 //   local tokens, for KVP > 1 pack + all-to-all + merge, MLA's W_UV and the output projection on the owned
 //   heads, all-reduce over N; norm, dense SwiGLU or router + local experts + shared experts, all-reduce over
-//   N. Layers with a state in place of a cache split its heads over the KVP x TPA ranks that would share the
+//   N. Parallel blocks (Command-R) have one norm, and one all-reduce of the sum of what a rank has of both.
+//   Layers with a state in place of a cache split its heads over the KVP x TPA ranks that would share the
 //   cache: projections, short convolution, update of the state, output projection.
 #pragma once
 
@@ -118,9 +119,8 @@ std::vector<Op> attention_ops(const ModelSpec& model, const LayerKind& kind, con
 /// Up to the down projection.
 std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
                         const DecodeShape& shape);
-/// What ranks exchange after attention and after the FFN of a layer: an all-reduce over N for each, one for
-/// both where they run in parallel. Where each rank
-/// attends whole requests (KVP = TPA = 1, DP = N) nothing needs to be summed after attention: tokens go to
+/// What ranks exchange after attention and after the FFN of a layer: an all-reduce over N for each, one for the
+/// sum of both where they are parallel blocks: the ranks hold parts of either. Where each rank attends whole requests (KVP = TPA = 1, DP = N) nothing needs to be summed after attention: tokens go to
 /// the FFN's ranks and back. Libraries for GPUs send a token only to the ranks that hold some of its experts; our
 /// engine and some serving engines gather all tokens on all ranks, which for a few ranks is the same.
 std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,

@@ -21,8 +21,8 @@ std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sha
   const FfnPart part = ffn_part(model, sharding, {});
   const bool follows_all_reduce = all_reduces(sharding);
   OpList ops;
-  const bool normed_by_attention = model.parallel_blocks && kind.mixer != Mixer::none;
-  if (!normed_by_attention)
+  const bool beside_mixer = model.blocks == Blocks::parallel && kind.mixer != Mixer::none;
+  if (!beside_mixer)
     ops.elementwise("ffn norm", Phase::ffn, add_norm_bytes(kept_rows(sharding, shape), h),
                     follows_all_reduce);
   if (moe) {
@@ -75,6 +75,9 @@ std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sha
             b, h, part.dense.size(), model.gated_ffn, weight_format(shape, WeightPart::dense_ffn),
             model.ffn_bias);
   }
+  if (beside_mixer)  // attention's part joins that of the FFN; GPU: a product adds to what is there
+    ops.elementwise("sum of blocks", Phase::ffn, real(computed_rows(sharding, shape) * h) * 3 * bf16_bytes,
+                    fused_on_gpu);
   if (model.post_norms) {
     ops.elementwise("ffn output norm", Phase::ffn_comm, norm_bytes(kept_rows(sharding, shape), h),
                     follows_all_reduce);
@@ -91,7 +94,7 @@ std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, cons
   if (!attends_whole_requests(sharding)) {
     const CollectiveShape sum{.op = Collective::all_reduce, .group = n, .payload_bytes = all_bytes};
     const bool mixes = kind.mixer != Mixer::none, has_ffn = kind.ffn != Ffn::none;
-    if (mixes && !(has_ffn && model.parallel_blocks))
+    if (mixes && !(has_ffn && model.blocks == Blocks::parallel))
       ops.collective("attention all-reduce", Phase::attn_allreduce, sum);
     if (has_ffn) ops.collective("ffn all-reduce", Phase::ffn_comm, sum);
     return ops.take();

@@ -148,8 +148,9 @@ std::string shortage_text(double needed_bytes, double capacity_bytes, double mem
 MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
                          const HeldBytes& attention, const HeldBytes& ffn, const HeldBytes& head) {
   const double stage = real(ceil_div(model.layers, sharding.pp)) / real(model.layers);
-  // Residual in fp32, a bf16 vector before and after an op, and the widest op.
-  const double activations = real(model.hidden) * (fp32_bytes + 2 * bf16_bytes) +
+  // Residual in fp32, a bf16 vector before and after an op, what waits for its sum, and the widest op.
+  const double waiting = model.blocks == Blocks::parallel ? 1 : 0;
+  const double activations = real(model.hidden) * (fp32_bytes + (2 + waiting) * bf16_bytes) +
                              std::max({attention.widest, ffn.widest, head.widest});
   std::vector<KvPerToken> kv = attention.kv;
   for (KvPerToken& layers : kv) layers.bytes *= stage;

@@ -1,5 +1,7 @@
 #include "sweeps/measure/step_record.hpp"
 
+#include <algorithm>
+
 #include "kernels/comm/mpi_check.hpp"
 
 namespace helix {
@@ -14,8 +16,12 @@ void StepRecord::phase_done(Phase phase) {
 }
 
 void StepRecord::layer_done(std::int64_t layer) {
-  keep({layer, false}, attention_);
-  keep({layer, true}, ffn_);
+  if (engine_.instance().model().blocks == Blocks::parallel) {
+    keep({layer, false}, engine_.attention_part(), engine_.attended_requests());
+  } else {
+    keep({layer, false}, attention_, engine_.block_requests());
+  }
+  keep({layer, true}, ffn_, engine_.block_requests());
   for (std::size_t r = 0; r < attended_.size(); ++r)
     positions_[{layer, attending_.begin + static_cast<std::int64_t>(r)}] = attended_[r];
 }
@@ -41,8 +47,28 @@ std::vector<bool> StepRecord::selection(std::int64_t layer, std::int64_t request
   return {flags.begin(), flags.end()};
 }
 
-void StepRecord::keep(const Block& block, const std::vector<BF16>& output) {
-  const Range requests = engine_.block_requests();
+void StepRecord::sum_attention(std::span<const std::int64_t> layers, std::int64_t request,
+                               MPI_Comm instance) {
+  const ModelSpec& model = engine_.instance().model();
+  if (model.blocks != Blocks::parallel) return;
+  const std::int64_t width = model.hidden * engine_.instance().shape().query_tokens();
+  std::vector<float> sums(layers.size() * static_cast<std::size_t>(width));
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const std::span<const BF16> part = row(layers[i], false, request);
+    std::ranges::transform(part, sums.begin() + static_cast<std::ptrdiff_t>(i) * width,
+                           [](BF16 x) { return to_float(x); });
+  }
+  HELIX_MPI(
+      MPI_Allreduce(MPI_IN_PLACE, sums.data(), static_cast<int>(sums.size()), MPI_FLOAT, MPI_SUM, instance));
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const auto first = sums.begin() + static_cast<std::ptrdiff_t>(i) * width;
+    std::vector<BF16>& whole = rows_[{{layers[i], false}, request}];
+    whole.resize(static_cast<std::size_t>(width));
+    std::transform(first, first + width, whole.begin(), [](float x) { return to_bf16(x); });
+  }
+}
+
+void StepRecord::keep(const Block& block, const std::vector<BF16>& output, const Range& requests) {
   const auto width = std::ssize(output) / requests.size();
   for (std::int64_t r = 0; r < requests.size(); ++r) {
     rows_[{block, requests.begin + r}].assign(output.begin() + r * width, output.begin() + (r + 1) * width);

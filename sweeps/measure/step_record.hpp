@@ -19,6 +19,9 @@ class StepRecord final : public StepObserver {
   void phase_done(Phase phase) override;
   void layer_done(std::int64_t layer) override;
   void clear();
+  /// Of parallel blocks, what attention adds to a request's rows in these layers: the sum of its ranks' parts, which a
+  /// step takes only together with the FFN's. Collective; nothing to do for other models.
+  void sum_attention(std::span<const std::int64_t> layers, std::int64_t request, MPI_Comm instance);
 
   /// What a block adds to the residual stream in a request's rows; empty where it is not on this rank.
   std::span<const BF16> row(std::int64_t layer, bool ffn, std::int64_t request) const;
@@ -28,7 +31,7 @@ class StepRecord final : public StepObserver {
 
  private:
   using Block = std::pair<std::int64_t, bool>;  // layer, FFN or attention
-  void keep(const Block& block, const std::vector<BF16>& output);
+  void keep(const Block& block, const std::vector<BF16>& output, const Range& requests);
 
   const DecodeEngine& engine_;
   std::vector<BF16> attention_, ffn_;  // of the layer that runs, as the rest of it

@@ -226,6 +226,7 @@ Verification verify(DecodeEngine& engine, const VerifyOptions& options, MPI_Comm
           const ActivityFlag waiting(&Activity::bystander, f.owner != rank);
           broadcast(expected, allowed, model, options.layers.size(), f.owner, instance);
         }
+        if (j == 0) record.sum_attention(options.layers, f.request, instance);
         const auto hold = [&](const Difference& difference, double most, const std::string& what) {
           result.rel_error = std::max(result.rel_error, difference.rel_error);
           if (difference.rel_error > most) {

@@ -19,6 +19,14 @@ INNER = {**WINDOWED, "sliding_window": None, "num_nextn_predict_layers": 1}
 (scratch / "pixtral.json").write_text(json.dumps({
     "architectures": ["Mistral3ForConditionalGeneration"], "model_type": "mistral3", "text_config": INNER,
     "vision_config": {"depth": 3}, "image_token_index": 10}))
+COMMAND_R = {"architectures": ["CohereForCausalLM"], "model_type": "cohere", "hidden_size": 8192, "intermediate_size": 22528,
+             "num_attention_heads": 64, "num_hidden_layers": 40, "num_key_value_heads": 64, "vocab_size": 256000,
+             "layer_norm_eps": 1e-05, "logit_scale": 0.0625, "rope_theta": 8000000.0, "tie_word_embeddings": True}
+COMMAND_A = {**COMMAND_R, "architectures": ["Cohere2ForCausalLM"], "model_type": "cohere2", "num_key_value_heads": 8,
+             "sliding_window": 4096, "sliding_window_pattern": 4, "use_parallel_block": True, "layer_switch": 4}
+(scratch / "command-r.json").write_text(json.dumps(COMMAND_R))
+(scratch / "command-r-plus.json").write_text(json.dumps({**COMMAND_R, "use_qk_norm": True, "num_key_value_heads": 8}))
+(scratch / "command-a.json").write_text(json.dumps(COMMAND_A))
 (scratch / "draft.json").write_text(json.dumps({**WINDOWED, "architectures": ["LlamaForCausalLMEagle3"]}))
 
 
@@ -44,6 +52,9 @@ assert windowed["runnable"] and "reason" not in windowed, windowed
 assert pixtral["runnable"] and "reason" not in pixtral, pixtral
 assert pixtral["left_out"] == ["text_config.num_nextn_predict_layers = 1", "vision_config = an object"], pixtral
 assert glm["kv_bytes_per_token"] == 78 * (576 + 128) * 2 and glm["parameters_total"] > 7.4e11, glm
+commands = [f"command-{name}" for name in ("r", "r-plus", "a")]
+listed = json.loads(run("list", "models", *(word for name in commands for word in ("--model", f"{name}.json")), "--json"))
+assert list(listed) == commands and all(model["runnable"] for model in listed.values()), listed
 assert "architectures" in run("list", "models", "--model", "draft.json", expect=2)
 assert "valid: list models --model" in run("list", "systems", "--model", "glm-5", expect=2)
 table = run("list", "models", "--model", "windowed.json", "--model", "qwen3.5-397b")
@@ -67,3 +78,5 @@ assert skipped["status"] == "skipped", skipped
 assert skipped["reason"] == 'predicted only: the engine does not run hidden_act = "gelu"', skipped
 (verified,) = json.loads(run(*VERIFY, "--model", "windowed.json"))
 assert verified["status"] == "ok", verified
+(parallel,) = json.loads(run("verify", "--model", "tiny-command-r", "--context", "1k", "--batch", "2", "--strategy", "tp", "--json"))
+assert parallel["status"] == "ok", parallel

@@ -25,7 +25,9 @@ TEST_CASE("the CUDA kernels decode as the reference does, across a change of own
            {"tiny-gpt-oss", 6, 2, DType::bf16, DType::bf16},
            {"tiny-gpt-oss", 21, 1, DType::fp8, DType::fp8},
            {"tiny-gemma3", 5, 2, DType::bf16, DType::bf16},
-           {"tiny-gemma3", 70, 1, DType::nvfp4, DType::nvfp4}}));
+           {"tiny-gemma3", 70, 1, DType::nvfp4, DType::nvfp4},
+           {"tiny-command-r", 21, 2, DType::bf16, DType::bf16},
+           {"tiny-command-r", 70, 1, DType::fp8, DType::fp8}}));
   const bool many = batch > 2;
   const ModelSpec model = with_window(with_top_k(load_model(name), 13), 7);
   const bool moe = model.moe.experts > 0;

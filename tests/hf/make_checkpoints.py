@@ -149,6 +149,16 @@ CASES = {
                                         rope_parameters=dict(
                                             full_attention=dict(rope_type="linear", rope_theta=1e6, factor=8.0),
                                             sliding_attention=dict(rope_type="default", rope_theta=1e4))), "bf16"),
+    # Attention and FFN of one LayerNorm, factors on the logits; odd head counts, norms of heads with gains of their own.
+    "cohere": ("CohereConfig", dict(COMMON, num_attention_heads=6, num_key_value_heads=3, hidden_size=96, intermediate_size=48,
+                                    pad_token_id=None), "bf16"),
+    "cohere-qk-norm": ("CohereConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, hidden_size=64,
+                                            intermediate_size=48, use_qk_norm=True, attention_bias=True, logit_scale=0.8333333333333334,
+                                            layer_norm_eps=1e-2, pad_token_id=None), "f32"),
+    # And windows with RoPE between layers that have neither.
+    "cohere2": ("Cohere2Config", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, hidden_size=64, intermediate_size=48,
+                                      num_hidden_layers=4, sliding_window=7, sliding_window_pattern=2, logit_scale=0.25,
+                                      pad_token_id=None), "bf16"),
     "llama-fp8": ("LlamaConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48),
                   "fp8 tensors"),
     "qwen3-moe-nvfp4": ("Qwen3MoeConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16,

@@ -22,6 +22,8 @@ std::string engine_op(std::string_view name) {
                                                            {"ffn norm", "norm"},
                                                            {"final norm", "norm"},
                                                            {"q and k norm", "norm of heads"},
+                                                           {"q and k layer norm", "layer norm"},
+                                                           {"sum of blocks", "add"},
                                                            {"q and k square sums", "square sums"},
                                                            {"qkv bias", "bias"},
                                                            {"output bias", "bias"},

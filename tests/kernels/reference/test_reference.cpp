@@ -85,7 +85,7 @@ class NaiveMla {
     for (const double v : x) squares += v * v;
     Vector y;
     for (std::size_t i = 0; i < x.size(); ++i) {
-      y.push_back(x[i] / std::sqrt(squares / static_cast<double>(x.size()) + m_.rms_eps) *
+      y.push_back(x[i] / std::sqrt(squares / static_cast<double>(x.size()) + m_.norm_eps) *
                   as_double(gain[i]));
     }
     return y;

@@ -20,7 +20,7 @@ ModelSpec with_sizes_alone(const std::string& type, const std::string& sizes, co
 
 struct ClassDefaults {
   const char* type;
-  double rms_eps, rope_theta;
+  double norm_eps, rope_theta;
   std::int64_t kv_heads, head_dim;  // 64: hidden_size / num_attention_heads
   bool attention_bias = false, tied = false;
 };
@@ -56,10 +56,11 @@ TEST_CASE("heads, norms, rotation and biases that a file leaves out are those of
       {{"seed_oss", 1e-6, 1e4, 8, 128, true}, ""},
       {{"smollm3", 1e-6, 2e6, 4, 64, false, true}, ""},
       {{"dots1", 1e-6, 1e4, 32, 64}, routed},
+      {{"cohere", 1e-5, 5e5, 32, 64, false, true}, ""},
   }));
   CAPTURE(expected.type);
   const ModelSpec model = with_sizes_alone(expected.type, more);
-  CHECK(model.rms_eps == expected.rms_eps);
+  CHECK(model.norm_eps == expected.norm_eps);
   CHECK(model.rope.theta == expected.rope_theta);
   CHECK(model.attention.kv_heads == expected.kv_heads);
   CHECK(model.attention.qk_head_dim == expected.head_dim);
@@ -72,6 +73,21 @@ TEST_CASE("a window that a file leaves out is that of its class, and null is non
   CHECK(with_sizes_alone("mistral", "").attention.window == 4096);
   CHECK(with_sizes_alone("mistral", R"(, "sliding_window": 1024)").attention.window == 1024);
   CHECK(with_sizes_alone("mixtral", mixtral_experts).attention.window == 0);
+}
+
+TEST_CASE(
+    "Command-R's logits are scaled, and its newer files' windows and layers without RoPE are those of the "
+    "class") {
+  CHECK(with_sizes_alone("cohere", "").logits_divisor == 16);
+  CHECK_THROWS_WITH(with_sizes_alone("cohere2", R"(, "sliding_window": null)"),
+                    Catch::Matchers::Contains("sliding_window"));
+  const ModelSpec two = with_sizes_alone("cohere2", "");
+  CHECK((two.norm_eps == 1e-5 && two.rope.theta == 1e4 && two.tied_embeddings && two.logits_divisor == 16));
+  for (std::int64_t layer = 0; layer < 4; ++layer) {
+    const AttentionSpec& attention = two.attention_of(two.layer_kind(layer));
+    CHECK(attention.window == (layer < 3 ? 4096 : 0));
+    CHECK(attention.rope_dim() == (layer < 3 ? 64 : 0));
+  }
 }
 
 TEST_CASE("Granite's scores are multiplied by 1 where the file does not say") {

@@ -24,14 +24,15 @@ using Features = std::vector<std::string>;
 }  // namespace
 
 TEST_CASE("every built-in model loads, and those run that the engine knows all of") {
-  CHECK(built_in_models().size() == 28);
+  CHECK(built_in_models().size() == 29);
   const std::set<std::string> predicted_only = {"llama-4-maverick", "qwen3.5-397b"};
   for (const std::string& name : built_in_models()) {
     CAPTURE(name);
     const ModelSpec model = load_model(name);
     CHECK(model.name == name);
     CHECK(model.not_runnable.empty() == !predicted_only.contains(name));
-    CHECK(model.rope.interleaved == (model.attention.kind == AttentionKind::mla));
+    CHECK(model.rope.interleaved ==
+          (model.attention.kind == AttentionKind::mla || model.blocks == Blocks::parallel));
   }
 }
 
@@ -47,13 +48,13 @@ TEST_CASE("Llama: dimensions, llama3 RoPE, tied embeddings") {
   CHECK((m.rope.theta == 500000.0 && m.rope.factor == 32.0 && m.rope.original_max_position == 8192));
   CHECK((m.rope.low_freq_factor == 1.0 && m.rope.high_freq_factor == 4.0));
   CHECK(m.moe.experts == 0);
-  CHECK_FALSE(m.attention.qk_norm);
+  CHECK(m.attention.qk_norm == QkNorm::none);
 }
 
 TEST_CASE("Qwen3: norms on Q and K; its MoE has no dense FFN") {
-  CHECK(load_model("qwen3-32b").attention.qk_norm);
+  CHECK(load_model("qwen3-32b").attention.qk_norm == QkNorm::heads);
   const ModelSpec m = load_model("qwen3-235b-a22b");
-  CHECK(m.attention.qk_norm);
+  CHECK(m.attention.qk_norm == QkNorm::heads);
   CHECK((m.moe.experts == 128 && m.moe.top_k == 8 && m.moe.expert_ffn == 1536));
   CHECK(m.moe.router == RouterKind::softmax_topk);
   CHECK(m.moe.normalize_top_k);
@@ -301,7 +302,7 @@ TEST_CASE("what classes read of biases, rotation and factors") {
   const json half = {{"model_type", "glm"}, {"rope_scaling", nullptr}, {"partial_rotary_factor", 0.25}};
   CHECK(llama(half).attention.rope_dim() == 32);
   CHECK(load_model("minimax-m2.5").attention.rope_dim() == 64);  // rotary_dim
-  CHECK(load_model("minimax-m2.5").attention.whole_qk_norm);
+  CHECK(load_model("minimax-m2.5").attention.qk_norm == QkNorm::whole);
   CHECK(load_model("minimax-m2.5").not_runnable.empty());
   const json smol = {{"model_type", "smollm3"}, {"rope_scaling", nullptr}};
   CHECK(llama(smol).attention_of(llama(smol).layer_kind(3)).rope_dim() == 0);
@@ -318,6 +319,35 @@ TEST_CASE("what classes read of biases, rotation and factors") {
   CHECK((scaled.residual_multiplier == 0.22 && scaled.logits_divisor == 8));
   granite["mlp_bias"] = true;  // no factor on a bias
   CHECK(llama(granite).not_runnable == Features{"residual_multiplier = 0.22"});
+}
+
+TEST_CASE("what Command-R's files say of their class") {
+  const auto command_r = [](const json& changes) {
+    json all = {{"model_type", "cohere2"}, {"rope_scaling", nullptr}};
+    all.update(changes);
+    return parsed(changed("llama-3.1-8b", all));
+  };
+  // As in the files of Command-R7B.
+  const json words = {{"use_parallel_block", true},
+                      {"use_gated_activation", true},
+                      {"use_embedding_sharing", true},
+                      {"use_parallel_embedding", true},
+                      {"rotary_pct", 1.0},
+                      {"position_embedding_type", "rope_gptj"},
+                      {"order_of_interleaved_layers", "local_attn_first"},
+                      {"layer_switch", 4},
+                      {"cache_implementation", "hybrid"},
+                      {"use_qk_norm", false},
+                      {"logit_scale", 0.25},
+                      {"attention_bias", true}};
+  const ModelSpec m = command_r(words);
+  CHECK(m.not_runnable.empty());
+  CHECK((m.blocks == Blocks::parallel && m.norm == NormKind::layer && m.rope.interleaved));
+  CHECK((m.logits_divisor == 4 && m.attention.qkv_bias && m.attention.output_bias));
+  CHECK(command_r({{"use_parallel_block", false}}).not_runnable == Features{"use_parallel_block = false"});
+  CHECK(command_r({{"use_qk_norm", true}}).not_runnable == Features{"use_qk_norm = true"});
+  const ModelSpec plus = command_r({{"model_type", "cohere"}, {"use_qk_norm", true}});
+  CHECK((plus.not_runnable.empty() && plus.attention.qk_norm == QkNorm::layer_heads));
 }
 
 TEST_CASE("load_model takes a name or a file") {
