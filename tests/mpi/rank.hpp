@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <mpi.h>
 
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <utility>
@@ -23,6 +24,12 @@ inline constexpr bool sanitized = true;
 #else
 inline constexpr bool sanitized = false;
 #endif
+
+/// HELIX_TEST_EVERY_SHAPE asks for all that the long matrices cross, as the nightly tests do. Otherwise they take from one
+/// shape to the next another type of cache or another sharding.
+inline bool every_shape() {
+  return std::getenv("HELIX_TEST_EVERY_SHAPE") != nullptr;
+}
 
 inline int world_size() {
   int size = 1;

@@ -47,7 +47,7 @@ TEST_CASE("steps with drafts decode as the reference does token by token, in eve
       shape.hop_b = turn % 3 == 0 ? 2 : 1;
       for (const Sharding& sharding : grids(model, shape)) {
         if (!every_group_attends(sharding, batch)) continue;
-        if (sanitized && (checked++ + turn) % 4 != 0) continue;
+        if (!every_shape() && (checked++ + turn) % (sanitized ? 4 : 2) != 0) continue;
         check_drafts(rank, model, sharding, shape);
       }
     }
