@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing on this machine for one or more purposes:
-#   scripts/install_deps.sh [run] [microbench] [test] [plot] [style] [debootstrap] [reframe]      without any: the first five
+#   scripts/install_deps.sh [run] [microbench] [test] [plot] [style] [debootstrap] [reframe] [disassemble]
+# Without any: the first five.
 # On Debian and its descendants with apt, as root; without root it says what to ask an administrator for. On another
 # system it looks for the commands and headers themselves and names those that are missing.
 # Ends with 0 if all is there in the end, else with 1.
@@ -34,20 +35,24 @@ plot        python3                  python3
 plot        python3-venv             ensurepip.py
 reframe     python3                  python3
 reframe     python3-venv             ensurepip.py
+disassemble python3                  python3
+disassemble python3-venv             ensurepip.py
 style       git                      git
 debootstrap debootstrap              debootstrap
 style?      clang-format-14          clang-format-14
 END
 }
-# From PyPI into .venv, by purpose. Vega-Lite: drawn as SVG and PNG, and its JavaScript for the report's page.
-declare -A from_pypi=([plot]=vl-convert-python==1.9.0.post1 [reframe]=reframe-hpc==4.10.4)
-declare -A module=([plot]=vl_convert [reframe]=reframe)
+# From PyPI into .venv, by purpose. Vega-Lite: drawn as SVG and PNG, and its JavaScript for the report's page. The
+# disassembler: what toolkits leave out that are packaged in parts.
+declare -A from_pypi=([plot]=vl-convert-python==1.9.0.post1 [reframe]=reframe-hpc==4.10.4
+  [disassemble]="nvidia-cuda-cuobjdump==13.5.37 nvidia-cuda-nvdisasm==13.5.37")
+declare -A module=([plot]=vl_convert [reframe]=reframe [disassemble]=nvidia.cu13.bin)
 
 purposes=("$@")
 (($# > 0)) || purposes=(run microbench test plot style)
 for purpose in "${purposes[@]}"; do
-  [[ $purpose =~ ^(run|microbench|test|plot|style|debootstrap|reframe)$ ]] || {
-    echo "install_deps.sh: '$purpose' is no purpose; valid: run, microbench, test, plot, style, debootstrap, reframe" >&2
+  [[ $purpose =~ ^(run|microbench|test|plot|style|debootstrap|reframe|disassemble)$ ]] || {
+    echo "install_deps.sh: '$purpose' is no purpose; valid: run, microbench, test, plot, style, debootstrap, reframe, disassemble" >&2
     exit 2
   }
 done
@@ -119,14 +124,14 @@ done
 python=/usr/bin/python3  # the one that Debian's package completes, whatever stands before it on the path
 [[ -x $python ]] || python=python3
 for purpose in "${purposes[@]}"; do
-  library=${from_pypi[$purpose]:-}
-  [[ -n $library ]] || continue
+  read -ra libraries <<<"${from_pypi[$purpose]:-}"
+  ((${#libraries[@]} > 0)) || continue
   .venv/bin/python -c "import ${module[$purpose]}" 2>/dev/null && continue
-  echo "Installing $library into .venv"
+  echo "Installing ${libraries[*]} into .venv"
   if ! { { [[ -x .venv/bin/pip ]] || "$python" -m venv .venv; } &&
-    .venv/bin/pip install --quiet --disable-pip-version-check "$library"; } >"$log" 2>&1; then
+    .venv/bin/pip install --quiet --disable-pip-version-check "${libraries[@]}"; } >"$log" 2>&1; then
     cat "$log" >&2
-    echo "install_deps.sh: $library could not be installed, see above" >&2
+    echo "install_deps.sh: ${libraries[*]} could not be installed, see above" >&2
     exit 1
   fi
 done
