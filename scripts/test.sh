@@ -46,6 +46,7 @@ build() {
 # then falls back to the CPU, and says so where it was told not to.
 if command -v nvcc >/dev/null; then
   preset=ci-cuda
+  scripts/install_deps.sh disassemble
 else
   preset=ci
   echo "test.sh: no nvcc on this machine: the CUDA backend was not compiled (its kernels run under emulation)"

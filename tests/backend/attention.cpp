@@ -69,6 +69,9 @@ TEST_CASE("backend: attention: MLA in every order of threads") {
   PagedCache cache(mla(), {200});
   cache.append_random();
   on_every_path([&] { in_every_order_of_threads([&] { check_random_queries(cache, 33); }); });
+  PagedCache narrow(mla(DType::fp8, 24), {300});
+  narrow.append_random();
+  on_every_path([&] { in_every_order_of_threads([&] { check_random_queries(narrow, 16); }); });
 }
 
 TEST_CASE("backend: history: what attention reads is unit_value, in every layout") {

@@ -71,6 +71,30 @@ TEST_CASE("backend: attention: logits that grow from token to token") {
     }
 }
 
+TEST_CASE("backend: attention: tokens that weigh 2^-26 of the best are not lost") {
+  std::vector<KvShape> shapes;
+  for (const DType dtype : kv_types()) shapes.insert(shapes.end(), {gqa(1, 64, dtype), mla(dtype)});
+  for (const KvShape& shape : shapes) {
+    const std::int64_t tokens = 300;
+    PagedCache cache(shape, {tokens});
+    const auto row = [&](std::int64_t width, float last, float others) {
+      std::vector<BF16> x(static_cast<std::size_t>(width - 1), to_bf16(others));
+      x.push_back(to_bf16(last));
+      return x;
+    };
+    cache.append(0, 0, row(shape.head_dim, 18.0f, 0.0f), row(shape.v_dim, 0.0f, 0.0f));
+    for (std::int64_t t = 1; t < tokens; ++t)
+      cache.append(0, t, row(shape.head_dim, 0.0f, 1.0f), row(shape.v_dim, 1.0f, 1.0f));
+    const double light = static_cast<double>(tokens - 1) * std::exp(-18.0);
+    const double expected = light / (1.0 + light) * cache.v(0, 1, 0, 0);
+    on_every_path([&] {
+      const AttentionResult result = attend(cache, 1, 1.0f, row(shape.head_dim, 1.0f, 0.0f));
+      CAPTURE(name(shape.dtype), shape.head_dim);
+      for (const BF16 o : result.o) REQUIRE(std::fabs(to_float(o) / expected - 1.0) < 0.02);
+    });
+  }
+}
+
 TEST_CASE("backend: attention: nothing but -inf logits is an empty shard") {
   PagedCache cache(gqa(1, 64), {40});
   for (std::int64_t t = 0; t < 40; ++t)

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/cuda/device/device.cuh"
+#include "kernels/ops/fp8.hpp"
 #include "simt/every_order.hpp"
 
 namespace helix::cuda {
@@ -36,14 +37,20 @@ Place place_c(int lane, int i) {
   return {i < 2 ? lane >> 2 : (lane >> 2) + 8, lane % 4 * 2 + (i & 1)};
 }
 
+template <bool f16>
 HELIX_KERNEL void multiply(Global<const Vec<unsigned, 4>> a, Global<const Vec<unsigned, 2>> b,
                            Global<const Vec<float, 4>> c, Global<Vec<float, 4>> d) {
   Vec<float, 4> sum = c[lane_index()];
-  mma_bf16(sum, a[lane_index()], b[lane_index()]);
+  if constexpr (f16) {
+    mma_f16(sum, a[lane_index()], b[lane_index()]);
+  } else {
+    mma_bf16(sum, a[lane_index()], b[lane_index()]);
+  }
   d[lane_index()] = sum;
 }
 
-TEST_CASE("fragments: mma m16n8k16 is a matrix product by the manual's tables") {
+TEMPLATE_TEST_CASE_SIG("fragments: mma m16n8k16 is a matrix product by the manual's tables", "",
+                       ((bool f16), f16), false, true) {
   // Small whole numbers: every order of additions is exact.
   std::mt19937 random(3);
   const auto whole = [&] { return static_cast<float>(static_cast<int>(random() % 17) - 8); };
@@ -55,7 +62,7 @@ TEST_CASE("fragments: mma m16n8k16 is a matrix product by the manual's tables") 
   for (auto& row : c)
     for (float& x : row) x = whole();
   const auto pack = [](float low, float high) {
-    return to_bf16(low).bits | static_cast<unsigned>(to_bf16(high).bits) << 16;
+    return f16 ? pack_f16(low, high) : to_bf16(low).bits | static_cast<unsigned>(to_bf16(high).bits) << 16;
   };
   std::vector<Vec<unsigned, 4>> a_registers(32);
   std::vector<Vec<unsigned, 2>> b_registers(32);
@@ -74,7 +81,7 @@ TEST_CASE("fragments: mma m16n8k16 is a matrix product by the manual's tables") 
   const simt::DeviceArray<Vec<unsigned, 2>> device_b(b_registers);
   const simt::DeviceArray<Vec<float, 4>> device_c(c_registers), d(32);
   simt::in_every_order([&] {
-    launch(multiply, 1, 32, 0, Stream{}, device_a.data(), device_b.data(), device_c.data(), d.data());
+    launch(multiply<f16>, 1, 32, 0, Stream{}, device_a.data(), device_b.data(), device_c.data(), d.data());
     for (int lane = 0; lane < 32; ++lane)
       for (int i = 0; i < 4; ++i) {
         const Place p = place_c(lane, i);
@@ -83,6 +90,35 @@ TEST_CASE("fragments: mma m16n8k16 is a matrix product by the manual's tables") 
         REQUIRE(d[lane][i] == exact);
       }
   });
+}
+
+// f16 by its definition: a sign, 5 bits of exponent with a bias of 15, 10 of fraction.
+float value_of_f16(unsigned bits) {
+  const int exponent = static_cast<int>(bits >> 10 & 31u);
+  const float fraction = static_cast<float>(bits & 1023u) / 1024.0f;
+  const float size = exponent == 31  ? (fraction == 0.0f ? INFINITY : NAN)
+                     : exponent == 0 ? std::ldexp(fraction, -14)
+                                     : std::ldexp(1.0f + fraction, exponent - 15);
+  return (bits & 0x8000u) != 0 ? -size : size;
+}
+
+TEST_CASE("fragments: e4m3 becomes f16 exactly, and floats become the nearest") {
+  for (unsigned code = 0; code < 256; ++code) {
+    const float exact = to_float(FP8{static_cast<std::uint8_t>(code)});
+    const unsigned pair = e4m3_to_f16(code | (255u - code) << 8 | 0xabcd0000u);
+    const float low = value_of_f16(pair & 0xffffu);
+    CAPTURE(code);
+    REQUIRE((std::isnan(exact) ? std::isnan(low) : low == exact));
+    const float other = to_float(FP8{static_cast<std::uint8_t>(255u - code)}),
+                high = value_of_f16(pair >> 16);
+    REQUIRE((std::isnan(other) ? std::isnan(high) : high == other));
+  }
+  for (unsigned bits = 0; bits < 0x7bffu; ++bits) {
+    const float x = value_of_f16(bits), next = value_of_f16(bits + 1);
+    const float nearer = 0.75f * x + 0.25f * next;
+    REQUIRE(pack_f16(x, nearer) == (bits | bits << 16));
+    REQUIRE(pack_f16(-x, -next) == ((bits | (bits + 1) << 16) | 0x80008000u));
+  }
 }
 
 template <bool Transposed>

@@ -13,6 +13,7 @@
 
 #include "kernels/cuda/device/stream.hpp"
 #include "kernels/ops/bf16.hpp"
+#include "kernels/ops/fp8.hpp"
 #include "simt/capture.hpp"
 #include "simt/global_memory.hpp"
 #include "simt/grid.hpp"
@@ -236,24 +237,29 @@ inline unsigned movmatrix_trans(unsigned x, const Site& site = Site::current()) 
 inline float bf16_half(unsigned pair, int half) {
   return std::bit_cast<float>(half == 0 ? pair << 16 : pair & 0xffff0000u);
 }
+inline float f16_half(unsigned pair, int half) {
+  return static_cast<float>(std::bit_cast<_Float16>(static_cast<std::uint16_t>(pair >> 16 * half)));
+}
 
 /// A 16x16, B 16x8, C 16x8: A's and C's four registers and B's two are the 8x8 quarters of the matrices, A's
 /// and C's column by column, B's with rows and columns exchanged.
-inline void mma_bf16(Vec<float, 4>& c, const Vec<unsigned, 4>& a, const Vec<unsigned, 2>& b,
-                     const Site& site = Site::current()) {
+/// `value(register, i)`: the value in a register's low or high half.
+template <typename Half>
+void mma(Vec<float, 4>& c, const Vec<unsigned, 4>& a, const Vec<unsigned, 2>& b, const Site& site,
+         const Half& value) {
   struct Operands {
     Vec<float, 4> c;
     Vec<unsigned, 4> a;
     Vec<unsigned, 2> b;
   };
-  c = simt::grid().collective<Vec<float, 4>>(Operands{c, a, b}, site, [](const auto& in, const auto& out) {
+  c = simt::grid().collective<Vec<float, 4>>(Operands{c, a, b}, site, [&](const auto& in, const auto& out) {
     float a_full[16][16], b_full[16][8];
     for (int lane = 0; lane < simt::kLanes; ++lane) {
       const int row = lane / 4, column = lane % 4 * 2;
       for (int half = 0; half < 2; ++half) {
         for (int i = 0; i < 4; ++i)
-          a_full[row + i % 2 * 8][column + i / 2 * 8 + half] = bf16_half(in[lane]->a[i], half);
-        for (int i = 0; i < 2; ++i) b_full[column + i * 8 + half][row] = bf16_half(in[lane]->b[i], half);
+          a_full[row + i % 2 * 8][column + i / 2 * 8 + half] = value(in[lane]->a[i], half);
+        for (int i = 0; i < 2; ++i) b_full[column + i * 8 + half][row] = value(in[lane]->b[i], half);
       }
     }
     float product[16][8] = {};
@@ -264,6 +270,14 @@ inline void mma_bf16(Vec<float, 4>& c, const Vec<unsigned, 4>& a, const Vec<unsi
       for (int i = 0; i < 4; ++i)
         (*out[lane])[i] = in[lane]->c[i] + product[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
   });
+}
+inline void mma_bf16(Vec<float, 4>& c, const Vec<unsigned, 4>& a, const Vec<unsigned, 2>& b,
+                     const Site& site = Site::current()) {
+  mma(c, a, b, site, bf16_half);
+}
+inline void mma_f16(Vec<float, 4>& c, const Vec<unsigned, 4>& a, const Vec<unsigned, 2>& b,
+                    const Site& site = Site::current()) {
+  mma(c, a, b, site, f16_half);
 }
 
 // --- asynchronous copies
@@ -288,6 +302,14 @@ void cp_async_wait() {
 
 inline unsigned pack_bf16(float lo, float hi) {
   return to_bf16(lo).bits | static_cast<unsigned>(to_bf16(hi).bits) << 16;
+}
+inline unsigned pack_f16(float lo, float hi) {
+  const auto bits = [](float x) { return std::bit_cast<std::uint16_t>(static_cast<_Float16>(x)); };
+  return bits(lo) | static_cast<unsigned>(bits(hi)) << 16;
+}
+inline unsigned e4m3_to_f16(unsigned pair) {
+  const auto value = [&](int byte) { return to_float(FP8{static_cast<std::uint8_t>(pair >> 8 * byte)}); };
+  return pack_f16(value(0), value(1));
 }
 inline unsigned fma_bf16x2(unsigned a, unsigned b, unsigned c) {
   const auto half = [&](int i) { return std::fma(bf16_half(a, i), bf16_half(b, i), bf16_half(c, i)); };

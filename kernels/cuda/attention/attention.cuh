@@ -28,18 +28,21 @@ DecodeKernel gqa_kernel(const Gpu& gpu, int group) {
   return group > 8 && fits ? wide : of(std::integral_constant<int, 1>{});
 }
 
-/// Many heads a block, so that the cache is read by few, as shared memory allows.
+/// Many heads a block, so that the cache is read by few, as shared memory allows. With few heads a warp has all of a tile
+/// of tokens, so that what has to be widened is widened once.
 template <DType dtype>
 DecodeKernel mla_kernel(const Gpu& gpu, int heads) {
-  const auto of = []<int block_heads, int tiles>(std::integer_sequence<int, block_heads, tiles>) {
-    using Shape = MlaShape<dtype, block_heads, tiles>;
-    return DecodeKernel{mla_decode<dtype, block_heads, tiles>, block_heads, Shape::kThreads,
-                        Shape::kSharedBytes};
-  };
-  const DecodeKernel wide = of(std::integer_sequence<int, 64, 4>{}),
-                     medium = of(std::integer_sequence<int, 32, 4>{}),
-                     narrow = of(std::integer_sequence<int, 16, 4>{}),
-                     small = of(std::integer_sequence<int, 16, 2>{});
+  const auto of =
+      []<int block_heads, int tiles, int share>(std::integer_sequence<int, block_heads, tiles, share>) {
+        using Shape = MlaShape<dtype, block_heads, tiles, share>;
+        return DecodeKernel{mla_decode<dtype, block_heads, tiles, share>, block_heads, Shape::kThreads,
+                            Shape::kSharedBytes};
+      };
+  constexpr int share = dtype == DType::bf16 ? 2 : 1;
+  const DecodeKernel wide = of(std::integer_sequence<int, 64, 4, 2>{}),
+                     medium = of(std::integer_sequence<int, 32, 4, 2>{}),
+                     narrow = of(std::integer_sequence<int, 16, 8 / share, share>{}),
+                     small = of(std::integer_sequence<int, 16, 2, 2>{});
   for (const DecodeKernel& k : {heads > 32 ? wide : medium, heads > 16 ? medium : narrow, narrow})
     if (k.shared_bytes <= gpu.shared_bytes_per_block) return k;
   return small;

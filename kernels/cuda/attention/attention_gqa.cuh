@@ -38,31 +38,24 @@ class GqaSource {
  public:
   HELIX_DEVICE GqaSource(const KvView& cache, std::int64_t request, int kv_head, const KvTiles& tiles,
                          int begin, int end)
-      : tiles_(tiles),
+      : walk_(tiles, begin),
         table_(cache.page_table + request * cache.max_pages),
         v_offset_(KvLayout(cache.shape).k_bytes),
         head_(static_cast<const std::byte*>(cache.pages) + kv_head * KvLayout(cache.shape).head_bytes()),
         page_bytes_(static_cast<std::int64_t>(cache.page_bytes)),
         tile_(begin),
         end_(end) {
-    if (tile_ >= end_) return;
-    next_ = tiles_.place(tile_);
-    next_page_ = table_[next_.page];
-    begin_tile();
+    if (tile_ < end_) next_page_ = table_[walk_.place().page];
   }
 
-  /// Issues the next tile's copies into `slot`, and closes their group, which is empty at the end.
-  HELIX_DEVICE void copy_next(Shared<std::byte> slot) {
+  /// Issues the next copies, which are those of `part` of K and V's together, into `slot`, and closes their group,
+  /// which is empty at the end.
+  HELIX_DEVICE void copy_next(int part, Shared<std::byte> slot) {
     if (tile_ < end_) {
-      for (int piece = lane_index(); piece < tile_bytes(dtype) / 16; piece += kWarp)
-        copy_piece<dtype>(slot, from_, piece, valid_);
-      from_ = from_ + tile_bytes(dtype);
-      if (++part_ == Parts) from_ = v_;
-      if (part_ == 2 * Parts) {
-        part_ = 0;
-        tile_ += kGqaWarps;
-        begin_tile();
-      }
+      if (part == 0) begin_tile();
+      copy_tile<dtype, kWarp>(slot, (part < Parts ? k_ : v_) + part % Parts * tile_bytes(dtype), lane_index(),
+                              valid_);
+      if (part == 2 * Parts - 1) tile_ += kGqaWarps;
     }
     cp_async_commit();
   }
@@ -70,24 +63,22 @@ class GqaSource {
  private:
   /// The page table's entry for the tile after is on its way while this one is copied.
   HELIX_DEVICE void begin_tile() {
-    valid_ = next_.valid;
-    from_ = head_ +
-            (next_page_ * page_bytes_ + static_cast<std::int64_t>(next_.in_page) * Parts * tile_bytes(dtype));
-    v_ = from_ + v_offset_;
-    if (tile_ + kGqaWarps >= end_) return;
-    next_ = tiles_.place(tile_ + kGqaWarps);
-    next_page_ = table_[next_.page];
+    const KvTiles::Place place = walk_.place();
+    valid_ = place.valid;
+    k_ = head_ + (next_page_ * page_bytes_ + place.in_page * Parts * tile_bytes(dtype));
+    v_ = k_ + v_offset_;
+    walk_.next();
+    next_page_ = table_[tile_ + kGqaWarps < end_ ? walk_.place().page : 0];
   }
 
-  KvTiles tiles_;
+  KvTileWalk<kGqaWarps> walk_;  // at the tile after, once one has begun
   Global<const std::int32_t> table_;
   std::int64_t v_offset_;
   Global<const std::byte> head_;
   std::int64_t page_bytes_;
   int tile_, end_;
-  int part_ = 0, valid_ = 0;
-  Global<const std::byte> from_, v_;
-  KvTiles::Place next_{};
+  int valid_ = 0;
+  Global<const std::byte> k_, v_;  // of the tile that is copied
   std::int64_t next_page_ = 0;
 };
 
@@ -111,27 +102,39 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeGr
 
   const auto ring = shared_memory<std::byte>(Shape::kQBytes + warp * Shape::kRingBytes);
   GqaSource<dtype, Shape::kParts> source(cache, request, kv_head, tiles, begin, end);
-  int slot = 0;  // of the next tile to use; the one before it is the next to fill
-  for (int i = 0; i < Shape::kSlots - 1; ++i) source.copy_next(ring + i * tile_bytes(dtype));
+  constexpr int parts = 2 * Shape::kParts, ahead = Shape::kSlots - 1;
+  for (int i = 0; i < ahead; ++i) source.copy_next(i % parts, ring + i * tile_bytes(dtype));
+  int slot = 0, freed = ahead;  // of the next part to use, and to fill
 
   // Q as operands, the warps in turn, while the first tiles are on their way.
   const auto q_operands = shared_memory<OperandB>();
   for (int i = warp; i < HeadDim / 16 * HeadTiles; i += kGqaWarps) {
     const int head = first_head + i % HeadTiles * 8 + lane / 4;
     q_operands[i * kWarp + lane] =
-        head < shape.group ? load_q(q, shape.row(request, kv_head, head), HeadDim, i / HeadTiles * 16)
+        head < shape.group ? load_q<dtype>(q, shape.row(request, kv_head, head), HeadDim, i / HeadTiles * 16)
                            : OperandB{0, 0};
   }
   block_sync();
 
-  const auto next_tile = [&] {
+  const auto next_tile = [&](int part) {
     cp_async_wait<Shape::kSlots - 2>();
     warp_sync();
-    source.copy_next(ring + (slot == 0 ? Shape::kSlots - 1 : slot - 1) * tile_bytes(dtype));
-    const Shared<std::byte> tile = ring + slot * tile_bytes(dtype);
+    source.copy_next((part + ahead) % parts, ring + freed * tile_bytes(dtype));
+    freed = slot;
     slot = slot == Shape::kSlots - 1 ? 0 : slot + 1;
-    return tile;
+    return ring + freed * tile_bytes(dtype);
   };
+  const auto q_operand = [&](int i, int n) -> OperandB {
+    return q_operands[(i * HeadTiles + n) * kWarp + lane];
+  };
+  // In registers where there are enough.
+  constexpr bool keeps_q = HeadDim * HeadTiles <= 128;
+  OperandB kept_q[keeps_q ? HeadDim / 16 : 1][keeps_q ? HeadTiles : 1];
+  if constexpr (keeps_q) {
+    HELIX_UNROLL for (int i = 0; i < HeadDim / 16; ++i) {
+      HELIX_UNROLL for (int n = 0; n < HeadTiles; ++n) kept_q[i][n] = q_operand(i, n);
+    }
+  }
 
   OperandC o[HeadDim / 16][HeadTiles] = {};
   Vec<float, 2> max[HeadTiles], sum[HeadTiles];
@@ -139,39 +142,44 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeGr
     max[n] = {kMinusInfinity, kMinusInfinity};
     sum[n] = {0.0f, 0.0f};
   }
+  KvTileWalk<kGqaWarps> walk(tiles, begin);
   for (int tile = begin; tile < end; tile += kGqaWarps) {
     OperandC s[HeadTiles] = {};
     HELIX_UNROLL for (int part = 0; part < Shape::kParts; ++part) {
       OperandA k[4];
-      Tile::load_k(next_tile(), k);
+      Tile::load_k(next_tile(part), k);
       HELIX_UNROLL for (int i = 0; i < 4; ++i) {
         HELIX_UNROLL for (int n = 0; n < HeadTiles; ++n) {
-          const OperandB b = q_operands[((part * 4 + i) * HeadTiles + n) * kWarp + lane];
-          mma_bf16(s[n], k[i], b);
+          Tile::multiply(s[n], k[i], keeps_q ? kept_q[part * 4 + i][n] : q_operand(part * 4 + i, n));
         }
       }
     }
-    const int valid = tiles.place(tile).valid;
+    const int valid = walk.place().valid;
+    walk.next();
     OperandB p[HeadTiles];
     HELIX_UNROLL for (int n = 0; n < HeadTiles; ++n) {
       mask_tokens(s[n], of_rows, cache, shape, request, tile, valid, first_head + n * 8);
-      HELIX_UNROLL for (int i = 0; i < 2; ++i) {
-        const float larger = fmaxf(max[n][i], column_max(fmaxf(s[n][i], s[n][i + 2])));
-        const float shrink = softmax_weight(max[n][i], larger, shape.scale_log2);
-        max[n][i] = larger;
-        sum[n][i] *= shrink;
-        HELIX_UNROLL for (int d = 0; d < HeadDim / 16; ++d) {
-          o[d][n][i] *= shrink;
-          o[d][n][i + 2] *= shrink;
+      const Vec<float, 2> larger{fmaxf(max[n][0], column_max(fmaxf(s[n][0], s[n][2]))),
+                                 fmaxf(max[n][1], column_max(fmaxf(s[n][1], s[n][3])))};
+      // Later tiles seldom have a larger one.
+      if (ballot(larger[0] != max[n][0] || larger[1] != max[n][1]) != 0) {
+        HELIX_UNROLL for (int i = 0; i < 2; ++i) {
+          const float shrink = softmax_weight(max[n][i], larger[i], shape.scale_log2);
+          sum[n][i] *= shrink;
+          HELIX_UNROLL for (int d = 0; d < HeadDim / 16; ++d) {
+            o[d][n][i] *= shrink;
+            o[d][n][i + 2] *= shrink;
+          }
         }
+        max[n] = larger;
       }
-      p[n] = softmax_tile(s[n], max[n], shape.scale_log2, sum[n]);
+      p[n] = softmax_tile<dtype>(s[n], max[n], shape.scale_log2, sum[n]);
     }
     HELIX_UNROLL for (int part = 0; part < Shape::kParts; ++part) {
       OperandA v[4];
-      Tile::load_v(next_tile(), valid, v);
+      Tile::load_v(next_tile(Shape::kParts + part), valid, v);
       HELIX_UNROLL for (int i = 0; i < 4; ++i) {
-        HELIX_UNROLL for (int n = 0; n < HeadTiles; ++n) mma_bf16(o[part * 4 + i][n], v[i], p[n]);
+        HELIX_UNROLL for (int n = 0; n < HeadTiles; ++n) Tile::multiply(o[part * 4 + i][n], v[i], p[n]);
       }
     }
   }
@@ -210,7 +218,7 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeGr
     const bool empty = total == 0.0f;
     if (threadIdx.x == 0)
       out.store_lse2(row, split, shape.splits,
-                     empty ? kMinusInfinity : largest * shape.scale_log2 + log2f(total));
+                     empty ? kMinusInfinity : largest * shape.scale_log2 + log2f(total) - p_exponent(dtype));
     if (empty) continue;
     const float inverse = 1.0f / total;
     for (int dim = static_cast<int>(threadIdx.x); dim < HeadDim; dim += kGqaThreads) {

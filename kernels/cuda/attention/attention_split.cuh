@@ -40,14 +40,14 @@ struct RowTiles {
   KvTiles tiles;  // as its last row sees them
 
   HELIX_DEVICE RowTiles(const KvView& cache, std::int64_t request, int query_tokens)
-      : tiles{Global<const std::int64_t>(cache.lengths)[(request + 1) * query_tokens - 1],
-              cache.shape.tokens_per_page, KvLayout(cache.shape).page_tiles} {}
+      : tiles{length(cache, (request + 1) * query_tokens - 1), cache.shape.tokens_per_page,
+              KvLayout(cache.shape).page_tiles} {}
   /// Whether all rows see of a tile what the last one does. Asked anew for each tile: to keep the answer through a
   /// kernel's loop costs a register that MLA does not have.
   HELIX_DEVICE bool alike(const KvView& cache, const DecodeGrid& grid, std::int64_t request, int tile) const {
     if (grid.query_tokens == 1) return true;
     KvTiles least = tiles;
-    least.tokens = Global<const std::int64_t>(cache.lengths)[request * grid.query_tokens];
+    least.tokens = length(cache, request * grid.query_tokens);
     return tile < least.count() - 1;
   }
   /// Tokens of the tile that the row of a group's head attends; padding has the last row's.
@@ -55,8 +55,15 @@ struct RowTiles {
                          int head) const {
     const int of_step = head < grid.group ? head / grid.row_heads : grid.query_tokens - 1;
     KvTiles of_row = tiles;
-    of_row.tokens = Global<const std::int64_t>(cache.lengths)[request * grid.query_tokens + of_step];
+    of_row.tokens = length(cache, request * grid.query_tokens + of_step);
     return of_row.place(tile).valid;
+  }
+
+ private:
+  /// A page table of 32-bit numbers holds no more.
+  static HELIX_DEVICE int length(const KvView& cache, std::int64_t row) {
+    const std::int64_t tokens = Global<const std::int64_t>(cache.lengths)[row];
+    return static_cast<int>(tokens);
   }
 };
 
@@ -92,9 +99,9 @@ HELIX_DEVICE float column_sum(float x) {
   return x;
 }
 
-/// 2^((x - max) u), 0 for x = -inf also where that is the largest.
-HELIX_DEVICE float softmax_weight(float x, float max, float scale_log2) {
-  return exp2_fast((x - (max == kMinusInfinity ? 0.0f : max)) * scale_log2);
+/// 2^((x - max) u + exponent), 0 for x = -inf also where that is the largest.
+HELIX_DEVICE float softmax_weight(float x, float max, float scale_log2, float exponent = 0.0f) {
+  return exp2_fast((x - (max == kMinusInfinity ? 0.0f : max)) * scale_log2 + exponent);
 }
 
 /// S^T with the rows (tokens) masked that its columns, of the group's heads from `head` on, do not attend. `valid`:
@@ -111,14 +118,17 @@ HELIX_DEVICE void mask_tokens(OperandC& s, const RowTiles& tiles, const KvView& 
   }
 }
 
-/// s -> p and its operand P^T; adds the lane's p to `sum`, both columns of it.
+/// s -> p 2^p_exponent and its operand P^T; adds the lane's to `sum`, both columns of it.
+template <DType dtype>
 HELIX_DEVICE OperandB softmax_tile(const OperandC& s, const Vec<float, 2>& max, float scale_log2,
                                    Vec<float, 2>& sum) {
   OperandC p;
-  HELIX_UNROLL for (int i = 0; i < 4; ++i) p[i] = softmax_weight(s[i], max[i % 2], scale_log2);
+  HELIX_UNROLL for (int i = 0; i < 4; ++i) p[i] =
+      softmax_weight(s[i], max[i % 2], scale_log2, p_exponent(dtype));
   sum[0] += p[0] + p[2];
   sum[1] += p[1] + p[3];
-  return OperandB{movmatrix_trans(pack_bf16(p[0], p[1])), movmatrix_trans(pack_bf16(p[2], p[3]))};
+  using Tile = KvTile<dtype>;
+  return OperandB{movmatrix_trans(Tile::pack(p[0], p[1])), movmatrix_trans(Tile::pack(p[2], p[3]))};
 }
 
 /// The second level: o, lse of row blockIdx.x from its splits. Reads splits * (4 dims + 4) bytes a row.

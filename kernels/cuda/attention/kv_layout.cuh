@@ -98,12 +98,11 @@ inline std::size_t kv_page_bytes(const KvShape& shape) {
 
 /// The tiles of one request, in the order of its tokens. Only the last one of a page may be part empty.
 struct KvTiles {
-  std::int64_t tokens;
+  int tokens;
   int page_tokens, page_tiles;
 
   constexpr int count() const {
-    return static_cast<int>(tokens / page_tokens * page_tiles +
-                            (tokens % page_tokens + kTileTokens - 1) / kTileTokens);
+    return tokens / page_tokens * page_tiles + (tokens % page_tokens + kTileTokens - 1) / kTileTokens;
   }
 
   struct Place {
@@ -111,12 +110,35 @@ struct KvTiles {
     int valid;  // tokens that the tile holds; not above 0: past the end
   };
   constexpr Place place(int tile) const {
-    const int page = tile / page_tiles, in_page = tile - page * page_tiles;
-    const std::int64_t left = tokens - static_cast<std::int64_t>(page) * page_tokens;
-    const int of_page = left < page_tokens ? static_cast<int>(left) : page_tokens;
+    const int page = tile / page_tiles;
+    return place(page, tile - page * page_tiles);
+  }
+  constexpr Place place(int page, int in_page) const {
+    const int left = tokens - page * page_tokens, of_page = left < page_tokens ? left : page_tokens;
     const int rest = of_page - in_page * kTileTokens;
     return {page, in_page, rest < kTileTokens ? rest : kTileTokens};
   }
+};
+
+/// Every `Step`-th tile of a request from the first on, without a division for each.
+template <int Step>
+class KvTileWalk {
+ public:
+  constexpr KvTileWalk(const KvTiles& tiles, int first)
+      : tiles_(tiles), page_(first / tiles.page_tiles), in_page_(first % tiles.page_tiles) {}
+
+  constexpr KvTiles::Place place() const { return tiles_.place(page_, in_page_); }
+  constexpr void next() {
+    in_page_ += Step;
+    while (in_page_ >= tiles_.page_tiles) {  // several times only where pages are smaller than a step
+      in_page_ -= tiles_.page_tiles;
+      ++page_;
+    }
+  }
+
+ private:
+  KvTiles tiles_;
+  int page_, in_page_;
 };
 
 }  // namespace helix::cuda

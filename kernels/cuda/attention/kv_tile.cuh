@@ -1,7 +1,7 @@
 // A tile of the KV cache (kv_layout.cuh) from shared memory as operands of the tensor cores. With tokens
 // along the 16 rows of an operand, S^T = K Q^T and O^T = V^T P^T have the query heads along the 8
-// columns, so that a group of up to 8 heads fills the tensor core's narrow side. fp8 and NVFP4 become
-// bf16 on the way, exactly.
+// columns, so that a group of up to 8 heads fills the tensor core's narrow side. On the way fp8 becomes f16,
+// which one instruction does for two values, and NVFP4 bf16, both exactly; Q and P are made to match.
 #pragma once
 
 #include "kernels/cuda/attention/kv_layout.cuh"
@@ -10,21 +10,48 @@
 
 namespace helix::cuda {
 
-using OperandA = Vec<unsigned, 4>;  // 16 x 16 bf16
-using OperandB = Vec<unsigned, 2>;  // 16 x 8 bf16
+using OperandA = Vec<unsigned, 4>;  // 16 x 16 bf16 or f16
+using OperandB = Vec<unsigned, 2>;  // 16 x 8 of the same
 using OperandC = Vec<float, 4>;     // 16 x 8 fp32: rows g and g + 8, columns 2 t and 2 t + 1 of lane 4 g + t
+
+/// Whether the tensor cores multiply f16 for a cache of this type. Q, which is bf16, keeps all its bits from 2^-14 on, has
+/// an error of 2^-25 below, and would be infinite from 2^16 on, which then shows as NaN.
+constexpr bool multiplies_f16(DType dtype) {
+  return dtype == DType::fp8;
+}
+/// P is at most 2^this, so that f16 keeps what is much smaller too: a million tokens of 2^-20 weigh as much as the best.
+constexpr int p_exponent(DType dtype) {
+  return multiplies_f16(dtype) ? 15 : 0;
+}
 
 template <DType dtype>
 struct KvTile {
   static constexpr int kUnit = values_per_unit(dtype);
   static constexpr int kBytes = tile_bytes(dtype);
 
-  /// The tile's K operands: 16 tokens x dims [16 i, 16 i + 16).
+  static HELIX_DEVICE void multiply(OperandC& c, const OperandA& a, const OperandB& b) {
+    if constexpr (multiplies_f16(dtype)) {
+      mma_f16(c, a, b);
+    } else {
+      mma_bf16(c, a, b);
+    }
+  }
+  static HELIX_DEVICE unsigned pack(float low, float high) {
+    return multiplies_f16(dtype) ? pack_f16(low, high) : pack_bf16(low, high);
+  }
+
+  /// The tile's K operands: 16 tokens x dims [16 i, 16 i + 16), for fp8 in the order of load_q.
   static HELIX_DEVICE void load_k(Shared<std::byte> tile, OperandA (&a)[4]) {
     HELIX_UNROLL for (int load = 0; load < 4 / kUnit; ++load) {
       const OperandA r = ldmatrix_x4(tile + load * 512 + lane_index() * 16);
       if constexpr (kUnit == 1) {
         a[load] = r;
+      } else if constexpr (dtype == DType::fp8) {
+        HELIX_UNROLL for (int i = 0; i < 2; ++i) {
+          const unsigned low = r[2 * i], high = r[2 * i + 1];
+          a[load * 2 + i] =
+              OperandA{e4m3_to_f16(low), e4m3_to_f16(high), e4m3_to_f16(low >> 16), e4m3_to_f16(high >> 16)};
+        }
       } else {
         HELIX_UNROLL for (int i = 0; i < kUnit; ++i) {
           const unsigned low = r[i / (kUnit / 2) * 2], high = r[i / (kUnit / 2) * 2 + 1];
@@ -45,6 +72,14 @@ struct KvTile {
       const OperandA r = ldmatrix_x4_trans(tile + load * 512 + lane_index() * 16);
       if constexpr (kUnit == 1) {
         a[load] = OperandA{r[0], r[2], r[1], r[3]};
+      } else if constexpr (dtype == DType::fp8) {
+        HELIX_UNROLL for (int i = 0; i < 2; ++i) {
+          // The two tokens' values of one dim side by side, then those of the dim 8 further.
+          const unsigned low = byte_permute(r[2 * i], 0, 0x3120),
+                         high = byte_permute(r[2 * i + 1], 0, 0x3120);
+          a[load * 2 + i] =
+              OperandA{e4m3_to_f16(low), e4m3_to_f16(low >> 16), e4m3_to_f16(high), e4m3_to_f16(high >> 16)};
+        }
       } else {
         HELIX_UNROLL for (int i = 0; i < kUnit; ++i) {
           const unsigned low = r[i / (kUnit / 2) * 2], high = r[i / (kUnit / 2) * 2 + 1];
@@ -61,11 +96,7 @@ struct KvTile {
 
  private:
   static HELIX_DEVICE unsigned widen(unsigned x, int value, unsigned scale) {
-    if constexpr (dtype == DType::fp8) {
-      return widen_e4m3(x, value);
-    } else {
-      return fma_bf16x2(widen_e2m1(x, value), scale, kMinusZeroPair);
-    }
+    return fma_bf16x2(widen_e2m1(x, value), scale, kMinusZeroPair);
   }
 
   static HELIX_DEVICE Shared<std::byte> scales(Shared<std::byte> tile, int block) {
@@ -93,19 +124,33 @@ struct KvTile {
   }
 };
 
-/// Starts copying one 16-byte piece of a tile; the values of tokens past `valid` become zero and
-/// are not read.
-template <DType dtype>
-HELIX_DEVICE void copy_piece(Shared<std::byte> tile, Global<const std::byte> from, int piece, int valid) {
-  const bool row = piece < tile_value_bytes(dtype) / 16;
-  const bool empty = row ? piece % kTileTokens >= valid : valid <= 0;
-  cp_async_16(tile + piece * 16, from + piece * 16, empty ? 0 : 16);
+/// Starts copying a tile, of which this is one of `Threads` threads that do; the values of tokens past `valid` become
+/// zero and are not read.
+template <DType dtype, int Threads>
+HELIX_DEVICE void copy_tile(Shared<std::byte> to, Global<const std::byte> from, int thread, int valid) {
+  static_assert(Threads % kTileTokens == 0);  // all pieces of a thread are of one token
+  constexpr int pieces = tile_bytes(dtype) / 16, rows = tile_value_bytes(dtype) / 16;
+  const int of_token = thread % kTileTokens < valid ? 16 : 0, of_scales = valid > 0 ? 16 : 0;
+  to = to + thread * 16;
+  from = from + thread * 16;
+  HELIX_UNROLL for (int first = 0; first < pieces; first += Threads) {
+    const bool row = first + Threads <= rows || first + thread < rows;
+    if (first + Threads <= pieces || first + thread < pieces)
+      cp_async_16(to + first * 16, from + first * 16, row ? of_token : of_scales);
+  }
 }
 
-/// Of lane 4 g + t: values 2 t, 2 t + 1 and 2 t + 8, 2 t + 9, from `dim` on, of its row of q.
+/// Of lane 4 g + t: the values of its row of q from `dim` on, 2 t, 2 t + 1 and 2 t + 8, 2 t + 9, as load_k has K's: where
+/// that is fp8, whose 16-bit units hold dims 8 apart, 2 t, 2 t + 8 and 2 t + 1, 2 t + 9.
+template <DType dtype>
 HELIX_DEVICE OperandB load_q(Global<const BF16> q, std::int64_t row, int dims, int dim) {
   const auto values = (q + (row * dims + dim)).template as<const unsigned>();
-  return OperandB{values[lane_index() % 4], values[lane_index() % 4 + 4]};
+  const unsigned low = values[lane_index() % 4], high = values[lane_index() % 4 + 4];
+  if constexpr (!multiplies_f16(dtype)) return {low, high};
+  const auto value = [](unsigned pair, int half) {
+    return to_float(BF16{static_cast<std::uint16_t>(pair >> 16 * half)});
+  };
+  return {pack_f16(value(low, 0), value(high, 0)), pack_f16(value(low, 1), value(high, 1))};
 }
 
 }  // namespace helix::cuda

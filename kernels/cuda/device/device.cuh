@@ -25,6 +25,7 @@
 //       four 8x8 matrices of 16-bit values: lane i gives the address of row i % 8 of matrix i / 8
 //   unsigned movmatrix_trans(x)           transposes the 8x8 matrix of 16-bit values that the warp holds
 //   mma_bf16(Vec<float, 4>& c, Vec<unsigned, 4> a, Vec<unsigned, 2> b)     mma.m16n8k16, c += a b
+//   mma_f16(c, a, b)                      the same of f16
 //
 // Asynchronous copies; a thread sees its own after cp_async_wait, others after a barrier on top:
 //   cp_async_16(Shared<T> to, Global<const T> from, int bytes = 16)
@@ -34,6 +35,8 @@
 //
 // Numbers:
 //   pack_bf16(lo, hi)                     two floats to bf16x2, lo in the low half
+//   pack_f16(lo, hi)                      the same to f16x2
+//   e4m3_to_f16(pair)                     the low two bytes of e4m3 as f16x2, exactly
 //   fma_bf16x2(a, b, c)                   a * b + c on both halves, rounded once
 //   byte_permute(a, b, selector)          byte i is byte selector >> 4 i & 7 of the eight of a (0 to 3) and b
 //   exp2_fast(x)                          2^x to about 2 ulp, exp2_fast(-inf) = 0

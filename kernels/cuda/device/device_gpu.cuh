@@ -137,6 +137,14 @@ HELIX_DEVICE void mma_bf16(Vec<float, 4>& c, const Vec<unsigned, 4>& a, const Ve
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+HELIX_DEVICE void mma_f16(Vec<float, 4>& c, const Vec<unsigned, 4>& a, const Vec<unsigned, 2>& b) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 template <typename T, typename U>
 HELIX_DEVICE void cp_async_16(Shared<T> to, Global<U> from, int bytes = 16) {
   static_assert(std::is_same_v<std::remove_const_t<U>, T>);
@@ -155,6 +163,16 @@ HELIX_DEVICE void cp_async_wait() {
 HELIX_DEVICE unsigned pack_bf16(float lo, float hi) {
   unsigned r;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
+  return r;
+}
+HELIX_DEVICE unsigned pack_f16(float lo, float hi) {
+  unsigned r;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
+  return r;
+}
+HELIX_DEVICE unsigned e4m3_to_f16(unsigned pair) {
+  unsigned r;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(r) : "h"(static_cast<unsigned short>(pair)));
   return r;
 }
 HELIX_DEVICE unsigned fma_bf16x2(unsigned a, unsigned b, unsigned c) {
