@@ -82,7 +82,8 @@ TEST_CASE("HOP-B decodes as the reference does, in even and uneven pieces, in DP
   Rank rank;
   int checked = 0;
   const std::vector<ModelSpec> models = small_models();
-  for (const ModelSpec& model : {models.front(), models.back()}) {  // GQA, and MLA with sparse attention
+  // GQA, in parallel blocks, and MLA with sparse attention.
+  for (const ModelSpec& model : {models.front(), load_model("tiny-command-r"), models.back()}) {
     for (const int pieces : {2, 5}) {
       const DecodeShape shape{.context = 21, .batch = 5, .tokens_per_block = 2, .hop_b = pieces};
       for (const Sharding& sharding : grids(model, shape)) {
