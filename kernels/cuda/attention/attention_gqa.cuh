@@ -128,7 +128,7 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeGr
     return q_operands[(i * HeadTiles + n) * kWarp + lane];
   };
   // In registers where there are enough.
-  constexpr bool keeps_q = HeadDim * HeadTiles <= 128;
+  constexpr bool keeps_q = HeadDim * HeadTiles <= 256;
   OperandB kept_q[keeps_q ? HeadDim / 16 : 1][keeps_q ? HeadTiles : 1];
   if constexpr (keeps_q) {
     HELIX_UNROLL for (int i = 0; i < HeadDim / 16; ++i) {
