@@ -6,6 +6,7 @@
 #include "roofline/model/cohere_config.hpp"
 #include "roofline/model/ffn_config.hpp"
 #include "roofline/model/layer_config.hpp"
+#include "roofline/model/sparse_layer_config.hpp"
 #include "roofline/model/state_config.hpp"
 
 namespace helix {

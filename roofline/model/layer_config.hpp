@@ -11,7 +11,11 @@
 
 namespace helix {
 
-/// An array with a word for each layer; further entries, which are those of draft layers, are not looked at.
+/// Throws UsageError if an array has fewer entries than layers; further ones, of draft layers, are not looked at.
+void require_entries(const JsonFields& config, const char* key, const nlohmann::json& array,
+                     std::int64_t layers);
+
+/// An array with a word for each layer.
 class LayerWords {
  public:
   /// Throws UsageError if there are fewer entries than layers.
@@ -64,11 +68,5 @@ void read_llama4_layers(const JsonFields& config, ModelSpec& spec);
 void read_mimo_v2_layers(const JsonFields& config, ModelSpec& spec);
 /// Step-3.5: windowed layers may have heads of their own.
 void read_step_layers(const JsonFields& config, ModelSpec& spec);
-/// GLM-5.2: some layers take the choice of an earlier one.
-void read_indexer_layers(const JsonFields& config, ModelSpec& spec);
-/// MiniMax-M3: by sparse_attention_config.
-void read_block_sparse_layers(const JsonFields& config, ModelSpec& spec);
-/// DeepSeek-V4: by compress_ratios.
-void read_compressed_layers(const JsonFields& config, ModelSpec& spec);
 
 }  // namespace helix

@@ -10,6 +10,7 @@
 
 #include "roofline/base/arithmetic.hpp"
 #include "roofline/base/error.hpp"
+#include "roofline/model/module_formats.hpp"
 #include "roofline/model/module_pattern.hpp"
 
 namespace helix {
@@ -18,15 +19,8 @@ namespace {
 constexpr WholeLimits bit_limits{2, 16};
 constexpr WholeLimits block_limits{1, 1 << 20};
 
-/// A module's storage by its name.
-class Rules {
- public:
-  virtual ~Rules() = default;
-  virtual WeightFormat of(const std::string& module) const = 0;
-};
-
 /// One format for all, but for modules that stay wide.
-struct OneFormat : Rules {
+struct OneFormat : ModuleFormats {
   WeightFormat format;
   ModulePatterns wide;
   bool lm_head = false;       // written in the format, too
@@ -39,7 +33,7 @@ struct OneFormat : Rules {
 };
 
 /// The first group whose targets name the module.
-struct Groups : Rules {
+struct Groups : ModuleFormats {
   struct Group {
     bool every_linear = false;
     ModulePatterns targets;
@@ -56,7 +50,7 @@ struct Groups : Rules {
   }
 };
 
-struct Listed : Rules {
+struct Listed : ModuleFormats {
   std::map<std::string, WeightFormat> layers;
   WeightFormat of(const std::string& module) const override {
     const auto found = layers.find(module);
@@ -141,99 +135,6 @@ WeightFormat modelopt_format(const JsonFields& config, const char* key) {
                 "MIXED_PRECISION");
 }
 
-/// Parameters of a layer's modules, which share a prefix.
-struct Module {
-  std::string name;
-  double parameters;
-};
-
-/// But the output projection.
-std::vector<Module> attention_modules(const AttentionSpec& a, double h) {
-  const double q = real(a.q_heads * a.qk_head_dim);
-  if (a.kind == AttentionKind::gqa) {
-    const double k = real(a.kv_heads * a.qk_head_dim), v = real(a.kv_heads * a.v_head_dim);
-    return {{"q_proj", h * q}, {"k_proj", h * k}, {"v_proj", h * v}};
-  }
-  const double latent = real(a.kv_lora_rank), q_rank = real(a.q_lora_rank);
-  std::vector<Module> modules = {
-      {"kv_a_proj_with_mqa", h * (latent + real(a.qk_rope_head_dim))},
-      {"kv_b_proj", latent * real(a.q_heads * (a.qk_nope_head_dim + a.v_head_dim))}};
-  if (a.q_lora_rank == 0) {
-    modules.push_back({"q_proj", h * q});
-  } else {
-    modules.push_back({"q_a_proj", h * q_rank});
-    modules.push_back({"q_b_proj", q_rank * q});
-  }
-  return modules;
-}
-
-/// The mean over modules, with the type that most of the parameters have.
-class Mean {
- public:
-  void add(const WeightFormat& format, double parameters) {
-    parameters_[format.dtype] += parameters;
-    bytes_ += format.bytes * parameters;
-    total_ += parameters;
-  }
-  void store(WeightFormat& format) const {
-    if (total_ == 0) return;
-    const auto most =
-        std::ranges::max_element(parameters_, {}, [](const auto& entry) { return entry.second; });
-    format = {most->first, bytes_ / total_};
-  }
-
- private:
-  std::map<DType, double> parameters_;
-  double bytes_ = 0, total_ = 0;
-};
-
-/// Names of the input and the output projection.
-std::pair<const char*, const char*> state_modules(StateKind kind) {
-  switch (kind) {
-    case StateKind::gated_delta_net:
-      return {"linear_attn.in_proj_qkvz", "linear_attn.out_proj"};
-    case StateKind::kimi_delta_attention:
-      return {"self_attn.q_proj", "self_attn.o_proj"};
-    case StateKind::mamba2:
-      break;
-  }
-  return {"mixer.in_proj", "mixer.out_proj"};
-}
-
-void add_mixer(std::map<WeightPart, Mean>& means, const Rules& rules, const ModelSpec& spec,
-               const LayerKind& kind, const std::string& prefix) {
-  if (kind.mixer == Mixer::attention) {
-    for (const Module& m : attention_modules(spec.attention_of(kind), real(spec.hidden)))
-      means[WeightPart::attention].add(rules.of(prefix + "self_attn." + m.name), m.parameters);
-    means[WeightPart::output_projection].add(rules.of(prefix + "self_attn.o_proj"), 1);
-  } else if (kind.mixer == Mixer::state) {
-    const StateSpec& s = *spec.state;
-    const auto [in, out] = state_modules(s.kind);
-    const double inputs = 2 * real(s.key_heads * s.key_dim + s.heads * s.value_dim);
-    means[WeightPart::attention].add(rules.of(prefix + in), inputs * real(spec.hidden));
-    means[WeightPart::output_projection].add(rules.of(prefix + out), 1);
-  }
-}
-
-void apply(const Rules& rules, ModelSpec& spec) {
-  std::map<WeightPart, Mean> means;
-  const auto add_ffn = [&](WeightPart part, const std::string& prefix) {
-    for (const char* projection : {"gate_proj", "up_proj", "down_proj"})
-      means[part].add(rules.of(prefix + projection), 1);
-  };
-  for (std::int64_t layer = 0; layer < spec.layers; ++layer) {
-    const std::string prefix = fmt::format("model.layers.{}.", layer);
-    const LayerKind kind = spec.layer_kind(layer);
-    add_mixer(means, rules, spec, kind, prefix);
-    if (kind.ffn == Ffn::dense) add_ffn(WeightPart::dense_ffn, prefix + "mlp.");
-    if (!kind.moe()) continue;
-    add_ffn(WeightPart::routed_experts, prefix + "mlp.experts.0.");
-    if (spec.moe.shared_ffn > 0) add_ffn(WeightPart::shared_experts, prefix + "mlp.shared_experts.");
-  }
-  for (const auto& [part, mean] : means) mean.store(spec.weights[part]);
-  if (!spec.tied_embeddings) spec.weights[WeightPart::lm_head] = rules.of("lm_head");
-}
-
 void read_kv_cache_scheme(const JsonFields& config, ModelSpec& spec) {
   const auto scheme = config.object("kv_cache_scheme");
   if (!scheme) return;
@@ -274,17 +175,17 @@ void read_modelopt(const JsonFields& config, ModelSpec& spec) {
       if (const auto layer = layers->object(name.c_str()))
         rules.layers[name] = modelopt_format(*layer, "quant_algo");
     }
-    return apply(rules, spec);
+    return store_formats(rules, spec);
   }
   if (!config.has("quant_algo")) {
-    if (config.has("config_groups")) apply(config_groups(config), spec);
+    if (config.has("config_groups")) store_formats(config_groups(config), spec);
     return;  // a KV cache of its own, wide weights
   }
   OneFormat rules;
   rules.format = modelopt_format(config, "quant_algo");
   rules.lm_head = true;
   rules.wide = patterns(config, config.has("exclude_modules") ? "exclude_modules" : "ignore");
-  apply(rules, spec);
+  store_formats(rules, spec);
 }
 
 void read_one_format(const JsonFields& config, const std::string& method, ModelSpec& spec) {
@@ -304,7 +205,7 @@ void read_one_format(const JsonFields& config, const std::string& method, ModelS
     const double scale = config.flag_or("bnb_4bit_use_double_quant", false) ? 1.0 : fp32_bytes;
     rules.format = four_bits ? WeightFormat{DType::int4, 0.5 + scale / 64} : WeightFormat{DType::int8, 1};
   }
-  apply(rules, spec);
+  store_formats(rules, spec);
 }
 
 void read_quantization(const JsonFields& config, ModelSpec& spec) {
@@ -313,7 +214,7 @@ void read_quantization(const JsonFields& config, ModelSpec& spec) {
   const std::string method = quantization->text("quant_method");
   read_kv_cache_scheme(*quantization, spec);  // of any method
   if (method == "compressed-tensors" || method == "compressed_tensors") {
-    return apply(config_groups(*quantization), spec);
+    return store_formats(config_groups(*quantization), spec);
   }
   if (method.starts_with("modelopt")) return read_modelopt(*quantization, spec);
   for (const char* known : {"fp8", "fbgemm_fp8", "mxfp4", "awq", "gptq", "bitsandbytes"}) {
