@@ -63,11 +63,13 @@ void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionSpec& a
   if (a.qkv_bias) ops.elementwise("qkv bias", Phase::attn_proj, norm_bytes(b, q + kv), fused_on_gpu);
   const std::int64_t normed = (shard.projected_heads + shard.kv_heads) * a.qk_head_dim;
   if (a.qk_norm == QkNorm::whole && sharding.tpa > 1) {
-    ops.elementwise("q and k square sums", Phase::attn_proj, real(b * normed) * bf16_bytes);
+    // On a GPU the norm's kernel sums, stores the sums to its peers and waits for theirs.
+    ops.elementwise("q and k square sums", Phase::attn_proj, real(b * normed) * bf16_bytes, fused_on_gpu);
     ops.collective("square sums all-gather", Phase::attn_proj,
                    {.op = Collective::all_gather,
                     .group = sharding.stage_ranks(),
-                    .payload_bytes = real(2 * b * sharding.stage_ranks()) * fp32_bytes});
+                    .payload_bytes = real(2 * b * sharding.stage_ranks()) * fp32_bytes,
+                    .grouped_on_gpu = true});
   }
   if (a.qk_norm != QkNorm::none) {
     ops.elementwise(a.qk_norm == QkNorm::layer_heads ? "q and k layer norm" : "q and k norm",
