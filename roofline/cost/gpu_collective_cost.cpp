@@ -17,7 +17,10 @@ double library_collective_us(const SystemSpec& system, const CollectiveShape& s)
     const double latency = c.base_us + c.step_us * steps;
     if (bytes <= c.small_limit_bytes * n) {
       constexpr double first_octave_bytes = 4096;
-      return latency + c.octave_us * std::log2(1 + bytes / first_octave_bytes) +
+      const double channel_us =
+          c.channel_bytes > 0 ? std::min(bytes / n, c.channel_bytes) / c.channel_bytes_per_s * us_per_second
+                              : 0;
+      return latency + c.octave_us * std::log2(1 + bytes / first_octave_bytes) + channel_us +
              sent / c.small_bytes_per_s * us_per_second;
     }
     const double bytes_per_s = c.ring_efficiency * system.link.bytes_per_s * n / (n + c.ring_ranks_lost);

@@ -50,6 +50,7 @@ KernelTerms gemm_terms(const SystemSpec& system, const GpuGemm& g, const GemmSha
 
   KernelTerms t{.memory_us = dram_us(system, g.efficiency, bytes),
                 .compute_us = flops / (g.compute_efficiency * peak_flops(system, g.format)) * us_per_second,
+                .norm = g.norm,
                 .trust = fitted_within(system, g.error_percent)};
   t.trust.extrapolated.shape = m > system.gpu->fitted.rows;
   if (s.fused_on_gpu) return t;
@@ -78,8 +79,10 @@ KernelTerms moe_terms(const SystemSpec& system, const GpuMoe& g, const MoeShape&
   if (g.small_step_tokens > 0) tile_tokens = real(s.tokens) <= g.small_step_tokens ? 16 : 64;
   const double rows_per_expert = whole(pairs, tile_tokens * std::max(active, 1e-9));
   const auto waves = [&](double n) {
-    return std::max(1.0, active * rows_per_expert * whole(n, g.tile_n) / system.sms);
+    const double share = active * rows_per_expert * whole(n, g.tile_n) / system.sms;
+    return std::max(1.0, g.wave_us > 0 ? std::ceil(share) : share);
   };
+  const double first_waves = waves((matrices - 1) * f), second_waves = waves(h);
   const double multiplied_rows = g.small_step_tokens > 0 ? active * rows_per_expert * tile_tokens : pairs;
   const double flops = 2 * multiplied_rows * matrices * h * f;
   const double permuted = pairs * (4 * h + 2 * matrices * f) + 4 * real(s.tokens) * h;
@@ -87,10 +90,12 @@ KernelTerms moe_terms(const SystemSpec& system, const GpuMoe& g, const MoeShape&
   trust.extrapolated.shape = real(s.tokens) > system.gpu->fitted.rows;
   return {.fixed_us = kernels_us(system, g.kernels),
           .memory_us = dram_us(system, g.efficiency, weight_bytes),
-          .chain_us = walk_us / 1024 * (h * waves((matrices - 1) * f) + f * waves(h)),
+          .chain_us = walk_us / 1024 * (h * first_waves + f * second_waves) +
+                      g.wave_us * (first_waves + second_waves),
           .compute_us = flops / (g.compute_efficiency * peak_flops(system, g.format)) * us_per_second,
           .serial_us = g.local_expert_us * real(s.local_experts) + g.active_expert_us * active +
                        permuted / g.permute_bytes_per_s * us_per_second,
+          .norm = g.norm,
           .trust = trust};
 }
 

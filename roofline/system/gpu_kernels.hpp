@@ -51,6 +51,7 @@ struct GpuGemm {
   double dram_latency_us = 0;     // first bytes of a DRAM stream (dram_fill_bytes and more)
   double input_bytes = 0;         // DRAM bytes per value of x, quantised copies included
   double input_us = 0;            // 10^6 values of x: quantisation, re-reads by the tiles
+  double norm = 2;                // of the overlap of loads, chain and products
   double error_percent = 0;       // of the fit: nine of ten measured kernels lie within it
   struct Loop {
     double fixed_us = 0;   // quantisation kernels included
@@ -162,6 +163,10 @@ struct GpuMoe {
           // cores multiply them whole; 0: as above
   double efficiency = 0;
   double compute_efficiency = 1;
+  double norm = 2;  // of the overlap of loads, chain and products
+  // A wave of tiles starts and ends: only whole ones count. 0: tiles of the next one take the places of those that
+  // are done.
+  double wave_us = 0;
   double local_expert_us = 0;   // per expert of the rank: its tile schedule
   double active_expert_us = 0;  // per expert that got tokens
   double permute_bytes_per_s = 0;
@@ -177,6 +182,9 @@ struct GpuCollective {
   double base_us = 0;
   double step_us = 0;    // a message passes to the next rank: 2 (n - 1) times for all_reduce, else n - 1
   double octave_us = 0;  // per doubling of the message above 4 KiB
+  // All-to-all has a part for each peer, whose first channel_bytes go through one channel; what is more goes
+  // through others at the same time. 0: all through all channels.
+  double channel_bytes = 0, channel_bytes_per_s = 0;
   double small_bytes_per_s = 0;  // low-latency protocol: data and flags in one store
   double small_limit_bytes = 0;  // x ranks
   double ring_base_us = 0, ring_step_us = 0;

@@ -102,6 +102,7 @@ struct DescribeGpu {
       in.number("dram_latency_us", g.dram_latency_us, time_us);
       in.number("input_bytes", g.input_bytes, count);
       in.number("input_us", g.input_us, time_us);
+      in.number("norm", g.norm, {1, 100}, optional);
       in.number("error_percent", g.error_percent, percent, optional);
       in.section("loop", g.loop, [](auto& loop_io, auto& loop) {
         loop_io.number("fixed_us", loop.fixed_us, time_us);
@@ -191,6 +192,8 @@ struct DescribeGpu {
       in.number("small_step_tokens", g.small_step_tokens, count, optional);
       in.number("efficiency", g.efficiency, some_share);
       in.number("compute_efficiency", g.compute_efficiency, some_share, optional);
+      in.number("norm", g.norm, {1, 100}, optional);
+      in.number("wave_us", g.wave_us, time_us, optional);
       in.number("local_expert_us", g.local_expert_us, time_us);
       in.number("active_expert_us", g.active_expert_us, time_us);
       in.number("permute_bytes_per_s", g.permute_bytes_per_s, rate);
@@ -203,6 +206,8 @@ struct DescribeGpu {
       in.number("base_us", c.base_us, time_us);
       in.number("step_us", c.step_us, time_us);
       in.number("octave_us", c.octave_us, time_us);
+      in.number("channel_bytes", c.channel_bytes, bytes, optional);
+      in.number("channel_bytes_per_s", c.channel_bytes_per_s, bytes, optional);
       in.number("small_bytes_per_s", c.small_bytes_per_s, rate);
       in.number("small_limit_bytes", c.small_limit_bytes, bytes);
       in.number("ring_base_us", c.ring_base_us, time_us);
