@@ -82,7 +82,8 @@ Priced inside_domain(const SystemSpec& system, const CollectiveShape& s) {
   for (const GpuCollective& c : system.gpu->library_collectives) {
     if (c.op == s.op) best.take(library_collective_us(system, s), c.error_percent);
   }
-  best.take(one_shot_us(system, s), system.gpu->one_shot.error_percent);
+  const bool library = s.by_library && engine_overhead(system).gathers_tokens;
+  if (!library) best.take(one_shot_us(system, s), system.gpu->one_shot.error_percent);
   return best;
 }
 

@@ -56,11 +56,13 @@ bool serves(KernelFormat kernel, DType weights) {
 
 namespace {
 
-/// Whether the engine runs experts of this format with Triton's kernel.
-bool uses_triton(const SystemSpec& system, DType weights) {
-  return engine_overhead(system).triton_experts && std::ranges::any_of(system.gpu->moe, [&](const GpuMoe& g) {
-           return g.kernel == MoeKernel::triton && serves(g.format, weights);
-         });
+/// Whether the engine runs such experts with Triton's kernel.
+bool uses_triton(const SystemSpec& system, const MoeShape& s, DType weights) {
+  const GpuEngine& engine = engine_overhead(system);
+  if (!engine.triton_experts || (engine.library_under_ep && s.local_experts < s.experts)) return false;
+  return std::ranges::any_of(system.gpu->moe, [&](const GpuMoe& g) {
+    return g.kernel == MoeKernel::triton && serves(g.format, weights);
+  });
 }
 
 /// The fastest of the kernels that can run an op: libraries choose so.
@@ -69,9 +71,11 @@ OpTime fastest(const Kernels& kernels, const Op& op, const SystemSpec& system, T
   const double none = std::numeric_limits<double>::infinity();
   double best_us = none;
   KernelTerms best;
-  [[maybe_unused]] const bool triton = uses_triton(system, op.dtype);
+  const auto* experts = std::get_if<MoeShape>(&op.shape);
+  [[maybe_unused]] const bool triton = experts && uses_triton(system, *experts, op.dtype);
   for (const auto& kernel : kernels) {
     if (!serves(kernel.format, op.dtype)) continue;
+    if (op.block_scaled && kernel.format == KernelFormat::fp8) continue;
     if constexpr (requires { kernel.gated; }) {
       if (!kernel.gated || (kernel.kernel == MoeKernel::triton) != triton) continue;
     }
@@ -125,7 +129,9 @@ OpTime gpu_op_time(const Op& op, const SystemSpec& system) {
       return fastest(gpu.moe, op, system,
                      [&](const GpuMoe& g) { return moe_terms(system, g, s, op.bytes.weights); });
     }
-    OpTime operator()(const ElementwiseShape& s) const { return streamed(s.fused_on_gpu ? 0 : 1); }
+    OpTime operator()(const ElementwiseShape& s) const {
+      return s.none_on_gpu ? OpTime{} : streamed(s.fused_on_gpu ? 0 : 1);
+    }
     OpTime operator()(const CollectiveShape& s) const { return gpu_collective_time(system, s); }
   };
   return std::visit(Price{op, system, gpu}, op.shape);

@@ -22,9 +22,10 @@ std::uint64_t storage(const DecodeShape& shape) {
 /// Cached tokens, what is exchanged, and drafted tokens.
 std::uint64_t cached(const DecodeShape& shape) {
   const std::uint64_t exchange = static_cast<std::uint64_t>(shape.exchange.queries) +
-                                 2 * static_cast<std::uint64_t>(shape.exchange.merge);
+                                 2 * static_cast<std::uint64_t>(shape.exchange.merge) +
+                                 4 * static_cast<std::uint64_t>(shape.exchange.projection);
   return static_cast<std::uint64_t>(shape.context) | exchange << 41 |
-         static_cast<std::uint64_t>(shape.draft_tokens) << 43;
+         static_cast<std::uint64_t>(shape.draft_tokens) << 44;
 }
 
 }  // namespace
@@ -57,16 +58,19 @@ std::size_t Planner::KeyHash::operator()(const Key& key) const {
 const Planner::Capacity& Planner::capacity(const Sharding& s, const DecodeShape& shape) {
   const std::uint64_t types = storage(shape);
   const auto drafts = static_cast<std::uint64_t>(shape.draft_tokens);
+  const auto redundant = static_cast<std::uint64_t>(shape.redundant_experts);
   return capacity_.find_or_price(
-      {pack(s.kvp, s.tpa, s.dp), cached(shape), pack(s.tpf, s.ep, s.pp), types}, [&] {
+      {pack(s.kvp, s.tpa, s.dp), cached(shape) | redundant << 50, pack(s.tpf, s.ep, s.pp), types}, [&] {
         const HeldBytes& attention =
             held_by_attention_.find_or_price({pack(s.kvp, s.tpa), cached(shape), 0, types},
                                              [&] { return held_by_attention(model_, s, shape); });
-        const HeldBytes& ffn =
-            held_by_ffn_.find_or_price({pack(s.tpf, s.ep, attends_whole_requests(s)), drafts, 0, types},
-                                       [&] { return held_by_ffn(model_, s, shape); });
-        const HeldBytes& head = held_by_head_.find_or_price({pack(s.stage_ranks(), s.pp), drafts, 0, types},
-                                                            [&] { return held_by_head(model_, s, shape); });
+        const HeldBytes& ffn = held_by_ffn_.find_or_price(
+            {pack(s.tpf, s.ep, attends_whole_requests(s)), drafts, redundant, types},
+            [&] { return held_by_ffn(model_, s, shape); });
+        const DecodeShape served = as_served(s, shape, system_);
+        const HeldBytes& head =
+            held_by_head_.find_or_price({pack(s.stage_ranks(), s.pp), drafts, served.whole_head, types},
+                                        [&] { return held_by_head(model_, s, served); });
         const MemoryModel memory = memory_model(model_, s, shape, attention, ffn, head);
         return Capacity{memory, memory.max_batch(system_.dram.usable_bytes())};
       });
@@ -82,8 +86,11 @@ StepCost Planner::step(const Sharding& s, const DecodeShape& shape) {
   const DecodeShape computed = as_computed(s, shape, system_);
   const std::int64_t rows = stage_rows(s, computed);
   // A single rank has no all-reduce to take the norms along; ranks with requests of their
-  // own exchange tokens.
-  const int kind = s.stage_ranks() == 1 ? 1 : attends_whole_requests(s) ? 2 : 0;
+  // own exchange tokens; groups with requests of their own may keep their sums.
+  const int kind = s.stage_ranks() == 1        ? 1
+                   : attends_whole_requests(s) ? 2
+                   : computed.sums_in_group    ? 2 + s.kvp * s.tpa
+                                               : 0;
   const auto skew = std::bit_cast<std::uint64_t>(shape.expert_skew);
 
   const StepCost& common = common_.find_or_price(
@@ -94,9 +101,9 @@ StepCost Planner::step(const Sharding& s, const DecodeShape& shape) {
       attention_.find_or_price({pack(s.kvp, s.tpa, kind), cached(shape),
                                 pack(attended_batch(s, shape), shape.hop_b, kept_rows(s, computed)), types},
                                [&] { return attention_cost(model_, s, computed, system_); });
-  const StepCost& ffn =
-      ffn_.find_or_price({pack(s.tpf, s.ep, kind), skew, pack(rows, shape.draft_tokens), types},
-                         [&] { return ffn_cost(model_, s, computed, system_); });
+  const StepCost& ffn = ffn_.find_or_price(
+      {pack(s.tpf, s.ep, kind), skew, pack(rows, shape.draft_tokens, shape.redundant_experts), types},
+      [&] { return ffn_cost(model_, s, computed, system_); });
   return whole_step(common, attention, ffn, layer_repeats(model_, s));
 }
 

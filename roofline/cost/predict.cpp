@@ -22,7 +22,7 @@ std::string_view name(Bound bound) {
 
 Prediction predict(const ModelSpec& model, Strategy, const Sharding& sharding, const DecodeShape& shape,
                    const SystemSpec& system) {
-  const MemoryModel memory = memory_model(model, sharding, shape);
+  const MemoryModel memory = memory_model(model, sharding, as_served(sharding, shape, system));
   const DecodeShape computed = as_computed(sharding, shape, system);
   const StepCost step = whole_step(
       common_cost(model, sharding, computed, system), attention_cost(model, sharding, computed, system),

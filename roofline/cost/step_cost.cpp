@@ -51,8 +51,18 @@ class SharedExperts {
 
 }  // namespace
 
+DecodeShape as_served(const Sharding& sharding, const DecodeShape& shape, const SystemSpec& system) {
+  DecodeShape served = shape;
+  if (!system.gpu) return served;
+  const GpuEngine& engine = engine_overhead(system);
+  const bool whole_requests = attends_whole_requests(sharding);
+  served.whole_head = engine.whole_lm_head && whole_requests;
+  served.sums_in_group = engine.gathers_tokens && sharding.dp > 1 && !whole_requests;
+  return served;
+}
+
 DecodeShape as_computed(const Sharding& sharding, const DecodeShape& shape, const SystemSpec& system) {
-  DecodeShape computed = shape;
+  DecodeShape computed = as_served(sharding, shape, system);
   if (!system.gpu) return computed;
   const std::int64_t rows = attended_batch(sharding, shape) * shape.query_tokens();
   if (static_cast<double>(rows) <= engine_overhead(system).captured_rows)

@@ -25,7 +25,8 @@ struct StepCost {
   void add(const StepCost& other, double times);
 };
 
-/// The shape as the system's engine computes it.
+/// The shape as the system's engine spreads it over ranks, and as it computes that.
+DecodeShape as_served(const Sharding& sharding, const DecodeShape& shape, const SystemSpec& system);
 DecodeShape as_computed(const Sharding& sharding, const DecodeShape& shape, const SystemSpec& system);
 
 /// Attention's all-to-all counts only as far as nothing hides it (HOP-B).

@@ -37,6 +37,10 @@ struct WeightFormat {
   double bytes = bf16_bytes;
   bool operator==(const WeightFormat&) const = default;
 };
+/// fp8 whose scales are counted: those of blocks, not of tensors, rows or columns.
+inline bool has_block_scales(const WeightFormat& format) {
+  return format.dtype == DType::fp8 && format.bytes > bytes_per_value(DType::fp8);
+}
 /// The type in its common form: an int8 or int4 value has a bf16 scale per 128.
 WeightFormat common_format(DType dtype);
 

@@ -183,14 +183,22 @@ void output_projection(OpList& ops, const ModelSpec& model, const AttentionSpec&
   ops.gemm("output projection", Phase::attn_proj, {.m = shard.rows, .n = model.hidden, .k = width}, weights);
 }
 
+/// Whether partial outputs are made values of their heads before ranks exchange them.
+bool projects_before_merge(const AttentionSpec& a, const Sharding& sharding, const DecodeShape& shape) {
+  return a.kind == AttentionKind::mla && sharding.kvp > 1 &&
+         shape.exchange.projection == CacheExchange::Projection::before_merge;
+}
+
 /// Flash-decode, and under KVP the exchange and merge of its partial results.
 void attend(OpList& ops, const AttentionSpec& a, const AttentionShard& shard, const Sharding& sharding,
             const DecodeShape& shape) {
   // Tokens of a request that are attended from share its cache, but where each picks tokens of its own.
   const bool picks = a.indexer.heads > 0;
   const std::int64_t sharers = picks ? 1 : shape.query_tokens(), pickers = picks ? shape.query_tokens() : 1;
-  // Widths of a query, of its partial output and of what is cached per token.
+  // Widths of a query, of its partial output, of that when it is sent, and of what is cached per token.
   const std::int64_t key_dim = shard.part.cache.head_dim, out_dim = shard.part.cache.v_dim;
+  const bool projects = projects_before_merge(a, sharding, shape);
+  const std::int64_t sent_dim = projects ? a.v_head_dim : out_dim;
   const std::int64_t cached = shard.kv_heads * a.kv_values_per_token();
 
   if (shape.exchange.queries == CacheExchange::Queries::gathered) {
@@ -205,8 +213,10 @@ void attend(OpList& ops, const AttentionSpec& a, const AttentionShard& shard, co
   const double tokens = real(requests * pickers * shard.attended);
   ops.repeat(real(pieces.count));
   if (a.indexer.heads > 0 && a.compression == 0) {  // GPU: its attention reads the rows where they are
-    ops.elementwise("gather chosen", Phase::attn, 2 * tokens * real(cached) * bytes_per_value(shape.kv_dtype),
-                    fused_on_gpu);
+    ops.add({.name = "gather chosen",
+             .phase = Phase::attn,
+             .shape = ElementwiseShape{.none_on_gpu = true},
+             .bytes = {.activations = 2 * tokens * real(cached) * bytes_per_value(shape.kv_dtype)}});
   }
   ops.add({.name = "attention",
            .phase = Phase::attn,
@@ -226,9 +236,13 @@ void attend(OpList& ops, const AttentionSpec& a, const AttentionShard& shard, co
   if (a.sinks)
     ops.elementwise("attention sinks", Phase::attn, norm_bytes(queries, shard.q_heads * out_dim),
                     fused_on_gpu);
+  if (projects) {
+    ops.gemm("W_UV", Phase::attn_proj,
+             {.m = queries, .n = a.v_head_dim, .k = a.kv_lora_rank, .matrices = shard.q_heads});
+  }
   if (sharding.kvp > 1 && shape.exchange.merge == CacheExchange::Merge::ag_rs) {
     // Each rank scales its partial outputs of all heads by everybody's log-sum-exps; sums go to their owners.
-    const double outputs = real(queries * shard.q_heads * out_dim) * bf16_bytes;
+    const double outputs = real(queries * shard.q_heads * sent_dim) * bf16_bytes;
     ops.collective("log-sum-exp all-gather", Phase::a2a,
                    {.op = Collective::all_gather,
                     .group = sharding.kvp,
@@ -237,7 +251,8 @@ void attend(OpList& ops, const AttentionSpec& a, const AttentionShard& shard, co
     ops.collective("partials reduce-scatter", Phase::a2a,
                    {.op = Collective::reduce_scatter, .group = sharding.kvp, .payload_bytes = outputs});
   } else if (sharding.kvp > 1) {
-    const PartialShape partials = shard.part.partials(queries);
+    PartialShape partials = shard.part.partials(queries);
+    partials.v_dim = sent_dim;
     const double packed = static_cast<double>(partials.chunk_bytes()) * sharding.kvp;
     ops.elementwise("pack", Phase::merge, 2 * packed, fused_on_gpu);  // GPU: stored straight to the peers
     ops.collective("partials all-to-all", Phase::a2a,
@@ -267,7 +282,7 @@ std::vector<Op> attention_ops(const ModelSpec& model, const LayerKind& kind, con
   if (a.compression > 0) compressor(ops, model, a, shard.rows);
   if (a.indexer.heads > 0 && !a.indexer.reused) indexer(ops, model, a, shard, sharding, shape);
   attend(ops, a, shard, sharding, shape);
-  if (a.kind == AttentionKind::mla) {
+  if (a.kind == AttentionKind::mla && !projects_before_merge(a, sharding, shape)) {
     ops.gemm("W_UV", Phase::attn_proj,
              {.m = shard.rows, .n = a.v_head_dim, .k = a.kv_lora_rank, .matrices = shard.owned_heads});
   }

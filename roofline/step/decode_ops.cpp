@@ -31,9 +31,10 @@ std::int64_t kept_rows(const Sharding& sharding, const DecodeShape& shape) {
 
 std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
   const std::int64_t q = shape.query_tokens();
-  const std::int64_t b = stage_batch(sharding, shape) * q;
+  const bool whole = shape.whole_head;
+  const std::int64_t b = (whole ? attended_batch(sharding, shape) : stage_batch(sharding, shape)) * q;
   const std::int64_t h = model.hidden;
-  const int n = sharding.stage_ranks();
+  const int n = whole ? 1 : sharding.stage_ranks();
   const std::int64_t vocab = ceil_div(model.vocab, n);
   constexpr double top_logit_bytes = 8;
   OpList ops;
@@ -44,7 +45,7 @@ std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const
   ops.elementwise(
       "final norm", Phase::head,
       add_norm_bytes(attends_whole_requests(sharding) ? attended_batch(sharding, shape) * q : b, h));
-  if (attends_whole_requests(sharding)) {
+  if (attends_whole_requests(sharding) && !whole) {
     ops.collective("final all-gather", Phase::head,
                    {.op = Collective::all_gather, .group = n, .payload_bytes = real(b * h) * bf16_bytes});
   }

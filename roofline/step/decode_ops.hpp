@@ -57,10 +57,12 @@ struct MoeShape {
   std::int64_t tokens = 0, hidden = 0, ffn = 0, local_experts = 0, top_k = 0;
   double active_experts = 0, pairs = 0;
   std::int64_t matrices = 3;  // of an expert; 2: not gated
+  std::int64_t experts = 0;   // of the layer, on all ranks
 };
 
 struct ElementwiseShape {
   bool fused_on_gpu = false;  // GPU libraries do it inside a neighbouring kernel
+  bool none_on_gpu = false;   // they need no such op
 };
 
 struct CollectiveShape {
@@ -68,6 +70,7 @@ struct CollectiveShape {
   int group = 1;
   double payload_bytes = 0;     // in the convention of `Collective`
   bool grouped_on_gpu = false;  // on GPUs it goes with the next one, or a neighbouring kernel sends it
+  bool by_library = false;      // on GPUs engines leave it to NCCL
   /// Tokens on their way to their experts' ranks, or their sums on the way back; 0 tokens: other data.
   struct Routed {
     std::int64_t tokens = 0, top_k = 0, hidden = 0;  // of this rank
@@ -98,6 +101,7 @@ struct Op {
   double wire_bytes = 0;  // sent by this rank
   double count = 1;       // executions in one step
   Way way = Way::every;
+  bool block_scaled = false;   // fp8 weights with a scale a block, which take kernels of their own
   bool beside_routed = false;  // of the shared experts: some engines run it at the time of the routed ones
 };
 

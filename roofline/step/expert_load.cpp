@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numbers>
 #include <unordered_map>
+#include <vector>
 
 #include "roofline/base/arithmetic.hpp"
 
@@ -33,18 +34,40 @@ double expected_maximum(std::int64_t n) {
 
 namespace {
 
+/// How likely a token chooses each expert, the most popular one first.
+std::vector<double> chosen_shares(std::int64_t experts, std::int64_t top_k, double skew) {
+  double all = 0;
+  for (std::int64_t i = 1; i <= experts; ++i) all += std::pow(real(i), -skew);
+  std::vector<double> shares;
+  for (std::int64_t i = 1; i <= experts; ++i)
+    shares.push_back(std::min(1.0, real(top_k) * std::pow(real(i), -skew) / all));
+  return shares;
+}
+
 /// Load of the rank that holds the `local` most popular experts.
 RoutedLoad favourites_load(std::int64_t local, std::int64_t experts, std::int64_t top_k, std::int64_t tokens,
                            double skew) {
-  double all = 0;
-  for (std::int64_t i = 1; i <= experts; ++i) all += std::pow(real(i), -skew);
+  const std::vector<double> shares = chosen_shares(experts, top_k, skew);
   RoutedLoad load;
-  for (std::int64_t i = 1; i <= local; ++i) {
-    const double chosen = std::min(1.0, real(top_k) * std::pow(real(i), -skew) / all);
+  for (std::int64_t i = 0; i < local; ++i) {
+    const double chosen = shares[static_cast<std::size_t>(i)];
     load.active_experts += 1 - std::pow(1 - chosen, real(tokens));
     load.pairs += real(tokens) * chosen;
   }
   return load;
+}
+
+/// Of the busiest of the ranks that hold `local` of `experts` each and have this load in the mean.
+RoutedLoad busiest_load(const RoutedLoad& mean, std::int64_t local, std::int64_t experts) {
+  const std::int64_t ranks = ceil_div(experts, local);
+  if (ranks == 1) return mean;
+  const double share = real(local) / real(experts), active = mean.active_experts / real(local);
+  const double variance =
+      real(local) * active * (1 - active) * (1 - share) * real(experts) / real(experts - 1);
+  const double n = real(ranks);
+  const double busiest = std::clamp(
+      mean.active_experts + std::sqrt(variance * n / (n - 1)) * expected_maximum(ranks), 1.0, real(local));
+  return {busiest, mean.pairs * busiest / mean.active_experts};
 }
 
 }  // namespace
@@ -57,17 +80,36 @@ RoutedLoad routed_load(std::int64_t local, std::int64_t experts, std::int64_t to
     return {std::max(uniform.active_experts, favourites.active_experts),
             std::max(uniform.pairs, favourites.pairs)};
   }
-  const double mean = expected_active_experts(local, experts, top_k, tokens);
-  const double pairs = real(tokens * top_k) * real(local) / real(experts);
-  const std::int64_t ranks = ceil_div(experts, local);
-  if (ranks == 1) return {mean, pairs};
-  const double share = real(local) / real(experts), active = mean / real(local);
-  const double variance =
-      real(local) * active * (1 - active) * (1 - share) * real(experts) / real(experts - 1);
-  const double n = real(ranks);
-  const double busiest =
-      std::clamp(mean + std::sqrt(variance * n / (n - 1)) * expected_maximum(ranks), 1.0, real(local));
-  return {busiest, pairs * busiest / mean};
+  return busiest_load({expected_active_experts(local, experts, top_k, tokens),
+                       real(tokens * top_k) * real(local) / real(experts)},
+                      local, experts);
+}
+
+RoutedLoad balanced_load(std::int64_t local, std::int64_t experts, std::int64_t redundant, std::int64_t top_k,
+                         std::int64_t tokens, double skew) {
+  struct Copies {
+    double chosen = 0, count = 1;  // by how much of a token
+    double each() const { return chosen / count; }
+  };
+  const std::vector<double> popularity = chosen_shares(experts, top_k, skew);
+  std::vector<Copies> all;
+  for (const double chosen : popularity) all.push_back({.chosen = chosen});
+  const auto busier = [](const Copies& a, const Copies& b) { return a.each() < b.each(); };
+  std::ranges::make_heap(all, busier);
+  for (std::int64_t i = 0; i < redundant; ++i) {
+    std::ranges::pop_heap(all, busier);
+    all.back().count += 1;
+    std::ranges::push_heap(all, busier);
+  }
+  const double ranks = real(experts + redundant) / real(local);
+  RoutedLoad mean;
+  for (const Copies& copies : all) {
+    mean.active_experts += copies.count * (1 - std::pow(1 - copies.each(), real(tokens))) / ranks;
+    mean.pairs += real(tokens) * copies.chosen / ranks;
+  }
+  const RoutedLoad busiest = busiest_load(mean, local, experts + redundant);
+  // No rank has less to do than the busiest copy.
+  return {busiest.active_experts, std::max(busiest.pairs, real(tokens) * all.front().each())};
 }
 
 }  // namespace helix

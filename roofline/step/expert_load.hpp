@@ -25,4 +25,9 @@ struct RoutedLoad {
 RoutedLoad routed_load(std::int64_t local, std::int64_t experts, std::int64_t top_k, std::int64_t tokens,
                        double skew);
 
+/// The same where the ranks hold `redundant` copies more, one after the other of the expert whose copies have most to
+/// do: `local` of all copies a rank, spread so that the ranks expect the same number of tokens.
+RoutedLoad balanced_load(std::int64_t local, std::int64_t experts, std::int64_t redundant, std::int64_t top_k,
+                         std::int64_t tokens, double skew);
+
 }  // namespace helix

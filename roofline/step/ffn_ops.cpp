@@ -47,11 +47,16 @@ std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sha
       ops.gemm("expert input projection", Phase::ffn, {.m = b, .n = width, .k = h},
                weight_format(shape, WeightPart::shared_experts));
     }
-    const std::int64_t local = part.experts.size();
+    // Copies of experts are predicted, not held by our engine: its parts know the experts alone.
+    const std::int64_t redundant = shape.redundant_experts;
+    const std::int64_t local =
+        redundant > 0 ? ceil_div(m.experts + redundant, sharding.ep) : part.experts.size();
     const std::int64_t f = part.expert_columns.size();
     const WeightFormat experts = weight_format(shape, WeightPart::routed_experts);
     const std::int64_t matrices = model.gated_ffn ? 3 : 2;
-    const auto [active, pairs] = routed_load(local, m.experts, m.top_k, all, shape.expert_skew);
+    const auto [active, pairs] =
+        redundant > 0 ? balanced_load(local, m.experts, redundant, m.top_k, all, shape.expert_skew)
+                      : routed_load(local, m.experts, m.top_k, all, shape.expert_skew);
     ops.add({.name = "routed experts",
              .phase = Phase::ffn,
              .shape = MoeShape{.tokens = all,
@@ -61,11 +66,13 @@ std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sha
                                .top_k = m.top_k,
                                .active_experts = active,
                                .pairs = pairs,
-                               .matrices = matrices},
+                               .matrices = matrices,
+                               .experts = m.experts},
              .dtype = experts.dtype,
              .bytes = {.weights = active * real(matrices * width * f) * experts.bytes,
                        .activations = pairs * real(2 * width + matrices * f) * bf16_bytes},
-             .flops = 2 * pairs * real(matrices * width * f)});
+             .flops = 2 * pairs * real(matrices * width * f),
+             .block_scaled = has_block_scales(experts)});
     if (width != h) {
       ops.gemm("expert output projection", Phase::ffn, {.m = b, .n = h, .k = width},
                weight_format(shape, WeightPart::shared_experts));
@@ -91,6 +98,24 @@ std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, cons
   const double hidden_bytes = real(model.hidden) * bf16_bytes;
   const double all_bytes = real(stage_rows(sharding, shape)) * hidden_bytes;
   OpList ops;
+  if (shape.sums_in_group) {
+    const CollectiveShape group{.op = Collective::all_reduce,
+                                .group = sharding.kvp * sharding.tpa,
+                                .payload_bytes = real(computed_rows(sharding, shape)) * hidden_bytes};
+    if (kind.mixer != Mixer::none) ops.collective("attention all-reduce", Phase::attn_allreduce, group);
+    if (kind.ffn == Ffn::none) return ops.take();
+    // Each rank sends its share of the group's rows to all and gets their sums; then the group has all of its own.
+    CollectiveShape rows{
+        .op = Collective::all_gather, .group = n, .payload_bytes = all_bytes, .by_library = true};
+    ops.collective("token all-gather", Phase::ffn_comm, rows);
+    rows.op = Collective::reduce_scatter;
+    ops.collective("token reduce-scatter", Phase::ffn_comm, rows);
+    CollectiveShape back = group;
+    back.op = Collective::all_gather;
+    back.by_library = true;
+    ops.collective("group all-gather", Phase::ffn_comm, back);
+    return ops.take();
+  }
   if (!attends_whole_requests(sharding)) {
     const CollectiveShape sum{.op = Collective::all_reduce, .group = n, .payload_bytes = all_bytes};
     const bool mixes = kind.mixer != Mixer::none, has_ffn = kind.ffn != Ffn::none;
@@ -100,8 +125,10 @@ std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, cons
     return ops.take();
   }
   if (kind.ffn == Ffn::none) return {};
-  const CollectiveShape gathered{.op = Collective::all_gather, .group = n, .payload_bytes = all_bytes};
-  const CollectiveShape scattered{.op = Collective::reduce_scatter, .group = n, .payload_bytes = all_bytes};
+  const CollectiveShape gathered{
+      .op = Collective::all_gather, .group = n, .payload_bytes = all_bytes, .by_library = true};
+  const CollectiveShape scattered{
+      .op = Collective::reduce_scatter, .group = n, .payload_bytes = all_bytes, .by_library = true};
   if (kind.moe()) {
     // A token goes once to each of the ranks that hold some of its experts.
     const double ranks_per_token = expected_active_experts(n, n, 1, model.moe.top_k);

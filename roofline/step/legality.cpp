@@ -17,6 +17,7 @@ constexpr std::int64_t max_ranks = std::int64_t{1} << 20;
 constexpr std::int64_t max_context = std::int64_t{1} << 40;
 constexpr std::int64_t max_batch = std::int64_t{1} << 22;
 constexpr int max_draft_tokens = 63;
+constexpr int max_redundant_experts = (1 << 14) - 1;
 
 using Reason = std::optional<std::string>;
 
@@ -47,6 +48,10 @@ Reason illegal_shape(const Sharding& s, const DecodeShape& shape) {
   if (shape.draft_tokens < 0 || shape.draft_tokens > max_draft_tokens) {
     return fmt::format("draft_tokens={}: drafts are from 0 to {} tokens", shape.draft_tokens,
                        max_draft_tokens);
+  }
+  if (shape.redundant_experts < 0 || shape.redundant_experts > max_redundant_experts) {
+    return fmt::format("redundant_experts={}: copies are from 0 to {}", shape.redundant_experts,
+                       max_redundant_experts);
   }
   if (shape.batch > max_batch / shape.query_tokens()) {
     return fmt::format("batch={} with draft_tokens={}: a step has at most {} tokens", shape.batch,
@@ -99,8 +104,15 @@ Reason illegal_heads(const AttentionSpec& attention, Strategy strategy, const Sh
   return std::nullopt;
 }
 
-Reason illegal_ffn(const ModelSpec& model, Strategy strategy, const Sharding& s) {
+Reason illegal_ffn(const ModelSpec& model, Strategy strategy, const Sharding& s, int redundant) {
   const MoeSpec& moe = model.moe;
+  if (redundant > 0 && s.ep == 1)
+    return fmt::format("redundant_experts={}: copies of experts are for other ranks, and EP is 1", redundant);
+  if (redundant > moe.experts * (s.ep - std::int64_t{1})) {
+    return fmt::format(
+        "redundant_experts={}: more than a copy of each of {} experts on every one of ep={} ranks", redundant,
+        moe.experts, s.ep);
+  }
   if (moe.experts == 0 && traits(strategy).ffn == FfnGrid::whole_experts)
     return fmt::format("{} needs a MoE model: {} is dense", name(strategy), model.name);
   if (moe.experts == 0 && s.ep > 1)
@@ -112,8 +124,10 @@ Reason illegal_ffn(const ModelSpec& model, Strategy strategy, const Sharding& s)
     return fmt::format("TPF x EP must divide the dense FFN: tpf={}, ep={}, width {}", s.tpf, s.ep, model.ffn);
   }
   if (moe.experts == 0) return std::nullopt;
-  if (moe.experts % s.ep != 0)
-    return fmt::format("EP must divide the experts: ep={}, {} experts", s.ep, moe.experts);
+  if ((moe.experts + redundant) % s.ep != 0) {
+    return fmt::format("EP must divide the experts: ep={}, {} experts{}", s.ep, moe.experts,
+                       redundant > 0 ? fmt::format(" and {} copies", redundant) : "");
+  }
   if (moe.expert_ffn % s.tpf != 0) {
     return fmt::format("TPF must divide the expert FFN: tpf={}, width {}", s.tpf, moe.expert_ffn);
   }
@@ -135,7 +149,7 @@ Reason why_illegal(const ModelSpec& model, Strategy strategy, const Sharding& sh
   for (const AttentionSpec& other : model.other_attention) {
     if (Reason reason = illegal_heads(other, strategy, sharding)) return reason;
   }
-  if (Reason reason = illegal_ffn(model, strategy, sharding)) return reason;
+  if (Reason reason = illegal_ffn(model, strategy, sharding, shape.redundant_experts)) return reason;
   if (shape.draft_tokens > 0 && model.state) {
     return fmt::format(
         "draft_tokens={}: layers with a state keep one for each drafted token, which is not modelled",

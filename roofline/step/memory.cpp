@@ -98,8 +98,9 @@ HeldBytes held_by_head(const ModelSpec& model, const Sharding& sharding, const D
     held.widest = std::max(held.widest, op.bytes.activations);
   }
   if (!model.tied_embeddings) {  // else the embedding is the LM head's matrix
-    held.weights += real(ceil_div(model.vocab, sharding.stage_ranks()) * model.hidden) *
-                    weight_format(shape, WeightPart::embedding).bytes;
+    const int ranks = shape.whole_head ? 1 : sharding.stage_ranks();
+    held.weights +=
+        real(ceil_div(model.vocab, ranks) * model.hidden) * weight_format(shape, WeightPart::embedding).bytes;
   }
   return held;
 }

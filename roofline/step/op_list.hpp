@@ -43,7 +43,8 @@ class OpList {
          .dtype = weights.dtype,
          .bytes = {.weights = matrices * real(s.n * s.k) * weights.bytes,
                    .activations = matrices * real(s.m) * (real(s.k) * bf16_bytes + real(s.n) * out_bytes)},
-         .flops = 2 * matrices * real(s.m) * real(s.n) * real(s.k)});
+         .flops = 2 * matrices * real(s.m) * real(s.n) * real(s.k),
+         .block_scaled = has_block_scales(weights)});
   }
   void gemm(std::string_view op, Phase phase, GemmShape s) { gemm(op, phase, s, weights_); }
 

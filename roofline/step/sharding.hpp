@@ -30,9 +30,12 @@ struct Sharding {
 struct CacheExchange {
   enum class Queries { replicated, gathered } queries = Queries::replicated;
   enum class Merge { a2a, ag_rs } merge = Merge::a2a;  // ag_rs: all-gather of the sums, reduce-scatter
+  /// Where MLA's W_UV makes a head's values of the latent ones: on the merged outputs of the heads that a rank owns, or
+  /// before, on the partial ones of all heads, which are narrower then.
+  enum class Projection { after_merge, before_merge } projection = Projection::after_merge;
   bool operator==(const CacheExchange&) const = default;
 };
-std::string to_string(const CacheExchange& exchange);  // "ag_rs+gathered"
+std::string to_string(const CacheExchange& exchange);  // "ag_rs+gathered", "a2a+replicated+projected"
 /// Throws UsageError for anything but what to_string gives.
 CacheExchange parse_cache_exchange(std::string_view text);
 
@@ -47,7 +50,11 @@ struct DecodeShape {
   CacheExchange exchange{};
   double expert_skew =
       0;  // Zipf exponent of the experts' popularity, 0: uniform; the busiest rank has the favourites
+  int redundant_experts = 0;  // copies of the most popular ones: so many more are held by all ranks together
   std::int64_t padded_rows = 0;  // at least so many are computed by each group of ranks (engines' graphs)
+  // Of engines whose groups of ranks attend requests of their own (as_served): each rank has the whole head for its
+  // requests; sums of attention stay in the group.
+  bool whole_head = false, sums_in_group = false;
   /// Of each part where they differ from what weight_dtype alone means: WeightPrecision::uniform.
   std::optional<WeightPrecision> weights{};
   /// Speculative decoding: drafted tokens that a step checks for each request beside its next one, and how many of

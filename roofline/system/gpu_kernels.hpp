@@ -239,8 +239,11 @@ struct GpuEngine {
   // Steps are captured graphs of certain sizes (graph_rows of engine.hpp), up to this many rows of a group of
   // ranks; beyond, the host launches kernels one by one: so long for each layer. 0: no padding.
   double captured_rows = 0, launched_layer_us = 0;
+  bool whole_lm_head = false;   // on each rank that attends requests of its own
   bool gathers_tokens = false;  // all ranks' for their experts, instead of sending each to its experts' ranks
-  bool triton_experts = false;  // routed experts by MoeKernel::triton, where the system has it for the format
+  // Routed experts by MoeKernel::triton, where the system has it for the format; with a library's kernels in its place
+  // where ranks hold different experts (EP).
+  bool triton_experts = false, library_under_ep = false;
 };
 
 /// What the parameters were fitted on; predictions beyond are extrapolations.

@@ -244,8 +244,10 @@ struct DescribeGpu {
       in.number("quantised_cache_bytes_per_s", e.quantised_cache_bytes_per_s, bytes, optional);
       in.number("captured_rows", e.captured_rows, count, optional);
       in.number("launched_layer_us", e.launched_layer_us, time_us, optional);
+      in.flag("whole_lm_head", e.whole_lm_head);
       in.flag("gathers_tokens", e.gathers_tokens);
       in.flag("triton_experts", e.triton_experts);
+      in.flag("library_under_ep", e.library_under_ep);
     });
     io.section("fitted", gpu.fitted, [](auto& in, auto& f) {
       in.text("system", f.system);

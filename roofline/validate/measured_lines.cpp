@@ -67,7 +67,7 @@ Verdict judge_line(const MeasuredRow& row, const SystemSpec& system) {
   SystemSpec served_on = system;
   served_on.engine = measured_engine(row);
   DecodeShape shape{.batch = row.count("batch"), .kv_dtype = measured_storage(row, "kv_dtype")};
-  measured_weights(row).apply(*model, shape);
+  take_measured_weights(row, *model, shape);
   const auto step_us = [&](double context) {
     shape.context = static_cast<std::int64_t>(context);
     return predict(*model, Strategy::tp, Sharding{}, shape, served_on).model_ttl_us;

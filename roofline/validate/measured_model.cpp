@@ -39,12 +39,27 @@ DType measured_storage(const MeasuredRow& row, const char* column) {
       fmt::format("{}: {} = '{}'; valid: bf16, fp8, fp8_block, nvfp4", row.where(), column, text));
 }
 
-WeightRequest measured_weights(const MeasuredRow& row) {
-  if (row.text("weight_dtype").find("mxfp4") == std::string::npos)
-    return measured_storage(row, "weight_dtype");
-  WeightRequest request(DType::bf16);
-  request.set(WeightPart::routed_experts, DType::mxfp4);
-  return request;
+void take_measured_weights(const MeasuredRow& row, const ModelSpec& model, DecodeShape& shape) {
+  const std::string& text = row.text("weight_dtype");
+  const WeightPart most = model.moe.experts > 0 ? WeightPart::routed_experts : WeightPart::dense_ffn;
+  const bool mxfp4 = text.find("mxfp4") != std::string::npos;
+  const DType dtype = mxfp4 ? DType::mxfp4 : measured_storage(row, "weight_dtype");
+  if (model.weights[most].dtype == dtype) {
+    WeightRequest().apply(model, shape);
+    return;
+  }
+  WeightRequest request(mxfp4 ? DType::bf16 : dtype);
+  request.set(WeightPart::lm_head, DType::bf16);
+  if (mxfp4) request.set(WeightPart::routed_experts, DType::mxfp4);
+  if (dtype == DType::nvfp4 && model.attention.kind == AttentionKind::mla)
+    request.set(WeightPart::attention, DType::bf16);
+  request.apply(model, shape);
+  if (text != "fp8_block" || !shape.weights) return;
+  constexpr double block = 128 * 128;
+  for (const WeightPart part : weight_parts) {
+    WeightFormat& format = (*shape.weights)[part];
+    if (format.dtype == DType::fp8) format.bytes += fp32_bytes / block;
+  }
 }
 
 Engine measured_engine(const MeasuredRow& row) {

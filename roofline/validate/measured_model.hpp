@@ -11,8 +11,10 @@ namespace helix {
 /// A built-in name, or the last part of a Hugging Face path. Nothing if it is not known.
 const ModelSpec* known_model(const std::string& name);
 DType measured_storage(const MeasuredRow& row, const char* column);
-/// `weight_dtype`; of MXFP4 checkpoints the experts alone are in 4 bits.
-WeightRequest measured_weights(const MeasuredRow& row);
+/// Gives the shape the weights of the checkpoint that the row's `weight_dtype` means: the model's own where it has that
+/// type; else the common one, whose LM head stays in 16 bits, as MLA's attention does in those of NVFP4, and all but
+/// the experts in those of MXFP4.
+void take_measured_weights(const MeasuredRow& row, const ModelSpec& model, DecodeShape& shape);
 /// The engine named first: "vllm 0.25.1". TensorRT-LLM where none is.
 Engine measured_engine(const MeasuredRow& row);
 

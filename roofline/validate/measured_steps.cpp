@@ -15,6 +15,10 @@ std::optional<Strategy> strategy_of(const ModelSpec& model, const Sharding& s, c
   for (const Strategy strategy : {Strategy::tp, Strategy::tp_pp, Strategy::dp_ep, Strategy::helix}) {
     if (!why_illegal(model, strategy, s, shape)) return strategy;
   }
+  // Groups of TP ranks with requests of their own share the FFN, also where each rank has the whole cache (MLA).
+  const Sharding group{.tpa = s.tpa, .tpf = s.tpa};
+  const bool shares_ffn = s.dp > 1 && s.tpa > 1 && s.tpf * s.ep == s.stage_ranks();
+  if (shares_ffn && !why_illegal(model, Strategy::tp, group, shape)) return Strategy::helix;
   return std::nullopt;
 }
 
@@ -38,7 +42,7 @@ Verdict judge_step(const MeasuredRow& row, const SystemSpec& system) {
   DecodeShape shape{.context = static_cast<std::int64_t>(context),
                     .batch = row.count("batch_per_dp_rank") * dp,
                     .kv_dtype = measured_storage(row, "kv_dtype")};
-  measured_weights(row).apply(*model, shape);
+  take_measured_weights(row, *model, shape);
   const auto strategy = strategy_of(*model, s, shape);
   if (!strategy) return LeftOut{"a split that no strategy has"};
 

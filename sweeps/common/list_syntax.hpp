@@ -36,6 +36,7 @@ inline constexpr Quantity batch_requests{1, std::int64_t{1} << 24, false, true};
 inline constexpr Quantity rank_count{1, std::int64_t{1} << 20};
 inline constexpr Quantity block_tokens{1, std::int64_t{1} << 20};
 inline constexpr Quantity drafted_tokens{0, 63};
+inline constexpr Quantity expert_copies{0, (1 << 14) - 1};
 inline constexpr Quantity layer_count{1, std::int64_t{1} << 20};
 
 /// The parsers throw UsageError; `where` names the flag or the key of a file in its message.

@@ -96,6 +96,12 @@ std::string hop_b_note(std::string_view engine, const DeployedPoint& point) {
                      engine, hop_b);
 }
 
+std::string projection_note(std::string_view engine, const DeployedPoint& point) {
+  if (point.row.config.shape.exchange.projection == CacheExchange::Projection::after_merge) return "";
+  return fmt::format("# The figures above have values made before ranks merge: {} has no flag for it.\n",
+                     engine);
+}
+
 bool drafts_itself(const DeployedPoint& point) {
   return point.row.config.shape.draft_tokens > 0 && point.model && point.model->draft_layers > 0;
 }

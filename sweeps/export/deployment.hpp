@@ -32,6 +32,8 @@ std::string long_context_note(const DeployedPoint& point, std::string_view remed
 
 /// "# ..." for HOP-B, which `engine` does not have, else nothing.
 std::string hop_b_note(std::string_view engine, const DeployedPoint& point);
+/// "# ..." where MLA's values are made before ranks merge their outputs, which no flag asks for, else nothing.
+std::string projection_note(std::string_view engine, const DeployedPoint& point);
 
 /// Whether the model drafts the point's tokens itself, with its own draft layers.
 bool drafts_itself(const DeployedPoint& point);

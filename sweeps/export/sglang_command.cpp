@@ -41,6 +41,7 @@ std::string sglang_command(const DeployedPoint& point) {
     notes += fmt::format("# Tokens go round the ranks one by one: figures above have blocks of {} tokens.\n",
                          shape.tokens_per_block);
   }
+  notes += projection_note(sglang, point);
   const std::string kv_dtype = sglang_kv_dtype(point);
   if (kv_dtype == "fp4_e2m1") notes += "# A 4-bit KV cache is experimental in SGLang.\n";
 
@@ -60,6 +61,10 @@ std::string sglang_command(const DeployedPoint& point) {
     flags.emplace_back("--enable-dp-attention");
   }
   if (s.ep > 1) add("--ep-size", s.ep);
+  if (shape.redundant_experts > 0) {
+    flags.emplace_back("--enable-eplb");
+    add("--ep-num-redundant-experts", shape.redundant_experts);
+  }
   add("--kv-cache-dtype", kv_dtype);
   if (drafts_itself(point)) {  // a chain, whose first token is the step's own
     flags.emplace_back("--speculative-algorithm EAGLE");

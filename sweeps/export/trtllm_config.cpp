@@ -42,6 +42,7 @@ constexpr std::array orchestration_keys = {"hostname",
                                            "num_workers",
                                            "disagg_coordinator_url"};
 constexpr std::array server_keys = {"urls", "router"};
+constexpr Quantity expert_slots{1, 1 << 15};
 
 bool contains(const auto& keys, const std::string& key) {
   return std::ranges::find(keys, key) != keys.end();
@@ -164,6 +165,8 @@ class Reader {
       : server_(server, origin, ""),
         cp_(server_.section("cp_config")),
         kv_cache_(server_.section("kv_cache_config")),
+        moe_(server_.section("moe_config")),
+        balancer_(moe_.section("load_balancer")),
         drafts_(server_.section("speculative_config")) {}
 
   /// Returns the keys that were not read.
@@ -177,13 +180,15 @@ class Reader {
     read_widths(space);
     read_cache(space);
     read_requests(space);
+    space.expert_slots = balancer_.number("num_slots", 0, expert_slots);
     std::vector<std::string> unread;
     if (read_drafts(space)) {
       drafts_.add_unread(unread);
     } else if (server_.has("speculative_config")) {
       unread.emplace_back("speculative_config");
     }
-    for (const Section* section : {&server_, &cp_, &kv_cache_}) section->add_unread(unread);
+    for (const Section* section : {&server_, &cp_, &kv_cache_, &moe_, &balancer_})
+      section->add_unread(unread);
     return unread;
   }
 
@@ -290,7 +295,7 @@ class Reader {
     return length > 0;
   }
 
-  Section server_, cp_, kv_cache_, drafts_;
+  Section server_, cp_, kv_cache_, moe_, balancer_, drafts_;
   std::int64_t tp_ = 1, cp_size_ = 1, pp_ = 1, dp_ = 1;
 };
 

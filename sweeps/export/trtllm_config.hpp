@@ -15,7 +15,7 @@ inline constexpr std::string_view own_comment = "# helix-bench: ";
 /// The widths, block length, KV cache type, batch (max_batch_size, of a rank's micro-batch in the file) and
 /// context (max_seq_len) of a configuration: with context parallelism a Helix deployment, without it tp,
 /// tp+pp, or attention data parallelism (dp+ep where EP = DP). Of a disaggregated deployment's file the
-/// generation servers are read. Returns the keys that nothing was read from, e.g. "moe_config" or
+/// generation servers are read. Returns the keys that nothing was read from, e.g. "moe_config.backend" or
 /// "kv_cache_config.max_tokens". Throws UsageError for what the engine refuses too: a key inside cp_config
 /// that it does not know, a MoE grid of other ranks than tensor_parallel_size x context_parallel_size, and
 /// cp_type other than HELIX or two unequal tokens_per_block, naming both values.

@@ -86,6 +86,12 @@ std::string trtllm_config(const DeployedPoint& point) {
   if (s.kvp > 1) entry("context_parallel_size", s.kvp);
   entry("pipeline_parallel_size", s.pp);
   if (!point.model || point.model->moe.experts > 0) entry("moe_expert_parallel_size", s.ep);
+  if (shape.redundant_experts > 0 && point.model) {
+    out << YAML::Key << "moe_config" << YAML::Value << YAML::BeginMap;
+    out << YAML::Key << "load_balancer" << YAML::Value << YAML::BeginMap;
+    entry("num_slots", point.model->moe.experts + shape.redundant_experts);
+    out << YAML::EndMap << YAML::EndMap;
+  }
   if (s.kvp > 1) {
     out << YAML::Key << "cp_config" << YAML::Value << YAML::BeginMap;
     entry("cp_type", "HELIX");

@@ -61,6 +61,7 @@ std::string vllm_command(const DeployedPoint& point) {
                       long_context_note(point,
                                         "vLLM takes it with VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 or a "
                                         "rope_scaling in --hf-overrides");
+  notes += projection_note(vllm, point);
   if (shape.kv_dtype == DType::fp4) {
     notes += "# The figures above count 0.5 bytes per KV value; nvfp4 takes 0.5625.\n";
   }
@@ -79,6 +80,10 @@ std::string vllm_command(const DeployedPoint& point) {
   if (s.pp > 1) add("--pipeline-parallel-size", s.pp);
   if (s.dp > 1) add("--data-parallel-size", s.dp);
   if (s.ep > 1) flags.emplace_back("--enable-expert-parallel");
+  if (shape.redundant_experts > 0) {
+    flags.emplace_back("--enable-eplb");
+    add("--eplb-config", fmt::format(R"('{{"num_redundant_experts": {}}}')", shape.redundant_experts));
+  }
   add("--kv-cache-dtype", vllm_kv_dtype(point));
   if (!chooses_blocks(point)) {
     if (s.kvp > 1) {

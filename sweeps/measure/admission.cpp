@@ -50,6 +50,10 @@ std::string why_no_kernels(const SweepPoint& point, const Backend& backend) {
         "predicted only: the engine runs dcp with --dcp-merge a2a --dcp-queries replicated, not {}",
         to_string(point.config.shape.exchange));
   }
+  if (const int copies = point.config.shape.redundant_experts; copies > 0) {
+    return fmt::format(
+        "predicted only: the engine holds each expert once, not {} redundant experts beside them", copies);
+  }
   if (!point.model->not_runnable.empty())
     return fmt::format("predicted only: the engine does not run {}", point.model->not_runnable.front());
   if (const std::string reason = why_no_drafts(*point.model, point.config.shape); !reason.empty())

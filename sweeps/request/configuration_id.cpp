@@ -35,6 +35,7 @@ std::string configuration_id(const Configuration& config) {
   if (shape.draft_tokens > 0) id += fmt::format("/draft{}", shape.draft_tokens);
   if (shape.draft_tokens > 0 && shape.acceptance > 0) id += fmt::format("/accept{:g}", shape.acceptance);
   if (shape.expert_skew > 0) id += fmt::format("/skew{}", shape.expert_skew);
+  if (shape.redundant_experts > 0) id += fmt::format("/copies{}", shape.redundant_experts);
   if (config.layers > 0) id += fmt::format("/l{}", config.layers);
   return id;
 }

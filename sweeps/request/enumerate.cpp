@@ -134,6 +134,28 @@ class GroupVisit {
 
 }  // namespace
 
+namespace {
+
+/// Only MLA has values to be made of latent ones.
+CacheExchange exchange_of(const SweepSpace& space, Strategy strategy, const ModelSpec& model) {
+  if (!traits(strategy).cuts_group) return {};
+  CacheExchange exchange = space.dcp_exchange;
+  if (model.attention.kind != AttentionKind::mla)
+    exchange.projection = CacheExchange::Projection::after_merge;
+  return exchange;
+}
+
+std::vector<std::int64_t> redundant_experts(const SweepSpace& space, const ModelSpec& model) {
+  if (space.expert_slots == 0) return space.redundant_experts;
+  if (space.expert_slots < model.moe.experts) {
+    throw UsageError(fmt::format("num_slots {}: {} has {} experts, of each of which there is one at least",
+                                 space.expert_slots, model.name, model.moe.experts));
+  }
+  return {space.expert_slots - model.moe.experts};
+}
+
+}  // namespace
+
 ModelTable load_models(const std::vector<SweepSpace>& blocks) {
   ModelTable models;
   for (const SweepSpace& block : blocks) {
@@ -214,11 +236,14 @@ void for_each_point(const SweepSpace& requested_space, const ModelTable& models,
             shape.kv_dtype = kv.value_or(point.model->kv_dtype);
             for (const auto& [strategy, groups] : grids) {
               point.config.strategy = strategy;
-              shape.exchange = traits(strategy).cuts_group ? space.dcp_exchange : CacheExchange{};
+              shape.exchange = exchange_of(space, strategy, *point.model);
               for (const auto& [draft_tokens, acceptance] : speculations(space)) {
                 shape.draft_tokens = draft_tokens;
                 shape.acceptance = acceptance;
-                for (const auto& group : groups) visit_group(group, point);
+                for (const std::int64_t copies : redundant_experts(space, *point.model)) {
+                  shape.redundant_experts = static_cast<int>(copies);
+                  for (const auto& group : groups) visit_group(group, point);
+                }
               }
             }
           }

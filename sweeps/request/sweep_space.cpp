@@ -144,6 +144,15 @@ const auto space_setting_list = std::to_array<SpaceSetting>({
            one_of(text, where, std::pair{"gathered", CacheExchange::Queries::gathered},
                   std::pair{"replicated", CacheExchange::Queries::replicated});
      }},
+    {"dcp-project", "", "after|before",
+     "whether strategy dcp makes MLA's values of the merged outputs (default) or, on all of its ranks, of "
+     "the narrower "
+     "ones that they exchange then",
+     [](SweepSpace& space, std::string_view text, const std::string& where) {
+       space.dcp_exchange.projection =
+           one_of(text, where, std::pair{"after", CacheExchange::Projection::after_merge},
+                  std::pair{"before", CacheExchange::Projection::before_merge});
+     }},
     {"weight-dtype", "", "auto|LIST",
      "of bf16, fp8, nvfp4 (with a scale for each 16 values) (predict only: fp4 flat as papers count, mxfp4, "
      "int8, int4), or PART=T,... of attention, ffn, experts, "
@@ -179,6 +188,15 @@ const auto space_setting_list = std::to_array<SpaceSetting>({
        space.expert_skew = parse_real(text, 0, 10, where);
      },
      only_predict},
+    {"redundant-experts", "", "LIST",
+     "copies of the most popular experts that all ranks together hold beside one of each, spread so that "
+     "their loads "
+     "are even; default 0",
+     [](SweepSpace& space, std::string_view text, const std::string& where) {
+       space.redundant_experts = parse_entries(
+           text, where, [&](const std::string& entry) { return parse_count(entry, expert_copies, where); });
+     },
+     all_but_generate},
     {"layers", "", "N", "measure N layers and scale to the model's depth",
      apply_count<&SweepSpace::layers, layer_count>, sweep_and_verify},
 });

@@ -30,7 +30,11 @@ struct SweepSpace {
   std::vector<std::int64_t> draft_tokens{0};
   std::vector<double> acceptances;  // none: not known, but for steps without drafts
   double expert_skew = 0;           // Zipf exponent of the experts' popularity; predicted, not measured
-  std::int64_t layers = 0;          // layers to measure, 0: all of the model
+  /// Copies of experts beyond one of each; or, of the configurations of engines that count them so, how many there are
+  /// of all experts together.
+  std::vector<std::int64_t> redundant_experts{0};
+  std::int64_t expert_slots = 0;
+  std::int64_t layers = 0;  // layers to measure, 0: all of the model
 
   /// HOP-B with the number of pieces that the model likes best.
   static constexpr std::int64_t best_hop_b = 0;

@@ -270,6 +270,7 @@ constexpr auto all_columns = std::to_array<Column>({
     share_column<&RankShare::exchange_us>("predicted_exchange_us"),
     derived_column("ttl_composed_us",
                    [](const ResultRow& row) { return row.share ? number(row.share->composed_us()) : ""; }),
+    shape_column<&DecodeShape::redundant_experts>("redundant_experts"),
 });
 
 }  // namespace

@@ -94,3 +94,84 @@ TEST_CASE("Sparse attention reads what was picked; its indexer walks every key")
   };
   CHECK(indexer_us(1 << 20) > 4 * indexer_us(1 << 16));
 }
+
+TEST_CASE("Under expert parallelism vLLM takes a library's kernels in the place of Triton's") {
+  SystemSpec h100 = load_system("h100");
+  h100.engine = Engine::vllm;
+  const auto us = [&](std::int64_t experts) {
+    return gpu_op_time({.shape = MoeShape{.tokens = 16,
+                                          .hidden = 3072,
+                                          .ffn = 1536,
+                                          .local_experts = 64,
+                                          .top_k = 8,
+                                          .active_experts = 30,
+                                          .pairs = 32,
+                                          .experts = experts},
+                        .dtype = DType::fp8,
+                        .bytes = {.weights = 4e8}},
+                       h100)
+        .total_us;
+  };
+  CHECK(us(256) != us(64));
+  h100.engine = Engine::sglang;
+  CHECK(us(256) == us(64));
+}
+
+TEST_CASE("Weights with a scale a block take kernels of their own") {
+  const SystemSpec h100 = load_system("h100");
+  Op product{
+      .shape = GemmShape{.m = 128, .n = 4096, .k = 4096}, .dtype = DType::fp8, .bytes = {.weights = 1.7e7}};
+  const double plain_us = gpu_op_time(product, h100).total_us;
+  product.block_scaled = true;
+  CHECK(gpu_op_time(product, h100).total_us > plain_us);
+}
+
+TEST_CASE(
+    "With requests of its own each rank of vLLM and TensorRT-LLM has the whole head, of SGLang a part") {
+  const Sharding dp_ep{.ep = 8, .dp = 8};
+  const auto held = [&](Engine engine) {
+    return step(engine, 64, dp_ep, Strategy::dp_ep).weights_held_bytes_per_rank;
+  };
+  const ModelSpec m = load_model("minimax-m2.7");
+  const double matrices =
+      2.0 * static_cast<double>(m.vocab * m.hidden) * 7 / 8;  // embedding and head, seven parts more
+  CHECK(held(Engine::vllm) - held(Engine::sglang) == Approx(matrices * 1.5).epsilon(0.01));  // 2 and 1 bytes
+  CHECK(held(Engine::trtllm) == held(Engine::vllm));
+  CHECK(held(Engine::none) == held(Engine::sglang));
+}
+
+TEST_CASE(
+    "Groups of ranks with requests of their own sum attention among themselves where the engine gathers "
+    "tokens") {
+  const Sharding groups{.tpa = 2, .tpf = 1, .ep = 8, .dp = 4};
+  const Prediction vllm = step(Engine::vllm, 64, groups, Strategy::helix);
+  const Prediction none = step(Engine::none, 64, groups, Strategy::helix);
+  CHECK(vllm.comm_bytes_per_rank < none.comm_bytes_per_rank);
+  CHECK(vllm.exposed_comm_us > none.exposed_comm_us);  // more messages
+}
+
+TEST_CASE("Copies of experts are held, and read where tokens choose them") {
+  SystemSpec b200 = load_system("b200");
+  const auto predicted = [&](int copies, double skew) {
+    const DecodeShape shape{.context = 8192,
+                            .batch = 512,
+                            .weight_dtype = DType::fp8,
+                            .kv_dtype = DType::fp8,
+                            .expert_skew = skew,
+                            .redundant_experts = copies};
+    const Sharding dp_ep{.ep = 8, .dp = 8};
+    CHECK_FALSE(why_illegal(load_model("deepseek-r1"), Strategy::dp_ep, dp_ep, shape));
+    return predict(load_model("deepseek-r1"), Strategy::dp_ep, dp_ep, shape, b200);
+  };
+  const Prediction one = predicted(0, 0.8), more = predicted(32, 0.8);
+  const double expert_bytes = 3.0 * 7168 * 2048;
+  CHECK(more.weights_held_bytes_per_rank - one.weights_held_bytes_per_rank == Approx(4 * 58 * expert_bytes));
+  CHECK(more.max_batch < one.max_batch);
+  CHECK(more.model_ttl_us < one.model_ttl_us);
+  const DecodeShape seven{.context = 8192, .batch = 8, .redundant_experts = 7};
+  CHECK(
+      why_illegal(load_model("deepseek-r1"), Strategy::dp_ep, {.ep = 8, .dp = 8}, seven)->find("7 copies") !=
+      std::string::npos);
+  CHECK(why_illegal(load_model("deepseek-r1"), Strategy::tp, {.tpa = 8, .tpf = 8}, seven)->find("EP is 1") !=
+        std::string::npos);
+}

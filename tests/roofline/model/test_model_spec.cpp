@@ -24,8 +24,8 @@ using Features = std::vector<std::string>;
 }  // namespace
 
 TEST_CASE("every built-in model loads, and those run that the engine knows all of") {
-  CHECK(built_in_models().size() == 29);
-  const std::set<std::string> predicted_only = {"llama-4-maverick", "qwen3.5-397b"};
+  CHECK(built_in_models().size() == 30);
+  const std::set<std::string> predicted_only = {"glm-5.2", "llama-4-maverick", "qwen3.5-397b"};
   for (const std::string& name : built_in_models()) {
     CAPTURE(name);
     const ModelSpec model = load_model(name);
@@ -145,6 +145,11 @@ TEST_CASE("attention that differs by layer") {
   for (std::int64_t layer = 0; layer < 10; ++layer)
     own += glm.attention_of(glm.layer_kind(layer)).indexer.reused ? 'S' : 'F';
   CHECK(own == "FFSSSFSSSF");
+  const ModelSpec shared = load_model("glm-5.2");  // 21 layers of 78 choose tokens
+  std::int64_t choosing = 0;
+  for (std::int64_t layer = 0; layer < shared.layers; ++layer)
+    choosing += shared.attention_of(shared.layer_kind(layer)).indexer.reused ? 0 : 1;
+  CHECK(choosing == 21);
   const ModelSpec qwen = load_model("qwen3.5-397b");
   CHECK(qwen.layer_kind(2).mixer == Mixer::state);
   CHECK(qwen.layer_kind(3).mixer == Mixer::attention);

@@ -1,6 +1,7 @@
 #include <catch2/catch.hpp>
 
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "roofline/base/error.hpp"
@@ -13,6 +14,7 @@ namespace {
 
 using Queries = CacheExchange::Queries;
 using Merge = CacheExchange::Merge;
+using Projection = CacheExchange::Projection;
 
 const Op* op_or_null(const std::vector<Op>& ops, std::string_view name) {
   for (const Op& op : ops) {
@@ -52,6 +54,20 @@ TEST_CASE("Partial outputs go to their heads' owners all to all, or are summed b
   CHECK(op_or_null(ag_rs, "log-sum-exp all-gather")->wire_bytes == Approx(4 * 128 * 8 * 4.0 * 7 / 8));
 }
 
+TEST_CASE("Values made before the merge are a quarter as wide, and every rank makes those of all heads") {
+  for (const auto& [merge, op, bytes] :
+       {std::tuple{Merge::a2a, "partials all-to-all", 4 * 128 * (128 * 2.0 + 4) * 7 / 8},
+        {Merge::ag_rs, "partials reduce-scatter", 4 * 128 * 128 * 2.0 * 7 / 8}}) {
+    const auto after = attention({.merge = merge});
+    const auto before = attention({.merge = merge, .projection = Projection::before_merge});
+    CHECK(op_or_null(before, op)->wire_bytes == Approx(bytes));
+    CHECK(op_or_null(before, op)->wire_bytes < op_or_null(after, op)->wire_bytes / 3.9);
+    CHECK(op_or_null(before, "W_UV")->flops == 8 * op_or_null(after, "W_UV")->flops);
+    CHECK(op_or_null(before, "W_UV")->bytes.weights == 8 * op_or_null(after, "W_UV")->bytes.weights);
+    CHECK(op_or_null(before, "attention")->flops == op_or_null(after, "attention")->flops);
+  }
+}
+
 TEST_CASE("Ranks that gather queries hold less weights, and as much cache") {
   const ModelSpec m = load_model("deepseek-r1");
   DecodeShape shape{.context = 1 << 16, .batch = 4, .kv_dtype = DType::fp8};
@@ -71,8 +87,10 @@ TEST_CASE("DCP cuts heads first; its exchange is read as it is written") {
   CHECK_FALSE(why_illegal(load_model("deepseek-r1"), Strategy::dcp, dcp8, shape));
   for (const auto queries : {Queries::replicated, Queries::gathered}) {
     for (const auto merge : {Merge::a2a, Merge::ag_rs}) {
-      const CacheExchange exchange{.queries = queries, .merge = merge};
-      CHECK(parse_cache_exchange(to_string(exchange)) == exchange);
+      for (const auto projection : {Projection::after_merge, Projection::before_merge}) {
+        const CacheExchange exchange{.queries = queries, .merge = merge, .projection = projection};
+        CHECK(parse_cache_exchange(to_string(exchange)) == exchange);
+      }
     }
   }
   CHECK_THROWS_AS(parse_cache_exchange("a2a"), UsageError);

@@ -57,3 +57,20 @@ TEST_CASE("Skewed routing loads the rank of the favourites more, uniform routing
   CHECK(skewed.active_experts > uniform.active_experts);
   CHECK(skewed.active_experts <= 32);
 }
+
+TEST_CASE("Copies of experts even out a skewed load, and without skew thin out what a rank reads") {
+  const double skewed = routed_load(32, 256, 8, 64, 1).pairs;
+  double before = skewed;
+  for (const std::int64_t copies : {8, 32, 64}) {
+    const std::int64_t local = (256 + copies) / 8;
+    const RoutedLoad load = balanced_load(local, 256, copies, 8, 64, 1);
+    CHECK(load.pairs < before);
+    CHECK(load.pairs >= 64 * 8 / 8.0);  // an eighth of all
+    CHECK(load.active_experts <= static_cast<double>(local));
+    before = load.pairs + 1e-9;
+  }
+  // A copy of each: half as many tokens for each of twice as many.
+  const RoutedLoad doubled = balanced_load(64, 256, 256, 8, 64, 0);
+  CHECK(doubled.pairs == Approx(routed_load(32, 256, 8, 64, 0).pairs).epsilon(0.1));
+  CHECK(doubled.active_experts > routed_load(32, 256, 8, 64, 0).active_experts);
+}

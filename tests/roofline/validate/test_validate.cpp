@@ -158,3 +158,21 @@ TEST_CASE("Whole steps and served models are judged by model, device and layout 
   CHECK(served.families[0].family == "llama-3.1-70b/h100/trtllm/fp8");
   CHECK(served.residuals[1].model_us == Approx(2 * served.residuals[0].model_us));
 }
+
+TEST_CASE("Measured weights are those of the checkpoint that their type means") {
+  const auto us = [](const std::string& model, const std::string& weights, const std::string& widths) {
+    const Validation v =
+        of("model,device,engine,weight_dtype,kv_dtype,tp,pp,dp,moe_tp,moe_ep,batch_per_dp_rank,context_"
+           "tokens,step_ms,"
+           "layout\n" +
+           model + ",b200,vllm," + weights + ",fp8," + widths + ",4,4096,30,some\n");
+    REQUIRE(v.residuals.size() == 1);
+    return v.residuals[0].model_us;
+  };
+  const std::string tp8 = "8,1,1,8,1";
+  // NVFP4 leaves attention's projections in 16 bits where there is a latent cache.
+  CHECK(us("nvidia/DeepSeek-R1-NVFP4", "nvfp4", tp8) > 0.5 * us("deepseek-ai/DeepSeek-R1", "fp8_block", tp8));
+  CHECK(us("zai-org/GLM-5.2-FP8", "fp8_block", tp8) > us("nvidia/GLM-5.2-NVFP4", "nvfp4", tp8));
+  // Two groups of two ranks with requests of their own, whose latents each rank has.
+  CHECK(us("deepseek-ai/DeepSeek-R1", "fp8_block", "2,1,4,1,8") > 0);
+}

@@ -53,6 +53,15 @@ TEST_CASE("SGLang's tensor parallelism counts the ranks of all data-parallel gro
           !Catch::Contains("--ep-size"));
 }
 
+TEST_CASE("SGLang balances copies of experts; where values are made is no flag of its own") {
+  ResultRow row = predicted_row(Strategy::dp_ep, {.kvp = 1, .tpa = 1, .tpf = 1, .ep = 16, .pp = 1, .dp = 16});
+  row.config.shape.redundant_experts = 32;
+  CHECK_THAT(sglang_flags(row),
+             Catch::Contains("  --enable-eplb \\\n") && Catch::Contains("--ep-num-redundant-experts 32 "));
+  row.config.shape.exchange.projection = CacheExchange::Projection::before_merge;
+  CHECK_THAT(sglang_command(deployed(row)), Catch::Contains("SGLang has no flag for it"));
+}
+
 TEST_CASE("what SGLang has no layout for is refused, what its flags cannot say stands in comments") {
   const auto refusal = [](const ResultRow& row) {
     return usage_error([&] { sglang_command(deployed(row)); });

@@ -59,6 +59,23 @@ TEST_CASE("a TensorRT-LLM configuration that is no Helix is refused with both va
   CHECK_THAT(usage_error([] { trtllm("cp_config: HELIX"); }), Catch::Contains("cp_config"));
 }
 
+TEST_CASE("slots of experts beyond one for each are their copies") {
+  ResultRow row = predicted_row(Strategy::dp_ep, {.kvp = 1, .tpa = 1, .tpf = 1, .ep = 16, .pp = 1, .dp = 16});
+  row.config.shape.redundant_experts = 32;
+  const std::string config = trtllm_config(deployed(row));
+  CHECK_THAT(config, Catch::Contains("moe_config:\n  load_balancer:\n    num_slots: 288\n"));
+  ModelTable models;
+  const std::vector<SweepPoint> points = points_of(config, row, models);
+  REQUIRE(points.size() == 1);
+  CHECK(points[0].config.shape.redundant_experts == 32);
+  CHECK_THAT(usage_error([&] {
+               std::string few = config;
+               few.replace(few.find("288"), 3, "128");
+               points_of(few, row, models);
+             }),
+             Catch::Contains("num_slots 128") && Catch::Contains("256 experts"));
+}
+
 TEST_CASE("what is exported for TensorRT-LLM reads back as the same deployment") {
   const auto [strategy, sharding] = GENERATE(values<std::pair<Strategy, Sharding>>({
       {Strategy::helix, {.kvp = 8, .tpa = 1, .tpf = 2, .ep = 4, .pp = 1, .dp = 1}},

@@ -62,6 +62,13 @@ TEST_CASE("the other strategies have the flags of their kind of parallelism") {
           Catch::Contains("--decode-context-parallel-size 4 "));
 }
 
+TEST_CASE("vLLM balances copies of experts") {
+  ResultRow row = predicted_row(Strategy::dp_ep, {.kvp = 1, .tpa = 1, .tpf = 1, .ep = 16, .pp = 1, .dp = 16});
+  row.config.shape.redundant_experts = 32;
+  CHECK_THAT(vllm_flags(row), Catch::Contains("  --enable-eplb \\\n") &&
+                                  Catch::Contains("--eplb-config '{\"num_redundant_experts\": 32}' "));
+}
+
 TEST_CASE("what vLLM has no layout for is refused with the widths that would do") {
   ResultRow gqa = predicted_row(Strategy::helix, {.kvp = 2, .tpa = 4, .tpf = 8, .ep = 1, .pp = 1, .dp = 1});
   gqa.config.model = "llama-3.1-405b";

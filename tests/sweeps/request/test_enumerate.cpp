@@ -205,6 +205,21 @@ TEST_CASE("dcp cuts a TP group's cache; its rows say how the ranks exchange") {
   CHECK(usage_error([] { space_of({{"dcp-merge", "ring"}}); }).find("ag_rs") != std::string::npos);
 }
 
+TEST_CASE("copies of experts are points of their own, where EP shares them") {
+  SweepSpace space =
+      space_of({{"strategy", "tp"}, {"tpa", "2"}, {"ep", "1,2"}, {"redundant-experts", "0,2"}});
+  space.models = {"tiny-mla"};
+  std::multiset<std::string> found;
+  for (const SweepPoint& p : points_of(space)) {
+    if (p.skip_reason.empty())
+      found.insert(fmt::format("{} {}", p.config.sharding.ep, p.config.shape.redundant_experts));
+  }
+  CHECK(found == std::multiset<std::string>{"1 0", "2 0", "2 2"});
+  SweepSpace projected = space_of({{"strategy", "dcp"}, {"dcp", "4"}, {"dcp-project", "before"}});
+  projected.models = {"tiny-mla"};
+  CHECK(configuration_id(points_of(projected).front().config).ends_with("/ag_rs+gathered+projected"));
+}
+
 TEST_CASE("each number of drafted tokens has a point for every acceptance that it allows") {
   const auto drafts = [](std::initializer_list<std::pair<std::string, std::string>> flags) {
     std::multiset<std::string> found;
