@@ -73,9 +73,12 @@ OpTime fastest(const Kernels& kernels, const Op& op, const SystemSpec& system, T
   KernelTerms best;
   const auto* experts = std::get_if<MoeShape>(&op.shape);
   [[maybe_unused]] const bool triton = experts && uses_triton(system, *experts, op.dtype);
+  // Where there are 4-bit tensor cores, engines have TensorRT-LLM's generated kernels for experts with a scale a block.
+  // They were not measured: those for a scale a tensor stand for them.
+  const bool generated = experts && system.peak_flops.fp4 > 0;
   for (const auto& kernel : kernels) {
     if (!serves(kernel.format, op.dtype)) continue;
-    if (op.block_scaled && kernel.format == KernelFormat::fp8) continue;
+    if (op.block_scaled && kernel.format == KernelFormat::fp8 && !generated) continue;
     if constexpr (requires { kernel.gated; }) {
       if (!kernel.gated || (kernel.kernel == MoeKernel::triton) != triton) continue;
     }
