@@ -53,11 +53,11 @@ class SharedExperts {
 
 DecodeShape as_served(const Sharding& sharding, const DecodeShape& shape, const SystemSpec& system) {
   DecodeShape served = shape;
-  if (!system.gpu) return served;
+  if (!system.gpu || sharding.dp == 1) return served;
   const GpuEngine& engine = engine_overhead(system);
   const bool whole_requests = attends_whole_requests(sharding);
   served.whole_head = engine.whole_lm_head && whole_requests;
-  served.sums_in_group = engine.gathers_tokens && sharding.dp > 1 && !whole_requests;
+  served.sums_in_group = engine.gathers_tokens && !whole_requests;
   return served;
 }
 
