@@ -31,7 +31,7 @@ def refused(needles, *arguments):
 
 
 SCENE = ["--model", "deepseek-v2-lite", "--system", "gb200", "--context", "64k", "--weight-dtype", "nvfp4"]
-printed("predict", *SCENE, "--kv-dtype", "fp8", "--batch", "2,64", "--ranks", "8,16", "--kvp", "auto", "--tpa", "auto",
+printed("predict", *SCENE, "--kv-dtype", "fp8", "--batch", "2,64,1024", "--ranks", "8,16", "--kvp", "auto", "--tpa", "auto",
         "--tpf", "auto", "--ep", "auto", "--pp", "auto", "--dp", "auto", "--strategy", "helix,tp,tp+pp,medha,dp+ep",
         "--tokens-per-block", "64", "--top", "2", "--out", "run", "--quiet")
 with open(scratch / "run/results.csv", newline="") as file:
