@@ -129,7 +129,7 @@ for purpose in "${purposes[@]}"; do
   .venv/bin/python -c "import ${module[$purpose]}" 2>/dev/null && continue
   echo "Installing ${libraries[*]} into .venv"
   if ! { { [[ -x .venv/bin/pip ]] || "$python" -m venv .venv; } &&
-    .venv/bin/pip install --quiet --disable-pip-version-check "${libraries[@]}"; } >"$log" 2>&1; then
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check "${libraries[@]}"; } >"$log" 2>&1; then
     cat "$log" >&2
     echo "install_deps.sh: ${libraries[*]} could not be installed, see above" >&2
     exit 1
