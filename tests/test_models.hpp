@@ -95,6 +95,14 @@ inline std::vector<ModelSpec> small_models() {
           with_top_k(divisible(load_model("tiny-dsa"), 1), 13)};
 }
 
+/// With a draft layer: latent attention and shared experts, as DeepSeek-V3, and KV heads, as GLM-4.5.
+inline std::vector<ModelSpec> drafting_models() {
+  ModelSpec gqa = divisible(load_model("tiny-qwen3-moe"), 4);
+  gqa.name = "tiny-gqa-mtp";
+  gqa.draft_layers = 1;
+  return {divisible(load_model("tiny-mtp"), 1), gqa};
+}
+
 /// Under whatever strategy it is legal; the reason of the last is thrown where it is under none. `model` must
 /// outlive it.
 inline Instance legal_instance(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,

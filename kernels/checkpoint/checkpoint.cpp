@@ -123,15 +123,20 @@ std::array<std::int64_t, 2> block_size(const std::filesystem::path& directory) {
   return {(*given)[0].get<std::int64_t>(), (*given)[1].get<std::int64_t>()};
 }
 
+/// One rank, which has all of the model, and its draft layer in a step with drafts.
+RankPlan lone_rank(const ModelSpec& model, bool drafts) {
+  const auto one = Instance::make({.model = model,
+                                   .sharding = {},
+                                   .shape = {.context = 1, .draft_tokens = drafts ? 1 : 0},
+                                   .layers = model.layers});
+  return {std::get<Instance>(one), 0};
+}
+
 /// All matrices of the model, whole.
-std::vector<WeightSlice> all_matrices(const ModelSpec& model) {
-  std::vector<WeightSlice> all{whole_tensor(model, 0, Tensor::embedding),
-                               whole_tensor(model, 0, Tensor::lm_head)};
-  // One rank has them all, whatever the model and the step.
-  const auto one =
-      Instance::make({.model = model, .sharding = {}, .shape = {.context = 1}, .layers = model.layers});
-  const RankPlan rank(std::get<Instance>(one), 0);
-  for (std::int64_t layer = 0; layer < model.layers; ++layer) {
+std::vector<WeightSlice> all_matrices(const RankPlan& rank) {
+  std::vector<WeightSlice> all{whole_tensor(rank.model(), 0, Tensor::embedding),
+                               whole_tensor(rank.model(), 0, Tensor::lm_head)};
+  for (const std::int64_t layer : rank.layers_held()) {
     for (const MatrixPlan& plan : plan_layer(rank, layer))
       for (const auto& slices : plan.matrices) all.insert(all.end(), slices.begin(), slices.end());
   }
@@ -143,8 +148,11 @@ std::vector<WeightSlice> all_matrices(const ModelSpec& model) {
 Checkpoint::Checkpoint(const std::filesystem::path& directory, const ModelSpec& model)
     : directory_(directory), files_(directory), block_(block_size(directory)) {
   find_root();
-  for (const WeightSlice& whole : all_matrices(model)) add_matrix(model, whole);
-  for (std::int64_t layer = 0; layer < model.layers; ++layer)
+  has_draft_layer_ =
+      model.draft_layers == 1 && files_.find(fmt::format("{}layers.{}.eh_proj.weight", root_, model.layers));
+  const RankPlan rank = lone_rank(model, has_draft_layer_);
+  for (const WeightSlice& whole : all_matrices(rank)) add_matrix(model, whole);
+  for (const std::int64_t layer : rank.layers_held())
     for (const Tensor tensor : layer_vectors(model, layer)) add_vector(model, {tensor, layer, 0});
   add_vector(model, {Tensor::final_norm, 0, 0});
   refuse_surplus(model);
@@ -152,9 +160,10 @@ Checkpoint::Checkpoint(const std::filesystem::path& directory, const ModelSpec& 
 
 void Checkpoint::find_root() {
   constexpr std::string_view table = "embed_tokens.weight";
-  for (const auto& [name, tensor] : files_.all()) {
-    if (name.ends_with(table)) root_ = name.substr(0, name.size() - table.size());
-  }
+  const std::string* shortest = nullptr;  // draft layers have tables of their own
+  for (const auto& [name, tensor] : files_.all())
+    if (name.ends_with(table) && (shortest == nullptr || name.size() < shortest->size())) shortest = &name;
+  if (shortest != nullptr) root_ = shortest->substr(0, shortest->size() - table.size());
 }
 
 std::pair<const MappedTensor*, Within> Checkpoint::find(const ModelSpec& model, const TensorId& id) const {

@@ -33,6 +33,8 @@ class Checkpoint final : public WeightSource {
   float largest(const WeightSlice& slice, std::int64_t first, std::int64_t rows) const override;
   std::vector<float> vector(const TensorId& id) const override;
 
+  /// Whether it has the model's draft layer, which it may leave out.
+  bool has_draft_layer() const { return has_draft_layer_; }
   /// Of all its files.
   std::size_t bytes() const { return files_.file_bytes(); }
 
@@ -68,6 +70,7 @@ class Checkpoint final : public WeightSource {
   TensorFiles files_;
   std::string root_;                     // what names begin with: "model."
   std::array<std::int64_t, 2> block_{};  // of block-wise fp8
+  bool has_draft_layer_ = false;
   std::map<std::string, StoredMatrix> matrices_;
   std::map<TensorId, Place> places_;
   std::map<TensorId, VectorPlace> vectors_;

@@ -91,6 +91,11 @@ constexpr auto table = std::to_array<Spelling>({
     {Tensor::shared_down, "layers.{l}.mlp.shared_expert.down_proj.weight"},
     {Tensor::shared_down, "layers.{l}.shared_mlp.output_linear.weight"},
     {Tensor::shared_expert_gate, "layers.{l}.mlp.shared_expert_gate.weight"},
+    // The draft layer of DeepSeek-V3 and GLM-4.5.
+    {Tensor::draft_input, "layers.{l}.eh_proj.weight"},
+    {Tensor::draft_token_norm, "layers.{l}.enorm.weight"},
+    {Tensor::draft_stream_norm, "layers.{l}.hnorm.weight"},
+    {Tensor::draft_out_norm, "layers.{l}.shared_head.norm.weight"},
 });
 
 void put(std::string& name, std::string_view placeholder, std::int64_t number) {

@@ -220,6 +220,7 @@ class CpuBackend : public Backend {
                     const StepState& state) override {
     cpu::advance_rows(batch, query_tokens, turns, state);
   }
+  void copy_rows(const CopiedRows& copied) override { cpu::copy_rows(copied); }
 
  private:
   static constexpr DType dtypes[] = {DType::bf16, DType::fp8};

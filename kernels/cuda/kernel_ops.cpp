@@ -164,4 +164,8 @@ void KernelOps::advance_rows(std::int64_t batch, std::int64_t query_tokens, cons
   cuda::advance_rows(stream_, batch, query_tokens, turns, state);
 }
 
+void KernelOps::copy_rows(const CopiedRows& copied) {
+  cuda::copy_rows(stream_, copied);
+}
+
 }  // namespace helix::cuda

@@ -91,6 +91,7 @@ class KernelOps : public Backend {
                std::int64_t* lengths) override;
   void advance_rows(std::int64_t batch, std::int64_t query_tokens, const AppendTurns& turns,
                     const StepState& state) override;
+  void copy_rows(const CopiedRows& copied) override;
 
  protected:
   /// terms_bytes: memory of products with quantised weights and many rows (linear.cpp), taken with the first

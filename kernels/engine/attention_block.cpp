@@ -60,8 +60,8 @@ void AttentionBlock::rewind(std::int64_t steps, std::int64_t first_turn) {
   const RankPlan& plan = c_.plan;
   for (std::size_t i = 0; i < caches_.size(); ++i)
     caches_[i].rewind(steps - plan.caches()[i].kept.grown(steps));
-  const auto set = [&](std::int64_t* array, std::int64_t value) {
-    const std::vector<std::int64_t> values(static_cast<std::size_t>(plan.attended()), value);
+  const auto set = [&](std::int64_t* array, std::int64_t value, std::int64_t each = 1) {
+    const std::vector<std::int64_t> values(static_cast<std::size_t>(plan.attended() * each), value);
     c_.backend.copy_to_device(array, values.data(), values.size() * sizeof(std::int64_t));
   };
   if (plan.shape().query_tokens() == 1) {
@@ -76,6 +76,10 @@ void AttentionBlock::rewind(std::int64_t steps, std::int64_t first_turn) {
             .history = plan.attention().history.size()};
   set(a_.decoded, -1);
   set(a_.accepted, 1);
+  if (!plan.draft_layer()) return;
+  // The first drafts follow on the history's last token, whose place in the draft layer's cache is taken.
+  set(a_.positions, plan.shape().context - 1, plan.shape().query_tokens());
+  set(caches_.front().slots(), -1, plan.shape().query_tokens());
 }
 
 void AttentionBlock::accept(std::span<const std::int64_t> tokens) {
@@ -103,10 +107,16 @@ void AttentionBlock::advance(const Work& work) {
 
 AttentionInputs::Rows AttentionBlock::rows_in(std::int64_t layer, const Work& work) {
   const std::size_t i = c_.plan.cache_of(layer);
-  return {.cache = caches_[i].layer(layer).from_request(work.batch.cached),
-          .slots = caches_[i].slots() + work.batch.cached_rows(),
-          .positions = a_.positions + work.batch.cached_rows(),
-          .appends = work.appends[i] != Append::none};
+  AttentionInputs::Rows rows{.cache = caches_[i].layer(layer).from_request(work.batch.cached),
+                             .slots = caches_[i].slots() + work.batch.cached_rows(),
+                             .positions = a_.positions + work.batch.cached_rows(),
+                             .appends = work.appends[i] != Append::none};
+  if (work.draft == nullptr || work.draft->number == 0) return rows;
+  rows.slots = work.draft->places.slots;
+  rows.positions = work.draft->places.positions;
+  rows.cache.lengths = work.draft->places.lengths;
+  rows.cache.query_tokens = 1;
+  return rows;
 }
 
 void AttentionBlock::run(std::int64_t layer, const Work& work) {
@@ -119,7 +129,7 @@ void AttentionBlock::run(std::int64_t layer, const Work& work) {
 
   c_.backend.begin_phase(Phase::attn_proj);
   // 1, 2: QKV for the full batch of the DP group, RoPE, and the append on the one KVP rank whose turn it is.
-  c_.add_and_norm(work, w.input_norm, layer == 0);
+  c_.add_and_norm(work, w.input_norm, layer == 0 || work.draft != nullptr);
   inputs_.project(layer, in, work, a_.q);
   if (indexer_) indexer_->project(layer, work, inputs_.q_latent(), inputs_.rope(), in.positions);
   work.observer.phase_done(Phase::attn_proj);
@@ -154,11 +164,11 @@ void AttentionBlock::run(std::int64_t layer, const Work& work) {
   work.observer.phase_done(Phase::attn_allreduce);
 }
 
-void AttentionBlock::attend(const LayerWeights& w, const KvView& cache, Range requests) {
+void AttentionBlock::attend(const LayerWeights& w, const KvView& cache, Range requests, const Work& work) {
   const std::int64_t q_row = heads() * cached().head_dim, o_row = heads() * cached().v_dim;
   c_.backend.begin_phase(Phase::attn);
   const KvView attended = indexer_ ? indexer_->gathered(cache, requests) : cache.from_request(requests.begin);
-  const Range rows = rows_of(requests);
+  const Range rows = scaled(requests, work.batch.query_tokens);
   BF16* const o = a_.o + rows.begin * o_row;
   float* const lse = a_.lse + rows.begin * heads();
   c_.backend.attention(attended, requests.size(), heads(), scale_, a_.q + rows.begin * q_row, o, lse,
@@ -168,7 +178,7 @@ void AttentionBlock::attend(const LayerWeights& w, const KvView& cache, Range re
 }
 
 const BF16* AttentionBlock::attend_whole(const LayerWeights& w, const KvView& cache, const Work& work) {
-  attend(w, cache, {0, work.batch.attended.size()});
+  attend(w, cache, {0, work.batch.attended.size()}, work);
   work.observer.phase_done(Phase::attn);
   return a_.o;
 }
@@ -179,6 +189,7 @@ const BF16* AttentionBlock::attend_whole(const LayerWeights& w, const KvView& ca
 const BF16* AttentionBlock::attend_shards(const LayerWeights& w, const KvView& cache, const Work& work) {
   const AttentionPart& part = c_.plan.attention();
   const Pieces pieces = part.pieces(work.batch.attended.size());
+  const auto rows_of = [&](Range requests) { return scaled(requests, work.batch.query_tokens); };
   const PartialShape largest = part.partials(rows_of({0, pieces.largest()}).size());
   const auto slot_at = [&](int piece) {
     return static_cast<std::size_t>(piece * largest.parts) * largest.chunk_bytes();
@@ -186,7 +197,7 @@ const BF16* AttentionBlock::attend_shards(const LayerWeights& w, const KvView& c
   for (int piece = 0; piece < pieces.count; ++piece) {
     const Range r = rows_of(pieces[piece]);
     const PartialShape shape = part.partials(r.size());
-    attend(w, cache, pieces[piece]);
+    attend(w, cache, pieces[piece], work);
     work.observer.phase_done(Phase::attn);
     c_.backend.begin_phase(Phase::merge);
     c_.backend.pack_partials(shape, a_.o + r.begin * heads() * cached().v_dim, a_.lse + r.begin * heads(),

@@ -44,6 +44,8 @@ class AttentionBlock {
   void rewind(std::int64_t steps, std::int64_t first_turn);
   /// Tokens of the last step, [batch], that the next one follows on.
   void accept(std::span<const std::int64_t> tokens);
+  /// Of the step that runs, where it has several tokens of each request.
+  RowPlaces places() { return {a_.positions, caches_.front().slots(), caches_.front().lengths()}; }
   /// The micro-batch's next step.
   void advance(const Work& work);
   /// Leaves in the stream's delta what the block adds to it; of parallel blocks this rank's part, for the FFN's sum.
@@ -51,14 +53,13 @@ class AttentionBlock {
 
  private:
   AttentionInputs::Rows rows_in(std::int64_t layer, const Work& work);
-  void attend(const LayerWeights& w, const KvView& cache, Range requests);
+  void attend(const LayerWeights& w, const KvView& cache, Range requests, const Work& work);
   const BF16* attend_whole(const LayerWeights& w, const KvView& cache, const Work& work);
   const BF16* attend_shards(const LayerWeights& w, const KvView& cache, const Work& work);
 
   std::int64_t heads() const { return c_.plan.attention().heads.size(); }
   std::int64_t owned() const { return c_.plan.attention().owned.size(); }
   const KvShape& cached() const { return c_.plan.attention().cache; }
-  Range rows_of(Range requests) const { return scaled(requests, c_.plan.shape().query_tokens()); }
 
   BlockContext c_;
   Arrays a_;

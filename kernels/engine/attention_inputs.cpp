@@ -16,8 +16,8 @@ bool sums_squares(const RankPlan& plan) {
 }
 
 /// Rows of the fullest DP group, the first: what all ranks of a stage exchange is of one size.
-std::int64_t fullest_group(const RankPlan& plan) {
-  return ceil_div(plan.largest().requests.size(), plan.sharding().dp) * plan.shape().query_tokens();
+std::int64_t fullest_group(const RankPlan& plan, const MicroBatch& batch) {
+  return ceil_div(plan.largest().requests.size(), plan.sharding().dp) * batch.query_tokens;
 }
 
 }  // namespace
@@ -34,8 +34,9 @@ AttentionInputs::Arrays::Arrays(Carver& carver, const RankPlan& plan) {
     qkv = carver.take<BF16>(attended *
                             (heads * a.qk_head_dim + part.kv_heads.size() * (a.qk_head_dim + a.v_head_dim)));
     if (sums_squares(plan)) {
-      squares = carver.take<float>(2 * fullest_group(plan));
-      gathered_squares = carver.take<float>(2 * fullest_group(plan) * plan.sharding().stage_ranks());
+      const std::int64_t sums = 2 * fullest_group(plan, plan.largest());
+      squares = carver.take<float>(sums);
+      gathered_squares = carver.take<float>(sums * plan.sharding().stage_ranks());
     }
   }
   inv_freq = carver.take<float>(std::max(a.qk_head_dim, a.qk_rope_head_dim));
@@ -116,7 +117,7 @@ void AttentionInputs::norm_q_and_k(const LayerWeights& w, const Work& work) {
 void AttentionInputs::norm_parts(const LayerWeights& w, const Work& work) {
   const RankPlan& plan = c_.plan;
   const std::int64_t rows = work.attended(), row = w[Weight::qkv].n;
-  const std::int64_t dim = plan.model().attention.qk_head_dim, most = fullest_group(plan);
+  const std::int64_t dim = plan.model().attention.qk_head_dim, most = fullest_group(plan, work.batch);
   const std::int64_t q = heads() * dim, k = cached().kv_heads * dim;
   const auto eps = static_cast<float>(plan.model().norm_eps);
   c_.backend.square_sums(rows, q, a_.qkv, row, a_.squares);

@@ -20,12 +20,24 @@ struct Stream {
   BF16* delta = nullptr;
 };
 
+/// Where the rows of requests that the rank attends stand, [rows]: arrays of the device, as in StepState.
+struct RowPlaces {
+  std::int64_t *positions = nullptr, *slots = nullptr, *lengths = nullptr;
+};
+
+/// A run of the draft layer.
+struct DraftRun {
+  std::int64_t number = 0;  // of those of the step
+  RowPlaces places{};       // of one row a request; none: those of the last step
+};
+
 /// What the blocks work on: a micro-batch on its way through the stage.
 struct Work {
   const MicroBatch& batch;
   Stream stream;
   std::span<const Append> appends;  // to each of this rank's caches
   StepObserver& observer;
+  const DraftRun* draft = nullptr;
 
   std::int64_t rows() const { return batch.rows().size(); }
   /// Of those, the ones that the rank attends.

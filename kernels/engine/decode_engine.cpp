@@ -40,7 +40,8 @@ DecodeEngine::Activations::Activations(Carver& carver, const RankPlan& plan, con
                         : nullptr),
       attention(carver, plan, backend, steps),
       ffn(carver, plan),
-      head(carver, plan) {
+      head(carver, plan),
+      draft(carver, plan) {
   const std::size_t scratch_bytes =
       std::max(AttentionBlock::scratch_bytes(plan, backend), FfnBlock::scratch_bytes(plan, backend));
   scratch = {carver.take<std::byte>(static_cast<std::int64_t>(scratch_bytes)), scratch_bytes};
@@ -81,6 +82,7 @@ DecodeEngine::DecodeEngine(const Instance& instance, std::int64_t steps, Backend
       ffn_(context_, activations_.ffn),
       head_(context_, activations_.head),
       room_(plan_.tokens_with_room(steps)) {
+  if (plan_.draft_layer()) draft_.emplace(context_, activations_.draft, attention_, ffn_, head_);
   for (Communicator* const group : {groups.stage.get(), groups.kvp.get(), groups.pipeline.get()})
     exposures_.push_back(group->expose(memory.activations->data(), activations_.bytes));
   rewind();
@@ -89,6 +91,7 @@ DecodeEngine::DecodeEngine(const Instance& instance, std::int64_t steps, Backend
 void DecodeEngine::rewind(std::int64_t first_turn) {
   settle();
   attention_.rewind(step_, first_turn);
+  if (draft_) draft_->rewind();
   first_turn_ = first_turn;
   step_ = decoded_ = 0;
   accepted_ = 1;
@@ -107,6 +110,7 @@ void DecodeEngine::accept(std::span<const std::int64_t> tokens) {
   if (step_ == 0) throw std::logic_error("no step whose tokens could be accepted");
   accepted_ = std::ranges::max(tokens);
   attention_.accept(tokens);
+  if (draft_) draft_->accept(tokens);
 }
 
 DecodeEngine::StepKind DecodeEngine::next_kind() const {
@@ -144,8 +148,12 @@ void DecodeEngine::step(StepObserver& observer, std::optional<std::span<const st
   pipeline_.hand_over(0, observer);
   for (now_ = 0; now_ < micro_batches.size(); ++now_) {
     const Work work{micro_batches[now_], pipeline_.stream(), appends, observer};
-    attention_.advance(work);
-    if (plan_.first_stage()) head_.embed(work, pipeline_.tokens(work.batch));
+    if (draft_) {
+      draft_->run(work, pipeline_.tokens(work.batch));
+    } else {
+      attention_.advance(work);
+    }
+    if (plan_.first_stage()) head_.embed(work, draft_ ? draft_->checked() : pipeline_.tokens(work.batch));
     observer.layers_begin();
     for (std::int64_t layer = plan_.layers().begin; layer < plan_.layers().end; ++layer) {
       if (only && std::ranges::find(*only, layer) == only->end()) continue;
@@ -165,15 +173,28 @@ void DecodeEngine::step(StepObserver& observer, std::optional<std::span<const st
   ++step_;
 }
 
+std::vector<std::int32_t> DecodeEngine::to_host(const std::int32_t* tokens) const {
+  std::vector<std::int32_t> copy(static_cast<std::size_t>(plan_.rows()));
+  backend_.copy_to_host(copy.data(), tokens, copy.size() * sizeof(std::int32_t));
+  return copy;
+}
+
 std::vector<std::int32_t> DecodeEngine::tokens() const {
-  std::vector<std::int32_t> tokens(static_cast<std::size_t>(plan_.rows()));
-  backend_.copy_to_host(tokens.data(), pipeline_.tokens(), tokens.size() * sizeof(std::int32_t));
-  return tokens;
+  return to_host(pipeline_.tokens());
+}
+
+std::vector<std::int32_t> DecodeEngine::checked_tokens() const {
+  return to_host(draft_.value().checked());
+}
+
+const MicroBatch& DecodeEngine::current() const {
+  const MicroBatch* const drafting = draft_ ? draft_->batch() : nullptr;
+  return drafting != nullptr ? *drafting : plan_.micro_batches()[now_];
 }
 
 std::vector<BF16> DecodeEngine::block_output() const {
   const std::int64_t hidden = plan_.model().hidden;
-  const Range kept = plan_.kept_rows(plan_.micro_batches()[now_]);
+  const Range kept = plan_.kept_rows(current());
   std::vector<BF16> delta(static_cast<std::size_t>(kept.size() * hidden));
   backend_.copy_to_host(delta.data(), pipeline_.stream().delta + kept.begin * hidden,
                         delta.size() * sizeof(BF16));
@@ -189,7 +210,7 @@ std::vector<BF16> DecodeEngine::attention_part() const {
 }
 
 Range DecodeEngine::block_requests() const {
-  const MicroBatch& batch = plan_.micro_batches()[now_];
+  const MicroBatch& batch = current();
   const Range kept = plan_.kept_requests(batch);
   return {batch.requests.begin + kept.begin, batch.requests.begin + kept.end};
 }
@@ -197,6 +218,12 @@ Range DecodeEngine::block_requests() const {
 std::vector<std::int32_t> DecodeEngine::routing(std::int64_t layer) const {
   const bool here = plan_.has_layer(layer) && plan_.has_ffn() && plan_.model().layer_kind(layer).moe();
   return here ? ffn_.routing(layer) : std::vector<std::int32_t>{};
+}
+
+std::vector<std::int32_t> DecodeEngine::draft_routing(std::int64_t run) const {
+  const std::int64_t layer = plan_.draft_layer().value();
+  const bool here = plan_.has_ffn() && plan_.model().layer_kind(layer).moe();
+  return here ? ffn_.routing(layer, run) : std::vector<std::int32_t>{};
 }
 
 std::vector<std::vector<std::int64_t>> DecodeEngine::attended_positions() const {
@@ -223,7 +250,7 @@ Range DecodeEngine::attended_requests() const {
 }
 
 std::vector<float> DecodeEngine::gather_logits() const {
-  return plan_.last_stage() ? head_.gather_logits() : std::vector<float>{};
+  return plan_.last_stage() ? head_.gather_logits(plan_.rows()) : std::vector<float>{};
 }
 
 }  // namespace helix

@@ -20,6 +20,7 @@
 
 #include "kernels/comm/communicator.hpp"
 #include "kernels/engine/attention_block.hpp"
+#include "kernels/engine/draft_block.hpp"
 #include "kernels/engine/ffn_block.hpp"
 #include "kernels/engine/head_block.hpp"
 #include "kernels/engine/pipeline.hpp"
@@ -54,8 +55,8 @@ class DecodeEngine {
   const RankPlan& plan() const { return plan_; }
   const Instance& instance() const { return plan_.instance(); }
 
-  /// Decodes one token of every request, and checks the drafts behind it: this rank's layers, or those of them that
-  /// `only` lists. Pipeline stages do not wait for each other's step: the first goes on as soon as its tokens come
+  /// Decodes one token of every request, and checks the drafts behind it, which it makes itself where it has a draft
+  /// layer: this rank's layers, or those of them that `only` lists. Pipeline stages do not wait for each other's step: the first goes on as soon as its tokens come
   /// back. Throws OutOfRoom where the tokens accepted since the rewind leave no room for it, which is never the case
   /// before steps_before_rewind().
   void step(StepObserver& observer, std::optional<std::span<const std::int64_t>> only = std::nullopt);
@@ -64,7 +65,7 @@ class DecodeEngine {
   /// Back to the history alone. The KVP ranks append in turns, beginning with the turn of decode step
   /// `first_turn`. Collective.
   void rewind(std::int64_t first_turn = 0);
-  /// What the next step decodes instead of the tokens that the last one chose, [rows]. Collective.
+  /// What the next step decodes, or drafts behind, instead of the tokens that the last one chose, [rows]. Collective.
   void give_tokens(std::span<const std::int32_t> tokens);
   /// How many tokens of the last step, and of later ones, count for each request, [batch], from 1 to query_tokens; the
   /// others leave the cache. Without it, and again after a rewind, one: all drafts are rejected. Not before a first
@@ -77,6 +78,12 @@ class DecodeEngine {
   /// Tokens chosen by the last step behind each of its own, [rows]: on the ranks of the first and the last stage,
   /// when settled.
   std::vector<std::int32_t> tokens() const;
+  /// Whether it makes its drafts itself.
+  bool drafts() const { return draft_.has_value(); }
+  /// Then, what the last step checked, [rows]: each request's next token and the drafts behind it.
+  std::vector<std::int32_t> checked_tokens() const;
+  /// For observers, at draft_done(): that run's logits of a row for each request, [batch, vocab]. Collective.
+  std::vector<float> gather_draft_logits() const { return head_.gather_logits(plan_.shape().batch); }
   /// Logits of the last step for every row over the whole vocabulary, [rows, vocab]; collective over the last
   /// stage, empty on the others.
   std::vector<float> gather_logits() const;
@@ -91,6 +98,8 @@ class DecodeEngine {
   /// Experts chosen in `layer` by the last step, [rows, top_k]; empty for a dense layer and where this rank
   /// has no part in it.
   std::vector<std::int32_t> routing(std::int64_t layer) const;
+  /// The same of a run of the draft layer; of one row a request from the second on.
+  std::vector<std::int32_t> draft_routing(std::int64_t run) const;
 
   /// Sparse attention: the positions that this rank attends in the block just finished, of attended_requests().
   /// For observers, at Phase::attn_allreduce. Else empty.
@@ -127,11 +136,15 @@ class DecodeEngine {
     AttentionBlock::Arrays attention;
     FfnBlock::Arrays ffn;
     HeadBlock::Arrays head;
+    DraftBlock::Arrays draft;
     std::span<std::byte> scratch;
     std::size_t bytes;  // of all of them
   };
   /// Before the next step, of the request that has most.
   std::int64_t decoded_next() const { return step_ == 0 ? 0 : decoded_ + accepted_; }
+  /// That is worked on.
+  const MicroBatch& current() const;
+  std::vector<std::int32_t> to_host(const std::int32_t* tokens) const;
   static Activations carve(const RankPlan& plan, Backend& backend, std::int64_t steps,
                            std::unique_ptr<Buffer>& memory);
 
@@ -143,6 +156,7 @@ class DecodeEngine {
   AttentionBlock attention_;
   FfnBlock ffn_;
   HeadBlock head_;
+  std::optional<DraftBlock> draft_;
   std::vector<std::unique_ptr<Exposure>> exposures_;
   std::int64_t room_;  // tokens of a request between rewinds
   std::int64_t first_turn_ = 0, step_ = 0;

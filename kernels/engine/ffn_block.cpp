@@ -24,7 +24,8 @@ FfnBlock::Arrays::Arrays(Carver& carver, const RankPlan& plan) {
     if (model.moe.gated_shared) shared_gate = carver.take<float>(rows);
     router_logits = carver.take<float>(rows * model.moe.experts);
     router_weights = carver.take<float>(rows * model.moe.top_k);
-    routing = carver.take<std::int32_t>(plan.layers().size() * plan.rows() * model.moe.top_k);
+    const std::int64_t runs = plan.draft_layer() ? plan.shape().draft_tokens : 0;
+    routing = carver.take<std::int32_t>((plan.layers().size() + runs) * plan.rows() * model.moe.top_k);
   }
 }
 
@@ -47,8 +48,10 @@ FfnBlock::FfnBlock(const BlockContext& context, const Arrays& arrays) : c_(conte
              .scaling = static_cast<float>(moe.routed_scaling)};
 }
 
-std::int32_t* FfnBlock::choices(std::int64_t layer) const {
-  return a_.routing + (layer - c_.plan.layers().begin) * c_.plan.rows() * c_.plan.model().moe.top_k;
+std::int32_t* FfnBlock::choices(std::int64_t layer, std::int64_t draft) const {
+  const bool drafts = c_.plan.draft_layer() == layer;
+  const std::int64_t place = drafts ? c_.plan.layers().size() + draft : layer - c_.plan.layers().begin;
+  return a_.routing + place * c_.plan.rows() * c_.plan.model().moe.top_k;
 }
 
 void FfnBlock::run(std::int64_t layer, const Work& work) {
@@ -97,7 +100,8 @@ void FfnBlock::experts(std::int64_t layer, const Work& work) {
   const std::int64_t hidden = c_.plan.model().hidden;
   const Range kept = c_.plan.kept_rows(work.batch);
   const bool whole = c_.plan.whole_requests();
-  std::int32_t* ids = choices(layer) + work.batch.rows().begin * moe.top_k;
+  std::int32_t* ids =
+      choices(layer, work.draft != nullptr ? work.draft->number : 0) + work.batch.rows().begin * moe.top_k;
 
   c_.backend.linear(kept.size(), c_.normed + kept.begin * hidden, hidden, w[Weight::router], a_.router_logits,
                     moe.experts);
@@ -156,9 +160,9 @@ void FfnBlock::activate(const PackedWeight& gate_up, const BF16* bias, Range row
   c_.backend.gated(c_.plan.model().gated_unit, rows.size(), gate_up.n / 2, a_.gate_up, a_.act);
 }
 
-std::vector<std::int32_t> FfnBlock::routing(std::int64_t layer) const {
+std::vector<std::int32_t> FfnBlock::routing(std::int64_t layer, std::int64_t draft) const {
   std::vector<std::int32_t> ids(static_cast<std::size_t>(c_.plan.rows() * c_.plan.model().moe.top_k));
-  c_.backend.copy_to_host(ids.data(), choices(layer), ids.size() * sizeof(std::int32_t));
+  c_.backend.copy_to_host(ids.data(), choices(layer, draft), ids.size() * sizeof(std::int32_t));
   return ids;
 }
 

@@ -22,7 +22,8 @@ class FfnBlock {
     float* shared_gate = nullptr;     // [rows], of their output
     float* router_logits = nullptr;   // [rows, experts]
     float* router_weights = nullptr;  // [rows, top_k]
-    std::int32_t* routing = nullptr;  // [layers of the stage, rows of a step, top_k]
+    std::int32_t* routing =
+        nullptr;  // [layers of the stage and runs of a draft layer, rows of a step, top_k]
   };
   static std::size_t scratch_bytes(const RankPlan& plan, const Backend& backend);
 
@@ -30,8 +31,8 @@ class FfnBlock {
 
   /// Leaves in the stream's delta what the block adds to it; of parallel blocks that of attention, too.
   void run(std::int64_t layer, const Work& work);
-  /// Experts chosen in a MoE layer of the stage by the last step, [rows, top_k].
-  std::vector<std::int32_t> routing(std::int64_t layer) const;
+  /// Experts chosen in a MoE layer of the stage by the last step, [rows, top_k]; of a draft layer by its run `draft`.
+  std::vector<std::int32_t> routing(std::int64_t layer, std::int64_t draft = 0) const;
 
  private:
   void experts(std::int64_t layer, const Work& work);
@@ -40,7 +41,7 @@ class FfnBlock {
   /// The hidden layer of some rows.
   void activate(const PackedWeight& gate_up, const BF16* bias, Range rows);
   /// Of all requests in a layer.
-  std::int32_t* choices(std::int64_t layer) const;
+  std::int32_t* choices(std::int64_t layer, std::int64_t draft) const;
 
   BlockContext c_;
   Arrays a_;

@@ -33,13 +33,16 @@ void HeadBlock::embed(const Work& work, const std::int32_t* tokens) {
 }
 
 void HeadBlock::choose(const Work& work, std::int32_t* tokens) {
-  const Range vocab = c_.plan.vocab();
-  float* logits = a_.logits + work.batch.rows().begin * vocab.size();
   c_.backend.begin_phase(Phase::head);
   c_.add_and_norm(work, c_.weights.final_norm());
   if (c_.plan.whole_requests()) c_.gather_normed(work);
-  c_.backend.linear(work.rows(), c_.normed, c_.plan.model().hidden, c_.weights.lm_head(), logits,
-                    vocab.size());
+  choose(work, c_.normed, tokens);
+}
+
+void HeadBlock::choose(const Work& work, const BF16* normed, std::int32_t* tokens) {
+  const Range vocab = c_.plan.vocab();
+  float* logits = a_.logits + work.batch.rows().begin * vocab.size();
+  c_.backend.linear(work.rows(), normed, c_.plan.model().hidden, c_.weights.lm_head(), logits, vocab.size());
   c_.backend.argmax(work.rows(), vocab.size(), logits, vocab.begin, a_.top);
   c_.groups.stage->all_gather(reinterpret_cast<const std::byte*>(a_.top),
                               reinterpret_cast<std::byte*>(a_.gathered_top),
@@ -50,10 +53,10 @@ void HeadBlock::choose(const Work& work, std::int32_t* tokens) {
 
 // Outside the timed step, so it may allocate. Ranks hold [rows, vocab part] with parts that differ by a row
 // at most.
-std::vector<float> HeadBlock::gather_logits() const {
+std::vector<float> HeadBlock::gather_logits(std::int64_t of_rows) const {
   const RankPlan& plan = c_.plan;
   const int ranks = c_.groups.stage->size();
-  const auto rows = static_cast<std::size_t>(plan.rows());
+  const auto rows = static_cast<std::size_t>(of_rows);
   const auto vocab = static_cast<std::size_t>(plan.model().vocab);
   const std::size_t chunk = rows * static_cast<std::size_t>(widest_part(plan)) * sizeof(float);
   auto send = c_.backend.allocate(chunk);

@@ -27,8 +27,10 @@ class HeadBlock {
   /// `tokens`: those of the micro-batch, in and out.
   void embed(const Work& work, const std::int32_t* tokens);
   void choose(const Work& work, std::int32_t* tokens);
-  /// Logits of the last step over the whole vocabulary, [rows, vocab]; collective over the last stage.
-  std::vector<float> gather_logits() const;
+  /// The same from normed rows of all requests.
+  void choose(const Work& work, const BF16* normed, std::int32_t* tokens);
+  /// Logits of the last choice of so many rows over the whole vocabulary, [rows, vocab]; collective over the last stage.
+  std::vector<float> gather_logits(std::int64_t rows) const;
 
  private:
   BlockContext c_;

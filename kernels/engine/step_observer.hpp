@@ -13,6 +13,7 @@ class StepObserver {
   virtual ~StepObserver() = default;
   virtual void step_begin() {}
   virtual void phase_done(Phase) {}
+  virtual void draft_done(std::int64_t) {}  // a run of the draft layer; before the layers begin
   virtual void layers_begin() {}
   virtual void layer_done(std::int64_t) {}
   virtual void step_end() {}

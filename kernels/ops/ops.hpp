@@ -74,6 +74,18 @@ struct TopLogit {
   std::int32_t index;
 };
 
+/// Rows of `bytes` bytes, a multiple of 4: row r from `from` + r * from_stride to `to` + r * to_stride, strides in
+/// bytes. `counts`: of several rows there, one behind the other, the counts[r]-th.
+struct CopiedRows {
+  std::int64_t rows = 0;
+  std::size_t bytes = 0;
+  const void* from = nullptr;
+  std::size_t from_stride = 0;
+  void* to = nullptr;
+  std::size_t to_stride = 0;
+  const std::int64_t* counts = nullptr;
+};
+
 /// What an indexer asks for: a key's score is sum over heads h of weights[h] * relu(scale * q_h . k).
 struct IndexQuery {
   const BF16* q = nullptr;         // [batch, heads, key width]
@@ -255,6 +267,8 @@ class DecodeOps {
   /// of each of the step's tokens the position, the local slot (-1: not this rank's) and the local tokens up to it.
   virtual void advance_rows(std::int64_t batch, std::int64_t query_tokens, const AppendTurns& turns,
                             const StepState& state) = 0;
+  /// What is copied does not overlap what it is copied to.
+  virtual void copy_rows(const CopiedRows& copied) = 0;
 };
 
 }  // namespace helix

@@ -44,6 +44,10 @@ enum class Tensor : std::uint32_t {
   index_k = 42,        // [index_head_dim, hidden]
   index_weights = 43,  // [index_heads, hidden]
 
+  // A draft layer has what other layers have, and before them:
+  draft_input =
+      45,  // [hidden, 2 hidden]: of a token's embedding and, behind it, the residual stream, both normed
+
   // Gains of norms.
   input_norm = 48,          // [hidden], before the attention
   post_norm = 49,           // [hidden], before the FFN
@@ -56,6 +60,9 @@ enum class Tensor : std::uint32_t {
   index_k_bias = 57,        // [index_head_dim]
   attention_out_norm = 60,  // [hidden], behind the attention
   ffn_out_norm = 61,        // [hidden], behind the FFN
+  draft_token_norm = 84,    // [hidden], of the embedding that a draft layer sees
+  draft_stream_norm = 85,   // [hidden], of the residual stream that it sees
+  draft_out_norm = 86,      // [hidden], behind it, before the head
 
   // What is added to the products of these names.
   q_bias = 64,

@@ -76,33 +76,39 @@ ReferenceRequest::ReferenceRequest(const ReferenceSetup& setup, std::int64_t req
                     .head_dim = a.indexer.head_dim,
                     .v_dim = a.indexer.head_dim,
                     .dtype = setup_.kv_dtype};
-  for (const std::int64_t l : setup_.layers) {
+  std::vector<std::int64_t> cached = setup_.layers;
+  if (setup_.model.draft_layers > 0) cached.push_back(setup_.model.layers);
+  for (const std::int64_t l : cached) {
     if (a.indexer.heads > 0)
       index_keys_.emplace_back(key, setup_.seed, l, request, setup_.context, setup_.exact_cache,
                                Tensor::history_index_k);
     caches_.emplace_back(cache_shape(setup_), setup_.seed, l, request, setup_.context, setup_.exact_cache);
   }
+  streams_.emplace_back(to_size(setup_.model.hidden), 0.0);
+}
+
+std::int64_t ReferenceRequest::layer_of(std::size_t run) const {
+  return run < setup_.layers.size() ? setup_.layers[run] : setup_.model.layers;
 }
 
 Vector ReferenceRequest::gqa(std::size_t run, const Vector& x) {
-  const AttentionSpec& a = setup_.model.attention_of(setup_.model.layer_kind(setup_.layers[run]));
-  const Layer w{setup_, setup_.layers[run]};
+  const AttentionSpec& a = setup_.model.attention_of(setup_.model.layer_kind(layer_of(run)));
+  const Layer w{setup_, layer_of(run)};
   Vector q = w.multiply(Tensor::q, x), k = w.multiply(Tensor::k, x), v = w.multiply(Tensor::v, x);
   if (a.qkv_bias) {
     w.add_bias(Tensor::q_bias, q);
     w.add_bias(Tensor::k_bias, k);
     w.add_bias(Tensor::v_bias, v);
   }
-  const std::int64_t position = setup_.context + steps_;
   for (auto& [heads, gain] : {std::pair<Vector&, Tensor>{q, Tensor::q_norm}, {k, Tensor::k_norm}}) {
     w.norm_heads(gain, heads);
     for_each_head(heads, a.qk_head_dim, [&](std::span<double> head) {
-      if (a.rope_dim() > 0) rotate(a.window > 0 ? window_rope_ : rope_, position, head);
+      if (a.rope_dim() > 0) rotate(a.window > 0 ? window_rope_ : rope_, position_, head);
       w.round(head);
     });
   }
   RequestCache& cache = caches_[run];
-  cache.append(k, v);
+  if (appends_) cache.append(k, v);
   Vector sinks;
   if (a.sinks) {
     const std::vector<float> learned = w.wide(Tensor::sinks);
@@ -118,8 +124,7 @@ Vector ReferenceRequest::gqa(std::size_t run, const Vector& x) {
 Vector ReferenceRequest::mla(std::size_t run, const Vector& x, const LayerChoice& choice,
                              ReferenceStep& step) {
   const AttentionSpec& a = setup_.model.attention;
-  const Layer w{setup_, setup_.layers[run]};
-  const std::int64_t position = setup_.context + steps_;
+  const Layer w{setup_, layer_of(run)};
   const std::size_t latent = to_size(a.kv_lora_rank);
 
   Vector q, compressed;
@@ -132,7 +137,7 @@ Vector ReferenceRequest::mla(std::size_t run, const Vector& x, const LayerChoice
   }
   Vector row = w.multiply(Tensor::kv_a, x);
   w.norm(Tensor::kv_a_norm, std::span(row).first(latent));
-  rotate(rope_, position, std::span(row).subspan(latent));
+  rotate(rope_, position_, std::span(row).subspan(latent));
   w.round(row);
 
   Vector absorbed;
@@ -140,7 +145,7 @@ Vector ReferenceRequest::mla(std::size_t run, const Vector& x, const LayerChoice
   for_each_head(q, a.qk_head_dim, [&](std::span<double> q_head) {
     const auto nope = q_head.first(to_size(a.qk_nope_head_dim));
     const auto rope = q_head.subspan(nope.size());
-    rotate(rope_, position, rope);
+    rotate(rope_, position_, rope);
     w.round(rope);
     const Vector in_latent = w.multiply(Tensor::w_uk, nope, head++);
     absorbed.insert(absorbed.end(), in_latent.begin(), in_latent.end());
@@ -148,7 +153,7 @@ Vector ReferenceRequest::mla(std::size_t run, const Vector& x, const LayerChoice
   });
 
   RequestCache& cache = caches_[run];
-  cache.append(row, {});
+  if (appends_) cache.append(row, {});
   std::vector<bool> attended;
   if (a.indexer.heads > 0) attended = indexed(run, x, compressed, choice, step);
   Vector o = cache.attend(absorbed, scale_,
@@ -168,18 +173,17 @@ Vector ReferenceRequest::mla(std::size_t run, const Vector& x, const LayerChoice
 std::vector<bool> ReferenceRequest::indexed(std::size_t run, const Vector& x, const Vector& q_latent,
                                             const LayerChoice& choice, ReferenceStep& step) {
   const AttentionSpec& a = setup_.model.attention;
-  const Layer w{setup_, setup_.layers[run]};
-  const std::int64_t position = setup_.context + steps_;
+  const Layer w{setup_, layer_of(run)};
   const std::size_t rope = to_size(a.qk_rope_head_dim);
 
   Vector q = w.multiply(Tensor::index_q, q_latent);
   for_each_head(q, a.indexer.head_dim,
-                [&](std::span<double> head) { rotate(index_rope_, position, head.first(rope)); });
+                [&](std::span<double> head) { rotate(index_rope_, position_, head.first(rope)); });
   w.round(q);
   Vector k = w.multiply(Tensor::index_k, x);
   layer_norm(k, w.gain(Tensor::index_k_norm), w.gain(Tensor::index_k_bias), IndexerSpec::key_norm_eps);
   w.round(k);
-  rotate(index_rope_, position, std::span(k).first(rope));
+  rotate(index_rope_, position_, std::span(k).first(rope));
   w.round(k);
   index_keys_[run].append(k, {});
 
@@ -194,7 +198,7 @@ std::vector<bool> ReferenceRequest::indexed(std::size_t run, const Vector& x, co
 Vector ReferenceRequest::attention(std::size_t run, const Vector& x, const LayerChoice& choice,
                                    ReferenceStep& step) {
   const AttentionSpec& a = setup_.model.attention;
-  const Layer w{setup_, setup_.layers[run]};
+  const Layer w{setup_, layer_of(run)};
   Vector y =
       w.multiply_out(Tensor::o, a.kind == AttentionKind::mla ? mla(run, x, choice, step) : gqa(run, x));
   if (a.output_bias) w.add_bias(Tensor::o_bias, y);
@@ -202,49 +206,101 @@ Vector ReferenceRequest::attention(std::size_t run, const Vector& x, const Layer
 }
 
 void ReferenceRequest::take_back(std::int64_t steps) {
-  for (RequestCache& cache : caches_) cache.drop(steps);
+  for (std::size_t run = 0; run < setup_.layers.size(); ++run) caches_[run].drop(steps);
   for (RequestCache& cache : index_keys_) cache.drop(steps);
+  if (setup_.model.draft_layers > 0) streams_.resize(streams_.size() - to_size(steps));
   steps_ -= steps;
 }
 
-ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const LayerChoice> choices) {
-  const ModelSpec& model = setup_.model;
-  ReferenceStep result;
-  const WeightSlice table = whole_tensor(model, setup_.seed, Tensor::embedding);
-  Vector residual =
+Vector ReferenceRequest::embedding(std::int32_t token) const {
+  const WeightSlice table = whole_tensor(setup_.model, setup_.seed, Tensor::embedding);
+  Vector row =
       setup_.weights != nullptr ? stored_row(*setup_.weights, table, token) : weight_row(table, token);
-  for (double& x : residual) x *= model.embedding_multiplier;
-  Layer{setup_, 0}.round(residual);
-  for (std::size_t i = 0; i < setup_.layers.size(); ++i) {
-    const std::int64_t l = setup_.layers[i];
-    const Layer w{setup_, l};
-    Vector x = residual;
-    w.norm(Tensor::input_norm, x);
-    const LayerChoice choice = i < choices.size() ? choices[i] : LayerChoice{};
-    result.block_outputs.push_back(attention(i, x, choice, result));
-    if (model.post_norms) w.norm(Tensor::attention_out_norm, result.block_outputs.back());
-    const bool parallel = model.blocks == Blocks::parallel;
-    if (!parallel) {
-      add(result.block_outputs.back(), residual);
-      x = residual;
-      w.norm(Tensor::post_norm, x);
-    }
-    result.routing.emplace_back();
-    result.block_outputs.push_back(ffn(w, x, choice.experts, result));
-    if (model.post_norms) w.norm(Tensor::ffn_out_norm, result.block_outputs.back());
-    if (parallel) {
-      add(result.block_outputs.end()[-2], result.block_outputs.back());
-      w.round(result.block_outputs.back());
-    }
-    add(result.block_outputs.back(), residual);
+  for (double& x : row) x *= setup_.model.embedding_multiplier;
+  Layer{setup_, 0}.round(row);
+  return row;
+}
+
+void ReferenceRequest::run_layer(std::size_t run, Vector& residual, const LayerChoice& choice,
+                                 ReferenceStep& step) {
+  const ModelSpec& model = setup_.model;
+  const Layer w{setup_, layer_of(run)};
+  Vector x = residual;
+  w.norm(Tensor::input_norm, x);
+  step.block_outputs.push_back(attention(run, x, choice, step));
+  if (model.post_norms) w.norm(Tensor::attention_out_norm, step.block_outputs.back());
+  const bool parallel = model.blocks == Blocks::parallel;
+  if (!parallel) {
+    add(step.block_outputs.back(), residual);
+    x = residual;
+    w.norm(Tensor::post_norm, x);
   }
-  const Layer head{setup_, 0};
-  head.norm(Tensor::final_norm, residual);
-  result.logits = head.multiply_wide(Tensor::lm_head, residual);
-  for (double& logit : result.logits) logit /= model.logits_divisor;
-  choose_token(result);
+  step.routing.emplace_back();
+  step.block_outputs.push_back(ffn(w, x, choice.experts, step));
+  if (model.post_norms) w.norm(Tensor::ffn_out_norm, step.block_outputs.back());
+  if (parallel) {
+    add(step.block_outputs.end()[-2], step.block_outputs.back());
+    w.round(step.block_outputs.back());
+  }
+  add(step.block_outputs.back(), residual);
+}
+
+void ReferenceRequest::finish(Tensor norm, std::int64_t layer, Vector& residual, ReferenceStep& step) {
+  Layer{setup_, layer}.norm(norm, residual);
+  step.logits = Layer{setup_, 0}.multiply_wide(Tensor::lm_head, residual);
+  for (double& logit : step.logits) logit /= setup_.model.logits_divisor;
+  choose_token(step);
+}
+
+ReferenceStep ReferenceRequest::step(std::int32_t token, std::span<const LayerChoice> choices) {
+  ReferenceStep result;
+  position_ = setup_.context + steps_;
+  if (steps_ == 0) streams_.clear();
+  Vector residual = embedding(token);
+  for (std::size_t i = 0; i < setup_.layers.size(); ++i)
+    run_layer(i, residual, i < choices.size() ? choices[i] : LayerChoice{}, result);
+  finish(Tensor::final_norm, 0, residual, result);
+  if (setup_.model.draft_layers > 0) streams_.push_back(std::move(residual));
   ++steps_;
   return result;
+}
+
+std::vector<ReferenceStep> ReferenceRequest::draft(std::span<const std::int32_t> chosen,
+                                                   std::span<const std::int32_t> drafts,
+                                                   std::span<const LayerChoice> choices) {
+  const std::size_t run = setup_.layers.size();
+  const std::int64_t layer = setup_.model.layers;
+  const Layer w{setup_, layer};
+  std::vector<ReferenceStep> made;
+  Vector stream;
+  std::size_t seen = 0;
+  // The first place is that of the history's last token, which the cache has.
+  const auto run_on = [&](std::int64_t position, std::int32_t token) {
+    ReferenceStep step;
+    position_ = position;
+    appends_ = position >= setup_.context;
+    Vector pair = embedding(token);
+    w.norm(Tensor::draft_token_norm, pair);
+    w.norm(Tensor::draft_stream_norm, stream);
+    pair.insert(pair.end(), stream.begin(), stream.end());
+    stream = w.multiply(Tensor::draft_input, pair);
+    run_layer(run, stream, seen < choices.size() ? choices[seen] : LayerChoice{}, step);
+    ++seen;
+    finish(Tensor::draft_out_norm, layer, stream, step);
+    return step;
+  };
+  const std::int64_t before = setup_.context + steps_ - std::ssize(chosen);
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    stream = streams_.at(i);
+    ReferenceStep step = run_on(before + static_cast<std::int64_t>(i), chosen[i]);
+    if (i + 1 == chosen.size()) made.push_back(std::move(step));
+  }
+  for (std::size_t i = 0; i + 1 < drafts.size(); ++i)
+    made.push_back(run_on(setup_.context + steps_ + static_cast<std::int64_t>(i), drafts[i]));
+  caches_[run].drop(std::ssize(drafts) - 1);
+  appends_ = true;
+  streams_.clear();
+  return made;
 }
 
 }  // namespace helix::reference

@@ -71,12 +71,23 @@ class ReferenceRequest {
   /// elsewhere, used (with this model's weights for it) where it can be a rounding difference.
   ReferenceStep step(std::int32_t token, std::span<const LayerChoice> choices = {});
 
+  /// What a draft layer makes of the steps since it was asked last, but for those taken back (before the first ones:
+  /// of the history's end, with 0 for its residual stream). `chosen`: the tokens behind them; `drafts`: what was
+  /// drafted elsewhere. A step of one layer for each draft; `choices` are of one layer, for each token seen.
+  std::vector<ReferenceStep> draft(std::span<const std::int32_t> chosen, std::span<const std::int32_t> drafts,
+                                   std::span<const LayerChoice> choices = {});
+
   std::int64_t steps_done() const { return steps_; }
   /// Takes the last `steps` back.
   void take_back(std::int64_t steps);
 
  private:
-  // `run` counts the layers that are run.
+  // `run` counts the layers that are run; a draft layer is behind them.
+  std::int64_t layer_of(std::size_t run) const;
+  Vector embedding(std::int32_t token) const;
+  void run_layer(std::size_t run, Vector& residual, const LayerChoice& choice, ReferenceStep& step);
+  /// Norms it, for the logits.
+  void finish(Tensor norm, std::int64_t layer, Vector& residual, ReferenceStep& step);
   Vector attention(std::size_t run, const Vector& x, const LayerChoice& choice, ReferenceStep& step);
   Vector gqa(std::size_t run, const Vector& x);
   Vector mla(std::size_t run, const Vector& x, const LayerChoice& choice, ReferenceStep& step);
@@ -89,6 +100,9 @@ class ReferenceRequest {
   std::vector<RequestCache> caches_;      // one per layer run
   std::vector<RequestCache> index_keys_;  // of sparse attention, too
   std::int64_t steps_ = 0;
+  std::int64_t position_ = 0;    // of the token that runs
+  bool appends_ = true;          // whether it is cached
+  std::vector<Vector> streams_;  // behind the final norm, of the steps that a draft layer has not seen
 };
 
 }  // namespace helix::reference

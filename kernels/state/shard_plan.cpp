@@ -64,6 +64,7 @@ LayerPlan plan_layer(const RankPlan& rank, std::int64_t layer) {
     put(Weight::index_weights, {whole(Tensor::index_weights)});
   }
   put(Weight::o, {cols_of(whole(Tensor::o), scaled(owned, a.v_head_dim))});
+  if (rank.draft_layer() == layer) put(Weight::draft_input, {whole(Tensor::draft_input)});
 
   if (!rank.has_ffn()) return plan;
   const FfnPart& ffn = rank.ffn();

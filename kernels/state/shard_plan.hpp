@@ -38,6 +38,7 @@ enum class Weight : std::uint8_t {
   shared_gate_up,
   shared_down,
   shared_expert_gate,  // replicated
+  draft_input,         // replicated
   count
 };
 inline constexpr std::size_t weight_kinds = static_cast<std::size_t>(Weight::count);

@@ -66,6 +66,8 @@ Dims matrix_dims(const ModelSpec& m, Tensor tensor) {
       return {m.hidden, m.moe.shared_ffn};
     case Tensor::shared_expert_gate:
       return {1, m.hidden};
+    case Tensor::draft_input:
+      return {m.hidden, 2 * m.hidden};
     default:
       throw std::invalid_argument("whole_tensor: not a weight matrix");
   }
@@ -80,7 +82,7 @@ std::uint64_t key_of(std::uint64_t seed, Tensor tensor, std::int64_t layer, std:
 /// top of that the problem is kept well conditioned, so that a difference from the reference means a fault
 /// and not rounding that grew on its way:
 ///  - the embedding is the residual stream itself, which blocks add to without dominating it, whatever it is
-///    multiplied by before;
+///    multiplied by before; so is what a draft layer begins with;
 ///  - attention scores have a standard deviation below 1 (a softmax turns an absolute error of its scores
 ///    into a relative error of the output), hence smaller queries and keys, and decoded values weigh no more
 ///    than those of the history;
@@ -92,6 +94,8 @@ float scale_of(const ModelSpec& model, Tensor tensor, Dims dims) {
   switch (tensor) {
     case Tensor::embedding:
       return 8.0f / std::exp2(std::round(std::log2(static_cast<float>(model.embedding_multiplier))));
+    case Tensor::draft_input:
+      return unit * 8.0f;
     case Tensor::router:
       return std::exp2(std::ceil(0.5f * std::log2(3.0f / static_cast<float>(fan_in))));
     case Tensor::q:
@@ -175,6 +179,9 @@ std::vector<Tensor> layer_vectors(const ModelSpec& model, std::int64_t layer) {
     tensors.insert(tensors.end(), {Tensor::gate_bias, Tensor::up_bias, Tensor::down_bias});
   if (model.attention.indexer.heads > 0)
     tensors.insert(tensors.end(), {Tensor::index_k_norm, Tensor::index_k_bias});
+  if (layer == model.layers)
+    tensors.insert(tensors.end(),
+                   {Tensor::draft_token_norm, Tensor::draft_stream_norm, Tensor::draft_out_norm});
   return tensors;
 }
 
@@ -185,6 +192,9 @@ std::int64_t vector_length(const ModelSpec& m, Tensor tensor) {
     case Tensor::final_norm:
     case Tensor::attention_out_norm:
     case Tensor::ffn_out_norm:
+    case Tensor::draft_token_norm:
+    case Tensor::draft_stream_norm:
+    case Tensor::draft_out_norm:
       return m.hidden;
     case Tensor::q_norm:
       return m.attention.qk_gains(m.attention.q_heads);

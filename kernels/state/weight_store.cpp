@@ -30,6 +30,12 @@ const BF16* LayerWeights::*gain_of(Tensor tensor) {
       return &LayerWeights::attention_out_norm;
     case Tensor::ffn_out_norm:
       return &LayerWeights::ffn_out_norm;
+    case Tensor::draft_token_norm:
+      return &LayerWeights::draft_token_norm;
+    case Tensor::draft_stream_norm:
+      return &LayerWeights::draft_stream_norm;
+    case Tensor::draft_out_norm:
+      return &LayerWeights::draft_out_norm;
     case Tensor::q_norm:
       return &LayerWeights::q_norm;
     case Tensor::k_norm:
@@ -175,17 +181,15 @@ void WeightStore::load(const RankPlan& rank, const WeightSource* source) {
   source_ = source;
   const ModelSpec& model = rank.model();
   const std::uint64_t seed = rank.instance().seed();
-  const std::int64_t layers = rank.instance().layers();
+  const std::vector<std::int64_t> own = rank.layers_held();
+  const std::int64_t layers = own.back() + 1;
   const DType dtype = rank.shape().weight_dtype;
-  const Range own = rank.layers();
   previous_ = std::move(held_);
   held_.clear();
   bytes_ = 0;
 
   std::vector<LayerPlan> plans(static_cast<std::size_t>(layers));  // empty outside of the rank's stage
-  for (std::int64_t l = own.begin; l < own.end; ++l) {
-    plans[static_cast<std::size_t>(l)] = plan_layer(rank, l);
-  }
+  for (const std::int64_t l : own) plans[static_cast<std::size_t>(l)] = plan_layer(rank, l);
   // Memory of slots that this load does not use goes back before anything new is taken.
   std::erase_if(previous_, [&](const auto& entry) {
     const auto& [layer, kind] = entry.first;
@@ -195,7 +199,7 @@ void WeightStore::load(const RankPlan& rank, const WeightSource* source) {
   });
 
   layers_.assign(static_cast<std::size_t>(layers), {});
-  for (std::int64_t l = own.begin; l < own.end; ++l) {
+  for (const std::int64_t l : own) {
     LayerWeights& w = layers_[static_cast<std::size_t>(l)];
     for (std::size_t kind = 0; kind < weight_kinds; ++kind) {
       const MatrixPlan& plan = plans[static_cast<std::size_t>(l)][kind];

@@ -19,6 +19,7 @@ struct LayerWeights {
   const BF16* input_norm = nullptr;
   const BF16* post_norm = nullptr;
   const BF16 *attention_out_norm = nullptr, *ffn_out_norm = nullptr;
+  const BF16 *draft_token_norm = nullptr, *draft_stream_norm = nullptr, *draft_out_norm = nullptr;
   const BF16* q_norm = nullptr;
   const BF16* k_norm = nullptr;
   const BF16* q_a_norm = nullptr;

@@ -28,6 +28,11 @@ std::uint64_t cached(const DecodeShape& shape) {
          static_cast<std::uint64_t>(shape.draft_tokens) << 44;
 }
 
+/// A draft layer is on one stage, however many others there are; without it stages do not matter to a layer's cost.
+int drafting_stages(const Sharding& s, const DecodeShape& shape) {
+  return shape.draft_tokens > 0 ? s.pp : 1;
+}
+
 }  // namespace
 
 template <class Part>
@@ -59,13 +64,14 @@ const Planner::Capacity& Planner::capacity(const Sharding& s, const DecodeShape&
   const std::uint64_t types = storage(shape);
   const auto drafts = static_cast<std::uint64_t>(shape.draft_tokens);
   const auto redundant = static_cast<std::uint64_t>(shape.redundant_experts);
+  const auto stages = static_cast<std::uint64_t>(drafting_stages(s, shape));
   return capacity_.find_or_price(
       {pack(s.kvp, s.tpa, s.dp), cached(shape) | redundant << 50, pack(s.tpf, s.ep, s.pp), types}, [&] {
         const HeldBytes& attention =
-            held_by_attention_.find_or_price({pack(s.kvp, s.tpa), cached(shape), 0, types},
+            held_by_attention_.find_or_price({pack(s.kvp, s.tpa), cached(shape), stages, types},
                                              [&] { return held_by_attention(model_, s, shape); });
         const HeldBytes& ffn = held_by_ffn_.find_or_price(
-            {pack(s.tpf, s.ep, attends_whole_requests(s)), drafts, redundant, types},
+            {pack(s.tpf, s.ep, attends_whole_requests(s)), drafts | stages << 32, redundant, types},
             [&] { return held_by_ffn(model_, s, shape); });
         const DecodeShape served = as_served(s, shape, system_);
         const HeldBytes& head =
@@ -91,19 +97,21 @@ StepCost Planner::step(const Sharding& s, const DecodeShape& shape) {
                    : attends_whole_requests(s) ? 2
                    : computed.sums_in_group    ? 2 + s.kvp * s.tpa
                                                : 0;
+  const std::int64_t stages = drafting_stages(s, shape);
   const auto skew = std::bit_cast<std::uint64_t>(shape.expert_skew);
 
   const StepCost& common = common_.find_or_price(
       {pack(s.stage_ranks(), s.pp, kind), static_cast<std::uint64_t>(shape.draft_tokens),
        pack(requests, rows, computed.padded_rows > 0), types},
       [&] { return common_cost(model_, s, computed, system_); });
-  const StepCost& attention =
-      attention_.find_or_price({pack(s.kvp, s.tpa, kind), cached(shape),
-                                pack(attended_batch(s, shape), shape.hop_b, kept_rows(s, computed)), types},
-                               [&] { return attention_cost(model_, s, computed, system_); });
-  const StepCost& ffn = ffn_.find_or_price(
-      {pack(s.tpf, s.ep, kind), skew, pack(rows, shape.draft_tokens, shape.redundant_experts), types},
-      [&] { return ffn_cost(model_, s, computed, system_); });
+  const StepCost& attention = attention_.find_or_price(
+      {pack(s.kvp, s.tpa, kind), cached(shape) | static_cast<std::uint64_t>(stages) << 50,
+       pack(attended_batch(s, shape), shape.hop_b, kept_rows(s, computed)), types},
+      [&] { return attention_cost(model_, s, computed, system_); });
+  const StepCost& ffn =
+      ffn_.find_or_price({pack(s.tpf, s.ep, kind), skew,
+                          pack(rows, shape.draft_tokens + stages * 64, shape.redundant_experts), types},
+                         [&] { return ffn_cost(model_, s, computed, system_); });
   return whole_step(common, attention, ffn, layer_repeats(model_, s));
 }
 

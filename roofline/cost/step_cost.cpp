@@ -72,11 +72,17 @@ DecodeShape as_computed(const Sharding& sharding, const DecodeShape& shape, cons
 
 namespace {
 
-/// The shape of a run of the draft layer, as an engine computes it.
-DecodeShape drafted(const Sharding& sharding, const DecodeShape& computed, const SystemSpec& system) {
-  DecodeShape run = drafting(computed);
-  run.padded_rows = 0;
-  return as_computed(sharding, run, system);
+/// A step's runs of the draft layer, as an engine computes them, each so often as a layer of the model counts once.
+std::vector<DraftRuns> drafted(const ModelSpec& model, const Sharding& sharding, const DecodeShape& computed,
+                               const SystemSpec& system) {
+  if (!drafts(model, computed)) return {};
+  std::vector<DraftRuns> runs = draft_runs(sharding, computed);
+  for (DraftRuns& run : runs) {
+    run.shape.padded_rows = 0;
+    run.shape = as_computed(sharding, run.shape, system);
+    run.times /= layer_repeats(model, sharding);
+  }
+  return runs;
 }
 
 }  // namespace
@@ -141,11 +147,11 @@ StepCost common_cost(const ModelSpec& model, const Sharding& sharding, const Dec
     sum.add(cost_of(exchange_ops(model, group.kind, sharding, shape), system),
             repeats * static_cast<double>(group.count));
   }
-  if (drafts(model, shape)) {
-    sum.add(cost_of(draft_ops(model, sharding, shape), system), 1);
-    sum.add(
-        cost_of(exchange_ops(model, draft_layer(model), sharding, drafted(sharding, shape, system)), system),
-        repeats * shape.draft_tokens);
+  for (const auto& [run, times] : drafted(model, sharding, shape, system)) {
+    for (const std::vector<Op>& ops :
+         {draft_input_ops(model, sharding, run), exchange_ops(model, draft_layer(model), sharding, run),
+          draft_head_ops(model, sharding, run)})
+      sum.add(cost_of(ops, system), repeats * times);
   }
   return sum;
 }
@@ -157,11 +163,8 @@ StepCost attention_cost(const ModelSpec& model, const Sharding& sharding, const 
     sum.add(cost_of(attention_ops(model, group.kind, sharding, shape), system),
             static_cast<double>(group.count));
   }
-  if (drafts(model, shape)) {
-    sum.add(
-        cost_of(attention_ops(model, draft_layer(model), sharding, drafted(sharding, shape, system)), system),
-        shape.draft_tokens);
-  }
+  for (const auto& [run, times] : drafted(model, sharding, shape, system))
+    sum.add(cost_of(attention_ops(model, draft_layer(model), sharding, run), system), times);
   return sum;
 }
 
@@ -171,10 +174,8 @@ StepCost ffn_cost(const ModelSpec& model, const Sharding& sharding, const Decode
   for (const LayerGroup& group : model.layer_groups()) {
     sum.add(cost_of(ffn_ops(model, group.kind, sharding, shape), system), static_cast<double>(group.count));
   }
-  if (drafts(model, shape)) {
-    sum.add(cost_of(ffn_ops(model, draft_layer(model), sharding, drafted(sharding, shape, system)), system),
-            shape.draft_tokens);
-  }
+  for (const auto& [run, times] : drafted(model, sharding, shape, system))
+    sum.add(cost_of(ffn_ops(model, draft_layer(model), sharding, run), system), times);
   return sum;
 }
 

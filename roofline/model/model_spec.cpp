@@ -68,6 +68,7 @@ const EmbeddedFile* find_built_in(const std::string& name) {
 }  // namespace
 
 LayerKind ModelSpec::layer_kind(std::int64_t layer) const {
+  if (layer == layers) return draft_kind.value_or(layer_kind(layers - 1));
   if (!layer_kinds.empty()) return layer_kinds.at(static_cast<std::size_t>(layer));
   return {.ffn = moe.experts > 0 && layer >= moe.first_dense_layers ? Ffn::moe : Ffn::dense};
 }

@@ -125,11 +125,13 @@ struct ModelSpec {
   DType kv_dtype = DType::bf16;
   std::int64_t draft_layers =
       0;  // that predict further tokens (MTP); a step without drafts does not run them
+  std::optional<LayerKind> draft_kind{};  // of them; none: as the last of the others
   /// What the file has beside the language model and nothing here counts, e.g. "vision_config".
   std::vector<std::string> left_out;
   /// Features that the planner counts but the engine does not run, as "field = value"; empty if it runs.
   std::vector<std::string> not_runnable;
 
+  /// A draft layer has the number behind the last of the others.
   LayerKind layer_kind(std::int64_t layer) const;
   bool has_dense_ffn() const {
     return layer_kinds.empty() ? moe.experts == 0 || moe.first_dense_layers > 0 : ffn > 0;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <variant>
 #include <vector>
@@ -29,6 +30,11 @@ DecodeShape one_request(DecodeShape shape) {
   shape.batch = 1;
   shape.hop_b = 1;
   return shape;
+}
+
+/// Of the model's layers on the longest pipeline stage, which has the draft layer, too.
+double stage_share(const ModelSpec& model, const Sharding& sharding) {
+  return real(ceil_div(model.layers, sharding.pp)) / real(model.layers);
 }
 
 void add_layers(HeldBytes& held, const std::vector<Op>& ops, double layers) {
@@ -75,8 +81,9 @@ HeldBytes held_by_attention(const ModelSpec& model, const Sharding& sharding, co
       add_cache(held, model.attention_of(group.kind), sharding, shape, real(group.count));
   }
   if (drafts(model, shape)) {
-    add_layers(held, attention_ops(model, draft_layer(model), sharding, one_request(drafting(shape))), 1);
-    add_cache(held, model.attention_of(draft_layer(model)), sharding, shape, 1);
+    const double whole = 1 / stage_share(model, sharding);
+    add_layers(held, attention_ops(model, draft_layer(model), sharding, one_request(shape)), whole);
+    add_cache(held, model.attention_of(draft_layer(model)), sharding, shape, whole);
   }
   return held;
 }
@@ -87,13 +94,17 @@ HeldBytes held_by_ffn(const ModelSpec& model, const Sharding& sharding, const De
     add_layers(held, ffn_ops(model, group.kind, sharding, one_request(shape)), real(group.count));
   }
   if (drafts(model, shape))
-    add_layers(held, ffn_ops(model, draft_layer(model), sharding, one_request(drafting(shape))), 1);
+    add_layers(held, ffn_ops(model, draft_layer(model), sharding, one_request(shape)),
+               1 / stage_share(model, sharding));
   return held;
 }
 
 HeldBytes held_by_head(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
   HeldBytes held;
-  for (const Op& op : head_ops(model, sharding, one_request(shape))) {
+  std::vector<Op> ops = head_ops(model, sharding, one_request(shape));
+  if (drafts(model, shape))
+    std::ranges::copy(draft_input_ops(model, sharding, one_request(shape)), std::back_inserter(ops));
+  for (const Op& op : ops) {
     held.weights += held_weights(op);
     held.widest = std::max(held.widest, op.bytes.activations);
   }
@@ -148,7 +159,7 @@ std::string shortage_text(double needed_bytes, double capacity_bytes, double mem
 
 MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
                          const HeldBytes& attention, const HeldBytes& ffn, const HeldBytes& head) {
-  const double stage = real(ceil_div(model.layers, sharding.pp)) / real(model.layers);
+  const double stage = stage_share(model, sharding);
   // Residual in fp32, a bf16 vector before and after an op, what waits for its sum, and the widest op.
   const double waiting = model.blocks == Blocks::parallel ? 1 : 0;
   const double activations = real(model.hidden) * (fp32_bytes + (2 + waiting) * bf16_bytes) +

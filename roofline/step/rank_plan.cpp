@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "roofline/step/decode_ops.hpp"
+
 namespace helix {
 
 KeptTokens kept_tokens(const AttentionSpec& a, const Sharding& sharding, const DecodeShape& shape) {
@@ -49,13 +51,25 @@ RankPlan::RankPlan(const Instance& instance, int rank)
       ffn_(ffn_part(model(), sharding(), at_)),
       vocab_(even_split(model().vocab, sharding().stage_ranks(), rank % sharding().stage_ranks())),
       micro_batches_(helix::micro_batches(sharding(), shape().batch, at_.dp, shape().query_tokens())) {
-  for (std::int64_t layer = layers_.begin; layer < layers_.end; ++layer) {
+  for (const std::int64_t layer : layers_held()) {
     const std::int64_t window = attention_of(layer).window;
     auto cache = std::ranges::find(caches_, window, [](const CachedLayers& c) { return c.kept.window; });
     if (cache == caches_.end())
       cache = caches_.insert(cache, {.kept = kept_tokens(attention_of(layer), sharding(), shape())});
     cache->layers.push_back(layer);
   }
+}
+
+std::optional<std::int64_t> RankPlan::draft_layer() const {
+  if (!runs_drafts(model(), sharding(), shape())) return std::nullopt;
+  return model().layers;
+}
+
+std::vector<std::int64_t> RankPlan::layers_held() const {
+  std::vector<std::int64_t> held;
+  for (std::int64_t layer = layers_.begin; layer < layers_.end; ++layer) held.push_back(layer);
+  if (const auto drafts = draft_layer()) held.push_back(*drafts);
+  return held;
 }
 
 std::size_t RankPlan::cache_of(std::int64_t layer) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "roofline/step/instance.hpp"
@@ -59,6 +60,10 @@ class RankPlan {
   bool last_stage() const { return at_.pp == sharding().pp - 1; }
   /// Its stage's.
   const Range& layers() const { return layers_; }
+  /// The draft layer's number, where the rank runs one: it decodes on one pipeline stage.
+  std::optional<std::int64_t> draft_layer() const;
+  /// Its stage's, and the draft layer.
+  std::vector<std::int64_t> layers_held() const;
   bool has_layer(std::int64_t layer) const { return layer >= layers_.begin && layer < layers_.end; }
   const AttentionPart& attention() const { return attention_; }
   const AttentionSpec& attention_of(std::int64_t layer) const {

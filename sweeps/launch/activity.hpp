@@ -57,6 +57,7 @@ class WatchedStep final : public StepObserver {
   explicit WatchedStep(StepObserver& observer) : observer_(observer) {}
   void step_begin() override;
   void phase_done(Phase phase) override;
+  void draft_done(std::int64_t run) override { observer_.draft_done(run); }
   void layers_begin() override;
   void layer_done(std::int64_t layer) override;
   void step_end() override { observer_.step_end(); }

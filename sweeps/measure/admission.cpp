@@ -7,6 +7,7 @@
 #include <utility>
 #include <variant>
 
+#include "kernels/engine/draft_block.hpp"
 #include "kernels/engine/indexer.hpp"
 #include "kernels/state/kv_cache.hpp"
 #include "kernels/state/weight_plan.hpp"
@@ -81,7 +82,8 @@ std::string why_not_measured(const SweepPoint& point, const Backend& backend) {
 double engine_bytes(const Instance& instance, std::int64_t steps, const Backend& backend) {
   const RankPlan busiest(instance, 0);
   const DecodeShape& shape = instance.shape();
-  const ModelSpec model = without_drafting(truncated(instance.model(), instance.layers()));
+  const ModelSpec model =
+      as_stepped(truncated(instance.model(), instance.layers()), instance.sharding(), shape);
   const MemoryModel predicted = memory_model(model, instance.sharding(), shape);
   const double predicted_cache =
       predicted.kv_per_request * real(ceil_div(shape.batch, instance.sharding().dp));
@@ -92,12 +94,13 @@ double engine_bytes(const Instance& instance, std::int64_t steps, const Backend&
   const double tied = model.tied_embeddings ? real(busiest.vocab().size() * model.hidden) *
                                                   weight_format(shape, WeightPart::embedding).bytes
                                             : 0;
-  return predicted.bytes(shape.batch) - predicted_cache + caches + indexer + tied;
+  const auto drafts = static_cast<double>(DraftBlock::array_bytes(backend, busiest));
+  return predicted.bytes(shape.batch) - predicted_cache + caches + indexer + tied + drafts;
 }
 
 std::string why_not_exchanged(const Instance& instance) {
-  const ModelSpec& model = instance.model();
   const DecodeShape& shape = instance.shape();
+  const ModelSpec model = as_stepped(instance.model(), instance.sharding(), shape);
   const int ranks = instance.sharding().stage_ranks();
   if (ranks == 1) return {};
   // Verification gathers the logits.
@@ -127,13 +130,14 @@ std::int64_t layers_to_measure(const Configuration& config, const ModelSpec& mod
 
 ModelSpec truncated(const ModelSpec& model, std::int64_t layers) {
   ModelSpec shallow = model;
+  shallow.draft_kind = draft_layer(model);
   shallow.layers = layers;
   if (!shallow.layer_kinds.empty()) shallow.layer_kinds.resize(static_cast<std::size_t>(layers));
   return shallow;
 }
 
-ModelSpec without_drafting(ModelSpec model) {
-  model.draft_layers = 0;
+ModelSpec as_stepped(ModelSpec model, const Sharding& sharding, const DecodeShape& shape) {
+  if (!runs_drafts(model, sharding, shape)) model.draft_layers = 0;
   return model;
 }
 

@@ -39,8 +39,8 @@ std::string why_not_fitting(double bytes_per_rank, const World& world);
 std::int64_t layers_to_measure(const Configuration& config, const ModelSpec& model);
 /// The model cut to its first `layers` layers.
 ModelSpec truncated(const ModelSpec& model, std::int64_t layers);
-/// As the engine steps it, which checks drafts and makes none.
-ModelSpec without_drafting(ModelSpec model);
+/// As the engine steps it: without draft layers, where it does not make the step's drafts with one.
+ModelSpec as_stepped(ModelSpec model, const Sharding& sharding, const DecodeShape& shape);
 
 /// Rank 0's cache in each layer.
 KvShape first_ranks_cache(const SweepPoint& point);

@@ -30,9 +30,12 @@ std::string why_not_alone(const ModelSpec& model, const Sharding& sharding) {
   return why_not_alone(sharding);
 }
 
-std::string draft_caveat(const DecodeShape& shape) {
-  if (shape.draft_tokens == 0) return {};
-  std::string text = "the time of making drafts is not counted, measured or predicted";
+/// `model`: as it is stepped.
+std::string draft_caveat(const ModelSpec& model, const DecodeShape& shape) {
+  std::string text;
+  if (shape.draft_tokens == 0) return text;
+  if (model.draft_layers == 0)
+    add_caveat(text, "the time of making drafts is not counted, measured or predicted");
   if (shape.acceptance == 0) add_caveat(text, "tokens/s are not known without --acceptance");
   return text;
 }
@@ -104,9 +107,8 @@ void PointRunner::reserve(const std::vector<SweepPoint>& points) {
 
 ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   const Configuration& c = point.config;
-  const bool drafts = c.shape.draft_tokens > 0;
   const bool runs = why_no_kernels(point, backend_).empty();
-  const ModelSpec model = drafts && runs ? without_drafting(*point.model) : *point.model;
+  const ModelSpec model = runs ? as_stepped(*point.model, c.sharding, c.shape) : *point.model;
   ResultRow row;
   row.id = configuration_id(c);
   row.config = c;
@@ -142,7 +144,8 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   if (world_.oversubscribed) add_caveat(row.reason, "oversubscribed: more worker threads than CPUs");
 
   add_caveat(row.reason, long_context(model, c.shape.context));
-  if (drafts) add_caveat(row.reason, draft_caveat(c.shape));
+  if (const std::string caveat = draft_caveat(model, c.shape); !caveat.empty())
+    add_caveat(row.reason, caveat);
 
   if (alone)
     add_caveat(row.reason, fmt::format("one rank of {}, not verified; exchanges as on {}", c.sharding.ranks(),

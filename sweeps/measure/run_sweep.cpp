@@ -151,8 +151,9 @@ int run_sweep(const SweepRequest& request) {
   World world = describe_world(MPI_COMM_WORLD, request.memory_fraction);
   require_one_rank(request, world);
   const int most_ranks = request.as_rank_of.value_or(world.size);  // of an instance
-  const ModelTable models = load_models(request.blocks);
+  ModelTable models = load_models(request.blocks);
   const std::unique_ptr<Checkpoint> weights = open_checkpoint(request, models.begin()->second);
+  if (weights && !weights->has_draft_layer()) models.begin()->second.draft_layers = 0;
   std::vector<SweepPoint> points = enumerate(request.blocks, models, {.max_ranks = most_ranks}, most_ranks);
   order_by_sharding(points);
   const std::unique_ptr<Backend> backend = make_backend(request.backend, world);

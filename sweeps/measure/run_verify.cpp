@@ -28,7 +28,6 @@ struct VerifyRow {
   std::string reason;
   std::int64_t layers = 0, steps = 0;
   Verification result;
-  double tolerance = 0;
 };
 
 CsvRecord header() {
@@ -47,7 +46,7 @@ CsvRecord record(const VerifyRow& row) {
           ran ? std::to_string(row.steps) : "",
           number(row.result.rel_error),
           number(row.result.max_error),
-          number(row.tolerance)};
+          number(row.result.tolerance)};
 }
 
 nlohmann::ordered_json to_json(const VerifyRow& row) {
@@ -57,7 +56,7 @@ nlohmann::ordered_json to_json(const VerifyRow& row) {
                    {"steps", row.steps},
                    {"rel_error", row.result.rel_error},
                    {"max_error", row.result.max_error},
-                   {"tolerance", row.tolerance}});
+                   {"tolerance", row.result.tolerance}});
   }
   return object;
 }
@@ -118,7 +117,6 @@ int run_verify(const SweepRequest& request) {
           c.layers > 0 ? reference::first_layers(held) : telling_layers(admission.engine->instance);
       row.layers = std::ssize(layers);
       row.steps = change.steps;
-      row.tolerance = verify_tolerance(c.shape.kv_dtype, c.shape.context);
       if (const MPI_Comm instance = groups.first(c.sharding.ranks()); instance != MPI_COMM_NULL) {
         row.reason = host.run(*admission.engine, instance, [&](DecodeEngine& engine) {
           row.result = verify(engine,

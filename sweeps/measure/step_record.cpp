@@ -26,7 +26,24 @@ void StepRecord::layer_done(std::int64_t layer) {
     positions_[{layer, attending_.begin + static_cast<std::int64_t>(r)}] = attended_[r];
 }
 
+void StepRecord::draft_done(std::int64_t run) {
+  keep({layer_of(run), false}, attention_, engine_.block_requests());
+  keep({layer_of(run), true}, ffn_, engine_.block_requests());
+  draft_logits_.push_back(engine_.gather_draft_logits());
+}
+
+std::span<const BF16> StepRecord::draft_row(std::int64_t run, bool ffn, std::int64_t request) const {
+  return row(layer_of(run), ffn, request);
+}
+
+std::span<const float> StepRecord::draft_logits(std::int64_t run, std::int64_t request) const {
+  const auto vocab = static_cast<std::size_t>(engine_.instance().model().vocab);
+  return std::span(draft_logits_.at(static_cast<std::size_t>(run)))
+      .subspan(static_cast<std::size_t>(request) * vocab, vocab);
+}
+
 void StepRecord::clear() {
+  draft_logits_.clear();
   rows_.clear();
   positions_.clear();
 }
@@ -75,14 +92,27 @@ void StepRecord::keep(const Block& block, const std::vector<BF16>& output, const
   }
 }
 
-std::vector<std::int32_t> routing_of(const DecodeEngine& engine, std::int64_t layer, MPI_Comm instance) {
-  const ModelSpec& model = engine.instance().model();
-  if (!model.layer_kind(layer).moe()) return {};
-  std::vector<std::int32_t> ids = engine.routing(layer);
-  ids.resize(static_cast<std::size_t>(engine.plan().rows() * model.moe.top_k), -1);
+namespace {
+
+std::vector<std::int32_t> of_all_ranks(const DecodeEngine& engine, std::vector<std::int32_t> ids,
+                                       MPI_Comm instance) {
+  ids.resize(static_cast<std::size_t>(engine.plan().rows() * engine.instance().model().moe.top_k), -1);
   HELIX_MPI(
       MPI_Allreduce(MPI_IN_PLACE, ids.data(), static_cast<int>(ids.size()), MPI_INT32_T, MPI_MAX, instance));
   return ids;
+}
+
+}  // namespace
+
+std::vector<std::int32_t> routing_of(const DecodeEngine& engine, std::int64_t layer, MPI_Comm instance) {
+  if (!engine.instance().model().layer_kind(layer).moe()) return {};
+  return of_all_ranks(engine, engine.routing(layer), instance);
+}
+
+std::vector<std::int32_t> draft_routing_of(const DecodeEngine& engine, std::int64_t run, MPI_Comm instance) {
+  const ModelSpec& model = engine.instance().model();
+  if (!model.layer_kind(model.layers).moe()) return {};
+  return of_all_ranks(engine, engine.draft_routing(run), instance);
 }
 
 }  // namespace helix

@@ -206,6 +206,38 @@ TEST_CASE("backend: advance_rows gives a step's tokens to the ranks whose turns 
   CHECK(lengths.values() == Values{11, 11, 11, 13, 13, 13});
 }
 
+TEST_CASE("backend: copy_rows takes rows from one stride to another, and one of several by its number") {
+  using Values = std::vector<std::int64_t>;
+  const DeviceVector<std::int64_t> from(Values{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}), to(6, -9);
+  const DeviceVector<std::int64_t> counts(Values{3, 1});
+  // Rows of one value, of which two lie side by side: too narrow to be taken 16 bytes at a time.
+  device().copy_rows({.rows = 3,
+                      .bytes = sizeof(std::int64_t),
+                      .from = from.data() + 1,
+                      .from_stride = 4 * sizeof(std::int64_t),
+                      .to = to.data(),
+                      .to_stride = 2 * sizeof(std::int64_t)});
+  CHECK(to.values() == Values{1, -9, 5, -9, 9, -9});
+  // Of two requests with three rows of two values the third and the first.
+  device().copy_rows({.rows = 2,
+                      .bytes = 2 * sizeof(std::int64_t),
+                      .from = from.data(),
+                      .from_stride = 6 * sizeof(std::int64_t),
+                      .to = to.data(),
+                      .to_stride = 4 * sizeof(std::int64_t),
+                      .counts = counts.data()});
+  CHECK(to.values() == Values{4, 5, 5, -9, 6, 7});
+  const DeviceVector<std::int32_t> tokens(std::vector<std::int32_t>{7, 8, 9}), picked(3, -1);
+  device().copy_rows({.rows = 1,
+                      .bytes = sizeof(std::int32_t),
+                      .from = tokens.data(),
+                      .from_stride = sizeof(std::int32_t),
+                      .to = picked.data() + 1,
+                      .to_stride = sizeof(std::int32_t),
+                      .counts = counts.data()});
+  CHECK(picked.values() == std::vector<std::int32_t>{-1, 9, -1});
+}
+
 TEST_CASE("the turns to append are those of the step's model") {
   for (const int block : {1, 3, 32})
     for (const int ranks : {1, 2, 5})

@@ -34,6 +34,12 @@ for row in (one, more):
     assert abs(float(row["tokens_per_s_user"]) / expected - 1) < 1e-3, row
     assert "the time of making drafts is not counted" in row["reason"] and float(row["verify_rel_error"]) > 0, row
 
+(made,) = sweep("made", "--model", "tiny-mtp", "--draft-tokens", "2", "--acceptance", "1.5")
+assert made["status"] == "ok" and "making drafts" not in made["reason"] and float(made["verify_rel_error"]) > 0, made
+(given,) = sweep("given", "--model", "tiny-mla", "--draft-tokens", "2", "--acceptance", "1.5")
+assert "the time of making drafts is not counted" in given["reason"], given
+assert float(made["model_ttl_us"]) > float(given["model_ttl_us"]), (made, given)  # the same model but for the draft layer
+
 (unknown,) = sweep("unknown", "--model", "tiny-gqa", "--draft-tokens", "1")
 assert unknown["status"] == "ok" and float(unknown["ttl_us"]) > 0 and unknown["tokens_per_s_user"] == "", unknown
 assert "tokens/s are not known without --acceptance" in unknown["reason"], unknown

@@ -52,6 +52,7 @@ TEST_CASE("the CUDA kernels check drafted tokens as the reference decodes them")
       GENERATE(table<std::string, std::int64_t, int, int, DType>({{"tiny-gqa", 31, 32, 3, DType::bf16},
                                                                   {"tiny-gqa", 17, 4, 7, DType::fp8},
                                                                   {"tiny-qwen3-moe", 21, 1, 1, DType::bf16},
+                                                                  {"tiny-mtp", 14, 4, 2, DType::bf16},
                                                                   {"tiny-mla", 15, 4, 3, DType::bf16}}));
   const ModelSpec model = load_model(name);
   const bool moe = model.moe.experts > 0;

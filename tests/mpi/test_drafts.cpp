@@ -14,6 +14,7 @@ std::vector<ModelSpec> drafted_models(const DecodeShape& shape) {
   std::vector<ModelSpec> models;
   for (const ModelSpec& model : small_models())
     if (why_no_drafts(model, shape).empty()) models.push_back(model);
+  std::ranges::copy(drafting_models(), std::back_inserter(models));
   return models;
 }
 
@@ -56,7 +57,7 @@ TEST_CASE("steps with drafts decode as the reference does token by token, in eve
 
 TEST_CASE("any number of drafts may be accepted, in the mean or always") {
   Rank rank;
-  for (const char* name : {"tiny-gqa", "tiny-mla"}) {
+  for (const char* name : {"tiny-gqa", "tiny-mla", "tiny-mtp"}) {
     const ModelSpec model = load_model(name);
     const DecodeShape shape{.context = 15, .batch = world_size(), .tokens_per_block = 4, .draft_tokens = 3};
     const Sharding sharding = {.kvp = world_size(),

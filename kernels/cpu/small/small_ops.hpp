@@ -62,5 +62,6 @@ void advance(std::int64_t batch, Append append, std::int64_t* positions, std::in
              std::int64_t* lengths);
 void advance_rows(std::int64_t batch, std::int64_t query_tokens, const AppendTurns& turns,
                   const StepState& state);
+void copy_rows(const CopiedRows& copied);
 
 }  // namespace helix::cpu

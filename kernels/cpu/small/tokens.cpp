@@ -108,4 +108,14 @@ void advance_rows(std::int64_t batch, std::int64_t query_tokens, const AppendTur
   }
 }
 
+void copy_rows(const CopiedRows& c) {
+  const auto* from = static_cast<const std::byte*>(c.from);
+  auto* to = static_cast<std::byte*>(c.to);
+  for (std::int64_t r = 0; r < c.rows; ++r) {
+    const auto row = static_cast<std::size_t>(r);
+    const std::size_t skipped = c.counts == nullptr ? 0 : static_cast<std::size_t>(c.counts[r] - 1) * c.bytes;
+    std::memcpy(to + row * c.to_stride, from + row * c.from_stride + skipped, c.bytes);
+  }
+}
+
 }  // namespace helix::cpu

@@ -57,6 +57,7 @@ void advance(Stream stream, std::int64_t batch, Append append, std::int64_t* pos
              std::int64_t* lengths);
 void advance_rows(Stream stream, std::int64_t batch, std::int64_t query_tokens, const AppendTurns& turns,
                   const StepState& state);
+void copy_rows(Stream stream, const CopiedRows& copied);
 
 /// out[i] = sum over r of rows[r * stride + i], in that order and fp32, for i < count; `out` may be a row.
 void sum_ranks(Stream stream, std::int64_t ranks, std::int64_t count, std::int64_t stride, const BF16* rows,

@@ -119,6 +119,18 @@ HELIX_KERNEL HELIX_BOUNDS(kThreads, 1) void advance_rows_kernel(
   }
 }
 
+/// Widths and strides in values of two bytes.
+template <int V>
+HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void copy_rows_kernel(std::int64_t width, Global<const BF16> from,
+                                                             std::int64_t from_stride, Global<BF16> to,
+                                                             std::int64_t to_stride, bool counted,
+                                                             Global<const std::int64_t> counts) {
+  const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * V;
+  if (i >= width) return;
+  const std::int64_t row = blockIdx.y, skipped = counted ? (counts[row] - 1) * width : 0;
+  store<V>(to, row * to_stride + i, load<V>(from, row * from_stride + skipped + i));
+}
+
 }  // namespace
 
 void embed(Stream stream, std::int64_t batch, std::int64_t hidden, const std::int32_t* tokens,
@@ -152,6 +164,17 @@ void advance_rows(Stream stream, std::int64_t batch, std::int64_t query_tokens, 
                   const StepState& state) {
   launch(advance_rows_kernel, Dim3(blocks_for(batch, kThreads)), Dim3(kThreads), 0, stream, batch,
          query_tokens, turns, state.decoded, state.accepted, state.positions, state.slots, state.lengths);
+}
+
+void copy_rows(Stream stream, const CopiedRows& c) {
+  constexpr int word = 2;  // values of four bytes
+  const auto values = [](std::size_t bytes) { return static_cast<std::int64_t>(bytes / sizeof(BF16)); };
+  const std::int64_t width = values(c.bytes), from = values(c.from_stride), to = values(c.to_stride);
+  const bool vectors = vectorizable({c.from, c.to}, {width, from, to});
+  launch(vectors ? copy_rows_kernel<kVector> : copy_rows_kernel<word>,
+         Dim3(blocks_for(width / (vectors ? kVector : word), kThreads), static_cast<unsigned>(c.rows)),
+         Dim3(kThreads), 0, stream, width, static_cast<const BF16*>(c.from), from, static_cast<BF16*>(c.to),
+         to, c.counts != nullptr, c.counts);
 }
 
 }  // namespace helix::cuda

@@ -175,6 +175,30 @@ TEST_CASE("names begin as the files have them, and parts that are left out are n
   CHECK(refusal(model, tensors).empty());
 }
 
+TEST_CASE("a draft layer is read where the files have it, and may be missing") {
+  ModelSpec model = narrow_gqa();
+  WrittenTensors tensors = dense_tensors(model);
+  model.draft_layers = 1;
+  CHECK_FALSE(WrittenCheckpoint(tensors, model).checkpoint.has_draft_layer());
+  const std::string layer = fmt::format("model.layers.{}.", model.layers);
+  for (const auto& [name, tensor] : dense_tensors(model))
+    if (name.starts_with("model.layers.1.")) tensors[layer + name.substr(15)] = tensor;
+  tensors[layer + "eh_proj.weight"] = counting(3, {model.hidden, 2 * model.hidden});
+  for (const char* norm : {"enorm", "hnorm", "shared_head.norm"})
+    tensors[fmt::format("{}{}.weight", layer, norm)] = counting(1, {model.hidden});
+  // What it has of its own is the model's.
+  model.left_out = {"num_nextn_predict_layers = 1"};
+  tensors[layer + "embed_tokens.weight"] = tensors[layer + "shared_head.head.weight"] =
+      counting(1, {model.vocab, model.hidden});
+  const WrittenCheckpoint written(tensors, model);
+  CHECK(written.checkpoint.has_draft_layer());
+  const WeightSlice input = whole_tensor(model, 0, Tensor::draft_input, model.layers);
+  CHECK(std::ssize(read(written.checkpoint, input)) == 2 * model.hidden * model.hidden);
+  CHECK(std::ssize(written.checkpoint.vector({Tensor::draft_out_norm, model.layers, 0})) == model.hidden);
+  tensors.erase(layer + "hnorm.weight");
+  CHECK_THAT(refusal(model, tensors), Contains(layer + "hnorm.weight' is missing"));
+}
+
 TEST_CASE("a tensor that is missing, surplus or misshapen is one line with its name and file") {
   const ModelSpec model = narrow_gqa();
   const WrittenTensors good = dense_tensors(model);

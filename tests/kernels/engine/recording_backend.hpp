@@ -177,6 +177,11 @@ class RecordingBackend final : public Backend {
   void advance(std::int64_t, Append, std::int64_t*, std::int64_t*, std::int64_t*) override {}
   void advance_rows(std::int64_t, std::int64_t, const AppendTurns&, const StepState&) override {}
   void select_token(std::int64_t, std::int64_t, const TopLogit*, std::int32_t*) override {}
+  /// Where rows stand is copied, for the attention's lengths.
+  void copy_rows(const CopiedRows& copied) override {
+    if (copied.bytes <= sizeof(std::int64_t)) return cpu_->copy_rows(copied);
+    note("copy", copied.rows * static_cast<std::int64_t>(2 * copied.bytes));
+  }
 
   void embed(std::int64_t batch, std::int64_t hidden, const std::int32_t*, const BF16*, std::int64_t,
              std::int64_t, BF16*) override {

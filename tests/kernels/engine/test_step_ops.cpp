@@ -46,6 +46,10 @@ std::string engine_op(std::string_view name) {
                                                            {"swiglu", "gated"},
                                                            {"shared swiglu", "gated"},
                                                            {"top-k", "route"},
+                                                           {"draft input", "copy"},
+                                                           {"accepted rows", "copy"},
+                                                           {"draft norms", "norm of heads"},
+                                                           {"draft output norm", "norm"},
                                                            {"argmax", "argmax"}};
   const auto found = ops.find(name);
   return found == ops.end() ? fmt::format("unknown to this test: {}", name) : found->second;
@@ -172,6 +176,19 @@ void check_step(const Instance& instance) {
   CAPTURE(model.name, name(instance.strategy()), s.kvp, s.tpa, s.tpf, s.ep, s.pp, s.dp,
           instance.shape().hop_b, instance.shape().draft_tokens);
   std::vector<Noted> first, last, handed_over;
+  if (runs_drafts(model, s, instance.shape())) {
+    for (const auto& [run, times] : draft_runs(s, instance.shape())) {
+      for (const std::vector<Op>& ops :
+           {draft_input_ops(model, s, run), layer_ops(model, draft_layer(model), s, run),
+            draft_head_ops(model, s, run)}) {
+        for (Noted& n : of_model(ops)) {
+          n.bytes *= times;
+          n.times *= times;
+          first.push_back(std::move(n));
+        }
+      }
+    }
+  }
   for (const Op& op : head_ops(model, s, instance.shape())) {
     Noted n = noted(op);
     n.bytes /= op.count;
@@ -218,7 +235,9 @@ void check_step(const Instance& instance) {
 
 TEST_CASE("the engine issues the ops, bytes and messages of the model's list, for every strategy and model") {
   std::map<Strategy, int> checked;
+  int drafted = 0;
   std::vector<ModelSpec> models = small_models();
+  std::ranges::copy(drafting_models(), std::back_inserter(models));
   for (ModelSpec& model : models) {
     for (const auto& [hop_b, drafts, weights, kv] :
          {std::tuple{1, 0, DType::bf16, DType::bf16}, std::tuple{2, 0, DType::fp8, DType::fp8},
@@ -239,10 +258,12 @@ TEST_CASE("the engine issues the ops, bytes and messages of the model's list, fo
                                           .layers = model.layers,
                                           .seed = 5});
         check_step(std::get<Instance>(made));
+        drafted += runs_drafts(model, sharding, shape) ? 1 : 0;
         ++checked[strategy];
       }
     }
   }
+  CHECK(drafted > 20);
   for (const StrategyTraits& row : strategies()) {
     CAPTURE(row.name);
     CHECK(checked[row.strategy] >= 4);

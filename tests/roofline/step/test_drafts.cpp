@@ -76,8 +76,11 @@ TEST_CASE("a model with a draft layer runs it once for each drafted token, with 
   REQUIRE(model.draft_layers == 1);
   const DecodeShape drafting_two = with_drafts(2);
   const auto with = decode_ops(model, grid, drafting_two);
-  CHECK(find_op(with, "draft input projection").count == 2);
-  CHECK(std::get<GemmShape>(find_op(with, "draft input projection").shape).m == 8);
+  // First over the three tokens of the last step, then over one token a request.
+  std::vector<std::pair<double, std::int64_t>> runs;
+  for (const Op& op : with)
+    if (op.name == "draft input projection") runs.emplace_back(op.count, std::get<GemmShape>(op.shape).m);
+  CHECK(runs == std::vector<std::pair<double, std::int64_t>>{{1, 24}, {1, 8}});
   const double layer_kv = bytes_of(layer_ops(model, draft_layer(model), grid, plain)).kv;
   CHECK(bytes_of(with).kv == Approx((61 + 2) * layer_kv));
   CHECK(std::ranges::none_of(decode_ops(model, grid, plain),
@@ -87,6 +90,13 @@ TEST_CASE("a model with a draft layer runs it once for each drafted token, with 
                     without = memory_model(model, grid, plain);
   CHECK(held.kv_per_request == Approx(without.kv_per_request * 62 / 61));
   CHECK(held.weights > without.weights);
+
+  // On two pipeline stages both micro-batches pass the one that has it.
+  const Sharding stages{.kvp = 4, .tpf = 4, .pp = 2};
+  for (const Op& op : decode_ops(model, stages, drafting_two))
+    if (op.name == "draft input projection") CHECK(op.count == 2);
+  const MemoryModel of_stage = memory_model(model, stages, drafting_two);
+  CHECK(of_stage.kv_per_request == Approx(without.kv_per_request * (31 + 1) / 61));
 
   model.draft_layers = 0;
   CHECK(bytes_of(decode_ops(model, grid, drafting_two)).kv == Approx(61 * layer_kv));
