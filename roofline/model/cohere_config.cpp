@@ -38,13 +38,7 @@ void read_cohere2_layers(const JsonFields& config, ModelSpec& spec) {
   spec.attention.window = config.whole_or("sliding_window", limits::tokens, window_of_class);
   const std::int64_t period = config.whole_or("sliding_window_pattern", limits::layers, period_of_class);
   config.find("layer_switch");  // the same again
-  const auto* types = config.array("layer_types");
-  for (std::int64_t layer = 0; layer < spec.layers; ++layer) {
-    const bool local = types ? LayerWords(config, "layer_types", *types, spec.layers)
-                                   .is(layer, {"sliding_attention"}, {"full_attention"})
-                             : (layer + 1) % period != 0;
-    if (!local) set_attention(spec, layer, full);
-  }
+  set_full_layers(config, spec, full, period);
 }
 
 }  // namespace helix

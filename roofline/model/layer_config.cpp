@@ -107,6 +107,17 @@ void set_attention(ModelSpec& spec, std::int64_t layer, const AttentionSpec& att
   kind.attention = static_cast<std::uint16_t>(found - spec.other_attention.begin() + 1);
 }
 
+void set_full_layers(const JsonFields& config, ModelSpec& spec, const AttentionSpec& full,
+                     std::int64_t period) {
+  const auto* types = config.array("layer_types");
+  for (std::int64_t layer = 0; layer < spec.layers; ++layer) {
+    const bool local = types ? LayerWords(config, "layer_types", *types, spec.layers)
+                                   .is(layer, {"sliding_attention"}, {"full_attention"})
+                             : (layer + 1) % period != 0;
+    if (!local) set_attention(spec, layer, full);
+  }
+}
+
 void read_no_windows(const JsonFields& config, ModelSpec& spec) {
   config.find("sliding_window");  // Hugging Face does not read it in such a class
   config.find("use_sliding_window");
@@ -169,13 +180,7 @@ void read_gemma4_layers(const JsonFields& config, ModelSpec& spec) {
   constexpr std::int64_t window_of_class = 512, period = 6;
   const std::int64_t window = config.whole_or("sliding_window", limits::tokens, window_of_class);
   spec.attention.window = window;
-  const auto* types = config.array("layer_types");
-  for (std::int64_t layer = 0; layer < spec.layers; ++layer) {
-    const bool local = types ? LayerWords(config, "layer_types", *types, spec.layers)
-                                   .is(layer, {"sliding_attention"}, {"full_attention"})
-                             : (layer + 1) % period != 0;
-    if (!local) set_attention(spec, layer, full);
-  }
+  set_full_layers(config, spec, full, period);
   config.find("vocab_size_per_layer_input");  // of hidden_size_per_layer_input
   config.find("use_bidirectional_attention");
 }

@@ -46,6 +46,10 @@ class LayerFlags {
 /// Gives a layer this attention, as one of the model's kinds.
 void set_attention(ModelSpec& spec, std::int64_t layer, const AttentionSpec& attention);
 
+/// Gives `full` to the layers that layer_types calls full, or else to every `period`-th; the others keep the model's.
+void set_full_layers(const JsonFields& config, ModelSpec& spec, const AttentionSpec& full,
+                     std::int64_t period);
+
 // Readers for families. Each covers layer_types, where the file has it, and else the rule of its class.
 void read_no_windows(const JsonFields& config, ModelSpec& spec);
 /// Mistral, Mixtral, Phi-3: sliding_window is that of all layers.

@@ -37,6 +37,12 @@ void apply_count(SweepSpace& space, std::string_view text, const std::string& wh
   space.*member = parse_count(text, quantity, where);
 }
 
+template <auto member, const auto& quantity>
+void apply_counts(SweepSpace& space, std::string_view text, const std::string& where) {
+  space.*member = parse_entries(
+      text, where, [&](const std::string& entry) { return parse_count(entry, quantity, where); });
+}
+
 /// `fp8,nvfp4` are two requests; `fp8,attention=bf16` is one, a part's type belonging to what stands before
 /// it (the checkpoint's own types, if nothing does).
 void apply_weight_dtypes(SweepSpace& space, std::string_view text, const std::string& where) {
@@ -169,11 +175,7 @@ const auto space_setting_list = std::to_array<SpaceSetting>({
     {"draft-tokens", "", "LIST",
      "speculative decoding: drafted tokens that a step checks for each request beside its next one; default "
      "0",
-     [](SweepSpace& space, std::string_view text, const std::string& where) {
-       space.draft_tokens = parse_entries(
-           text, where, [&](const std::string& entry) { return parse_count(entry, drafted_tokens, where); });
-     },
-     all_but_generate},
+     apply_counts<&SweepSpace::draft_tokens, drafted_tokens>, all_but_generate},
     {"acceptance", "", "LIST",
      "tokens that a step with drafts yields in the mean, from 1 to 1 + --draft-tokens; without it such rows "
      "have no "
@@ -190,13 +192,8 @@ const auto space_setting_list = std::to_array<SpaceSetting>({
      only_predict},
     {"redundant-experts", "", "LIST",
      "copies of the most popular experts that all ranks together hold beside one of each, spread so that "
-     "their loads "
-     "are even; default 0",
-     [](SweepSpace& space, std::string_view text, const std::string& where) {
-       space.redundant_experts = parse_entries(
-           text, where, [&](const std::string& entry) { return parse_count(entry, expert_copies, where); });
-     },
-     all_but_generate},
+     "their loads are even; default 0",
+     apply_counts<&SweepSpace::redundant_experts, expert_copies>, all_but_generate},
     {"layers", "", "N", "measure N layers and scale to the model's depth",
      apply_count<&SweepSpace::layers, layer_count>, sweep_and_verify},
 });

@@ -187,22 +187,27 @@ constexpr std::size_t sum_bytes(int threads) {
   return static_cast<std::size_t>(threads / kWarp) * sizeof(float);
 }
 
+template <typename Kernel>
+void launch_add_norm(Kernel vectors, Kernel values, Stream stream, std::int64_t rows, std::int64_t cols,
+                     const BF16* delta, bool replace, float* residual, const BF16* gain, float eps,
+                     BF16* out) {
+  launch(vectorizable({delta, residual, gain, out}, {cols}) ? vectors : values,
+         Dim3(static_cast<unsigned>(rows)), Dim3(kRowThreads), sum_bytes(kRowThreads), stream, cols,
+         delta != nullptr, replace, delta, residual, gain, eps, out);
+}
+
 }  // namespace
 
 void add_rms_norm(Stream stream, std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace,
                   float* residual, const BF16* gain, float eps, BF16* out) {
-  const auto kernel = vectorizable({delta, residual, gain, out}, {cols}) ? add_rms_norm_kernel<kVector>
-                                                                         : add_rms_norm_kernel<1>;
-  launch(kernel, Dim3(static_cast<unsigned>(rows)), Dim3(kRowThreads), sum_bytes(kRowThreads), stream, cols,
-         delta != nullptr, replace, delta, residual, gain, eps, out);
+  launch_add_norm(add_rms_norm_kernel<kVector>, add_rms_norm_kernel<1>, stream, rows, cols, delta, replace,
+                  residual, gain, eps, out);
 }
 
 void add_layer_norm(Stream stream, std::int64_t rows, std::int64_t cols, const BF16* delta, bool replace,
                     float* residual, const BF16* gain, float eps, BF16* out) {
-  const auto kernel = vectorizable({delta, residual, gain, out}, {cols}) ? add_layer_norm_kernel<kVector>
-                                                                         : add_layer_norm_kernel<1>;
-  launch(kernel, Dim3(static_cast<unsigned>(rows)), Dim3(kRowThreads), sum_bytes(kRowThreads), stream, cols,
-         delta != nullptr, replace, delta, residual, gain, eps, out);
+  launch_add_norm(add_layer_norm_kernel<kVector>, add_layer_norm_kernel<1>, stream, rows, cols, delta,
+                  replace, residual, gain, eps, out);
 }
 
 void rms_norm_heads(Stream stream, std::int64_t batch, std::int64_t heads, std::int64_t cols,
