@@ -1,6 +1,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 
+#include "backend/add_norm.hpp"
 #include "backend/device_under_test.hpp"
 #include "kernels/reference/math.hpp"
 #include "tests/compare.hpp"
@@ -18,53 +19,16 @@ std::vector<BF16> part_of(const std::vector<BF16>& x, std::int64_t begin, std::i
 }  // namespace
 
 TEST_CASE("backend: add_layer_norm adds, replaces or leaves the residual, for any width and mean") {
-  const std::int64_t rows = 3, cols = GENERATE(1, 7, 64, 2048, 16387);
+  const std::int64_t cols = GENERATE(1, 7, 64, 2048, 16387);
   const float mean = GENERATE(0.0f, 4.0f);
-  const auto count = static_cast<std::size_t>(rows * cols);
-  auto delta = random_bf16(count, 1);
-  const auto gain = random_bf16(static_cast<std::size_t>(cols), 2);
-  auto before = random_floats(count, 3);
-  for (float& x : before) x += mean;
-  for (BF16& x : delta) x = to_bf16(to_float(x) + mean);
-  enum Mode { add, replace, leave };
-  const Mode mode = GENERATE(add, replace, leave);
-
-  std::vector<double> expected_residual, expected;
-  for (std::int64_t r = 0; r < rows; ++r) {
-    reference::Vector x;
-    for (auto i = static_cast<std::size_t>(r * cols); i < static_cast<std::size_t>((r + 1) * cols); ++i) {
-      x.push_back((mode == replace ? 0.0 : as_double(before[i])) +
-                  (mode == leave ? 0.0 : as_double(delta[i])));
-    }
-    expected_residual.insert(expected_residual.end(), x.begin(), x.end());
-    reference::layer_norm(x, gain, {}, 1e-5);
-    expected.insert(expected.end(), x.begin(), x.end());
-  }
-  expected.resize(count + 8, std::nan(""));
   // The mean's own error, of sums in at least 16 parts, beside values of a deviation of half and more.
   const double error = static_cast<double>(cols / 16 + 16) * 0x1p-24 * (2 * mean + 1) * 4;
-  in_every_order_of_threads([&] {
-    // What was there must not matter to `replace`.
-    const DeviceVector<float> residual(mode == replace ? std::vector<float>(count, NAN) : before);
-    const DeviceVector<BF16> delta_in(delta), gain_in(gain), out(count + 8, bf16_nan());
-    device().add_layer_norm(rows, cols, mode == leave ? nullptr : delta_in.data(), mode == replace,
-                            residual.data(), gain_in.data(), 1e-5f, out.data());
-    CHECK(first_difference(residual.values(), expected_residual, 0x1p-23, 1e-7) == "");
-    CHECK(first_difference(out.values(), expected, kBf16, error) == "");
-  });
+  check_add_norm(&DecodeOps::add_layer_norm, cols, mean, error,
+                 [](reference::Vector& x, const auto& gain) { reference::layer_norm(x, gain, {}, 1e-5); });
 }
 
 TEST_CASE("backend: add_layer_norm of a constant row is zero and a NaN stays visible in its own row") {
-  const std::int64_t cols = GENERATE(37, 40);
-  const auto width = static_cast<std::size_t>(cols);
-  std::vector<float> x(2 * width, 0.5f);
-  x[width + 5] = NAN;
-  const DeviceVector<float> residual(x);
-  const DeviceVector<BF16> gain(width, to_bf16(1.0f)), out(2 * width, bf16_nan());
-  device().add_layer_norm(2, cols, nullptr, false, residual.data(), gain.data(), 1e-5f, out.data());
-  std::vector<double> expected(2 * width, 0.0);
-  std::fill(expected.begin() + cols, expected.end(), std::nan(""));
-  CHECK(first_difference(out.values(), expected, 0.0) == "");
+  check_rows_apart(&DecodeOps::add_layer_norm, GENERATE(37, 40), 0.5f);
 }
 
 TEST_CASE(

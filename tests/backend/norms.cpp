@@ -1,6 +1,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 
+#include "backend/add_norm.hpp"
 #include "backend/device_under_test.hpp"
 #include "tests/compare.hpp"
 #include "tests/values.hpp"
@@ -9,8 +10,6 @@ using namespace helix;
 using namespace helix::testing;
 
 namespace {
-
-/// One rounding to bf16 (8 significant bits: 2^-8) after fp32 arithmetic (far less).
 
 std::vector<double> rms_norm(const std::vector<double>& x, const std::vector<BF16>& gain, double eps) {
   double squares = 0.0;
@@ -24,47 +23,12 @@ std::vector<double> rms_norm(const std::vector<double>& x, const std::vector<BF1
 }  // namespace
 
 TEST_CASE("backend: add_rms_norm adds, replaces or leaves the residual, for any width") {
-  const std::int64_t rows = 3, cols = GENERATE(1, 7, 64, 2048, 16387);
-  const auto count = static_cast<std::size_t>(rows * cols);
-  const auto delta = random_bf16(count, 1), gain = random_bf16(static_cast<std::size_t>(cols), 2);
-  const auto before = random_floats(count, 3);
-  enum Mode { add, replace, leave };
-  const Mode mode = GENERATE(add, replace, leave);
-
-  std::vector<double> expected_residual, expected;
-  for (std::int64_t r = 0; r < rows; ++r) {
-    std::vector<double> x;
-    for (auto i = static_cast<std::size_t>(r * cols); i < static_cast<std::size_t>((r + 1) * cols); ++i) {
-      x.push_back((mode == replace ? 0.0 : as_double(before[i])) +
-                  (mode == leave ? 0.0 : as_double(delta[i])));
-    }
-    const auto y = rms_norm(x, gain, 1e-5);
-    expected_residual.insert(expected_residual.end(), x.begin(), x.end());
-    expected.insert(expected.end(), y.begin(), y.end());
-  }
-  expected.resize(count + 8, std::nan(""));
-  in_every_order_of_threads([&] {
-    // What was there must not matter to `replace`.
-    const DeviceVector<float> residual(mode == replace ? std::vector<float>(count, NAN) : before);
-    const DeviceVector<BF16> delta_in(delta), gain_in(gain), out(count + 8, bf16_nan());
-    device().add_rms_norm(rows, cols, mode == leave ? nullptr : delta_in.data(), mode == replace,
-                          residual.data(), gain_in.data(), 1e-5f, out.data());
-    CHECK(first_difference(residual.values(), expected_residual, 0x1p-23, 1e-7) == "");
-    CHECK(first_difference(out.values(), expected, kBf16, 1e-6) == "");
-  });
+  check_add_norm(&DecodeOps::add_rms_norm, GENERATE(1, 7, 64, 2048, 16387), 0.0f, 1e-6,
+                 [](std::vector<double>& x, const auto& gain) { x = rms_norm(x, gain, 1e-5); });
 }
 
 TEST_CASE("backend: add_rms_norm of a zero row is zero and a NaN stays visible in its own row") {
-  const std::int64_t cols = GENERATE(37, 40);
-  const auto width = static_cast<std::size_t>(cols);
-  std::vector<float> x(2 * width, 0.0f);
-  x[width + 5] = NAN;
-  const DeviceVector<float> residual(x);
-  const DeviceVector<BF16> gain(width, to_bf16(1.0f)), out(2 * width, bf16_nan());
-  device().add_rms_norm(2, cols, nullptr, false, residual.data(), gain.data(), 1e-5f, out.data());
-  std::vector<double> expected(2 * width, 0.0);
-  std::fill(expected.begin() + cols, expected.end(), std::nan(""));
-  CHECK(first_difference(out.values(), expected, 0.0) == "");
+  check_rows_apart(&DecodeOps::add_rms_norm, GENERATE(37, 40), 0.0f);
 }
 
 TEST_CASE("backend: rms_norm_heads norms each head in place and touches nothing between them") {
