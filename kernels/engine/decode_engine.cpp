@@ -6,6 +6,7 @@
 
 #include "kernels/state/weight_plan.hpp"
 #include "roofline/base/error.hpp"
+#include "roofline/step/draft_ops.hpp"
 
 namespace helix {
 
@@ -26,7 +27,10 @@ std::string why_no_drafts(const ModelSpec& model, const DecodeShape& shape) {
   if (shape.draft_tokens == 0) return {};
   const auto windowed = [](const AttentionSpec& attention) { return attention.window > 0; };
   const bool windows = windowed(model.attention) || std::ranges::any_of(model.other_attention, windowed);
-  if (!windows && model.attention.indexer.heads == 0) return {};
+  if (!windows && model.attention.indexer.heads == 0) {
+    if (!drafts(model, shape) || shape.draft_kv == DraftKv::sharded) return {};
+    return "the engine's draft layer attends over all KVP ranks (--draft-kv sharded), not local drafts";
+  }
   return fmt::format("the engine does not check drafted tokens in {}, and the step has {}",
                      windows ? "layers with a window" : "sparse attention", shape.draft_tokens);
 }

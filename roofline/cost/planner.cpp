@@ -12,10 +12,11 @@ std::uint64_t pack(std::int64_t low, std::int64_t middle = 0, std::int64_t high 
          static_cast<std::uint64_t>(high) << 43;
 }
 
-/// Storage types and block length.
+/// Storage types, block length, and how drafts attend.
 std::uint64_t storage(const DecodeShape& shape) {
   const std::uint64_t of_parts = shape.weights ? shape.weights->key() << 26 : 0;
-  return of_parts ^ pack(static_cast<int>(shape.weight_dtype) + 8 * static_cast<int>(shape.kv_dtype),
+  return of_parts ^ pack(static_cast<int>(shape.weight_dtype) + 8 * static_cast<int>(shape.kv_dtype) +
+                             64 * static_cast<int>(shape.draft_kv),
                          shape.tokens_per_block);
 }
 

@@ -6,6 +6,7 @@
 
 #include "roofline/cost/gpu_units.hpp"
 #include "roofline/cost/op_cost.hpp"
+#include "roofline/step/draft_ops.hpp"
 
 namespace helix {
 
@@ -79,7 +80,7 @@ std::vector<DraftRuns> drafted(const ModelSpec& model, const Sharding& sharding,
   std::vector<DraftRuns> runs = draft_runs(sharding, computed);
   for (DraftRuns& run : runs) {
     run.shape.padded_rows = 0;
-    run.shape = as_computed(sharding, run.shape, system);
+    run.shape = as_computed(run.sharding, run.shape, system);
     run.times /= layer_repeats(model, sharding);
   }
   return runs;
@@ -147,10 +148,10 @@ StepCost common_cost(const ModelSpec& model, const Sharding& sharding, const Dec
     sum.add(cost_of(exchange_ops(model, group.kind, sharding, shape), system),
             repeats * static_cast<double>(group.count));
   }
-  for (const auto& [run, times] : drafted(model, sharding, shape, system)) {
+  for (const auto& [layout, run, times] : drafted(model, sharding, shape, system)) {
     for (const std::vector<Op>& ops :
-         {draft_input_ops(model, sharding, run), exchange_ops(model, draft_layer(model), sharding, run),
-          draft_head_ops(model, sharding, run)})
+         {draft_input_ops(model, layout, run), exchange_ops(model, draft_layer(model), layout, run),
+          draft_head_ops(model, layout, run)})
       sum.add(cost_of(ops, system), repeats * times);
   }
   return sum;
@@ -163,8 +164,8 @@ StepCost attention_cost(const ModelSpec& model, const Sharding& sharding, const 
     sum.add(cost_of(attention_ops(model, group.kind, sharding, shape), system),
             static_cast<double>(group.count));
   }
-  for (const auto& [run, times] : drafted(model, sharding, shape, system))
-    sum.add(cost_of(attention_ops(model, draft_layer(model), sharding, run), system), times);
+  for (const auto& [layout, run, times] : drafted(model, sharding, shape, system))
+    sum.add(cost_of(attention_ops(model, draft_layer(model), layout, run), system), times);
   return sum;
 }
 
@@ -174,8 +175,8 @@ StepCost ffn_cost(const ModelSpec& model, const Sharding& sharding, const Decode
   for (const LayerGroup& group : model.layer_groups()) {
     sum.add(cost_of(ffn_ops(model, group.kind, sharding, shape), system), static_cast<double>(group.count));
   }
-  for (const auto& [run, times] : drafted(model, sharding, shape, system))
-    sum.add(cost_of(ffn_ops(model, draft_layer(model), sharding, run), system), times);
+  for (const auto& [layout, run, times] : drafted(model, sharding, shape, system))
+    sum.add(cost_of(ffn_ops(model, draft_layer(model), layout, run), system), times);
   return sum;
 }
 

@@ -4,7 +4,8 @@
 #include <iterator>
 #include <utility>
 
-#include "roofline/step/op_list.hpp"
+#include "roofline/step/draft_ops.hpp"
+#include "roofline/step/head_parts.hpp"
 
 namespace helix {
 
@@ -28,53 +29,6 @@ std::int64_t stage_rows(const Sharding& sharding, const DecodeShape& shape) {
 std::int64_t kept_rows(const Sharding& sharding, const DecodeShape& shape) {
   return attends_whole_requests(sharding) ? computed_rows(sharding, shape) : stage_rows(sharding, shape);
 }
-
-namespace {
-
-/// Requests whose tokens the rank embeds and chooses.
-std::int64_t headed_batch(const Sharding& sharding, const DecodeShape& shape) {
-  return shape.whole_head ? attended_batch(sharding, shape) : stage_batch(sharding, shape);
-}
-/// Ranks that share embedding and head.
-int head_ranks(const Sharding& sharding, const DecodeShape& shape) {
-  return shape.whole_head ? 1 : sharding.stage_ranks();
-}
-
-void embed(OpList& ops, const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
-  const double values = real(headed_batch(sharding, shape) * shape.query_tokens() * model.hidden);
-  ops.elementwise("embedding", Phase::head, values * 2 * bf16_bytes);
-  ops.collective("embedding all-reduce", Phase::head,
-                 {.op = Collective::all_reduce,
-                  .group = head_ranks(sharding, shape),
-                  .payload_bytes = values * bf16_bytes});
-}
-
-/// Rows whose residual stream the rank has, as far as they are not padded.
-std::int64_t own_rows(const Sharding& sharding, const DecodeShape& shape) {
-  return (attends_whole_requests(sharding) ? attended_batch(sharding, shape)
-                                           : headed_batch(sharding, shape)) *
-         shape.query_tokens();
-}
-
-/// The LM head's choice from normed rows.
-void choose(OpList& ops, const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
-  const std::int64_t b = headed_batch(sharding, shape) * shape.query_tokens();
-  const std::int64_t h = model.hidden;
-  const int n = head_ranks(sharding, shape);
-  const std::int64_t vocab = ceil_div(model.vocab, n);
-  constexpr double top_logit_bytes = 8;
-  if (attends_whole_requests(sharding) && !shape.whole_head) {
-    ops.collective("final all-gather", Phase::head,
-                   {.op = Collective::all_gather, .group = n, .payload_bytes = real(b * h) * bf16_bytes});
-  }
-  ops.gemm("LM head", Phase::head, {.m = b, .n = vocab, .k = h}, weight_format(shape, WeightPart::lm_head),
-           fp32_bytes);
-  ops.elementwise("argmax", Phase::head, real(b * vocab) * fp32_bytes);
-  ops.collective("argmax all-gather", Phase::head,
-                 {.op = Collective::all_gather, .group = n, .payload_bytes = real(b) * top_logit_bytes * n});
-}
-
-}  // namespace
 
 std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
   OpList ops;
@@ -138,35 +92,6 @@ std::vector<Op> layer_ops(const ModelSpec& model, const LayerKind& kind, const S
   return ops;
 }
 
-std::vector<DraftRuns> draft_runs(const Sharding& sharding, const DecodeShape& shape) {
-  std::vector<DraftRuns> runs{{shape, real(sharding.pp)}};
-  if (shape.draft_tokens > 1)
-    runs.push_back({drafting(shape), real((shape.draft_tokens - std::int64_t{1}) * sharding.pp)});
-  return runs;
-}
-
-std::vector<Op> draft_input_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& run) {
-  const std::int64_t rows = own_rows(sharding, run);
-  OpList ops(weight_format(run, WeightPart::attention));
-  embed(ops, model, sharding, run);
-  // GPU: the norms write where the product reads.
-  ops.elementwise("draft input", Phase::head, 2 * norm_bytes(rows, model.hidden), fused_on_gpu);
-  ops.elementwise("draft norms", Phase::head, 2 * norm_bytes(rows, model.hidden));
-  ops.gemm("draft input projection", Phase::head, {.m = rows, .n = model.hidden, .k = 2 * model.hidden});
-  return ops.take();
-}
-
-std::vector<Op> draft_head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& run) {
-  OpList ops;
-  ops.elementwise("draft output norm", Phase::head, add_norm_bytes(own_rows(sharding, run), model.hidden));
-  if (run.draft_tokens > 0) {
-    ops.elementwise("accepted rows", Phase::head, norm_bytes(own_rows(sharding, drafting(run)), model.hidden),
-                    fused_on_gpu);
-  }
-  choose(ops, model, sharding, drafting(run));
-  return ops.take();
-}
-
 std::vector<Op> decode_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
   std::vector<Op> all = head_ops(model, sharding, shape);
   for (const LayerGroup& group : model.layer_groups()) {
@@ -176,10 +101,10 @@ std::vector<Op> decode_ops(const ModelSpec& model, const Sharding& sharding, con
     }
   }
   if (!drafts(model, shape)) return all;
-  for (const auto& [run, times] : draft_runs(sharding, shape)) {
+  for (const auto& [layout, run, times] : draft_runs(sharding, shape)) {
     for (const std::vector<Op>& ops :
-         {draft_input_ops(model, sharding, run), layer_ops(model, draft_layer(model), sharding, run),
-          draft_head_ops(model, sharding, run)}) {
+         {draft_input_ops(model, layout, run), layer_ops(model, draft_layer(model), layout, run),
+          draft_head_ops(model, layout, run)}) {
       for (Op op : ops) {
         op.count *= times;
         all.push_back(op);

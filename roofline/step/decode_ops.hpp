@@ -135,38 +135,6 @@ std::vector<Op> layer_ops(const ModelSpec& model, const LayerKind& kind, const S
 /// Embedding, final norm, LM head, choice of the token.
 std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
 
-// Drafts: the model's own draft layer (multi-token prediction, DeepSeek-V3 2024, section 2.2), run once for each
-// drafted token: first over all tokens of the last step, whose residual streams are known now, with the token that was
-// chosen behind each; then on one token of each request, over what it drafted itself.
-/// Whether the step runs it; drafts of other models are not counted.
-inline bool drafts(const ModelSpec& model, const DecodeShape& shape) {
-  return shape.draft_tokens > 0 && model.draft_layers > 0;
-}
-/// Whether the engine runs it: one draft layer, of blocks behind each other, which it has on one pipeline stage.
-inline bool runs_drafts(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
-  return drafts(model, shape) && model.draft_layers == 1 && model.blocks == Blocks::sequential &&
-         sharding.pp == 1;
-}
-/// It is a layer like the last one.
-inline LayerKind draft_layer(const ModelSpec& model) {
-  return model.layer_kind(model.layers);
-}
-/// The shape of a run over one token of each request.
-inline DecodeShape drafting(DecodeShape shape) {
-  shape.draft_tokens = 0;
-  return shape;
-}
-/// Runs of a step on rows of one shape. Every micro-batch passes through the last stage, which has the layer.
-struct DraftRuns {
-  DecodeShape shape;
-  double times = 1;
-};
-std::vector<DraftRuns> draft_runs(const Sharding& sharding, const DecodeShape& shape);
-/// What is before the layer in a run on this shape: the embedding, which it sees beside the residual stream.
-std::vector<Op> draft_input_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& run);
-/// And behind it: the choice of one token for each request.
-std::vector<Op> draft_head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& run);
-
 /// How often the last stage executes the head in one step: for each micro-batch, as it has as many layers as
 /// the others; where it has one less, the head is in its place, and only a token's own way through it counts.
 double head_repeats(const ModelSpec& model, const Sharding& sharding);

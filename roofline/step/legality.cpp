@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "roofline/base/arithmetic.hpp"
-#include "roofline/step/sharding.hpp"
+#include "roofline/step/draft_ops.hpp"
 
 namespace helix {
 namespace {
@@ -138,6 +138,15 @@ Reason illegal_ffn(const ModelSpec& model, Strategy strategy, const Sharding& s,
   return std::nullopt;
 }
 
+/// Local drafts are attended as under tp, by all ranks that share the other caches.
+Reason illegal_local_drafts(const ModelSpec& model, const Sharding& s) {
+  const std::int64_t k = model.attention_of(draft_layer(model)).kv_heads;
+  const std::int64_t tp = std::int64_t{s.tpa} * s.kvp;
+  if (k % tp == 0 || tp % k == 0) return std::nullopt;
+  return fmt::format("draft_kv=local: TPA x KVP and K must divide one another: tpa={}, kvp={}, {} KV heads",
+                     s.tpa, s.kvp, k);
+}
+
 }  // namespace
 
 Reason why_illegal(const ModelSpec& model, Strategy strategy, const Sharding& sharding,
@@ -150,6 +159,9 @@ Reason why_illegal(const ModelSpec& model, Strategy strategy, const Sharding& sh
     if (Reason reason = illegal_heads(other, strategy, sharding)) return reason;
   }
   if (Reason reason = illegal_ffn(model, strategy, sharding, shape.redundant_experts)) return reason;
+  if (drafts(model, shape) && shape.draft_kv == DraftKv::local) {
+    if (Reason reason = illegal_local_drafts(model, sharding)) return reason;
+  }
   if (shape.draft_tokens > 0 && model.state) {
     return fmt::format(
         "draft_tokens={}: layers with a state keep one for each drafted token, which is not modelled",

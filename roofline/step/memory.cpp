@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "roofline/base/arithmetic.hpp"
-#include "roofline/step/decode_ops.hpp"
+#include "roofline/step/draft_ops.hpp"
 #include "roofline/step/kv_stores.hpp"
 #include "roofline/step/state_ops.hpp"
 
@@ -82,8 +82,9 @@ HeldBytes held_by_attention(const ModelSpec& model, const Sharding& sharding, co
   }
   if (drafts(model, shape)) {
     const double whole = 1 / stage_share(model, sharding);
-    add_layers(held, attention_ops(model, draft_layer(model), sharding, one_request(shape)), whole);
-    add_cache(held, model.attention_of(draft_layer(model)), sharding, shape, whole);
+    const auto [layout, request] = draft_layout(sharding, one_request(shape));
+    add_layers(held, attention_ops(model, draft_layer(model), layout, request), whole);
+    add_cache(held, model.attention_of(draft_layer(model)), layout, request, whole);
   }
   return held;
 }

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "roofline/step/decode_ops.hpp"
+#include "roofline/step/draft_ops.hpp"
 
 namespace helix {
 

@@ -39,6 +39,15 @@ std::string to_string(const CacheExchange& exchange);  // "ag_rs+gathered", "a2a
 /// Throws UsageError for anything but what to_string gives.
 CacheExchange parse_cache_exchange(std::string_view text);
 
+/// How drafts attend where ranks share the model's caches (KVP).
+enum class DraftKv : std::uint8_t {
+  sharded,  // as the model does: over all tokens, by an exchange of partial outputs
+  local,    // as TensorRT-LLM's: TP over all these ranks, each over the tokens that it holds, and no exchange
+};
+std::string_view name(DraftKv draft_kv);  // "sharded", "local"
+/// Throws UsageError for anything but these names.
+DraftKv parse_draft_kv(std::string_view text);
+
 /// One decode step's shape: `batch` requests of the whole instance, each with `context` cached tokens.
 struct DecodeShape {
   std::int64_t context = 0;
@@ -61,6 +70,7 @@ struct DecodeShape {
   /// these tokens it yields in the mean; 0: not known.
   int draft_tokens = 0;
   double acceptance = 1;
+  DraftKv draft_kv = DraftKv::sharded;
   std::int64_t query_tokens() const { return 1 + draft_tokens; }
   /// From token to token, as a user sees it: what budgets bound. At most a step, where the acceptance is not known.
   double token_us(double step_us) const { return acceptance > 0 ? step_us / acceptance : step_us; }

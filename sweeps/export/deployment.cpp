@@ -114,6 +114,16 @@ std::string draft_note(std::string_view engine, const DeployedPoint& point) {
       drafts, drafts == 1 ? "" : "s", engine);
 }
 
+std::string draft_kv_note(std::string_view engine, const DeployedPoint& point, DraftKv of_engine) {
+  const Configuration& config = point.row.config;
+  if (!drafts_itself(point) || config.sharding.kvp == 1 || config.shape.draft_kv == of_engine) return "";
+  const bool local = of_engine == DraftKv::local;
+  return fmt::format("# The figures above have {} drafts: {}'s draft layer attends {} (--draft-kv {}).\n",
+                     name(config.shape.draft_kv), engine,
+                     local ? "to what each GPU holds, without the all-to-all" : "as its other layers",
+                     name(of_engine));
+}
+
 std::string serve_command(const DeployedPoint& point, std::string_view program,
                           const std::vector<std::string>& flags) {
   const bool known = !point.checkpoint.empty() && needs_no_escape(point.checkpoint);

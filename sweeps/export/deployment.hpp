@@ -39,6 +39,8 @@ std::string projection_note(std::string_view engine, const DeployedPoint& point)
 bool drafts_itself(const DeployedPoint& point);
 /// "# ..." for drafts of another model, which is to be named to the engine, else nothing.
 std::string draft_note(std::string_view engine, const DeployedPoint& point);
+/// "# ..." for a draft layer that attends under KVP in another way than the engine's own, else nothing.
+std::string draft_kv_note(std::string_view engine, const DeployedPoint& point, DraftKv of_engine);
 
 /// A shell command: `program` with the checkpoint (MODEL in the environment names another one, or the one)
 /// and the flags, each on a line of its own.

@@ -41,7 +41,7 @@ std::string sglang_command(const DeployedPoint& point) {
     notes += fmt::format("# Tokens go round the ranks one by one: figures above have blocks of {} tokens.\n",
                          shape.tokens_per_block);
   }
-  notes += projection_note(sglang, point);
+  notes += projection_note(sglang, point) + draft_kv_note(sglang, point, DraftKv::sharded);
   const std::string kv_dtype = sglang_kv_dtype(point);
   if (kv_dtype == "fp4_e2m1") notes += "# A 4-bit KV cache is experimental in SGLang.\n";
 

@@ -286,12 +286,14 @@ class Reader {
     if (longest > 0) space.contexts = {Choice::Kind::listed, {longest}};
   }
 
-  /// Of speculative decoding what the model's own draft layers do (MTP): the length of their chain.
+  /// Of speculative decoding what the model's own draft layers do (MTP): the length of their chain. Under Helix their
+  /// attention has all ranks for TP, and no all-to-all.
   bool read_drafts(SweepSpace& space) {
     if (quoted_scalar(drafts_.find("decoding_type")) != "'MTP'") return false;
     const std::int64_t former = drafts_.number("num_nextn_predict_layers", 0, drafted_tokens);
     const std::int64_t length = drafts_.number("max_draft_len", former, drafted_tokens);
     if (length > 0) space.draft_tokens = {length};
+    if (length > 0 && cp_size_ > 1) space.draft_kv = DraftKv::local;
     return length > 0;
   }
 

@@ -23,6 +23,7 @@ std::string notes(const DeployedPoint& point) {
     text += "# Where all GPUs share NVLink, cp_config.use_nccl_for_alltoall: false is faster.\n";
   }
   text += hop_b_note(trtllm, point) + draft_note(trtllm, point) +
+          draft_kv_note(trtllm, point, DraftKv::local) +
           long_context_note(point, "max_seq_len alone does not scale RoPE, the checkpoint has to");
   if (shape.kv_dtype == DType::fp4) {
     text += "# The figures above count 0.5 bytes per KV value; nvfp4 takes 0.5625.\n";
@@ -54,6 +55,7 @@ std::string own_comments(const DeployedPoint& point) {
   if (shape.draft_tokens > 0) {
     if (!drafts_itself(point)) setting("draft-tokens", fmt::format("{}", shape.draft_tokens));
     if (shape.acceptance > 0) setting("acceptance", fmt::format("{:g}", shape.acceptance));
+    if (config.sharding.kvp > 1) setting("draft-kv", name(shape.draft_kv));
   }
   setting("hop-b", shape.hop_b == 1 ? "off" : fmt::format("{}", shape.hop_b));
   return text;

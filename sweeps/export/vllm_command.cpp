@@ -61,7 +61,7 @@ std::string vllm_command(const DeployedPoint& point) {
                       long_context_note(point,
                                         "vLLM takes it with VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 or a "
                                         "rope_scaling in --hf-overrides");
-  notes += projection_note(vllm, point);
+  notes += projection_note(vllm, point) + draft_kv_note(vllm, point, DraftKv::sharded);
   if (shape.kv_dtype == DType::fp4) {
     notes += "# The figures above count 0.5 bytes per KV value; nvfp4 takes 0.5625.\n";
   }

@@ -11,7 +11,7 @@
 #include "kernels/engine/indexer.hpp"
 #include "kernels/state/kv_cache.hpp"
 #include "kernels/state/weight_plan.hpp"
-#include "roofline/step/decode_ops.hpp"
+#include "roofline/step/draft_ops.hpp"
 #include "roofline/step/memory.hpp"
 
 namespace helix {

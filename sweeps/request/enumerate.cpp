@@ -8,9 +8,10 @@
 #include <set>
 #include <utility>
 
-#include "roofline/base/arithmetic.hpp"
 #include "roofline/base/error.hpp"
+#include "roofline/step/draft_ops.hpp"
 #include "sweeps/request/sharding_grids.hpp"
+#include "sweeps/request/speculation.hpp"
 
 namespace helix {
 namespace {
@@ -41,42 +42,6 @@ std::vector<int> piece_counts(const SweepSpace& space, const SweepDefaults& defa
   return counts;
 }
 
-/// Drafted tokens and what they yield, for each acceptance that is possible with them.
-std::vector<std::pair<int, double>> speculations(const SweepSpace& space) {
-  std::vector<std::pair<int, double>> all;
-  for (const std::int64_t drafts : space.draft_tokens) {
-    const auto tokens = static_cast<int>(drafts);
-    if (tokens == 0) {
-      all.emplace_back(0, 1.0);
-    } else if (space.acceptances.empty()) {
-      all.emplace_back(tokens, 0.0);
-    }
-    for (const double acceptance : space.acceptances) {
-      if (tokens > 0 && acceptance <= real(1 + drafts)) all.emplace_back(tokens, acceptance);
-    }
-  }
-  return all;
-}
-
-/// Every acceptance needs drafts that can yield it, and drafts with any acceptance one that they can.
-void refuse_unmet_acceptances(const SweepSpace& space) {
-  if (space.acceptances.empty()) return;
-  const auto most_drafts = static_cast<double>(std::ranges::max(space.draft_tokens));
-  const double least = std::ranges::min(space.acceptances), most = std::ranges::max(space.acceptances);
-  for (const std::int64_t drafts : space.draft_tokens) {
-    if (drafts > 0 && least > real(1 + drafts)) {
-      throw UsageError(fmt::format("--acceptance {:g}: a step with --draft-tokens {} yields from 1 to {}",
-                                   least, drafts, 1 + drafts));
-    }
-  }
-  if (most_drafts == 0)
-    throw UsageError("--acceptance: is that of drafts; valid with --draft-tokens of 1 or more");
-  if (most > 1 + most_drafts) {
-    throw UsageError(fmt::format("--acceptance {:g}: a step with --draft-tokens {} yields from 1 to {}", most,
-                                 most_drafts, 1 + most_drafts));
-  }
-}
-
 /// Visits the legal points of a group, or its first illegal one with the reason.
 class GroupVisit {
  public:
@@ -91,6 +56,7 @@ class GroupVisit {
     for (const Sharding& sharding : group) {
       point.config.sharding = sharding;
       point.config.shape = requested;
+      if (sharding.kvp == 1) point.config.shape.draft_kv = DraftKv::sharded;  // both are the same
       if (requested.batch == 0 || requested.context == 0) settle_size(point);
       std::vector<int> visited;
       for (const int count :
@@ -240,6 +206,7 @@ void for_each_point(const SweepSpace& requested_space, const ModelTable& models,
               for (const auto& [draft_tokens, acceptance] : speculations(space)) {
                 shape.draft_tokens = draft_tokens;
                 shape.acceptance = acceptance;
+                shape.draft_kv = drafts(*point.model, shape) ? space.draft_kv : DraftKv::sharded;
                 for (const std::int64_t copies : redundant_experts(space, *point.model)) {
                   shape.redundant_experts = static_cast<int>(copies);
                   for (const auto& group : groups) visit_group(group, point);

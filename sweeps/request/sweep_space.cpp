@@ -185,6 +185,14 @@ const auto space_setting_list = std::to_array<SpaceSetting>({
            text, where, [&](const std::string& entry) { return parse_real(entry, 1, 64, where); });
      },
      all_but_generate},
+    {"draft-kv", "", "sharded|local",
+     "whether the model's draft layer attends over all ranks of KVP, as its others do (default), or each of "
+     "them to what it holds alone, as in TensorRT-LLM (predict only)",
+     [](SweepSpace& space, std::string_view text, const std::string& where) {
+       space.draft_kv =
+           one_of(text, where, std::pair{"sharded", DraftKv::sharded}, std::pair{"local", DraftKv::local});
+     },
+     all_but_generate},
     {"expert-skew", "", "S", "predict with experts whose popularity falls as rank^-S (0: all the same)",
      [](SweepSpace& space, std::string_view text, const std::string& where) {
        space.expert_skew = parse_real(text, 0, 10, where);

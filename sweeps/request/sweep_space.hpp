@@ -29,7 +29,8 @@ struct SweepSpace {
   std::vector<std::int64_t> hop_b;  // pieces, 1: off; empty: the command's choice
   std::vector<std::int64_t> draft_tokens{0};
   std::vector<double> acceptances;  // none: not known, but for steps without drafts
-  double expert_skew = 0;           // Zipf exponent of the experts' popularity; predicted, not measured
+  DraftKv draft_kv = DraftKv::sharded;
+  double expert_skew = 0;  // Zipf exponent of the experts' popularity; predicted, not measured
   /// Copies of experts beyond one of each; or, of the configurations of engines that count them so, how many there are
   /// of all experts together.
   std::vector<std::int64_t> redundant_experts{0};

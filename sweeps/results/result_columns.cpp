@@ -271,6 +271,12 @@ constexpr auto all_columns = std::to_array<Column>({
     derived_column("ttl_composed_us",
                    [](const ResultRow& row) { return row.share ? number(row.share->composed_us()) : ""; }),
     shape_column<&DecodeShape::redundant_experts>("redundant_experts"),
+    {"draft_kv",
+     [](const ResultRow& row) {
+       const bool shared = row.config.shape.draft_tokens > 0 && row.config.sharding.kvp > 1;
+       return std::string(shared ? name(row.config.shape.draft_kv) : "");
+     },
+     [](ResultRow& row, const std::string& text) { row.config.shape.draft_kv = parse_draft_kv(text); }},
 });
 
 }  // namespace

@@ -2,6 +2,7 @@
 """Steps that check drafted tokens as users meet them: measured once for all acceptances, tokens/s of an acceptance only, and
 no drafting in the prediction beside them.    drafts.py HELIX_BENCH MPIRUN"""
 import csv
+import json
 import os
 import pathlib
 import shutil
@@ -39,6 +40,18 @@ assert made["status"] == "ok" and "making drafts" not in made["reason"] and floa
 (given,) = sweep("given", "--model", "tiny-mla", "--draft-tokens", "2", "--acceptance", "1.5")
 assert "the time of making drafts is not counted" in given["reason"], given
 assert float(made["model_ttl_us"]) > float(given["model_ttl_us"]), (made, given)  # the same model but for the draft layer
+
+(local,) = sweep("local", "--model", "tiny-mtp", "--draft-tokens", "2", "--draft-kv", "local")
+assert local["status"] == "skipped" and "--draft-kv sharded" in local["reason"] and local["id"].endswith("/draft2.local"), local
+plans = [json.loads(subprocess.run([program, "predict", "--model", "deepseek-r1", "--system", "gb300", "--context", "1m", "--batch", "4",
+                                    "--kvp", "8", "--strategy", "helix", "--hop-b", "off", "--ep", "8", "--draft-tokens", "3",
+                                    "--acceptance", "2.4", "--draft-kv", draft_kv, "--json"],
+                                   cwd=scratch, capture_output=True, text=True, timeout=60, check=True).stdout)
+         for draft_kv in ("sharded", "local")]
+(there,), (here,) = plans
+assert (there["draft_kv"], here["draft_kv"]) == ("sharded", "local"), plans
+assert here["model_ttl_us"] < there["model_ttl_us"] and here["comm_bytes_per_rank"] < there["comm_bytes_per_rank"], plans
+assert here["kv_bytes_per_rank"] == there["kv_bytes_per_rank"] and "fewer are accepted" in here["reason"], plans
 
 (unknown,) = sweep("unknown", "--model", "tiny-gqa", "--draft-tokens", "1")
 assert unknown["status"] == "ok" and float(unknown["ttl_us"]) > 0 and unknown["tokens_per_s_user"] == "", unknown

@@ -5,7 +5,7 @@
 
 #include "mpi/grids.hpp"
 #include "mpi/rank.hpp"
-#include "roofline/step/decode_ops.hpp"
+#include "roofline/step/draft_ops.hpp"
 #include "sweeps/measure/step_record.hpp"
 
 namespace helix {

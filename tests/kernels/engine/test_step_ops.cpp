@@ -9,7 +9,7 @@
 
 #include "kernels/engine/decode_engine.hpp"
 #include "recording_backend.hpp"
-#include "roofline/step/decode_ops.hpp"
+#include "roofline/step/draft_ops.hpp"
 #include "test_models.hpp"
 
 namespace helix::testing {
@@ -177,10 +177,10 @@ void check_step(const Instance& instance) {
           instance.shape().hop_b, instance.shape().draft_tokens);
   std::vector<Noted> first, last, handed_over;
   if (runs_drafts(model, s, instance.shape())) {
-    for (const auto& [run, times] : draft_runs(s, instance.shape())) {
+    for (const auto& [layout, run, times] : draft_runs(s, instance.shape())) {
       for (const std::vector<Op>& ops :
-           {draft_input_ops(model, s, run), layer_ops(model, draft_layer(model), s, run),
-            draft_head_ops(model, s, run)}) {
+           {draft_input_ops(model, layout, run), layer_ops(model, draft_layer(model), layout, run),
+            draft_head_ops(model, layout, run)}) {
         for (Noted& n : of_model(ops)) {
           n.bytes *= times;
           n.times *= times;

@@ -29,7 +29,8 @@ TEST_CASE("The planner's shared parts give the very predictions of predict()") {
                               .exchange = {.queries = static_cast<CacheExchange::Queries>(random() % 2),
                                            .merge = static_cast<CacheExchange::Merge>(random() % 2)},
                               .draft_tokens = static_cast<int>(random() % 4),
-                              .acceptance = 1 + 0.1 * static_cast<double>(random() % 3)};
+                              .acceptance = 1 + 0.1 * static_cast<double>(random() % 3),
+                              .draft_kv = random() % 2 ? DraftKv::local : DraftKv::sharded};
       if (s.tpf < 1 || why_illegal(m, Strategy::helix, s, shape)) continue;
       ++legal;
       const Prediction shared = planner.predict(s, shape);

@@ -2,8 +2,9 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 
+#include "roofline/base/arithmetic.hpp"
 #include "roofline/cost/predict.hpp"
-#include "roofline/step/decode_ops.hpp"
+#include "roofline/step/draft_ops.hpp"
 #include "roofline/step/memory.hpp"
 
 using namespace helix;
@@ -102,6 +103,50 @@ TEST_CASE("a model with a draft layer runs it once for each drafted token, with 
   CHECK(bytes_of(decode_ops(model, grid, drafting_two)).kv == Approx(61 * layer_kv));
 }
 
+TEST_CASE("local drafts attend what a rank holds, with TP over the ranks that share the other caches") {
+  ModelSpec gqa = load_model("llama-3.1-70b");
+  gqa.draft_layers = 1;
+  DecodeShape sharded = with_drafts(2), local = sharded;
+  local.draft_kv = DraftKv::local;
+  for (const ModelSpec& model : {load_model("deepseek-r1"), gqa}) {
+    CAPTURE(model.name);
+    const bool mla = model.attention.kind == AttentionKind::mla;
+    const auto [before, tokens] = draft_layout(grid, sharded);
+    const auto [after, own_tokens] = draft_layout(grid, local);
+    CHECK((before == grid && tokens.context == plain.context));
+    CHECK((after == Sharding{.tpa = 4, .tpf = 4} && own_tokens.context == plain.context / 4));
+
+    const auto there = attention_ops(model, draft_layer(model), before, tokens),
+               here = attention_ops(model, draft_layer(model), after, own_tokens);
+    const auto heads = [](const std::vector<Op>& ops) {
+      return std::get<AttentionShape>(find_op(ops, "attention").shape).q_heads;
+    };
+    CHECK(heads(here) == heads(there) / 4);
+    CHECK(
+        std::ranges::none_of(here, [](const Op& op) { return op.phase == Phase::a2a || op.wire_bytes > 0; }));
+    // A latent is every rank's; of 8 KV heads a rank has two.
+    CHECK(bytes_of(here).kv == bytes_of(there).kv / (mla ? 1 : 4));
+    const char* const queries = mla ? "q_b projection" : "qkv projection";
+    CHECK(find_op(here, queries).bytes.weights == find_op(there, queries).bytes.weights / 4);
+
+    const double layer = memory_model(model, grid, plain).kv_per_request / real(model.layers);
+    CHECK(memory_model(model, grid, sharded).kv_per_request == Approx(layer * real(model.layers + 1)));
+    CHECK(memory_model(model, grid, local).kv_per_request ==
+          Approx(layer * (real(model.layers) + (mla ? 1.0 : 0.25))));
+    CHECK(memory_model(model, grid, local).weights < memory_model(model, grid, sharded).weights);
+
+    const SystemSpec system = load_system("gb300");
+    const Prediction exchanging = predict(model, Strategy::helix, grid, sharded, system),
+                     alone = predict(model, Strategy::helix, grid, local, system);
+    CHECK(alone.model_ttl_us < exchanging.model_ttl_us);
+    CHECK(alone.comm_bytes_per_rank < exchanging.comm_bytes_per_rank);
+    // Two runs over the layer's cache, a quarter of it or all.
+    CHECK(alone.kv_bytes_per_rank == Approx(exchanging.kv_bytes_per_rank - (mla ? 0 : 2 * 0.75 * 8 * layer)));
+  }
+  const Sharding one_each{.tpa = 4, .tpf = 4};
+  CHECK(draft_layout(one_each, local).sharding == one_each);
+}
+
 TEST_CASE("tokens/s are those that are accepted, and unknown without an acceptance") {
   const ModelSpec model = load_model("deepseek-r1");
   const SystemSpec system = load_system("gb200");
@@ -132,4 +177,15 @@ TEST_CASE("drafts that cannot be are illegal, with the reason") {
   shape.acceptance = 3.5;
   CHECK(why_illegal(model, Strategy::helix, grid, shape) ==
         "acceptance=3.5: a step with 2 drafted tokens yields from 1 to 3");
+
+  ModelSpec gqa = load_model("llama-3.1-70b");
+  gqa.draft_layers = 1;
+  gqa.attention.q_heads = 96;
+  shape = with_drafts(2);
+  const Sharding wide{.kvp = 12, .tpf = 12};
+  gqa.ffn = 12 * 2048;
+  CHECK(why_illegal(gqa, Strategy::helix, wide, shape) == std::nullopt);
+  shape.draft_kv = DraftKv::local;
+  CHECK(why_illegal(gqa, Strategy::helix, wide, shape) ==
+        "draft_kv=local: TPA x KVP and K must divide one another: tpa=1, kvp=12, 8 KV heads");
 }

@@ -240,6 +240,25 @@ TEST_CASE("keys that change the answer are used, refused or named as not used") 
   CHECK_THAT(refusal_of("max_batch_size: 0"), Catch::Contains("max_batch_size"));
 }
 
+TEST_CASE("TensorRT-LLM's draft layers attend locally under Helix") {
+  const std::string drafts = "speculative_config: {decoding_type: MTP, max_draft_len: 2}\n";
+  CHECK(trtllm(drafts + "tensor_parallel_size: 8").draft_kv == DraftKv::sharded);  // nothing to exchange
+  CHECK(trtllm(drafts + "context_parallel_size: 8\ncp_config: {cp_type: HELIX}").draft_kv == DraftKv::local);
+
+  ResultRow row = predicted_row(Strategy::helix, {.kvp = 8, .tpf = 4, .ep = 2});
+  row.config.model = "deepseek-r1";
+  row.config.shape.draft_tokens = 3;
+  for (const DraftKv draft_kv : {DraftKv::sharded, DraftKv::local}) {
+    row.config.shape.draft_kv = draft_kv;
+    row.id = configuration_id(row.config);
+    const std::string text = trtllm_config(deployed(row));
+    CAPTURE(text);
+    CHECK((text.find("have sharded drafts: TensorRT-LLM's draft layer attends to what each GPU holds") !=
+           text.npos) == (draft_kv == DraftKv::sharded));
+    CHECK(trtllm(text).draft_kv == draft_kv);
+  }
+}
+
 TEST_CASE("TensorRT-LLM's batch is that of a pipeline's micro-batch") {
   ResultRow row = predicted_row(Strategy::tp_pp, {.kvp = 1, .tpa = 4, .tpf = 4, .ep = 1, .pp = 4, .dp = 1});
   CHECK_THAT(trtllm_config(deployed(row)), Catch::Contains("max_batch_size: 16\n"));
@@ -295,6 +314,7 @@ TEST_CASE("what no key of TensorRT-LLM says comes back from a comment") {
     parse_trtllm_config(drafted, "t.yaml", space);
     CHECK(space.draft_tokens == std::vector<std::int64_t>{3});
     CHECK(space.acceptances == std::vector<double>{2.5});
+    CHECK(space.draft_kv == DraftKv::sharded);
   }
   CHECK_THAT(refusal_of("# helix-bench: colour red\ntensor_parallel_size: 2"), Catch::Contains("colour red"));
   CHECK_THAT(refusal_of("# helix-bench: weight-dtype red\ntensor_parallel_size: 2"),

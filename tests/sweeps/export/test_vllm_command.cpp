@@ -154,6 +154,10 @@ TEST_CASE("drafts of the model's own layers are told to vLLM, others are its use
   row.config.shape.draft_tokens = 3;
   CHECK_THAT(vllm_flags(row),
              Catch::Contains(R"(--speculative-config '{"method": "mtp", "num_speculative_tokens": 3}' \)"));
+  CHECK_THAT(vllm_command(deployed(row)), !Catch::Contains("draft-kv"));
+  row.config.shape.draft_kv = DraftKv::local;
+  CHECK_THAT(vllm_command(deployed(row)),
+             Catch::Contains("local drafts: vLLM's draft layer attends as its other layers"));
   row.config.model = "llama-3.1-405b";
   row.config.sharding = {.tpa = 8, .tpf = 8};
   CHECK_THAT(vllm_command(deployed(row)),

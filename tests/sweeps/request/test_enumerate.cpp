@@ -220,6 +220,27 @@ TEST_CASE("copies of experts are points of their own, where EP shares them") {
   CHECK(configuration_id(points_of(projected).front().config).ends_with("/ag_rs+gathered+projected"));
 }
 
+TEST_CASE("local drafts are another point where a draft layer meets KVP") {
+  const auto endings = [](const char* model, const char* draft_kv) {
+    SweepSpace space = space_of({{"kvp", "1,2"}, {"draft-tokens", "0,1"}, {"draft-kv", draft_kv}});
+    space.models = {model};
+    std::set<std::string> found;
+    for (const SweepPoint& p : points_of(space, 2)) {
+      const std::string id = configuration_id(p.config);
+      found.insert(fmt::format("{}{}", p.config.sharding.kvp, id.substr(id.find("blk32") + 5)));
+    }
+    return found;
+  };
+  using Found = std::set<std::string>;
+  CHECK(endings("tiny-mtp", "local") == Found{"1", "1/draft1", "2", "2/draft1.local"});
+  CHECK(endings("tiny-mtp", "sharded") == Found{"1", "1/draft1", "2", "2/draft1"});
+  CHECK(endings("tiny-mla", "local") == Found{"1", "1/draft1", "2", "2/draft1"});
+  CHECK_THAT(usage_error([] {
+               space_of({{"draft-kv", "here"}});
+             }),
+             Catch::Contains("--draft-kv 'here'") && Catch::Contains("sharded, local"));
+}
+
 TEST_CASE("each number of drafted tokens has a point for every acceptance that it allows") {
   const auto drafts = [](std::initializer_list<std::pair<std::string, std::string>> flags) {
     std::multiset<std::string> found;

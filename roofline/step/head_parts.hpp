@@ -1,0 +1,19 @@
+// What head_ops and draft_head_ops have in common.
+#pragma once
+
+#include <cstdint>
+
+#include "roofline/step/op_list.hpp"
+
+namespace helix {
+
+/// Requests whose tokens the rank embeds and chooses.
+std::int64_t headed_batch(const Sharding& sharding, const DecodeShape& shape);
+/// Rows whose residual stream the rank has, as far as they are not padded.
+std::int64_t own_rows(const Sharding& sharding, const DecodeShape& shape);
+
+void embed(OpList& ops, const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+/// The LM head's choice from normed rows.
+void choose(OpList& ops, const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+
+}  // namespace helix
