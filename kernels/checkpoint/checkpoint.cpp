@@ -201,7 +201,10 @@ void Checkpoint::add_vector(const ModelSpec& model, const TensorId& id) {
   const std::int64_t values = step_of(within) * vector_length(model, id.tensor), experts = model.moe.experts;
   const std::vector<std::int64_t> expected =
       is_by_inputs(within) ? std::vector{experts, values / experts} : vector_shape(model, id.tensor);
-  if (tensor->stored.shape != expected) {
+  std::vector<std::int64_t> found = tensor->stored.shape;
+  if (found.size() > expected.size() && found.front() == 1)
+    found.erase(found.begin());  // ERNIE-4.5: a row of biases
+  if (found != expected) {
     throw UsageError(fmt::format("{}: tensor '{}' is {}; the model's has {} values", tensor->file,
                                  tensor->stored.name, tensor->stored.description(),
                                  fmt::join(expected, " x ")));

@@ -61,6 +61,7 @@ constexpr auto table = std::to_array<Spelling>({
     {Tensor::router, "layers.{l}.block_sparse_moe.router.layer.weight"},
     {Tensor::router, "layers.{l}.mlp.router.weight"},  // gpt-oss
     {Tensor::router_bias, "layers.{l}.mlp.gate.e_score_correction_bias"},
+    {Tensor::router_bias, "layers.{l}.mlp.moe_statics.e_score_correction_bias"},  // ERNIE-4.5
     {Tensor::router_bias, "layers.{l}.mlp.router.bias"},
     {Tensor::router_bias, "layers.{l}.block_sparse_moe.e_score_correction_bias"},
     {Tensor::expert_gate, "layers.{l}.mlp.experts.{e}.gate_proj.weight"},

@@ -237,7 +237,7 @@ class DecodeOps {
   /// y[b, 0:cols] *= sigmoid(logits[b]).
   virtual void gate_rows(std::int64_t rows, std::int64_t cols, const float* logits, BF16* y) = 0;
   /// ids [batch, top_k] and weights [batch, top_k] from logits [batch, experts]; bias [experts] (softmax_topk: added to
-  /// the logits, sigmoid_grouped: for the choice only) or null. Ties go to the lower expert.
+  /// the logits, else for the choice only) or null. Ties go to the lower expert.
   virtual void route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,
                      std::int32_t* ids, float* weights) = 0;
   /// Bytes of scratch memory that are enough for `moe_experts` of every batch up to this one.

@@ -39,27 +39,57 @@ struct Ballot {
   }
 };
 
-double sum_of_two_best(Vector members) {
-  const auto end = members.begin() + std::min<std::ptrdiff_t>(2, std::ssize(members));
+double sum_of_best(std::ptrdiff_t count, Vector members) {
+  const auto end = members.begin() + std::min(count, std::ssize(members));
   std::partial_sort(members.begin(), end, members.end(), std::greater<>());
   return std::accumulate(members.begin(), end, 0.0);
 }
 
+Vector softmax(Vector logits) {
+  const double largest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0.0;
+  for (double& x : logits) sum += x = std::exp(x - largest);
+  for (double& x : logits) x /= sum;
+  return logits;
+}
+
+/// The weights of all experts before they are scaled.
+Vector scores(const MoeSpec& moe, Vector logits) {
+  if (moe.router != RouterKind::sigmoid_grouped) return softmax(std::move(logits));
+  for (double& x : logits) x = sigmoid(x);
+  return logits;
+}
+
 Ballot hold_ballot(const MoeSpec& moe, const Vector& logits, const std::vector<float>& bias) {
-  const bool grouped = moe.router == RouterKind::sigmoid_grouped;
   Ballot ballot{.choice = logits, .group_scores = {0.0}, .top_k = moe.top_k};
-  if (!grouped) return ballot;
-  for (std::size_t e = 0; e < logits.size(); ++e) {
-    ballot.choice[e] = sigmoid(logits[e]) + static_cast<double>(bias[e]);
-  }
+  if (moe.router == RouterKind::softmax_topk) return ballot;
+  ballot.choice = scores(moe, logits);
+  for (std::size_t e = 0; e < bias.size(); ++e) ballot.choice[e] += static_cast<double>(bias[e]);
   ballot.top_groups = moe.top_groups;
   ballot.group_scores.assign(static_cast<std::size_t>(moe.groups), 0.0);
   const auto size = static_cast<std::ptrdiff_t>(ballot.group_size());
   for (std::size_t g = 0; g < ballot.group_scores.size(); ++g) {
     const auto first = ballot.choice.begin() + static_cast<std::ptrdiff_t>(g) * size;
-    ballot.group_scores[g] = sum_of_two_best({first, first + size});
+    ballot.group_scores[g] =
+        sum_of_best(moe.router == RouterKind::sigmoid_grouped ? 2 : 1, {first, first + size});
   }
   return ballot;
+}
+
+/// Twice what a choice may be off by when each logit may be off by half of `tolerance`.
+double tolerance_of_choices(const MoeSpec& moe, const Vector& logits, double tolerance) {
+  switch (moe.router) {
+    case RouterKind::softmax_topk:
+      return tolerance;  // they are the logits
+    case RouterKind::softmax_grouped: {
+      // As one logit rises and all others fall, its odds grow by exp(tolerance); the slope over them is 1/4 at most.
+      const Vector p = softmax(logits);
+      return std::min(tolerance / 2, 2 * *std::max_element(p.begin(), p.end()) * std::expm1(tolerance));
+    }
+    case RouterKind::sigmoid_grouped:
+      return tolerance / 4;  // its slope at most
+  }
+  return tolerance;
 }
 
 std::vector<bool> best_groups(const Ballot& ballot) {
@@ -125,28 +155,22 @@ std::string why_impossible(const Ballot& ballot, std::span<const std::int32_t> g
 
 Routing route(const MoeSpec& moe, Vector logits, const std::vector<float>& bias,
               std::span<const std::int32_t> given, double tolerance) {
-  const bool grouped = moe.router == RouterKind::sigmoid_grouped;
-  if (!grouped && !bias.empty())
+  if (moe.router == RouterKind::softmax_topk && !bias.empty())
     for (std::size_t e = 0; e < logits.size(); ++e) logits[e] += static_cast<double>(bias[e]);
   const Ballot ballot = hold_ballot(moe, logits, bias);
   Routing routing;
-  if (!given.empty()) {
-    // A sigmoid's slope is at most 1/4.
-    routing.problem = why_impossible(ballot, given, grouped ? tolerance / 4 : tolerance);
-  }
+  if (!given.empty())
+    routing.problem = why_impossible(ballot, given, tolerance_of_choices(moe, logits, tolerance));
   if (given.empty() || !routing.problem.empty()) {
     routing.experts = ballot.best(best_groups(ballot));
   } else {
     routing.experts.assign(given.begin(), given.end());
   }
 
-  const double largest = *std::max_element(logits.begin(), logits.end());
-  double softmax_sum = 0.0;
-  for (const double x : logits) softmax_sum += std::exp(x - largest);
+  const Vector weights = scores(moe, std::move(logits));
   double sum = 0.0;
   for (const std::int32_t e : routing.experts) {
-    const double logit = logits[static_cast<std::size_t>(e)];
-    routing.weights.push_back(grouped ? sigmoid(logit) : std::exp(logit - largest) / softmax_sum);
+    routing.weights.push_back(weights[static_cast<std::size_t>(e)]);
     sum += routing.weights.back();
   }
   const double factor = moe.routed_scaling / (moe.normalize_top_k ? sum + 1e-20 : 1.0);

@@ -20,7 +20,7 @@ struct Routing {
 /// The router of kernels/cpu/small/router.cpp's formulas. `given`: experts chosen elsewhere, or empty. They are
 /// taken over, with weights from these logits, if none lies more than `tolerance` (in logits) below one that
 /// they leave out; else the own choice is used and `problem` says what is wrong. `bias`:
-/// sigmoid_grouped adds it for the choice, softmax_topk to the logits; may be empty there.
+/// softmax_topk adds it to the logits, others for the choice; may be empty.
 Routing route(const MoeSpec& moe, Vector logits, const std::vector<float>& bias,
               std::span<const std::int32_t> given, double tolerance);
 

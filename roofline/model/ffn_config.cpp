@@ -10,6 +10,7 @@
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "roofline/model/config_limits.hpp"
 #include "roofline/model/layer_config.hpp"
@@ -143,9 +144,20 @@ void read_ernie_moe(const JsonFields& config, ModelSpec& spec) {
   read_experts(config, spec.moe,
                {.experts = present(config, {"moe_num_experts", "num_experts"}),
                 .top_k = present(config, {"moe_k", "num_experts_per_tok"}),
-                .shared_count = "moe_num_shared_experts"});
+                .shared_count = "moe_num_shared_experts"},
+               2);
   spec.moe.normalize_top_k = true;
-  spec.not_runnable.emplace_back("router with a bias on its choice");
+  spec.moe.router = RouterKind::softmax_grouped;
+  spec.moe.choice_bias = true;
+  for (const char* key : {"moe_use_aux_free", "use_rmsnorm"}) {
+    if (!config.flag_or(key, true)) spec.not_runnable.emplace_back(config.show(key));
+  }
+  for (const auto& [key, of_class] : {std::pair{"moe_gate", "topk"}, std::pair{"moe_gate_act", "softmax"}}) {
+    if (config.text_or(key, of_class) != of_class) spec.not_runnable.emplace_back(config.show(key));
+  }
+  // The least that the sum of the chosen experts' weights is taken for: too small to tell, unless the file says more.
+  if (config.real_or("moe_norm_min", limits::eps, 1e-12) > 1e-9)
+    spec.not_runnable.emplace_back(config.show("moe_norm_min"));
   const std::int64_t first = config.whole_or("moe_layer_start_index", limits::or_none(limits::layers), 1);
   const std::int64_t interval = config.whole_or("moe_layer_interval", limits::layers, 1);
   const auto* last = config.find("moe_layer_end_index");

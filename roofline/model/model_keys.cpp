@@ -43,6 +43,7 @@ constexpr auto harmless = std::to_array<std::string_view>({
     "classifier_dropout",
     "dropout",
     "pretraining_tp",
+    "moe_capacity",
     "router_aux_loss_coef",
     "router_z_loss_coef",
     "router_jitter_noise",

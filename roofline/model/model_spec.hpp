@@ -15,8 +15,9 @@
 namespace helix {
 
 enum class RouterKind {
-  softmax_topk,     // softmax over all experts, then top-k (Mixtral, Qwen3-MoE, DeepSeek-V2, gpt-oss)
-  sigmoid_grouped,  // DeepSeek-V3: sigmoid, bias for the choice only, best groups first
+  softmax_topk,  // softmax over all experts, then top-k (Mixtral, Qwen3-MoE, DeepSeek-V2, gpt-oss)
+  softmax_grouped,  // softmax, bias for the choice only (ERNIE-4.5), groups of the best experts first (DeepSeek-V2)
+  sigmoid_grouped,  // DeepSeek-V3: sigmoid, bias for the choice only, groups of the best pairs first
 };
 
 struct MoeSpec {
@@ -34,10 +35,11 @@ struct MoeSpec {
   /// How checkpoints have the routed experts: as [experts, inputs, outputs], the outputs of gate and up in turn.
   bool stored_by_inputs = false;
   bool gated_shared = false;  // the output of the shared experts is scaled by a sigmoid of the layer's input
-  std::int64_t groups = 1;    // sigmoid_grouped
+  bool choice_bias = false;   // a bias of each expert counts for its being chosen, not for its weight
+  std::int64_t groups = 1;    // softmax_grouped, sigmoid_grouped
   std::int64_t top_groups = 1;
 
-  bool has_router_bias() const { return biased || router == RouterKind::sigmoid_grouped; }
+  bool has_router_bias() const { return biased || choice_bias; }
 };
 
 /// How gate and up of an FFN become its hidden layer.

@@ -19,7 +19,7 @@ void read_expert_groups(const JsonFields& config, MoeSpec& moe, const MoeKeys& k
              by_class = !config.names(groups) && !config.names("topk_group");
   moe.groups = grouped ? config.whole(groups, limits::experts) : by_class ? defaults.groups : 1;
   moe.top_groups = grouped ? config.whole("topk_group", limits::experts) : by_class ? defaults.top_groups : 1;
-  // A group is ranked by the sum of its two best experts.
+  // DeepSeek-V3 ranks a group by the sum of its two best experts.
   if (moe.experts % moe.groups != 0 || moe.experts / moe.groups < 2) {
     config.refuse(groups, fmt::format("expected groups of equal size, two or more of {} = {} in each",
                                       keys.experts, moe.experts));
@@ -99,6 +99,10 @@ void read_router(const JsonFields& config, ModelSpec& spec, const MoeKeys& keys,
   const std::string method = config.text_or("topk_method", defaults.topk_method);
   if (scoring == "sigmoid" && method == "noaux_tc") {
     moe.router = RouterKind::sigmoid_grouped;
+    moe.choice_bias = true;
+    read_expert_groups(config, moe, keys, defaults);
+  } else if (scoring == "softmax" && method == "group_limited_greedy") {
+    moe.router = RouterKind::softmax_grouped;
     read_expert_groups(config, moe, keys, defaults);
   } else if (scoring != "softmax" || method != "greedy") {
     // The planner counts the router's product and its experts, whichever of them it chooses.

@@ -59,11 +59,16 @@ TEST_CASE("backend: routing agrees with the reference over a batch") {
   };
   const auto softmax = RouterKind::softmax_topk;
   const auto grouped = RouterKind::sigmoid_grouped;
+  const auto softmax_grouped = RouterKind::softmax_grouped;
   const Case c = GENERATE_COPY(
       Case{{.kind = softmax, .experts = 4, .top_k = 2, .scaling = 2.5f}},
       Case{{.kind = softmax, .experts = 67, .top_k = 6, .normalize = true}},
       Case{{.kind = softmax, .experts = 128, .top_k = 8, .normalize = true}},
-      Case{{.kind = softmax, .experts = 32, .top_k = 4, .normalize = true}, true},  // gpt-oss
+      Case{{.kind = softmax, .experts = 32, .top_k = 4, .normalize = true}, true},          // gpt-oss
+      Case{{.kind = softmax_grouped, .experts = 64, .top_k = 6, .normalize = true}, true},  // ERNIE-4.5
+      Case{
+          {.kind = softmax_grouped, .experts = 160, .top_k = 6, .groups = 8, .top_groups = 3, .scaling = 16}},
+      Case{{.kind = softmax_grouped, .experts = 6, .top_k = 2, .groups = 6, .top_groups = 3}, true},
       Case{{.kind = grouped, .experts = 4, .top_k = 2, .groups = 4, .top_groups = 2}},
       Case{{.kind = grouped, .experts = 72, .top_k = 3, .groups = 36, .top_groups = 34}, true},
       Case{{.kind = grouped,
@@ -144,6 +149,23 @@ TEST_CASE("backend: sigmoid_grouped: negative choices of kept groups beat everyt
   CHECK(route(shape, {-4, -4, -4, -4}, bias).ids == std::vector<std::int32_t>{0, 1});
 }
 
+TEST_CASE("backend: softmax_grouped: groups by their best choice, bias for the choice only") {
+  // p = .05 .3 .2 .2 .15 .1: of three pairs the first has the best expert, the second the best sum.
+  std::vector<float> logits;
+  for (const float p : {0.05f, 0.3f, 0.2f, 0.2f, 0.15f, 0.1f}) logits.push_back(std::log(p));
+  const RouterShape shape{
+      .kind = RouterKind::softmax_grouped, .experts = 6, .top_k = 2, .groups = 3, .top_groups = 1};
+  const Routed first = route(shape, logits);
+  CHECK(first.ids == std::vector<std::int32_t>{1, 0});
+  CHECK(first_difference(first.weights, std::vector<double>{0.3, 0.05}, kFp32) == "");
+  // Of all experts, 5 is chosen with .1 + .25, and has the weight .1.
+  const RouterShape ungrouped{
+      .kind = RouterKind::softmax_grouped, .experts = 6, .top_k = 2, .normalize = true};
+  const Routed biased = route(ungrouped, logits, {0, 0, 0, 0, 0, 0.25f});
+  CHECK(biased.ids == std::vector<std::int32_t>{5, 1});
+  CHECK(first_difference(biased.weights, std::vector<double>{0.25, 0.75}, kFp32) == "");
+}
+
 TEST_CASE("backend: groups of one expert, and one group of all") {
   const std::vector<float> logits{0.1f, 0.4f, 0.3f, 0.2f};
   CHECK(route({.kind = RouterKind::sigmoid_grouped, .experts = 4, .top_k = 2, .groups = 4, .top_groups = 2},
@@ -155,7 +177,8 @@ TEST_CASE("backend: groups of one expert, and one group of all") {
 }
 
 TEST_CASE("backend: NaN logits give NaN weights but ids that can be followed") {
-  const RouterKind kind = GENERATE(RouterKind::softmax_topk, RouterKind::sigmoid_grouped);
+  const RouterKind kind =
+      GENERATE(RouterKind::softmax_topk, RouterKind::softmax_grouped, RouterKind::sigmoid_grouped);
   const RouterShape shape{
       .kind = kind, .experts = 8, .top_k = 4, .groups = 2, .top_groups = 1, .normalize = true};
   const Routed r = route(shape, std::vector<float>(8, NAN));

@@ -69,6 +69,9 @@ CASES = {
     "deepseek-v2-q-lora": ("DeepseekV2Config", dict(COMMON | MLA, q_lora_rank=24, n_routed_experts=4, n_shared_experts=1,
                                                     rms_norm_eps=1e-2, routed_scaling_factor=1.5,
                                                     rope_parameters=yarn(mscale_all_dim=0.9)), "bf16"),
+    # The best experts of the groups that have the best ones.
+    "deepseek-v2-groups": ("DeepseekV2Config", dict(COMMON | MLA | GROUPED, q_lora_rank=24, topk_method="group_limited_greedy",
+                                                    routed_scaling_factor=2.0), "bf16"),
     "deepseek-v3": ("DeepseekV3Config", dict(COMMON | MLA | GROUPED, q_lora_rank=24, rms_norm_eps=1e-2,
                                              rope_parameters=yarn(mscale=1.0, mscale_all_dim=0.8)), "bf16"),
     "deepseek-v3-mscale": ("DeepseekV3Config", dict(COMMON | MLA | GROUPED, q_lora_rank=None, rope_interleave=True,
@@ -120,6 +123,10 @@ CASES = {
                                                    attention_multiplier=0.25, residual_multiplier=0.5, logits_scaling=2.0), "bf16"),
     "ernie4-5": ("Ernie4_5Config", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48,
                                         use_bias=False), "bf16"),
+    # A bias on the choice of experts by their softmax; a dense layer before.
+    "ernie4-5-moe": ("Ernie4_5_MoeConfig", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+                                                intermediate_size=48, moe_intermediate_size=16, moe_num_experts=6, moe_k=3,
+                                                moe_num_shared_experts=2, tie_word_embeddings=False), "bf16"),
     "dots1": ("Dots1Config", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48,
                                   moe_intermediate_size=16, n_routed_experts=6, num_experts_per_tok=2, n_shared_experts=1,
                                   first_k_dense_replace=1, n_group=1, topk_group=1), "bf16"),

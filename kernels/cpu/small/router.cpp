@@ -1,9 +1,10 @@
 // Which experts a token goes to.
 //   softmax_topk    p = softmax(logits + bias); the top_k largest; weights p (Mixtral, Qwen3-MoE, DeepSeek-V2, gpt-oss)
-//   sigmoid_grouped DeepSeek-V3 (arXiv 2412.19437, section 2.1.2): s = sigmoid(logits), choice = s + bias; a
-//   group
-//                   scores the sum of its two best choices; of the top_groups best groups the top_k best
-//                   choices; weights s, without the bias
+//   sigmoid_grouped DeepSeek-V3 (arXiv 2412.19437, section 2.1.2): s = sigmoid(logits), choice = s + bias; a group
+//                   scores the sum of its two best choices; of the top_groups best groups the top_k best choices;
+//                   weights s, without the bias
+//   softmax_grouped s = softmax(logits), a group scores its best choice (DeepSeek-V2, arXiv 2405.04434, section 2.2.2,
+//                   without bias; ERNIE-4.5, one group); else the same
 // then, with `normalize`, weights /= their sum + 1e-20, and weights *= scaling.
 // The chosen experts come in falling order of choice; ties go to the lower expert (or group). NaN logits give
 // NaN weights and valid ids.
@@ -50,15 +51,25 @@ float sigmoid(float x) {
   return 1.0f / (1.0f + std::exp(-x));
 }
 
+/// The softmax over `logit(e)` of all experts.
+struct Softmax {
+  float largest = kLeast, total = 0.0f;
+
+  template <typename Logit>
+  Softmax(std::int64_t experts, const Logit& logit) {
+    for (std::int64_t e = 0; e < experts; ++e) largest = std::max(largest, logit(e));
+    for (std::int64_t e = 0; e < experts; ++e) total += std::exp(logit(e) - largest);
+  }
+  float operator()(float logit) const { return std::exp(logit - largest) / total; }
+};
+
 void choose_softmax(const RouterShape& shape, const float* logits, const float* bias, std::int32_t* ids,
                     float* weights) {
   const auto logit = [&](std::int64_t e) { return bias == nullptr ? logits[e] : logits[e] + bias[e]; };
+  const Softmax softmax(shape.experts, logit);
   TopList best{ids, weights, shape.top_k};
   for (std::int64_t e = 0; e < shape.experts; ++e) best.offer(static_cast<std::int32_t>(e), logit(e));
-  const float largest = weights[0];
-  float total = 0.0f;
-  for (std::int64_t e = 0; e < shape.experts; ++e) total += std::exp(logit(e) - largest);
-  for (std::int64_t i = 0; i < shape.top_k; ++i) weights[i] = std::exp(weights[i] - largest) / total;
+  for (std::int64_t i = 0; i < shape.top_k; ++i) weights[i] = softmax(weights[i]);
 }
 
 /// sigmoid(logit) + bias of each expert. What a NaN's choice is does not matter: its weight is NaN.
@@ -73,10 +84,9 @@ HELIX_SIMD_CLONES void choices_of(std::int64_t experts, const float* logits, con
   }
 }
 
-void choose_grouped(const RouterShape& shape, const float* logits, const float* bias, std::int32_t* ids,
-                    float* weights) {
-  float choices[kMaxGroupedExperts];
-  choices_of(shape.experts, logits, bias, choices);
+/// ids by `choices` [experts]. A group scores its best choice, or with `by_pairs` the sum of its two best.
+void choose_grouped(const RouterShape& shape, const float* choices, bool by_pairs, std::int32_t* ids,
+                    float* values) {
   const std::int64_t group_size = shape.experts / shape.groups;
 
   std::int32_t group_ids[kMaxGroups];
@@ -89,18 +99,35 @@ void choose_grouped(const RouterShape& shape, const float* logits, const float* 
       second = std::max(second, std::min(first, choices[e]));
       first = std::max(first, choices[e]);
     }
-    best_groups.offer(static_cast<std::int32_t>(g), group_size == 1 ? first : first + second);
+    best_groups.offer(static_cast<std::int32_t>(g), by_pairs && group_size > 1 ? first + second : first);
   }
   bool kept[kMaxGroups] = {};
   for (std::int64_t i = 0; i < shape.top_groups; ++i) kept[group_ids[i]] = true;
 
-  TopList best{ids, weights, shape.top_k};
+  TopList best{ids, values, shape.top_k};
   for (std::int64_t g = 0; g < shape.groups; ++g) {
     if (!kept[g]) continue;
     for (std::int64_t e = g * group_size; e < (g + 1) * group_size; ++e)
       best.offer(static_cast<std::int32_t>(e), choices[e]);
   }
+}
+
+void choose_sigmoid_grouped(const RouterShape& shape, const float* logits, const float* bias,
+                            std::int32_t* ids, float* weights) {
+  float choices[kMaxGroupedExperts];
+  choices_of(shape.experts, logits, bias, choices);
+  choose_grouped(shape, choices, true, ids, weights);
   for (std::int64_t i = 0; i < shape.top_k; ++i) weights[i] = sigmoid(logits[ids[i]]);
+}
+
+void choose_softmax_grouped(const RouterShape& shape, const float* logits, const float* bias,
+                            std::int32_t* ids, float* weights) {
+  const Softmax softmax(shape.experts, [&](std::int64_t e) { return logits[e]; });
+  float choices[kMaxGroupedExperts];
+  for (std::int64_t e = 0; e < shape.experts; ++e)
+    choices[e] = softmax(logits[e]) + (bias == nullptr ? 0.0f : bias[e]);
+  choose_grouped(shape, choices, false, ids, weights);
+  for (std::int64_t i = 0; i < shape.top_k; ++i) weights[i] = softmax(logits[ids[i]]);
 }
 
 void check(const RouterShape& shape) {
@@ -109,8 +136,8 @@ void check(const RouterShape& shape) {
       shape.top_k > shape.experts / shape.groups * shape.top_groups) {
     throw std::invalid_argument("route: top_k and top_groups must fit 1 to 64 equal groups of experts");
   }
-  if (shape.kind == RouterKind::sigmoid_grouped && shape.experts > kMaxGroupedExperts)
-    throw std::invalid_argument("route: sigmoid_grouped takes at most 1024 experts");
+  if (shape.kind != RouterKind::softmax_topk && shape.experts > kMaxGroupedExperts)
+    throw std::invalid_argument("route: a router of groups takes at most 1024 experts");
 }
 
 }  // namespace
@@ -123,10 +150,16 @@ void route(const RouterShape& shape, std::int64_t batch, const float* logits, co
     const float* row = logits + b * shape.experts;
     std::int32_t* row_ids = ids + b * shape.top_k;
     float* row_weights = weights + b * shape.top_k;
-    if (shape.kind == RouterKind::softmax_topk) {
-      choose_softmax(shape, row, bias, row_ids, row_weights);
-    } else {
-      choose_grouped(shape, row, bias, row_ids, row_weights);
+    switch (shape.kind) {
+      case RouterKind::softmax_topk:
+        choose_softmax(shape, row, bias, row_ids, row_weights);
+        break;
+      case RouterKind::softmax_grouped:
+        choose_softmax_grouped(shape, row, bias, row_ids, row_weights);
+        break;
+      case RouterKind::sigmoid_grouped:
+        choose_sigmoid_grouped(shape, row, bias, row_ids, row_weights);
+        break;
     }
     float factor = shape.scaling;
     if (shape.normalize) {

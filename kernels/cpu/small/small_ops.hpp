@@ -47,7 +47,7 @@ void gated(const GatedUnit& unit, std::int64_t m, std::int64_t f, const BF16* ga
 
 void gate_rows(std::int64_t rows, std::int64_t cols, const float* logits, BF16* y);
 
-/// At most 64 groups, and with sigmoid_grouped 1024 experts.
+/// At most 64 groups, and 1024 experts but for softmax_topk.
 void route(const RouterShape& shape, std::int64_t batch, const float* logits, const float* bias,
            std::int32_t* ids, float* weights, int threads);
 

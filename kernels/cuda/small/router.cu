@@ -57,8 +57,8 @@ struct Candidates {
   }
 };
 
-/// Sum of the two largest choices of one group.
-HELIX_DEVICE float two_best(const Shared<const float>& choices, int begin, int size) {
+/// The largest choice of one group, or with `by_pairs` the sum of its two largest.
+HELIX_DEVICE float group_score(const Shared<const float>& choices, int begin, int size, bool by_pairs) {
   float best = choices[begin], second = -INFINITY;
   for (int e = begin + 1; e < begin + size; ++e) {
     const float x = choices[e];
@@ -69,11 +69,33 @@ HELIX_DEVICE float two_best(const Shared<const float>& choices, int begin, int s
       second = x;
     }
   }
-  return size > 1 ? best + second : best;
+  return by_pairs && size > 1 ? best + second : best;
+}
+
+/// What a token's logits become: a softmax over all of them, or the sigmoid of each.
+struct Scores {
+  bool of_softmax;
+  float largest = 0.0f, total = 1.0f;
+
+  HELIX_DEVICE float operator()(float logit) const {
+    return of_softmax ? expf(logit - largest) / total : sigmoid(logit);
+  }
+};
+
+/// The same in all lanes of the warp.
+HELIX_DEVICE Scores scores_of(bool of_softmax, const Shared<const float>& logits, int experts) {
+  Scores scores{of_softmax};
+  if (!of_softmax) return scores;
+  float largest = -INFINITY, part = 0.0f;
+  for (int e = lane_index(); e < experts; e += kWarp) largest = fmaxf(largest, logits[e]);
+  scores.largest = warp_max(largest);
+  for (int e = lane_index(); e < experts; e += kWarp) part += expf(logits[e] - scores.largest);
+  scores.total = warp_sum(part);
+  return scores;
 }
 
 HELIX_KERNEL HELIX_BOUNDS(kTokensPerBlock* kWarp,
-                          4) void route_kernel(bool grouped, int experts, int top_k, int groups,
+                          4) void route_kernel(RouterKind kind, int experts, int top_k, int groups,
                                                int top_groups, bool normalize, float scaling,
                                                std::int64_t batch, Global<const float> logits,
                                                Global<const float> bias, bool biased,
@@ -82,46 +104,41 @@ HELIX_KERNEL HELIX_BOUNDS(kTokensPerBlock* kWarp,
   if (b >= batch) return;  // the whole warp; the block never meets again
   const int lane = lane_index();
   const Shared<float> choices = shared_memory<float>() + warp_index() * (experts + kMaxGroups);
-  const Shared<float> scores = choices + experts;
+  const Shared<float> of_groups = choices + experts;
+  const bool grouped = kind != RouterKind::softmax_topk, of_softmax = kind != RouterKind::sigmoid_grouped;
   const Global<const float> row = logits + b * experts;
 
   for (int e = lane; e < experts; e += kWarp) {
-    const float logit = row[e];
-    float offset = 0.0f;
-    if (biased) offset = bias[e];
-    choices[e] = (grouped ? sigmoid(logit) : logit) + offset;
+    float logit = row[e];
+    if (biased && !grouped) logit += bias[e];
+    choices[e] = logit;
   }
   warp_sync();
+  const Scores score = scores_of(of_softmax, choices, experts);
+  if (grouped) {
+    for (int e = lane; e < experts; e += kWarp) {
+      float offset = 0.0f;
+      if (biased) offset = bias[e];
+      choices[e] = score(choices[e]) + offset;
+    }
+    warp_sync();
+  }
 
   Candidates candidates{choices, experts};
   if (grouped) {
     const int size = experts / groups;
-    for (int g = lane; g < groups; g += kWarp) scores[g] = two_best(choices, g * size, size);
+    for (int g = lane; g < groups; g += kWarp)
+      of_groups[g] = group_score(choices, g * size, size, !of_softmax);
     warp_sync();
-    Candidates of_groups{scores, groups};
-    for (int i = 0; i < top_groups; ++i) of_groups.take_best();
+    Candidates kept_groups{of_groups, groups};
+    for (int i = 0; i < top_groups; ++i) kept_groups.take_best();
     // A group that was not taken leaves its experts out. Lane l knows about groups l and l + 32.
-    const unsigned low = ballot((of_groups.taken & 1u) != 0), high = ballot((of_groups.taken & 2u) != 0);
+    const unsigned low = ballot((kept_groups.taken & 1u) != 0), high = ballot((kept_groups.taken & 2u) != 0);
     for (int e = lane; e < experts; e += kWarp) {
       const int g = e / size;
       const bool kept = ((g < kWarp ? low >> g : high >> (g - kWarp)) & 1u) != 0;
       if (!kept) candidates.leave_out(e);
     }
-  }
-
-  float largest = -INFINITY, total = 1.0f;
-  if (!grouped) {
-    for (int e = lane; e < experts; e += kWarp) {
-      const float x = choices[e];
-      largest = fmaxf(largest, x);
-    }
-    largest = warp_max(largest);
-    float part = 0.0f;
-    for (int e = lane; e < experts; e += kWarp) {
-      const float x = choices[e];
-      part += expf(x - largest);
-    }
-    total = warp_sum(part);
   }
 
   // Lane i keeps the i-th choice.
@@ -133,7 +150,7 @@ HELIX_KERNEL HELIX_BOUNDS(kTokensPerBlock* kWarp,
   float weight = 0.0f;
   if (lane < top_k) {
     const float logit = row[id], choice = choices[id];
-    weight = grouped ? sigmoid(logit) : expf(choice - largest) / total;
+    weight = score(grouped ? logit : choice);
   }
   const float factor = normalize ? scaling / (warp_sum(weight) + 1e-20f) : scaling;
   if (lane < top_k) {
@@ -159,9 +176,9 @@ void route(Stream stream, const RouterShape& shape, std::int64_t batch, const fl
   const auto shared =
       static_cast<std::size_t>(kTokensPerBlock * (shape.experts + kMaxGroups)) * sizeof(float);
   launch(route_kernel, Dim3(blocks_for(batch, kTokensPerBlock)), Dim3(kTokensPerBlock * kWarp), shared,
-         stream, shape.kind == RouterKind::sigmoid_grouped, static_cast<int>(shape.experts),
-         static_cast<int>(shape.top_k), static_cast<int>(shape.groups), static_cast<int>(shape.top_groups),
-         shape.normalize, shape.scaling, batch, logits, bias, bias != nullptr, ids, weights);
+         stream, shape.kind, static_cast<int>(shape.experts), static_cast<int>(shape.top_k),
+         static_cast<int>(shape.groups), static_cast<int>(shape.top_groups), shape.normalize, shape.scaling,
+         batch, logits, bias, bias != nullptr, ids, weights);
 }
 
 }  // namespace helix::cuda

@@ -37,11 +37,13 @@ std::string problem(const MoeSpec& moe, const Vector& logits, std::vector<std::i
 }  // namespace
 
 TEST_CASE("fp64 routing and the CPU's agree") {
-  const bool grouped = GENERATE(false, true);
+  const RouterKind kind =
+      GENERATE(RouterKind::softmax_topk, RouterKind::softmax_grouped, RouterKind::sigmoid_grouped);
+  const bool grouped = kind != RouterKind::softmax_topk;
   const bool normalize = GENERATE(false, true);
   const MoeSpec moe{.experts = 48,
                     .top_k = 6,
-                    .router = grouped ? RouterKind::sigmoid_grouped : RouterKind::softmax_topk,
+                    .router = kind,
                     .normalize_top_k = normalize,
                     .routed_scaling = 2.5,
                     .groups = grouped ? 6 : 1,
@@ -73,6 +75,21 @@ TEST_CASE("softmax: an expert within the tolerance of the last one chosen will d
         "");  // both are near the second, but the first is missing
   CHECK(problem(softmax_moe(), logits, {1, 3}, 0.01) != "");
   CHECK(problem(softmax_moe(), logits, {1, 0}, 0.1) != "");
+}
+
+TEST_CASE("softmax with a bias on the choice: the tolerance is of the logits") {
+  // p = 0.6, 0.1, 0.1, 0.1, 0.1; by a tenth of a logit 0.1 becomes at most 0.1 exp(0.1), and 0.6 is off by 0.025.
+  const Vector logits{std::log(6.0), 0.0, 0.0, 0.0, 0.0};
+  const MoeSpec moe{.experts = 5, .top_k = 2, .router = RouterKind::softmax_grouped};
+  const std::vector<float> bias{0.0f, 0.06f, 0.03f, 0.005f, 0.0f};
+  const auto problem_of = [&](std::vector<std::int32_t> given, double tolerance) {
+    return reference::route(moe, logits, bias, given, tolerance).problem;
+  };
+  CHECK(reference::route(moe, logits, bias, {}, 0.0).experts == std::vector<std::int32_t>{0, 1});
+  CHECK(problem_of({0, 2}, 0.1) == "");  // 0.03 below the second, within two times 0.025
+  CHECK(problem_of({0, 3}, 0.1) != "");
+  CHECK(problem_of({0, 2}, 0.05) != "");
+  CHECK(problem_of({1, 2}, 0.1) != "");
 }
 
 TEST_CASE("a choice that is none is refused") {

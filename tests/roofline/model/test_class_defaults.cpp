@@ -122,6 +122,27 @@ TEST_CASE("what a file of experts leaves out is as its class has it") {
   CHECK(model.moe.normalize_top_k == expected.normalize);
 }
 
+TEST_CASE("ERNIE-4.5 chooses experts by their softmax and a bias, and has no other router") {
+  const std::string sizes = R"(, "moe_num_experts": 8, "moe_k": 2, "moe_intermediate_size": 64)";
+  const auto ernie = [&](const std::string& more) { return with_sizes_alone("ernie4_5_moe", sizes, more); };
+  const ModelSpec model =
+      ernie(R"(, "moe_use_aux_free": true, "moe_gate": "topk", "moe_capacity": [8, 8, 8])");
+  CHECK(model.not_runnable.empty());
+  CHECK((model.moe.router == RouterKind::softmax_grouped && model.moe.groups == 1));
+  CHECK((model.moe.has_router_bias() && model.moe.normalize_top_k && model.moe.shared_experts == 2));
+  for (const char* other :
+       {R"("moe_use_aux_free": false)", R"("moe_gate_act": "sigmoid")", R"("moe_norm_min": 0.01)"}) {
+    CHECK(ernie(fmt::format(", {}", other)).not_runnable.size() == 1);
+  }
+}
+
+TEST_CASE("DeepSeek-V2 limits experts to the best groups where the file says so") {
+  const std::string limited = R"(, "topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2)";
+  const ModelSpec model = with_sizes_alone("deepseek_v2", routed + latent, limited);
+  CHECK((model.not_runnable.empty() && model.moe.router == RouterKind::softmax_grouped));
+  CHECK((model.moe.groups == 4 && model.moe.top_groups == 2 && !model.moe.has_router_bias()));
+}
+
 TEST_CASE("a null low rank of queries is none") {
   CHECK(with_sizes_alone("deepseek_v3", routed + latent, R"(, "q_lora_rank": null)").attention.q_lora_rank ==
         0);

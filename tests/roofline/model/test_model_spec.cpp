@@ -290,8 +290,8 @@ TEST_CASE("what the planner counts but the engine does not run") {
         Features{"partial_rotary_factor = 0.5"});
   CHECK(features("llama-3.1-8b", {{"rope_scaling", {{"rope_type", "dynamic"}}}}) ==
         Features{"rope_scaling.rope_type = \"dynamic\""});
-  CHECK(features("deepseek-v2-lite", {{"topk_method", "group_limited_greedy"}}) ==
-        Features{"scoring_func = \"softmax\"", "topk_method = \"group_limited_greedy\""});
+  CHECK(features("deepseek-v2-lite", {{"topk_method", "noaux_tc"}}) ==
+        Features{"scoring_func = \"softmax\"", "topk_method = \"noaux_tc\""});
   CHECK(features("llama-3.1-8b", {{"quantization_config", {{"quant_method", "fp8"}}}}).empty());
 }
 
