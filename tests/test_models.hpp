@@ -21,6 +21,13 @@ inline ModelSpec divisible(ModelSpec model, std::int64_t kv_heads) {
   return model;
 }
 
+/// Queries that grow with their positions, as Ministral 3's.
+inline ModelSpec with_query_growth(ModelSpec model) {
+  model.rope.query_growth = 0.3;
+  model.rope.original_max_position = 8;
+  return model;
+}
+
 /// Biases everywhere, halves of heads rotated and in the last layer none, norms over all heads, Granite's factors.
 inline ModelSpec with_biases(ModelSpec model) {
   model.name = "tiny-biases";
@@ -55,12 +62,14 @@ inline ModelSpec with_window(ModelSpec model, std::int64_t window) {
   return model;
 }
 
-/// A gate on the shared experts, blocks that are scaled and normed behind.
+/// A gate on the shared experts, blocks that are scaled and normed behind, ERNIE-4.5's router.
 inline ModelSpec with_gated_shared(ModelSpec model) {
   model.name = "tiny-gated-shared";
   model.moe.shared_experts = 1;
   model.moe.shared_ffn = 96;
   model.moe.gated_shared = true;
+  model.moe.router = RouterKind::softmax_grouped;
+  model.moe.choice_bias = true;
   model.residual_multiplier = 0.75;
   model.post_norms = true;
   return model;
@@ -75,7 +84,7 @@ inline ModelSpec with_top_k(ModelSpec model, std::int64_t top_k) {
 /// Group sizes 3 and 4 (no power of two, TPA = K = 3), MQA, query/key norms with softmax routing, MLA with
 /// and without a low-rank Q, sigmoid group-limited routing, YaRN, llama3 RoPE scaling, dense first layers,
 /// shared experts, sparse attention, a window of no whole pages, gpt-oss's sinks, biases and
-/// clamps, Gemma's norms and rotations, Command-R's parallel blocks and LayerNorms.
+/// clamps, Gemma's norms and rotations, queries that grow, Command-R's parallel blocks and LayerNorms.
 inline std::vector<ModelSpec> small_models() {
   ModelSpec gqa3 = divisible(load_model("tiny-gqa"), 3);
   gqa3.name = "tiny-gqa-k3";
@@ -84,14 +93,14 @@ inline std::vector<ModelSpec> small_models() {
   return {divisible(load_model("tiny-gqa"), 4),
           with_windows(gqa3, 11),
           mqa,
-          with_biases(divisible(load_model("tiny-gqa"), 4)),
+          with_query_growth(with_biases(divisible(load_model("tiny-gqa"), 4))),
           divisible(load_model("tiny-qwen3-moe"), 2),
           with_gated_shared(divisible(load_model("tiny-qwen3-moe"), 4)),
           with_window(load_model("tiny-gpt-oss"), 6),
           with_window(load_model("tiny-gemma3"), 6),
           load_model("tiny-command-r"),
           divisible(load_model("tiny-mla"), 1),
-          divisible(load_model("tiny-mla-lite"), 1),
+          with_query_growth(divisible(load_model("tiny-mla-lite"), 1)),
           with_top_k(divisible(load_model("tiny-dsa"), 1), 13)};
 }
 

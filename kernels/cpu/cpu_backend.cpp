@@ -124,6 +124,10 @@ class CpuBackend : public Backend {
   void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y, std::int64_t ldy) override {
     cpu::add_bias(rows, cols, bias, y, ldy);
   }
+  void scale_by_position(std::int64_t rows, std::int64_t cols, const PositionGrowth& growth,
+                         const std::int64_t* positions, BF16* y, std::int64_t ldy) override {
+    cpu::scale_by_position(rows, cols, growth, positions, y, ldy);
+  }
   void add(std::int64_t count, const BF16* x, BF16* y) override { cpu::add(count, x, y); }
   void layer_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain,
                         const BF16* bias, float eps, HeadRows<BF16> x) override {

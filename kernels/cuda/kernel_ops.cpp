@@ -106,6 +106,11 @@ void KernelOps::add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias,
   cuda::add_bias(stream_, rows, cols, bias, y, ldy);
 }
 
+void KernelOps::scale_by_position(std::int64_t rows, std::int64_t cols, const PositionGrowth& growth,
+                                  const std::int64_t* positions, BF16* y, std::int64_t ldy) {
+  cuda::scale_by_position(stream_, rows, cols, growth, positions, y, ldy);
+}
+
 void KernelOps::add(std::int64_t count, const BF16* x, BF16* y) {
   cuda::add(stream_, count, x, y);
 }

@@ -46,6 +46,8 @@ class KernelOps : public Backend {
   void rms_norm_part(std::int64_t batch, std::int64_t cols, const BF16* gain, float eps,
                      const SquareSums& whole, BF16* x, std::int64_t ldx) override;
   void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y, std::int64_t ldy) override;
+  void scale_by_position(std::int64_t rows, std::int64_t cols, const PositionGrowth& growth,
+                         const std::int64_t* positions, BF16* y, std::int64_t ldy) override;
   void add(std::int64_t count, const BF16* x, BF16* y) override;
   void layer_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain,
                         const BF16* bias, float eps, HeadRows<BF16> x) override;

@@ -89,11 +89,21 @@ void AttentionInputs::project_gqa(std::int64_t layer, const Rows& to, const Work
   c_.backend.linear(rows, c_.normed_attended(work), model.hidden, w[Weight::qkv], a_.qkv, row);
   if (w.qkv_bias != nullptr) c_.backend.add_bias(rows, row, w.qkv_bias, a_.qkv, row);
   if (w.q_norm != nullptr) norm_q_and_k(w, work);
+  grow_queries(to, work, row, a_.qkv);
   c_.backend.rope(rope, rows, heads(), to.positions, {a_.qkv, row, dim}, {q, heads() * dim, dim});
   if (to.appends) {
     c_.backend.rope(rope, rows, kv_heads, to.positions, {k, row, dim}, {k, row, dim});
     c_.backend.kv_append(to.cache, work.batch.attended.size(), to.slots, k, row, v, row);
   }
+}
+
+void AttentionInputs::grow_queries(const Rows& to, const Work& work, std::int64_t row, BF16* q) {
+  const RopeSpec& rope = c_.plan.model().rope;
+  if (rope.query_growth == 0.0) return;
+  const PositionGrowth growth{.rate = static_cast<float>(rope.query_growth),
+                              .period = rope.original_max_position};
+  const std::int64_t values = heads() * c_.plan.model().attention.qk_head_dim;
+  c_.backend.scale_by_position(work.attended(), values, growth, to.positions, q, row);
 }
 
 void AttentionInputs::norm_q_and_k(const LayerWeights& w, const Work& work) {
@@ -153,6 +163,7 @@ void AttentionInputs::project_mla(const LayerWeights& w, const Rows& to, const W
   } else {
     c_.backend.linear(rows, c_.normed_attended(work), hidden, w[Weight::q], a_.q_heads, q_row);
   }
+  grow_queries(to, work, q_row, a_.q_heads);
 
   // Every rank computes the new latent row (the weights are replicated anyway); the owner keeps it.
   const std::int64_t kv_row = cached().head_dim;

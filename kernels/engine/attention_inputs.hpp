@@ -42,6 +42,8 @@ class AttentionInputs {
  private:
   void project_gqa(std::int64_t layer, const Rows& to, const Work& work, BF16* q);
   void project_mla(const LayerWeights& w, const Rows& to, const Work& work, BF16* q);
+  /// `q`: rows of all heads' queries, `row` apart.
+  void grow_queries(const Rows& to, const Work& work, std::int64_t row, BF16* q);
   void norm_q_and_k(const LayerWeights& w, const Work& work);
   void norm_parts(const LayerWeights& w, const Work& work);
 

@@ -38,6 +38,12 @@ struct RopeTable {
   bool interleaved = false;
 };
 
+/// What grows with a row's position p: 1 + rate * log(1 + floor(p / period)).
+struct PositionGrowth {
+  float rate = 0.0f;
+  std::int64_t period = 1;
+};
+
 /// Vectors that are spread over ranks: the sum of the squares of vector b is that of sums[part * stride + b].
 struct SquareSums {
   const float* sums = nullptr;
@@ -159,6 +165,9 @@ class DecodeOps {
   /// y[b, 0:cols] += bias, rows ldy apart.
   virtual void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y,
                         std::int64_t ldy) = 0;
+  /// y[b, 0:cols] *= growth at positions[b], rows ldy apart.
+  virtual void scale_by_position(std::int64_t rows, std::int64_t cols, const PositionGrowth& growth,
+                                 const std::int64_t* positions, BF16* y, std::int64_t ldy) = 0;
   /// y[i] += x[i]
   virtual void add(std::int64_t count, const BF16* x, BF16* y) = 0;
   /// LayerNorm of each of the `heads` vectors of `cols` values of each row: minus its mean, / its standard deviation,

@@ -91,6 +91,13 @@ std::int64_t ReferenceRequest::layer_of(std::size_t run) const {
   return run < setup_.layers.size() ? setup_.layers[run] : setup_.model.layers;
 }
 
+void ReferenceRequest::grow(Vector& queries) const {
+  const RopeSpec& rope = setup_.model.rope;
+  if (rope.query_growth == 0.0) return;
+  const auto periods = static_cast<double>(1 + position_ / rope.original_max_position);
+  for (double& x : queries) x *= 1.0 + rope.query_growth * std::log(periods);
+}
+
 Vector ReferenceRequest::gqa(std::size_t run, const Vector& x) {
   const AttentionSpec& a = setup_.model.attention_of(setup_.model.layer_kind(layer_of(run)));
   const Layer w{setup_, layer_of(run)};
@@ -102,6 +109,7 @@ Vector ReferenceRequest::gqa(std::size_t run, const Vector& x) {
   }
   for (auto& [heads, gain] : {std::pair<Vector&, Tensor>{q, Tensor::q_norm}, {k, Tensor::k_norm}}) {
     w.norm_heads(gain, heads);
+    if (gain == Tensor::q_norm) grow(heads);
     for_each_head(heads, a.qk_head_dim, [&](std::span<double> head) {
       if (a.rope_dim() > 0) rotate(a.window > 0 ? window_rope_ : rope_, position_, head);
       w.round(head);
@@ -135,6 +143,7 @@ Vector ReferenceRequest::mla(std::size_t run, const Vector& x, const LayerChoice
   } else {
     q = w.multiply(Tensor::q, x);
   }
+  grow(q);
   Vector row = w.multiply(Tensor::kv_a, x);
   w.norm(Tensor::kv_a_norm, std::span(row).first(latent));
   rotate(rope_, position_, std::span(row).subspan(latent));

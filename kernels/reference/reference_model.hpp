@@ -88,6 +88,8 @@ class ReferenceRequest {
   void run_layer(std::size_t run, Vector& residual, const LayerChoice& choice, ReferenceStep& step);
   /// Norms it, for the logits.
   void finish(Tensor norm, std::int64_t layer, Vector& residual, ReferenceStep& step);
+  /// Queries at this position, by RopeSpec::query_growth.
+  void grow(Vector& queries) const;
   Vector attention(std::size_t run, const Vector& x, const LayerChoice& choice, ReferenceStep& step);
   Vector gqa(std::size_t run, const Vector& x);
   Vector mla(std::size_t run, const Vector& x, const LayerChoice& choice, ReferenceStep& step);

@@ -63,6 +63,9 @@ std::vector<float> inv_frequencies(const RopeSpec& rope, std::int64_t rope_dim) 
       case RopeScalingKind::yarn:
         frequency = yarn_frequency(rope, rope_dim, i, frequency);
         break;
+      case RopeScalingKind::longrope:
+        frequency /= rope.stretches.at(static_cast<std::size_t>(i));
+        break;
     }
     result.push_back(static_cast<float>(frequency));
   }
@@ -70,6 +73,9 @@ std::vector<float> inv_frequencies(const RopeSpec& rope, std::int64_t rope_dim) 
 }
 
 double rope_amplitude(const RopeSpec& rope) {
+  if (rope.attention_factor > 0.0) return rope.attention_factor;
+  if (rope.scaling == RopeScalingKind::longrope && rope.factor > 1.0)  // Ding et al. 2024
+    return std::sqrt(1.0 + std::log(rope.factor) / std::log(static_cast<double>(rope.original_max_position)));
   if (rope.scaling != RopeScalingKind::yarn) return 1.0;
   if (rope.mscale == 0.0 || rope.mscale_all_dim == 0.0) return yarn_mscale(rope.factor, 1.0);
   return yarn_mscale(rope.factor, rope.mscale) / yarn_mscale(rope.factor, rope.mscale_all_dim);

@@ -25,6 +25,7 @@ struct Family {
     bool ffn_bias = false;          // whether the class reads mlp_bias
     bool multipliers = false;       // and Granite's factors
     bool interleaved_rope = false;  // pairs (2i, 2i + 1)
+    bool query_growth = false;      // whether the class reads llama_4_scaling_beta
     double partial_rotary = 0.0;    // where the file does not say; 0: the class rotates all of a head
     Blocks blocks = Blocks::sequential;
     NormKind norm = NormKind::rms;

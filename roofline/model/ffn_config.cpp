@@ -106,7 +106,10 @@ void read_glm_lite_moe(const JsonFields& config, ModelSpec& spec) {
 }
 
 void read_mistral4_moe(const JsonFields& config, ModelSpec& spec) {
-  read_deepseek_moe(config, spec, {"sigmoid", "noaux_tc", true, true, 1.0}, {.shared_experts = 1});
+  read_deepseek_moe(config, spec, {"softmax", "greedy", true, true, 1.0}, {.shared_experts = 1});
+  // Its groups would be ranked by two experts' probabilities.
+  if (config.whole_or("n_group", limits::experts, 1) > 1)
+    spec.not_runnable.emplace_back(config.show("n_group"));
 }
 
 void read_dots_moe(const JsonFields& config, ModelSpec& spec) {

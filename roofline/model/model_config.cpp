@@ -165,7 +165,8 @@ ModelSpec read_model(const JsonFields& config, const Family& family, const std::
   spec.ffn_bias = traits.ffn_bias && config.flag_or("mlp_bias", false);
   family.read_ffn(config, spec);
   read_rope(config, spec,
-            {.partial = traits.partial_rotary,
+            {.query_growth = traits.query_growth,
+             .partial = traits.partial_rotary,
              .theta = traits.rope_theta,
              .window_theta = traits.window_rope_theta});
   if (traits.multipliers) read_multipliers(config, traits, spec);

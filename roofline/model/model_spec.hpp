@@ -53,7 +53,7 @@ struct GatedUnit {
   bool operator==(const GatedUnit&) const = default;
 };
 
-enum class RopeScalingKind { none, linear, llama3, yarn };
+enum class RopeScalingKind { none, linear, llama3, yarn, longrope };
 
 struct RopeSpec {
   double theta = 10000.0;
@@ -64,7 +64,11 @@ struct RopeSpec {
   double beta_fast = 32.0, beta_slow = 1.0;              // yarn
   bool truncate = true;                                  // yarn: its ramp begins and ends at whole pairs
   double mscale = 0.0, mscale_all_dim = 0.0;             // yarn, 0: not given
+  std::vector<double> stretches;                         // longrope: of each pair's wavelength
+  double attention_factor = 0.0;                         // yarn, longrope: on cos and sin, 0: not given
   std::int64_t original_max_position = 0;
+  /// A query at position p is multiplied by 1 + query_growth * log(1 + floor(p / original_max_position)) (Ministral 3).
+  double query_growth = 0.0;
 };
 
 /// How attention and FFN of a layer join the residual stream x.

@@ -8,7 +8,8 @@ namespace helix {
 
 /// Where the file does not say.
 struct RopeDefaults {
-  double partial = 0.0;  // the share of a head's values that is rotated; 0: the class rotates all
+  bool query_growth = false;  // whether the class reads llama_4_scaling_beta
+  double partial = 0.0;       // the share of a head's values that is rotated; 0: the class rotates all
   double theta = 1e4;
   double window_theta = 0.0;  // of layers with a window; 0: they have no RoPE of their own
 };

@@ -75,6 +75,8 @@ void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionSpec& a
     ops.elementwise(a.qk_norm == QkNorm::layer_heads ? "q and k layer norm" : "q and k norm",
                     Phase::attn_proj, norm_bytes(b, normed));
   }
+  if (model.rope.query_growth > 0.0)
+    ops.elementwise("query growth", Phase::attn_proj, norm_bytes(b, q), fused_on_gpu);
   // What is not rotated of a query only moves.
   const std::int64_t rotated = shard.projected_heads * a.qk_head_dim + shard.kv_heads * a.rope_dim();
   ops.elementwise("rope", Phase::attn_proj, norm_bytes(b, rotated), fused_on_gpu);
@@ -96,6 +98,8 @@ void mla_projections(OpList& ops, const ModelSpec& model, const AttentionSpec& a
   }
   ops.gemm("q_b projection", Phase::attn_proj,
            {.m = b, .n = q, .k = low_rank_q ? a.q_lora_rank : model.hidden});
+  if (model.rope.query_growth > 0.0)
+    ops.elementwise("query growth", Phase::attn_proj, norm_bytes(b, q), fused_on_gpu);
   ops.gemm("kv_a projection", Phase::attn_proj,
            {.m = b, .n = row, .k = model.hidden, .fused_on_gpu = fused_on_gpu});
   if (a.gate_width > 0) {

@@ -99,6 +99,26 @@ TEST_CASE("backend: every row gets the bias, and nothing between the rows") {
   });
 }
 
+TEST_CASE("backend: rows are scaled by their positions, and nothing between the rows") {
+  const std::vector<std::int64_t> positions{0, 15, 16, 47, 1'000'000};
+  const std::vector<double> periods{1, 1, 2, 3, 62501};
+  const std::int64_t cols = GENERATE(1, 31, 300), ld = cols + 3;
+  const auto before = random_bf16(positions.size() * static_cast<std::size_t>(ld), 2);
+  std::vector<double> expected;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    const std::size_t row = i / static_cast<std::size_t>(ld);
+    const bool between = i % static_cast<std::size_t>(ld) >= static_cast<std::size_t>(cols);
+    expected.push_back(as_double(before[i]) * (between ? 1.0 : 1.0 + 0.1 * std::log(periods[row])));
+  }
+  in_every_order_of_threads([&] {
+    const DeviceVector<BF16> y(before);
+    const DeviceVector<std::int64_t> at(positions);
+    device().scale_by_position(std::ssize(positions), cols, {.rate = 0.1f, .period = 16}, at.data(), y.data(),
+                               ld);
+    CHECK(first_difference(y.values(), expected, kBf16, 1e-30) == "");
+  });
+}
+
 TEST_CASE("backend: rows are scaled by the sigmoids of their logits, however large") {
   const std::vector<float> logits{0.0f, 2.5f, -3.0f, 80.0f, -80.0f, 1e30f};
   const std::int64_t cols = GENERATE(1, 31, 300);

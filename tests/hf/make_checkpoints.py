@@ -105,6 +105,19 @@ CASES = {
                                         intermediate_size=48, pad_token_id=None,
                                         rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.75)),
                      "bf16"),
+    # A factor for each pair's wavelength beyond 8 tokens.
+    "phi3-longrope": ("Phi3Config", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, hidden_size=64,
+                                         intermediate_size=48, pad_token_id=None, original_max_position_embeddings=8,
+                                         rope_parameters=dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=0.75,
+                                                              short_factor=[1.0, 1.0, 1.5, 2.0, 2.0, 3.0],
+                                                              long_factor=[1.0, 1.25, 3.0, 9.0, 20.0, 45.0])), "bf16"),
+    # Queries that grow with their position, under YaRN.
+    "ministral3": ("Ministral3Config", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48,
+                                            rope_parameters=yarn(mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.3)),
+                   "bf16"),
+    "mistral4": ("Mistral4Config", dict(COMMON | MLA, q_lora_rank=24, n_routed_experts=6, n_shared_experts=1, n_group=1,
+                                        topk_group=1, rope_parameters=yarn(mscale=1.0, mscale_all_dim=1.0,
+                                                                           llama_4_scaling_beta=0.3)), "bf16"),
     # Norms over all heads.
     "minimax-m2": ("MiniMaxM2Config", dict(COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=16,
                                            num_local_experts=6, num_experts_per_tok=2,
@@ -284,16 +297,17 @@ class InFp64:
 
     def __enter__(self):
         self.saved = torch.float32, torch.float, torch.Tensor.float
+        torch.set_default_dtype(torch.float64)
         torch.float32 = torch.float = torch.float64
         torch.Tensor.float = torch.Tensor.double
 
     def __exit__(self, *_):
         torch.float32, torch.float, torch.Tensor.float = self.saved
+        torch.set_default_dtype(torch.float32)
 
 
-def golden(plain):
-    model = transformers.AutoModelForCausalLM.from_pretrained(plain, dtype=REAL_FP32, attn_implementation="eager",
-                                                              experts_implementation="eager").eval()
+def golden(model_class, plain):
+    model = model_class.from_pretrained(plain, dtype=REAL_FP32, attn_implementation="eager", experts_implementation="eager").eval()
     experts = []
 
     def note(_module, _inputs, output):
@@ -310,6 +324,10 @@ def golden(plain):
             rotary = type(model.model.rotary_emb)(config=model.config)
             for buffer in [name for name, _ in rotary.named_buffers() if name.endswith("inv_freq")]:
                 setattr(rotary, buffer, getattr(rotary, buffer).to(REAL_FP32).to(torch.float64))
+            if hasattr(rotary, "rope_type") and rotary.rope_type == "longrope":
+                beyond = model.config.rope_parameters["original_max_position_embeddings"] + 1
+                long, _ = transformers.modeling_rope_utils.ROPE_INIT_FUNCTIONS["longrope"](model.config, None, seq_len=beyond)
+                rotary.long_inv_freq = long.to(REAL_FP32).to(torch.float64)
             model.model.rotary_emb = rotary
             for _ in range(GENERATED + 1):
                 experts.clear()
@@ -330,14 +348,16 @@ def golden(plain):
 def make(name, out):
     config_class, values, storage = CASES[name]
     torch.manual_seed(1)
-    model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, config_class)(**values))
+    # Not all are known to AutoModelForCausalLM.
+    model_class = getattr(transformers, config_class.replace("TextConfig", "Config").replace("Config", "ForCausalLM"))
+    model = model_class(getattr(transformers, config_class)(**values))
     random_weights(model)
     with tempfile.TemporaryDirectory() as scratch:
         plain = pathlib.Path(scratch)
         model.save_pretrained(plain)
         shutil.rmtree(out / name, ignore_errors=True)
         store(plain, out / name, storage)
-        tensors = golden(plain)
+        tensors = golden(model_class, plain)
     versions = {"transformers": transformers.__version__, "torch": torch.__version__}
     safetensors.torch.save_file(tensors, out / name / "golden.safetensors", versions)
     for file in (out / name).iterdir():

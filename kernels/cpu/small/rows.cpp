@@ -1,5 +1,7 @@
 // What is added to rows: a bias that all of them get, four bytes a value; rows of another block, six. And what
-// scales them: a gate of its own for all of a row's values.
+// scales all of a row's values: a gate of its own, or its position.
+#include <cmath>
+
 #include "kernels/cpu/small/small_ops.hpp"
 #include "kernels/cpu/small/vector_exp.hpp"
 #include "kernels/ops/simd_clones.hpp"
@@ -21,6 +23,14 @@ HELIX_SIMD_CLONES void scale_row(std::int64_t n, float factor, BF16* y) {
 
 void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y, std::int64_t ldy) {
   for (std::int64_t r = 0; r < rows; ++r) add_row(cols, bias, y + r * ldy);
+}
+
+void scale_by_position(std::int64_t rows, std::int64_t cols, const PositionGrowth& growth,
+                       const std::int64_t* positions, BF16* y, std::int64_t ldy) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const auto periods = static_cast<float>(1 + positions[r] / growth.period);
+    scale_row(cols, 1.0f + growth.rate * std::log(periods), y + r * ldy);
+  }
 }
 
 void add(std::int64_t count, const BF16* x, BF16* y) {

@@ -26,6 +26,9 @@ void rms_norm_part(std::int64_t batch, std::int64_t cols, const BF16* gain, floa
 
 void add_bias(std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y, std::int64_t ldy);
 
+void scale_by_position(std::int64_t rows, std::int64_t cols, const PositionGrowth& growth,
+                       const std::int64_t* positions, BF16* y, std::int64_t ldy);
+
 void add(std::int64_t count, const BF16* x, BF16* y);
 
 void layer_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16* gain,

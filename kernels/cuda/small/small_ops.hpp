@@ -29,6 +29,9 @@ void rms_norm_part(Stream stream, std::int64_t batch, std::int64_t cols, const B
 void add_bias(Stream stream, std::int64_t rows, std::int64_t cols, const BF16* bias, BF16* y,
               std::int64_t ldy);
 
+void scale_by_position(Stream stream, std::int64_t rows, std::int64_t cols, const PositionGrowth& growth,
+                       const std::int64_t* positions, BF16* y, std::int64_t ldy);
+
 void add(Stream stream, std::int64_t count, const BF16* x, BF16* y);
 
 void layer_norm_heads(Stream stream, std::int64_t batch, std::int64_t heads, std::int64_t cols,

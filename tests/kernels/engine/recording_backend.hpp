@@ -209,6 +209,10 @@ class RecordingBackend final : public Backend {
   void add_bias(std::int64_t rows, std::int64_t cols, const BF16*, BF16*, std::int64_t) override {
     note("bias", rows * cols * 4);
   }
+  void scale_by_position(std::int64_t rows, std::int64_t cols, const PositionGrowth&, const std::int64_t*,
+                         BF16*, std::int64_t) override {
+    note("query growth", rows * cols * 4);
+  }
   void add(std::int64_t count, const BF16*, BF16*) override { note("add", count * 6); }
   void layer_norm_heads(std::int64_t batch, std::int64_t heads, std::int64_t cols, const BF16*, const BF16*,
                         float, HeadRows<BF16>) override {

@@ -26,6 +26,7 @@ std::string engine_op(std::string_view name) {
                                                            {"sum of blocks", "add"},
                                                            {"q and k square sums", "square sums"},
                                                            {"qkv bias", "bias"},
+                                                           {"query growth", "query growth"},
                                                            {"output bias", "bias"},
                                                            {"attention output norm", "norm of heads"},
                                                            {"ffn output norm", "norm of heads"},

@@ -76,6 +76,21 @@ TEST_CASE("YaRN frequencies of DeepSeek") {
                      {31, 3.33380358040831e-06}});
 }
 
+TEST_CASE("LongRoPE stretches each pair by a factor of its own") {
+  RopeSpec rope{.theta = 10000.0,
+                .scaling = RopeScalingKind::longrope,
+                .factor = 32.0,
+                .stretches = {1.0, 1.25, 40.0, 64.0},
+                .original_max_position = 4096};
+  check_frequencies(rope, 8, {{0, 1.0}, {1, 0.08}, {2, 0.00025}, {3, 1.5625e-5}});
+  CHECK(rope_amplitude(rope) == Approx(1.1902380714238083).epsilon(1e-14));  // of Phi-3.5-mini
+  rope.attention_factor = 1.5;
+  CHECK(rope_amplitude(rope) == 1.5);
+  rope.attention_factor = 0.0;
+  rope.factor = 0.5;
+  CHECK(rope_amplitude(rope) == 1.0);
+}
+
 TEST_CASE("amplitude and attention scale") {
   ModelSpec model;
   model.attention.kind = AttentionKind::mla;

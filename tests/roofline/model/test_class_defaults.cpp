@@ -143,6 +143,46 @@ TEST_CASE("DeepSeek-V2 limits experts to the best groups where the file says so"
   CHECK((model.moe.groups == 4 && model.moe.top_groups == 2 && !model.moe.has_router_bias()));
 }
 
+TEST_CASE(
+    "queries grow with their positions where the class reads it, and what the file leaves out is not run") {
+  const std::string growth = R"("llama_4_scaling_beta": 0.1, "original_max_position_embeddings": 16384)";
+  const auto scaled = [&](const char* type, const std::string& sizes, const std::string& more = "") {
+    return with_sizes_alone(
+        type, sizes,
+        fmt::format(R"(, "rope_parameters": {{"rope_type": "yarn", "factor": 16, {}{}}})", growth, more));
+  };
+  const ModelSpec model = scaled("ministral3", "");
+  CHECK(model.not_runnable.empty());
+  CHECK((model.rope.query_growth == 0.1 && model.rope.original_max_position == 16384));
+  // It repeats the share that qk_rope_head_dim says: 16 of 48.
+  const ModelSpec latent4 =
+      scaled("mistral4", routed + latent, R"(, "partial_rotary_factor": 0.3333333333333333)");
+  CHECK((latent4.not_runnable.empty() && latent4.rope.query_growth == 0.1));
+  CHECK((latent4.moe.router == RouterKind::softmax_topk && !latent4.moe.has_router_bias()));
+  CHECK(scaled("mistral", R"(, "sliding_window": null)").not_runnable.size() == 1);
+  CHECK(with_sizes_alone("ministral3", "").not_runnable.size() == 1);
+}
+
+TEST_CASE("LongRoPE takes the long factors of a context beyond the original one") {
+  const auto phi = [](const std::string& lengths, const std::string& more = "") {
+    return with_sizes_alone(
+        "phi3", R"(, "num_key_value_heads": 8, "head_dim": 8)",
+        fmt::format(R"(, {}, "rope_scaling": {{"type": "longrope", "short_factor": [1, 1, 1, 2],
+                                             "long_factor": [1, 2, 30, 40]{}}})",
+                    lengths, more));
+  };
+  const std::string beyond = R"("max_position_embeddings": 131072, "original_max_position_embeddings": 4096)";
+  const ModelSpec model = phi(beyond);
+  CHECK(model.not_runnable.empty());
+  CHECK((model.rope.scaling == RopeScalingKind::longrope && model.rope.factor == 32));
+  CHECK(model.rope.stretches == std::vector<double>{1, 2, 30, 40});
+  CHECK(phi(R"("max_position_embeddings": 4096, "original_max_position_embeddings": 4096)").rope.stretches ==
+        std::vector<double>{1, 1, 1, 2});
+  CHECK(phi(beyond, R"(, "attention_factor": 1.5)").rope.attention_factor == 1.5);
+  CHECK(phi(beyond, R"(, "long_mscale": 1.2)").not_runnable.size() == 1);
+  CHECK_THROWS_WITH(phi(beyond + R"(, "partial_rotary_factor": 0.5)"), Catch::Contains("short_factor"));
+}
+
 TEST_CASE("a null low rank of queries is none") {
   CHECK(with_sizes_alone("deepseek_v3", routed + latent, R"(, "q_lora_rank": null)").attention.q_lora_rank ==
         0);
