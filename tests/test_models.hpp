@@ -23,8 +23,8 @@ inline ModelSpec divisible(ModelSpec model, std::int64_t kv_heads) {
 
 /// Queries that grow with their positions, as Ministral 3's.
 inline ModelSpec with_query_growth(ModelSpec model) {
-  model.rope.query_growth = 0.3;
-  model.rope.original_max_position = 8;
+  model.rope.query_growth = 0.1;
+  model.rope.original_max_position = 32;
   return model;
 }
 
