@@ -25,6 +25,7 @@ void require_runnable(const ModelSpec& model, const DecodeShape& shape) {
 
 std::string why_no_drafts(const ModelSpec& model, const DecodeShape& shape) {
   if (shape.draft_tokens == 0) return {};
+  if (model.draft_head) return "the engine does not run Eagle-3 heads (--draft-model)";
   const auto windowed = [](const AttentionSpec& attention) { return attention.window > 0; };
   const bool windows = windowed(model.attention) || std::ranges::any_of(model.other_attention, windowed);
   if (!windows && model.attention.indexer.heads == 0) {

@@ -77,7 +77,7 @@ namespace {
 std::vector<DraftRuns> drafted(const ModelSpec& model, const Sharding& sharding, const DecodeShape& computed,
                                const SystemSpec& system) {
   if (!drafts(model, computed)) return {};
-  std::vector<DraftRuns> runs = draft_runs(sharding, computed);
+  std::vector<DraftRuns> runs = draft_runs(model, sharding, computed);
   for (DraftRuns& run : runs) {
     run.shape.padded_rows = 0;
     run.shape = as_computed(run.sharding, run.shape, system);
@@ -150,7 +150,7 @@ StepCost common_cost(const ModelSpec& model, const Sharding& sharding, const Dec
   }
   for (const auto& [layout, run, times] : drafted(model, sharding, shape, system)) {
     for (const std::vector<Op>& ops :
-         {draft_input_ops(model, layout, run), exchange_ops(model, draft_layer(model), layout, run),
+         {draft_input_ops(model, layout, run), exchange_ops(drafter(model), draft_layer(model), layout, run),
           draft_head_ops(model, layout, run)})
       sum.add(cost_of(ops, system), repeats * times);
   }
@@ -165,7 +165,7 @@ StepCost attention_cost(const ModelSpec& model, const Sharding& sharding, const 
             static_cast<double>(group.count));
   }
   for (const auto& [layout, run, times] : drafted(model, sharding, shape, system))
-    sum.add(cost_of(attention_ops(model, draft_layer(model), layout, run), system), times);
+    sum.add(cost_of(attention_ops(drafter(model), draft_layer(model), layout, run), system), times);
   return sum;
 }
 
@@ -176,7 +176,7 @@ StepCost ffn_cost(const ModelSpec& model, const Sharding& sharding, const Decode
     sum.add(cost_of(ffn_ops(model, group.kind, sharding, shape), system), static_cast<double>(group.count));
   }
   for (const auto& [layout, run, times] : drafted(model, sharding, shape, system))
-    sum.add(cost_of(ffn_ops(model, draft_layer(model), layout, run), system), times);
+    sum.add(cost_of(ffn_ops(drafter(model), draft_layer(model), layout, run), system), times);
   return sum;
 }
 

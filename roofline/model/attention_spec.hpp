@@ -54,6 +54,7 @@ struct AttentionSpec {
   IndexerSpec indexer{};
 
   // Further projections.
+  std::int64_t input_width = 0;    // of what Q, K and V are made of, 0: the model's hidden size
   bool values_from_keys = false;   // V is what W_K gives, cached apart
   std::int64_t gate_width = 0;     // values per head that gate its output, projected from the layer's input
   std::int64_t output_groups = 0;  // the output is projected per group of heads first, to output_rank each

@@ -233,10 +233,11 @@ void require_language_model(const JsonFields& config) {
   for (const auto& entry : *architectures) {
     const std::string name = entry.is_string() ? entry.get<std::string>() : "";
     if (!name.ends_with("ForCausalLM") && !name.ends_with("ForConditionalGeneration")) {
-      config.refuse("architectures",
-                    fmt::format("'{:.60}' is no whole language model; supported: ...ForCausalLM and "
-                                "...ForConditionalGeneration",
-                                name));
+      config.refuse(
+          "architectures",
+          fmt::format("'{:.60}' is no whole language model; supported: ...ForCausalLM and "
+                      "...ForConditionalGeneration{}",
+                      name, name.find("Eagle3") == name.npos ? "" : "; a draft head is for --draft-model"));
     }
   }
 }

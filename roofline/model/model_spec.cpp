@@ -12,6 +12,7 @@
 #include "roofline/base/error.hpp"
 #include "roofline/base/spelling.hpp"
 #include "roofline/base/text_file.hpp"
+#include "roofline/model/config_file.hpp"
 #include "roofline/model/quantization_config.hpp"
 
 namespace helix {
@@ -22,14 +23,6 @@ namespace fs = std::filesystem;
 bool equal_ignoring_case(std::string_view a, std::string_view b) {
   return std::ranges::equal(
       a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
-}
-
-/// "Qwen3-32B" for both Qwen3-32B.json and Qwen3-32B/config.json.
-std::string model_name(const fs::path& path) {
-  if (path.stem() != "config") return path.stem().string();
-  std::error_code ignored;
-  const std::string folder = fs::absolute(path, ignored).lexically_normal().parent_path().filename().string();
-  return folder.empty() ? "config" : folder;
 }
 
 /// NVIDIA's checkpoints have their precision in a file of its own beside the config.json.
@@ -123,11 +116,7 @@ ModelSpec load_model(const std::string& name_or_path) {
         repository ? "; of another Hugging Face model save its config.json and give the path of that file"
                    : ""));
   }
-  // A checkpoint's directory stands for the config.json in it.
-  const fs::path config = fs::path(name_or_path) / "config.json";
-  const fs::path path = fs::is_directory(name_or_path, ignored) && fs::exists(config, ignored)
-                            ? config
-                            : fs::path(name_or_path);
+  const fs::path path = config_file(name_or_path);
   ModelSpec spec = parse_model(read_text_file(path.string(), "config.json"), path.string());
   spec.name = model_name(path);
   read_precision_beside(path, spec);

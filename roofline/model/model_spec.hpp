@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -132,6 +133,8 @@ struct ModelSpec {
   std::int64_t draft_layers =
       0;  // that predict further tokens (MTP); a step without drafts does not run them
   std::optional<LayerKind> draft_kind{};  // of them; none: as the last of the others
+  /// An Eagle-3 head, which drafts in place of these: with_draft_head.
+  std::shared_ptr<const ModelSpec> draft_head{};
   /// What the file has beside the language model and nothing here counts, e.g. "vision_config".
   std::vector<std::string> left_out;
   /// Features that the planner counts but the engine does not run, as "field = value"; empty if it runs.

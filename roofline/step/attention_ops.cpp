@@ -48,17 +48,18 @@ AttentionShard attention_shard(const AttentionSpec& attention, const Sharding& s
 void gqa_projections(OpList& ops, const ModelSpec& model, const AttentionSpec& a, const AttentionShard& shard,
                      const Sharding& sharding, DType kv_dtype) {
   const std::int64_t b = shard.rows;
+  const std::int64_t input = a.input_width > 0 ? a.input_width : model.hidden;
   const std::int64_t q = shard.projected_heads * a.qk_head_dim;
   const std::int64_t cached = a.borrows_kv ? 0 : shard.kv_heads * a.kv_values_per_token();
   const std::int64_t kv = a.values_from_keys ? shard.kv_heads * a.qk_head_dim : cached;
   const std::int64_t gates = shard.owned_heads * a.gate_width;
   if (a.q_lora_rank > 0) {
     ops.gemm("q_a and kv projection", Phase::attn_proj,
-             {.m = b, .n = a.q_lora_rank + kv + gates, .k = model.hidden});
+             {.m = b, .n = a.q_lora_rank + kv + gates, .k = input});
     ops.elementwise("q_a norm", Phase::attn_proj, norm_bytes(b, a.q_lora_rank));
     ops.gemm("q_b projection", Phase::attn_proj, {.m = b, .n = q, .k = a.q_lora_rank});
   } else {
-    ops.gemm("qkv projection", Phase::attn_proj, {.m = b, .n = q + kv + gates, .k = model.hidden});
+    ops.gemm("qkv projection", Phase::attn_proj, {.m = b, .n = q + kv + gates, .k = input});
   }
   if (a.qkv_bias) ops.elementwise("qkv bias", Phase::attn_proj, norm_bytes(b, q + kv), fused_on_gpu);
   const std::int64_t normed = (shard.projected_heads + shard.kv_heads) * a.qk_head_dim;

@@ -101,9 +101,9 @@ std::vector<Op> decode_ops(const ModelSpec& model, const Sharding& sharding, con
     }
   }
   if (!drafts(model, shape)) return all;
-  for (const auto& [layout, run, times] : draft_runs(sharding, shape)) {
+  for (const auto& [layout, run, times] : draft_runs(model, sharding, shape)) {
     for (const std::vector<Op>& ops :
-         {draft_input_ops(model, layout, run), layer_ops(model, draft_layer(model), layout, run),
+         {draft_input_ops(model, layout, run), layer_ops(drafter(model), draft_layer(model), layout, run),
           draft_head_ops(model, layout, run)}) {
       for (Op op : ops) {
         op.count *= times;

@@ -5,6 +5,7 @@
 #include "roofline/base/error.hpp"
 #include "roofline/base/excerpt.hpp"
 #include "roofline/step/head_parts.hpp"
+#include "roofline/step/weight_request.hpp"
 
 namespace helix {
 
@@ -19,17 +20,52 @@ DraftKv parse_draft_kv(std::string_view text) {
   throw UsageError(fmt::format("'{}': valid are sharded, local", excerpt(text)));
 }
 
-DraftLayout draft_layout(const Sharding& sharding, const DecodeShape& shape) {
-  if (shape.draft_kv == DraftKv::sharded) return {sharding, shape};
-  DraftLayout local{sharding, shape};
-  local.sharding.tpa *= sharding.kvp;
-  local.sharding.kvp = 1;
-  local.shape.context = history_tokens(shape.context, shape.tokens_per_block, sharding.kvp, 0).size();
-  return local;
+namespace {
+
+/// Engines quantise a head as its checkpoint says, whatever the model's weights are. An LM head that it shares is the
+/// model's.
+void use_own_weights(const ModelSpec& head, DecodeShape& shape) {
+  const WeightFormat lm_head = weight_format(shape, WeightPart::lm_head);
+  WeightRequest().apply(head, shape);
+  if (!head.tied_embeddings) return;
+  WeightPrecision parts = shape.weights.value_or(WeightPrecision::uniform(shape.weight_dtype));
+  parts[WeightPart::lm_head] = lm_head;
+  shape.weights = parts;
 }
 
-std::vector<DraftRuns> draft_runs(const Sharding& sharding, const DecodeShape& shape) {
-  const auto [layout, first] = draft_layout(sharding, shape);
+/// Layers of the model whose residual streams a head sees side by side.
+constexpr std::int64_t fused_layers = 3;
+
+/// The norm of the residual stream is the layer's own.
+std::vector<Op> head_input_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& run) {
+  const ModelSpec& head = *model.draft_head;
+  const std::int64_t rows = own_rows(sharding, run), fused = fused_layers * model.hidden;
+  OpList ops(weight_format(run, WeightPart::attention));
+  embed(ops, head, sharding, run);
+  if (run.draft_tokens > 0) {
+    // GPU: the layers write where the product reads.
+    ops.elementwise("draft input", Phase::head, norm_bytes(rows, fused), fused_on_gpu);
+    ops.gemm("draft fusion", Phase::head, {.m = rows, .n = head.hidden, .k = fused});
+  }
+  ops.elementwise("draft norms", Phase::head, norm_bytes(rows, head.hidden));
+  return ops.take();
+}
+
+}  // namespace
+
+DraftLayout draft_layout(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+  DraftLayout layout{sharding, shape};
+  if (model.draft_head) use_own_weights(*model.draft_head, layout.shape);
+  if (shape.draft_kv == DraftKv::sharded) return layout;
+  layout.sharding.tpa *= sharding.kvp;
+  layout.sharding.kvp = 1;
+  layout.shape.context = history_tokens(shape.context, shape.tokens_per_block, sharding.kvp, 0).size();
+  return layout;
+}
+
+std::vector<DraftRuns> draft_runs(const ModelSpec& model, const Sharding& sharding,
+                                  const DecodeShape& shape) {
+  const auto [layout, first] = draft_layout(model, sharding, shape);
   std::vector<DraftRuns> runs{{layout, first, real(sharding.pp)}};
   if (shape.draft_tokens > 1)
     runs.push_back({layout, drafting(first), real((shape.draft_tokens - std::int64_t{1}) * sharding.pp)});
@@ -37,6 +73,7 @@ std::vector<DraftRuns> draft_runs(const Sharding& sharding, const DecodeShape& s
 }
 
 std::vector<Op> draft_input_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& run) {
+  if (model.draft_head) return head_input_ops(model, sharding, run);
   const std::int64_t rows = own_rows(sharding, run);
   OpList ops(weight_format(run, WeightPart::attention));
   embed(ops, model, sharding, run);
@@ -48,14 +85,27 @@ std::vector<Op> draft_input_ops(const ModelSpec& model, const Sharding& sharding
 }
 
 std::vector<Op> draft_head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& run) {
+  const std::int64_t hidden = drafter(model).hidden;
   OpList ops;
-  ops.elementwise("draft output norm", Phase::head, add_norm_bytes(own_rows(sharding, run), model.hidden));
+  ops.elementwise("draft output norm", Phase::head, add_norm_bytes(own_rows(sharding, run), hidden));
   if (run.draft_tokens > 0) {
-    ops.elementwise("accepted rows", Phase::head, norm_bytes(own_rows(sharding, drafting(run)), model.hidden),
+    ops.elementwise("accepted rows", Phase::head, norm_bytes(own_rows(sharding, drafting(run)), hidden),
                     fused_on_gpu);
   }
-  choose(ops, model, sharding, drafting(run));
+  choose(ops, drafter(model), sharding, drafting(run));
   return ops.take();
+}
+
+double head_table_bytes(const ModelSpec& model, const Sharding& sharding, const DecodeShape& run) {
+  if (!model.draft_head) return 0;
+  const ModelSpec& head = *model.draft_head;
+  const int ranks = head_ranks(sharding, run);
+  const auto table = [&](std::int64_t tokens, WeightPart part) {
+    return real(ceil_div(tokens, ranks) * head.hidden) * weight_format(run, part).bytes;
+  };
+  const bool shares_embedding = head.hidden == model.hidden;
+  return (shares_embedding ? 0 : table(model.vocab, WeightPart::embedding)) +
+         (head.tied_embeddings ? 0 : table(head.vocab, WeightPart::lm_head));
 }
 
 }  // namespace helix

@@ -6,14 +6,9 @@ std::int64_t headed_batch(const Sharding& sharding, const DecodeShape& shape) {
   return shape.whole_head ? attended_batch(sharding, shape) : stage_batch(sharding, shape);
 }
 
-namespace {
-
-/// Ranks that share embedding and head.
 int head_ranks(const Sharding& sharding, const DecodeShape& shape) {
   return shape.whole_head ? 1 : sharding.stage_ranks();
 }
-
-}  // namespace
 
 void embed(OpList& ops, const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
   const double values = real(headed_batch(sharding, shape) * shape.query_tokens() * model.hidden);

@@ -139,12 +139,29 @@ Reason illegal_ffn(const ModelSpec& model, Strategy strategy, const Sharding& s,
 }
 
 /// Local drafts are attended as under tp, by all ranks that share the other caches.
-Reason illegal_local_drafts(const ModelSpec& model, const Sharding& s) {
-  const std::int64_t k = model.attention_of(draft_layer(model)).kv_heads;
+Reason illegal_local_drafts(const AttentionSpec& attention, const Sharding& s) {
+  const std::int64_t q = attention.q_heads, k = attention.kv_heads;
   const std::int64_t tp = std::int64_t{s.tpa} * s.kvp;
+  if (q % tp != 0)
+    return fmt::format("TPA x KVP must divide Q: tpa={}, kvp={}, {} query heads", s.tpa, s.kvp, q);
   if (k % tp == 0 || tp % k == 0) return std::nullopt;
   return fmt::format("draft_kv=local: TPA x KVP and K must divide one another: tpa={}, kvp={}, {} KV heads",
                      s.tpa, s.kvp, k);
+}
+
+Reason illegal_drafts(const ModelSpec& model, Strategy strategy, const Sharding& s,
+                      const DecodeShape& shape) {
+  const AttentionSpec& attention = drafter(model).attention_of(draft_layer(model));
+  if (shape.draft_kv == DraftKv::local) {
+    if (Reason reason = illegal_local_drafts(attention, s)) return reason;
+  }
+  if (!model.draft_head) return std::nullopt;
+  const ModelSpec& head = *model.draft_head;
+  Reason reason = shape.draft_kv == DraftKv::local ? std::nullopt : illegal_heads(attention, strategy, s);
+  if (!reason && head.ffn % (std::int64_t{s.tpf} * s.ep) != 0)
+    reason = fmt::format("TPF x EP must divide the FFN: tpf={}, ep={}, width {}", s.tpf, s.ep, head.ffn);
+  if (reason) reason = fmt::format("draft head {}: {}", head.name, *reason);
+  return reason;
 }
 
 }  // namespace
@@ -159,8 +176,8 @@ Reason why_illegal(const ModelSpec& model, Strategy strategy, const Sharding& sh
     if (Reason reason = illegal_heads(other, strategy, sharding)) return reason;
   }
   if (Reason reason = illegal_ffn(model, strategy, sharding, shape.redundant_experts)) return reason;
-  if (drafts(model, shape) && shape.draft_kv == DraftKv::local) {
-    if (Reason reason = illegal_local_drafts(model, sharding)) return reason;
+  if (drafts(model, shape)) {
+    if (Reason reason = illegal_drafts(model, strategy, sharding, shape)) return reason;
   }
   if (shape.draft_tokens > 0 && model.state) {
     return fmt::format(

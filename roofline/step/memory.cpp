@@ -82,9 +82,9 @@ HeldBytes held_by_attention(const ModelSpec& model, const Sharding& sharding, co
   }
   if (drafts(model, shape)) {
     const double whole = 1 / stage_share(model, sharding);
-    const auto [layout, request] = draft_layout(sharding, one_request(shape));
-    add_layers(held, attention_ops(model, draft_layer(model), layout, request), whole);
-    add_cache(held, model.attention_of(draft_layer(model)), layout, request, whole);
+    const auto [layout, request] = draft_layout(model, sharding, one_request(shape));
+    add_layers(held, attention_ops(drafter(model), draft_layer(model), layout, request), whole);
+    add_cache(held, drafter(model).attention_of(draft_layer(model)), layout, request, whole);
   }
   return held;
 }
@@ -94,17 +94,22 @@ HeldBytes held_by_ffn(const ModelSpec& model, const Sharding& sharding, const De
   for (const LayerGroup& group : model.layer_groups()) {
     add_layers(held, ffn_ops(model, group.kind, sharding, one_request(shape)), real(group.count));
   }
-  if (drafts(model, shape))
-    add_layers(held, ffn_ops(model, draft_layer(model), sharding, one_request(shape)),
+  if (drafts(model, shape)) {
+    const auto [layout, request] = draft_layout(model, sharding, one_request(shape));
+    add_layers(held, ffn_ops(drafter(model), draft_layer(model), layout, request),
                1 / stage_share(model, sharding));
+  }
   return held;
 }
 
 HeldBytes held_by_head(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
   HeldBytes held;
   std::vector<Op> ops = head_ops(model, sharding, one_request(shape));
-  if (drafts(model, shape))
-    std::ranges::copy(draft_input_ops(model, sharding, one_request(shape)), std::back_inserter(ops));
+  if (drafts(model, shape)) {
+    const auto [layout, request] = draft_layout(model, sharding, one_request(shape));
+    std::ranges::copy(draft_input_ops(model, layout, request), std::back_inserter(ops));
+    held.weights += head_table_bytes(model, layout, request);
+  }
   for (const Op& op : ops) {
     held.weights += held_weights(op);
     held.widest = std::max(held.widest, op.bytes.activations);

@@ -30,19 +30,24 @@ const ResultRow& ok_row(const Run& run, const std::string& id) {
   return *row;
 }
 
-/// What run.json keeps of a model that came from a file.
+std::string text_of(const nlohmann::ordered_json& object, const char* key) {
+  const auto value = object.is_object() ? object.find(key) : object.end();
+  return value != object.end() && value->is_string() ? value->get<std::string>() : std::string();
+}
+
+/// What run.json keeps of a model, or of a draft head, that came from a file.
 void read_kept_model(const Run& run, DeployedPoint& point) {
   const auto models = run.provenance.find("models");
   if (models == run.provenance.end() || !models->is_array()) return;
   for (const auto& entry : *models) {
-    const auto text = [&](const char* key) {
-      const auto value = entry.find(key);
-      return value != entry.end() && value->is_string() ? value->template get<std::string>() : std::string{};
-    };
-    if (!entry.is_object() || text("name") != point.row.config.model || text("config").empty()) continue;
-    point.model = parse_model(text("config"), (run.directory / "run.json").string() + ": models");
-    point.model->name = text("name");
-    const std::filesystem::path file = text("file");
+    if (text_of(entry, "name") != point.row.config.model) continue;
+    const auto draft = entry.find("draft_model");
+    if (draft != entry.end() && text_of(*draft, "name") == point.row.config.draft_head)
+      point.draft_file = text_of(*draft, "file");
+    if (text_of(entry, "config").empty()) continue;
+    point.model = parse_model(text_of(entry, "config"), (run.directory / "run.json").string() + ": models");
+    point.model->name = text_of(entry, "name");
+    const std::filesystem::path file = text_of(entry, "file");
     if (file.filename() == "config.json") point.checkpoint = file.parent_path().string();
   }
 }
@@ -103,12 +108,25 @@ std::string projection_note(std::string_view engine, const DeployedPoint& point)
 }
 
 bool drafts_itself(const DeployedPoint& point) {
-  return point.row.config.shape.draft_tokens > 0 && point.model && point.model->draft_layers > 0;
+  return point.row.config.shape.draft_tokens > 0 && !drafts_with_head(point) && point.model &&
+         point.model->draft_layers > 0;
+}
+
+std::string draft_checkpoint(const DeployedPoint& point) {
+  const std::filesystem::path file = point.draft_file;
+  return file.filename() == "config.json" ? file.parent_path().string() : std::string();
+}
+
+std::string draft_checkpoint_variable(const DeployedPoint& point) {
+  const std::string known = draft_checkpoint(point);
+  const bool fits = !known.empty() && needs_no_escape(known);
+  return fmt::format("${{DRAFT_MODEL{}}}",
+                     fits ? fmt::format(":-{}", known) : ":?path or name of the draft head");
 }
 
 std::string draft_note(std::string_view engine, const DeployedPoint& point) {
   const int drafts = point.row.config.shape.draft_tokens;
-  if (drafts == 0 || drafts_itself(point)) return "";
+  if (drafts == 0 || drafts_itself(point) || drafts_with_head(point)) return "";
   return fmt::format(
       "# The figures above check {} drafted token{} a step: {} has to be told which model makes them.\n",
       drafts, drafts == 1 ? "" : "s", engine);
@@ -116,7 +134,9 @@ std::string draft_note(std::string_view engine, const DeployedPoint& point) {
 
 std::string draft_kv_note(std::string_view engine, const DeployedPoint& point, DraftKv of_engine) {
   const Configuration& config = point.row.config;
-  if (!drafts_itself(point) || config.sharding.kvp == 1 || config.shape.draft_kv == of_engine) return "";
+  if (!(drafts_itself(point) || drafts_with_head(point)) || config.sharding.kvp == 1 ||
+      config.shape.draft_kv == of_engine)
+    return "";
   const bool local = of_engine == DraftKv::local;
   return fmt::format("# The figures above have {} drafts: {}'s draft layer attends {} (--draft-kv {}).\n",
                      name(config.shape.draft_kv), engine,

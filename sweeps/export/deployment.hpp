@@ -18,6 +18,7 @@ struct DeployedPoint {
   ResultRow row;
   std::optional<ModelSpec> model;  // nothing: neither built in nor kept by the run
   std::string checkpoint{};        // the folder of its config.json, if it came from one
+  std::string draft_file{};        // of the head that makes its drafts, if the run says where it was
 };
 
 /// The ok row of this id. Throws UsageError: none, or one that has not run.
@@ -37,6 +38,14 @@ std::string projection_note(std::string_view engine, const DeployedPoint& point)
 
 /// Whether the model drafts the point's tokens itself, with its own draft layers.
 bool drafts_itself(const DeployedPoint& point);
+/// Whether an Eagle-3 head does.
+inline bool drafts_with_head(const DeployedPoint& point) {
+  return !point.row.config.draft_head.empty();
+}
+/// The folder of that head's config.json, "" if it is not known.
+std::string draft_checkpoint(const DeployedPoint& point);
+/// The same for a command line, between double quotes: a shell's variable DRAFT_MODEL comes first.
+std::string draft_checkpoint_variable(const DeployedPoint& point);
 /// "# ..." for drafts of another model, which is to be named to the engine, else nothing.
 std::string draft_note(std::string_view engine, const DeployedPoint& point);
 /// "# ..." for a draft layer that attends under KVP in another way than the engine's own, else nothing.

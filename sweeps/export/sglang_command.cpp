@@ -66,8 +66,11 @@ std::string sglang_command(const DeployedPoint& point) {
     add("--ep-num-redundant-experts", shape.redundant_experts);
   }
   add("--kv-cache-dtype", kv_dtype);
-  if (drafts_itself(point)) {  // a chain, whose first token is the step's own
-    flags.emplace_back("--speculative-algorithm EAGLE");
+  if (drafts_itself(point) || drafts_with_head(point)) {  // a chain, whose first token is the step's own
+    add("--speculative-algorithm", drafts_with_head(point) ? "EAGLE3" : "EAGLE");
+    if (drafts_with_head(point))
+      flags.push_back(
+          fmt::format(R"(--speculative-draft-model-path "{}")", draft_checkpoint_variable(point)));
     add("--speculative-num-steps", shape.draft_tokens);
     add("--speculative-eagle-topk", 1);
     add("--speculative-num-draft-tokens", shape.query_tokens());

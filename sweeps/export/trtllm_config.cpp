@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <filesystem>
 #include <set>
 #include <sstream>
+#include <system_error>
 
 #include "roofline/base/error.hpp"
 #include "roofline/base/excerpt.hpp"
@@ -74,6 +76,8 @@ class Section {
     const YAML::Node& map = map_;  // the operator of a const node adds no key
     return map[key];
   }
+  /// The same, but the key stays unread.
+  YAML::Node peek(const std::string& key) const { return map_[key]; }
   bool has(const std::string& key) { return is_given(find(key)); }
 
   Section section(const std::string& key) {
@@ -286,15 +290,31 @@ class Reader {
     if (longest > 0) space.contexts = {Choice::Kind::listed, {longest}};
   }
 
-  /// Of speculative decoding what the model's own draft layers do (MTP): the length of their chain. Under Helix their
-  /// attention has all ranks for TP, and no all-to-all.
+  /// Of speculative decoding what the model's own draft layers do (MTP), or an Eagle-3 head: the length of their chain.
+  /// Under Helix their attention has all ranks for TP, and no all-to-all.
   bool read_drafts(SweepSpace& space) {
-    if (quoted_scalar(drafts_.find("decoding_type")) != "'MTP'") return false;
+    const std::string type = quoted_scalar(drafts_.find("decoding_type"));
+    if (type != "'MTP'" && type != "'Eagle3'") return false;
+    if (type == "'Eagle3'") read_head(space);
     const std::int64_t former = drafts_.number("num_nextn_predict_layers", 0, drafted_tokens);
     const std::int64_t length = drafts_.number("max_draft_len", former, drafted_tokens);
     if (length > 0) space.draft_tokens = {length};
     if (length > 0 && cp_size_ > 1) space.draft_kv = DraftKv::local;
     return length > 0;
+  }
+
+  /// The head's dimensions, where its checkpoint is at hand.
+  void read_head(SweepSpace& space) {
+    drafts_.flag("eagle3_one_model", true);
+    for (const char* key : {"speculative_model", "speculative_model_dir"}) {
+      const YAML::Node folder = drafts_.peek(key);
+      if (!is_given(folder) || !folder.IsScalar()) continue;
+      const std::filesystem::path config = std::filesystem::path(folder.Scalar()) / "config.json";
+      std::error_code ignored;
+      if (!std::filesystem::is_regular_file(config, ignored)) continue;
+      drafts_.find(key);
+      space.draft_model = config.string();
+    }
   }
 
   Section server_, cp_, kv_cache_, moe_, balancer_, drafts_;

@@ -14,6 +14,12 @@ namespace {
 
 constexpr std::string_view trtllm = "TensorRT-LLM";
 
+std::string head_note(const DeployedPoint& point) {
+  if (!drafts_with_head(point) || !draft_checkpoint(point).empty()) return "";
+  return fmt::format("# speculative_config.speculative_model has to name the checkpoint of {}.\n",
+                     point.row.config.draft_head);
+}
+
 /// What the keys cannot say, as comments.
 std::string notes(const DeployedPoint& point) {
   const DecodeShape& shape = point.row.config.shape;
@@ -23,7 +29,7 @@ std::string notes(const DeployedPoint& point) {
     text += "# Where all GPUs share NVLink, cp_config.use_nccl_for_alltoall: false is faster.\n";
   }
   text += hop_b_note(trtllm, point) + draft_note(trtllm, point) +
-          draft_kv_note(trtllm, point, DraftKv::local) +
+          draft_kv_note(trtllm, point, DraftKv::local) + head_note(point) +
           long_context_note(point, "max_seq_len alone does not scale RoPE, the checkpoint has to");
   if (shape.kv_dtype == DType::fp4) {
     text += "# The figures above count 0.5 bytes per KV value; nvfp4 takes 0.5625.\n";
@@ -53,8 +59,10 @@ std::string own_comments(const DeployedPoint& point) {
     setting("kv-dtype", name(shape.kv_dtype));
   }
   if (shape.draft_tokens > 0) {
-    if (!drafts_itself(point)) setting("draft-tokens", fmt::format("{}", shape.draft_tokens));
+    if (!drafts_itself(point) && !drafts_with_head(point))
+      setting("draft-tokens", fmt::format("{}", shape.draft_tokens));
     if (shape.acceptance > 0) setting("acceptance", fmt::format("{:g}", shape.acceptance));
+    if (!point.draft_file.empty()) setting("draft-model", point.draft_file);
     if (config.sharding.kvp > 1) setting("draft-kv", name(shape.draft_kv));
   }
   setting("hop-b", shape.hop_b == 1 ? "off" : fmt::format("{}", shape.hop_b));
@@ -111,6 +119,14 @@ std::string trtllm_config(const DeployedPoint& point) {
     out << YAML::Key << "speculative_config" << YAML::Value << YAML::BeginMap;
     entry("decoding_type", "MTP");
     entry("max_draft_len", shape.draft_tokens);
+    out << YAML::EndMap;
+  }
+  if (drafts_with_head(point)) {
+    out << YAML::Key << "speculative_config" << YAML::Value << YAML::BeginMap;
+    entry("decoding_type", "Eagle3");
+    entry("eagle3_one_model", true);
+    entry("max_draft_len", shape.draft_tokens);
+    if (const std::string known = draft_checkpoint(point); !known.empty()) entry("speculative_model", known);
     out << YAML::EndMap;
   }
   // Of a micro-batch on a rank: of its own requests with attention data parallelism.

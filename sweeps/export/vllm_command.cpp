@@ -102,6 +102,11 @@ std::string vllm_command(const DeployedPoint& point) {
     add("--speculative-config",
         fmt::format(R"('{{"method": "mtp", "num_speculative_tokens": {}}}')", shape.draft_tokens));
   }
+  if (drafts_with_head(point)) {
+    add("--speculative-config",
+        fmt::format(R"('{{"method": "eagle3", "model": "'"{}"'", "num_speculative_tokens": {}}}')",
+                    draft_checkpoint_variable(point), shape.draft_tokens));
+  }
   add("--max-model-len", shape.context);
   add("--max-num-seqs", ceil_div(shape.batch, s.dp));  // of each data-parallel group, all its stages
   return deployment_header(point) + notes + serve_command(point, "vllm serve", flags);

@@ -137,7 +137,10 @@ ModelSpec truncated(const ModelSpec& model, std::int64_t layers) {
 }
 
 ModelSpec as_stepped(ModelSpec model, const Sharding& sharding, const DecodeShape& shape) {
-  if (!runs_drafts(model, sharding, shape)) model.draft_layers = 0;
+  if (!runs_drafts(model, sharding, shape)) {
+    model.draft_layers = 0;
+    model.draft_head.reset();
+  }
   return model;
 }
 

@@ -17,7 +17,9 @@
 
 #include "helix_version.hpp"
 #include "roofline/base/text_file.hpp"
+#include "roofline/model/config_file.hpp"
 #include "roofline/model/model_spec.hpp"
+#include "sweeps/request/enumerate.hpp"
 
 namespace helix {
 namespace {
@@ -124,12 +126,18 @@ ordered_json models_provenance(const SweepRequest& request) {
   ordered_json models = ordered_json::array();
   for (const SweepSpace& block : request.blocks) {
     for (const std::string& requested : block.models) {
-      if (!seen.insert(requested).second) continue;
+      if (!seen.insert(model_key(block, requested)).second) continue;
       const ModelSpec model = load_model(requested);
       ordered_json entry{{"name", model.name}};
       if (std::ranges::find(built_in, model.name) == built_in.end()) {
         entry["file"] = std::filesystem::absolute(requested).lexically_normal().string();
         entry["config"] = read_text_file(requested, "config.json");
+      }
+      if (!block.draft_model.empty()) {
+        const std::filesystem::path file = std::filesystem::absolute(config_file(block.draft_model));
+        entry["draft_model"] = {{"name", model_name(file)},
+                                {"file", file.lexically_normal().string()},
+                                {"config", read_text_file(file.string(), "config.json")}};
       }
       models.push_back(std::move(entry));
     }

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "roofline/base/error.hpp"
+#include "roofline/step/draft_ops.hpp"
 #include "roofline/step/memory.hpp"
 #include "sweeps/results/costs.hpp"
 #include "sweeps/results/row_text.hpp"
@@ -64,7 +65,7 @@ std::string extrapolation(const SystemSpec& system, const Sharding& sharding) {
 std::string draft_caveat(const ModelSpec& model, const DecodeShape& shape) {
   if (shape.draft_tokens == 0) return {};
   std::string text = shape.acceptance > 0 ? "" : "tokens/s are not known without --acceptance";
-  if (model.draft_layers == 0) add_caveat(text, "the time of making drafts is not counted: no draft layers");
+  if (!drafts(model, shape)) add_caveat(text, "the time of making drafts is not counted: no draft layers");
   if (shape.draft_kv == DraftKv::local)
     add_caveat(text, "drafts of a rank's own tokens alone: fewer are accepted than of all");
   return text;

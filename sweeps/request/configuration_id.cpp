@@ -33,6 +33,7 @@ std::string configuration_id(const Configuration& config) {
   if (traits(config.strategy).cuts_group) id += fmt::format("/{}", to_string(shape.exchange));
   if (shape.hop_b > 1) id += fmt::format("/hop{}", shape.hop_b);
   if (shape.draft_tokens > 0) id += fmt::format("/draft{}", shape.draft_tokens);
+  if (!config.draft_head.empty()) id += fmt::format("+{}", config.draft_head);
   if (shape.draft_kv == DraftKv::local) id += ".local";
   if (shape.draft_tokens > 0 && shape.acceptance > 0) id += fmt::format("/accept{:g}", shape.acceptance);
   if (shape.expert_skew > 0) id += fmt::format("/skew{}", shape.expert_skew);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "roofline/base/error.hpp"
+#include "roofline/model/draft_head.hpp"
 #include "roofline/step/draft_ops.hpp"
 #include "sweeps/request/sharding_grids.hpp"
 #include "sweeps/request/speculation.hpp"
@@ -111,6 +112,10 @@ CacheExchange exchange_of(const SweepSpace& space, Strategy strategy, const Mode
   return exchange;
 }
 
+std::string draft_head_name(const ModelSpec& model, const DecodeShape& shape) {
+  return model.draft_head && shape.draft_tokens > 0 ? model.draft_head->name : std::string();
+}
+
 std::vector<std::int64_t> redundant_experts(const SweepSpace& space, const ModelSpec& model) {
   if (space.expert_slots == 0) return space.redundant_experts;
   if (space.expert_slots < model.moe.experts) {
@@ -122,11 +127,19 @@ std::vector<std::int64_t> redundant_experts(const SweepSpace& space, const Model
 
 }  // namespace
 
+std::string model_key(const SweepSpace& block, const std::string& model) {
+  return block.draft_model.empty() ? model : fmt::format("{} with {}", model, block.draft_model);
+}
+
 ModelTable load_models(const std::vector<SweepSpace>& blocks) {
   ModelTable models;
   for (const SweepSpace& block : blocks) {
     for (const std::string& model : block.models) {
-      if (!models.contains(model)) models.emplace(model, load_model(model));
+      const std::string key = model_key(block, model);
+      if (models.contains(key)) continue;
+      ModelSpec spec = load_model(model);
+      if (!block.draft_model.empty()) spec = with_draft_head(std::move(spec), block.draft_model);
+      models.emplace(key, std::move(spec));
     }
   }
   return models;
@@ -174,7 +187,7 @@ void for_each_point(const SweepSpace& requested_space, const ModelTable& models,
   const auto batches = resolve(space.batches, defaults.batches, 1, 1 << 10);
   for (const std::string& requested : space.models) {
     SweepPoint point;
-    point.model = &models.at(requested);
+    point.model = &models.at(model_key(space, requested));
     point.config.model = point.model->name;
     point.config.layers = space.layers == point.model->layers ? 0 : space.layers;
     if (space.layers > point.model->layers) {
@@ -207,6 +220,7 @@ void for_each_point(const SweepSpace& requested_space, const ModelTable& models,
                 shape.draft_tokens = draft_tokens;
                 shape.acceptance = acceptance;
                 shape.draft_kv = drafts(*point.model, shape) ? space.draft_kv : DraftKv::sharded;
+                point.config.draft_head = draft_head_name(*point.model, shape);
                 for (const std::int64_t copies : redundant_experts(space, *point.model)) {
                   shape.redundant_experts = static_cast<int>(copies);
                   for (const auto& group : groups) visit_group(group, point);

@@ -13,8 +13,10 @@
 
 namespace helix {
 
-/// Models by what the request calls them.
+/// Models by what the request calls them: model_key.
 using ModelTable = std::map<std::string, ModelSpec>;
+/// Of one of a block's models, which a draft head makes another one.
+std::string model_key(const SweepSpace& block, const std::string& model);
 
 /// Loads every model that the blocks name.
 ModelTable load_models(const std::vector<SweepSpace>& blocks);

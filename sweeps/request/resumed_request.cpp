@@ -88,7 +88,7 @@ ordered_json lasting_request(const SweepRequest& request, const ModelTable& mode
   std::set<std::int64_t> layers;
   for (const SweepSpace& block : request.blocks) {
     for (const std::string& requested : block.models) {
-      const ModelSpec& model = models.at(requested);
+      const ModelSpec& model = models.at(model_key(block, requested));
       for (const WeightRequest& wanted : block.weight_dtypes) weights.insert(weights_of(model, wanted));
       for (const std::optional<DType>& wanted : block.kv_dtypes)
         caches.emplace(name(wanted.value_or(model.kv_dtype)));

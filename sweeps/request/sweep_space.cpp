@@ -193,6 +193,11 @@ const auto space_setting_list = std::to_array<SpaceSetting>({
            one_of(text, where, std::pair{"sharded", DraftKv::sharded}, std::pair{"local", DraftKv::local});
      },
      all_but_generate},
+    {"draft-model", "", "FILE",
+     "config.json of an Eagle-3 head that makes the drafts, in place of the model's draft layer (predict "
+     "only)",
+     [](SweepSpace& space, std::string_view text, const std::string&) { space.draft_model = text; },
+     all_but_generate},
     {"expert-skew", "", "S", "predict with experts whose popularity falls as rank^-S (0: all the same)",
      [](SweepSpace& space, std::string_view text, const std::string& where) {
        space.expert_skew = parse_real(text, 0, 10, where);

@@ -277,6 +277,8 @@ constexpr auto all_columns = std::to_array<Column>({
        return std::string(shared ? name(row.config.shape.draft_kv) : "");
      },
      [](ResultRow& row, const std::string& text) { row.config.shape.draft_kv = parse_draft_kv(text); }},
+    {"draft_model", [](const ResultRow& row) { return row.config.draft_head; },
+     [](ResultRow& row, const std::string& text) { row.config.draft_head = text; }},
 });
 
 }  // namespace

@@ -22,6 +22,7 @@ struct Configuration {
   std::int64_t layers = 0;  // layers to measure, scaled to the model's depth; 0: all of the model
   /// The types of the weights' parts and where they come from: precision_of_parts, WeightRequest::source.
   std::string precision{}, precision_source{};
+  std::string draft_head{};  // that makes the drafts, "": the model's own draft layer, if any
 };
 
 /// Why sampling of a row ended.

@@ -21,6 +21,7 @@ std::string sharding_text(const Configuration& config) {
   std::string text = sharding_text(config.sharding);
   if (config.shape.hop_b > 1) text += fmt::format(" HOP-B {}", config.shape.hop_b);
   if (config.shape.draft_tokens > 0) text += fmt::format(" drafts {}", config.shape.draft_tokens);
+  if (!config.draft_head.empty()) text += fmt::format(" of {}", config.draft_head);
   if (config.shape.draft_kv == DraftKv::local) text += " local";
   return text;
 }

@@ -16,6 +16,9 @@ ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_R
 scratch = pathlib.Path(tempfile.mkdtemp())
 
 
+tiny_gqa = json.loads((pathlib.Path(__file__).resolve().parents[2] / "roofline/models/tiny-gqa.json").read_text())
+
+
 def sweep(out, *flags):
     done = subprocess.run([mpirun, "-n", "2", program, "sweep", "--context", "300", "--batch", "2", "--strategy", "helix", "--kvp",
                            "2", "--max-time", "0.2", "--system", "h100", "--quiet", "--out", out, *flags], cwd=scratch, env=ENVIRONMENT,
@@ -52,6 +55,42 @@ plans = [json.loads(subprocess.run([program, "predict", "--model", "deepseek-r1"
 assert (there["draft_kv"], here["draft_kv"]) == ("sharded", "local"), plans
 assert here["model_ttl_us"] < there["model_ttl_us"] and here["comm_bytes_per_rank"] < there["comm_bytes_per_rank"], plans
 assert here["kv_bytes_per_rank"] == there["kv_bytes_per_rank"] and "fewer are accepted" in here["reason"], plans
+
+# An Eagle-3 head: predicted, by its name not measured, and told to engines.
+HEAD = {"architectures": ["LlamaForCausalLMEagle3"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 1, "rms_norm_eps": 1e-5, "vocab_size": 128256,
+        "draft_vocab_size": 32000}
+(scratch / "eagle3").mkdir()
+(scratch / "eagle3/config.json").write_text(json.dumps(HEAD))
+
+
+def helix_bench(*arguments, expect=0):
+    done = subprocess.run([program, *arguments], cwd=scratch, capture_output=True, text=True, timeout=60)
+    assert done.returncode == expect, done
+    return done.stdout if expect == 0 else done.stderr
+
+
+PLAN = ["predict", "--model", "llama-3.1-8b", "--system", "h200", "--context", "64k", "--batch", "8", "--strategy", "tp", "--ranks", "4",
+        "--draft-tokens", "3", "--acceptance", "2.5"]
+(bare,) = json.loads(helix_bench(*PLAN, "--json"))
+(headed,) = json.loads(helix_bench(*PLAN, "--draft-model", "eagle3", "--json", "--out", "headed"))
+assert "making drafts is not counted" in bare["reason"] and headed["reason"] is None, (bare, headed)
+assert headed["draft_model"] == "eagle3" and headed["id"].endswith("/draft3+eagle3/accept2.5"), headed
+assert headed["model_ttl_us"] > bare["model_ttl_us"] and headed["memory_bytes_per_rank"] > bare["memory_bytes_per_rank"], headed
+for engine, told in {"trtllm": f"speculative_model: {scratch / 'eagle3'}", "vllm": '"method": "eagle3"',
+                     "sglang": "--speculative-algorithm EAGLE3"}.items():
+    exported = helix_bench("export", "headed", "--point", headed["id"], "--format", engine)
+    assert told in exported and str(scratch / "eagle3") in exported, exported
+    if engine == "trtllm":
+        (scratch / "point.yaml").write_text(exported)
+(back,) = json.loads(helix_bench("predict", "--model", "llama-3.1-8b", "--system", "h200", "--trtllm-config", "point.yaml", "--json"))
+assert (back["id"], back["model_ttl_us"]) == (headed["id"], headed["model_ttl_us"]), (back, headed)
+message = helix_bench("predict", "--model", "llama-3.1-70b", "--draft-model", "eagle3", "--draft-tokens", "1", expect=2)
+assert message.count("\n") == 1 and "not the head of llama-3.1-70b" in message, message
+TINY_HEAD = {**HEAD, **{key: tiny_gqa[key] for key in ("hidden_size", "vocab_size")}, "head_dim": 128, "draft_vocab_size": 100}
+(scratch / "tiny.json").write_text(json.dumps(TINY_HEAD))
+(unmade,) = sweep("unmade", "--model", "tiny-gqa", "--draft-tokens", "2", "--draft-model", "tiny.json")
+assert unmade["status"] == "skipped" and "does not run Eagle-3 heads" in unmade["reason"], unmade
 
 (unknown,) = sweep("unknown", "--model", "tiny-gqa", "--draft-tokens", "1")
 assert unknown["status"] == "ok" and float(unknown["ttl_us"]) > 0 and unknown["tokens_per_s_user"] == "", unknown

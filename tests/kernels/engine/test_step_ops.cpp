@@ -178,7 +178,7 @@ void check_step(const Instance& instance) {
           instance.shape().hop_b, instance.shape().draft_tokens);
   std::vector<Noted> first, last, handed_over;
   if (runs_drafts(model, s, instance.shape())) {
-    for (const auto& [layout, run, times] : draft_runs(s, instance.shape())) {
+    for (const auto& [layout, run, times] : draft_runs(model, s, instance.shape())) {
       for (const std::vector<Op>& ops :
            {draft_input_ops(model, layout, run), layer_ops(model, draft_layer(model), layout, run),
             draft_head_ops(model, layout, run)}) {

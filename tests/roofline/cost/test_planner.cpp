@@ -3,6 +3,7 @@
 #include <random>
 
 #include "roofline/cost/planner.hpp"
+#include "tests/draft_heads.hpp"
 
 using namespace helix;
 
@@ -10,9 +11,10 @@ TEST_CASE("The planner's shared parts give the very predictions of predict()") {
   SystemSpec gb200 = load_system("gb200");
   std::mt19937 random(11);
   const auto power = [&](int most) { return 1 << (random() % static_cast<unsigned>(most + 1)); };
-  for (const char* name :
-       {"deepseek-r1", "deepseek-v3.2", "llama-3.1-405b", "gpt-oss-120b", "qwen3-235b-a22b"}) {
-    const ModelSpec m = load_model(name);
+  for (const ModelSpec& m :
+       {load_model("deepseek-r1"), load_model("deepseek-v3.2"), load_model("llama-3.1-405b"),
+        load_model("gpt-oss-120b"), load_model("qwen3-235b-a22b"),
+        test::with_head("deepseek-r1", test::deepseek_head())}) {
     gb200.engine = m.moe.experts > 0 ? Engine::vllm : Engine::none;  // vLLM pads steps and gathers tokens
     Planner planner(m, gb200);
     int legal = 0;
@@ -35,8 +37,8 @@ TEST_CASE("The planner's shared parts give the very predictions of predict()") {
       ++legal;
       const Prediction shared = planner.predict(s, shape);
       const Prediction direct = predict(m, Strategy::helix, s, shape, gb200);
-      INFO(name << " kvp " << s.kvp << " tpa " << s.tpa << " dp " << s.dp << " pp " << s.pp << " batch "
-                << shape.batch << " context " << shape.context);
+      INFO(m.name << " kvp " << s.kvp << " tpa " << s.tpa << " dp " << s.dp << " pp " << s.pp << " batch "
+                  << shape.batch << " context " << shape.context);
       REQUIRE(shared.model_ttl_us == direct.model_ttl_us);
       REQUIRE(shared.roofline_ttl_us == direct.roofline_ttl_us);
       REQUIRE(shared.phases.us == direct.phases.us);
@@ -50,7 +52,7 @@ TEST_CASE("The planner's shared parts give the very predictions of predict()") {
       REQUIRE(shared.max_batch == direct.max_batch);
       REQUIRE(shared.max_context == direct.max_context);
     }
-    INFO(name);
+    INFO(m.name);
     CHECK(legal > 500);
   }
 }

@@ -111,8 +111,8 @@ TEST_CASE("local drafts attend what a rank holds, with TP over the ranks that sh
   for (const ModelSpec& model : {load_model("deepseek-r1"), gqa}) {
     CAPTURE(model.name);
     const bool mla = model.attention.kind == AttentionKind::mla;
-    const auto [before, tokens] = draft_layout(grid, sharded);
-    const auto [after, own_tokens] = draft_layout(grid, local);
+    const auto [before, tokens] = draft_layout(model, grid, sharded);
+    const auto [after, own_tokens] = draft_layout(model, grid, local);
     CHECK((before == grid && tokens.context == plain.context));
     CHECK((after == Sharding{.tpa = 4, .tpf = 4} && own_tokens.context == plain.context / 4));
 
@@ -144,7 +144,7 @@ TEST_CASE("local drafts attend what a rank holds, with TP over the ranks that sh
     CHECK(alone.kv_bytes_per_rank == Approx(exchanging.kv_bytes_per_rank - (mla ? 0 : 2 * 0.75 * 8 * layer)));
   }
   const Sharding one_each{.tpa = 4, .tpf = 4};
-  CHECK(draft_layout(one_each, local).sharding == one_each);
+  CHECK(draft_layout(gqa, one_each, local).sharding == one_each);
 }
 
 TEST_CASE("tokens/s are those that are accepted, and unknown without an acceptance") {

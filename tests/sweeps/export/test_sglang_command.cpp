@@ -88,4 +88,11 @@ TEST_CASE("SGLang counts a step's own token among the drafted ones") {
                                                 "  --speculative-num-steps 3 \\\n"
                                                 "  --speculative-eagle-topk 1 \\\n"
                                                 "  --speculative-num-draft-tokens 4 \\\n"));
+  row.config.draft_head = "eagle3";
+  DeployedPoint point = deployed(row);
+  point.draft_file = "/drafts/eagle3/config.json";
+  CHECK_THAT(sglang_command(point),
+             Catch::Contains("  --speculative-algorithm EAGLE3 \\\n"
+                             "  --speculative-draft-model-path \"${DRAFT_MODEL:-/drafts/eagle3}\" \\\n"
+                             "  --speculative-num-steps 3 \\\n"));
 }

@@ -1,10 +1,14 @@
 #include <catch2/catch.hpp>
 
+#include <fmt/format.h>
+
 #include <string>
+#include <vector>
 
 #include "sweeps/export/deployed.hpp"
 #include "sweeps/export/trtllm_config.hpp"
 #include "sweeps/request/enumerate.hpp"
+#include "tests/scratch_folder.hpp"
 #include "tests/usage_error.hpp"
 
 using namespace helix;
@@ -257,6 +261,42 @@ TEST_CASE("TensorRT-LLM's draft layers attend locally under Helix") {
            text.npos) == (draft_kv == DraftKv::sharded));
     CHECK(trtllm(text).draft_kv == draft_kv);
   }
+}
+
+TEST_CASE("an Eagle-3 head is TensorRT-LLM's speculative_model") {
+  const ScratchFolder scratch;
+  const std::string folder = scratch.write("config.json", "{}").parent_path().string();
+  SweepSpace space;
+  const auto read = [&](const std::string& model) {
+    return parse_trtllm_config(
+        fmt::format(
+            "context_parallel_size: 8\ncp_config: {{cp_type: HELIX}}\nspeculative_config: {{decoding_type: "
+            "Eagle3, eagle3_one_model: true, max_draft_len: 3, speculative_model: {}}}",
+            model),
+        "t.yaml", space);
+  };
+  CHECK(read("a/checkpoint/that-is-elsewhere") ==
+        std::vector<std::string>{"speculative_config.speculative_model"});
+  CHECK((space.draft_model.empty() && space.draft_tokens == std::vector<std::int64_t>{3}));
+  CHECK(read(folder).empty());
+  CHECK((space.draft_model == folder + "/config.json" && space.draft_kv == DraftKv::local));
+
+  ResultRow row = predicted_row(Strategy::helix, {.kvp = 8, .tpf = 4, .ep = 2});
+  row.config.model = "deepseek-r1";
+  row.config.shape.draft_tokens = 3;
+  row.config.shape.draft_kv = DraftKv::local;
+  row.config.draft_head = "eagle3";
+  DeployedPoint point = deployed(row);
+  CHECK_THAT(trtllm_config(point), Catch::Contains("has to name the checkpoint of eagle3") &&
+                                       !Catch::Contains("speculative_model:"));
+  point.draft_file = folder + "/config.json";
+  const std::string text = trtllm_config(point);
+  CHECK_THAT(text, Catch::Contains("speculative_config:\n  decoding_type: Eagle3\n  eagle3_one_model: true\n"
+                                   "  max_draft_len: 3\n  speculative_model: " +
+                                   folder));
+  const SweepSpace back = trtllm(text);
+  CHECK((back.draft_model == point.draft_file && back.draft_kv == DraftKv::local));
+  CHECK(back.draft_tokens == std::vector<std::int64_t>{3});
 }
 
 TEST_CASE("TensorRT-LLM's batch is that of a pipeline's micro-batch") {

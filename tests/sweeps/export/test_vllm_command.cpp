@@ -158,6 +158,15 @@ TEST_CASE("drafts of the model's own layers are told to vLLM, others are its use
   row.config.shape.draft_kv = DraftKv::local;
   CHECK_THAT(vllm_command(deployed(row)),
              Catch::Contains("local drafts: vLLM's draft layer attends as its other layers"));
+  row.config.draft_head = "eagle3";
+  CHECK_THAT(vllm_flags(row),
+             Catch::Contains(
+                 R"('{"method": "eagle3", "model": "'"${DRAFT_MODEL:?path or name of the draft head}"'", )"
+                 R"("num_speculative_tokens": 3}' \)"));
+  DeployedPoint kept = deployed(row);
+  kept.draft_file = "/drafts/eagle3/config.json";
+  CHECK_THAT(vllm_command(kept), Catch::Contains(R"("${DRAFT_MODEL:-/drafts/eagle3}")"));
+  row.config.draft_head = "";
   row.config.model = "llama-3.1-405b";
   row.config.sharding = {.tpa = 8, .tpf = 8};
   CHECK_THAT(vllm_command(deployed(row)),

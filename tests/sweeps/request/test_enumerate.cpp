@@ -7,6 +7,8 @@
 #include <string>
 
 #include "sweeps/request/enumerate.hpp"
+#include "tests/draft_heads.hpp"
+#include "tests/scratch_folder.hpp"
 #include "tests/usage_error.hpp"
 
 using namespace helix;
@@ -239,6 +241,26 @@ TEST_CASE("local drafts are another point where a draft layer meets KVP") {
                space_of({{"draft-kv", "here"}});
              }),
              Catch::Contains("--draft-kv 'here'") && Catch::Contains("sharded, local"));
+}
+
+TEST_CASE("a draft head makes other points of a model's steps with drafts") {
+  const ScratchFolder scratch;
+  SweepSpace space = space_of({{"ranks", "1"}, {"draft-tokens", "0,2"}});
+  space.models = {"llama-3.1-8b"};
+  space.draft_model = scratch.write("eagle3/config.json", test::llama_8b_head().dump()).parent_path();
+  std::set<std::string> heads, endings;
+  for (const SweepPoint& p : points_of(space, 1)) {
+    const std::string id = configuration_id(p.config);
+    heads.insert(p.config.draft_head);
+    endings.insert(id.substr(id.find("blk32") + 5));
+  }
+  CHECK(heads == std::set<std::string>{"", "eagle3"});
+  CHECK(endings == std::set<std::string>{"", "/draft2+eagle3"});
+
+  const ModelTable models = load_models({space, space_of({{"model", "llama-3.1-8b"}})});
+  CHECK(models.size() == 2);  // the same with and without
+  space.models = {"llama-3.2-1b"};
+  CHECK_THAT(refusal(space), Catch::Contains("hidden_size = 4096: not the head of llama-3.2-1b"));
 }
 
 TEST_CASE("each number of drafted tokens has a point for every acceptance that it allows") {
