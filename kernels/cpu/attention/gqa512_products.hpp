@@ -39,8 +39,8 @@ struct WidenedLine {
   Widen widen;
   HELIX_ALWAYS_INLINE void load(const std::byte* from, __m512i (&pair)[pairs]) const {
     const Widen::Parts parts = widen.split(_mm512_loadu_si512(from));
-    pair[0] = parts.even;
-    pair[1] = parts.odd;
+    pair[0] = parts.first;
+    pair[1] = parts.second;
   }
 };
 

@@ -18,18 +18,19 @@
 namespace helix::cpu::gqa {
 
 /// A granule of V of which only `valid` slots are: the others are zero, since they may be NaN, and 0 * NaN is
-/// NaN. A 64-byte row of its tiles holds the same slots in each of 16 words, so one mask does for all tiles.
+/// NaN. A 64-byte row of its tiles holds the same slots in each of 4 parts, so one mask does for all tiles.
 inline void copy_partial(const KvLayout& layout, const std::byte* from, std::int64_t valid, std::byte* to) {
-  constexpr std::size_t row_bytes = 64, most_rows = 16;
-  std::array<std::array<std::uint8_t, 4>, most_rows> kept{};
-  for (std::int64_t t = 0; t < valid; ++t) {
-    const std::size_t at = layout.v_offset(t, 0);
-    std::fill_n(&kept[at / row_bytes][at % row_bytes], layout.value_bytes, std::uint8_t{0xff});
-  }
+  constexpr std::size_t row_bytes = 64, part_bytes = 16, most_rows = 16;
+  std::array<std::array<std::uint8_t, part_bytes>, most_rows> kept{};
+  for (std::int64_t t = 0; t < valid; ++t)
+    for (std::int64_t column = 0; column < 4; ++column) {
+      const std::size_t at = layout.v_offset(t, column);
+      std::fill_n(&kept[at / row_bytes][at % row_bytes], layout.value_bytes, std::uint8_t{0xff});
+    }
   const std::size_t rows = static_cast<std::size_t>(layout.granule) * layout.value_bytes / 4;
   const std::size_t all_rows = rows * static_cast<std::size_t>(layout.v_dim / 16);
   for (std::size_t r = 0; r < all_rows; ++r) {
-    const __m512i mask = _mm512_set1_epi32(std::bit_cast<int>(kept[r % rows]));
+    const __m512i mask = _mm512_broadcast_i32x4(std::bit_cast<__m128i>(kept[r % rows]));
     _mm512_storeu_si512(to + r * row_bytes, _mm512_and_si512(mask, _mm512_loadu_si512(from + r * row_bytes)));
   }
 }

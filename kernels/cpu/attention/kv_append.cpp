@@ -11,31 +11,33 @@
 namespace helix::cpu {
 namespace {
 
-constexpr std::int64_t line_bytes = 64;  // of one word for each of 16 tokens or columns
+constexpr std::int64_t line_bytes = 64;  // of as many values of each of 16 tokens or columns
 
 std::uint8_t fp8_of(BF16 x) {
   return kv_code(to_fp8(to_float(x)));
 }
 
-/// A row of K of a GQA page: whole words, a line apart.
-void store_words(const BF16* row, std::int64_t count, bool fp8, std::byte* to) {
+/// A row of K of a GQA page: its pairs, one in each line, of fp8 two.
+void store_pairs(const BF16* row, std::int64_t count, bool fp8, std::byte* to) {
   if (!fp8) {
     for (std::int64_t d = 0; d < count; d += 2, to += line_bytes) std::memcpy(to, row + d, 2 * sizeof(BF16));
     return;
   }
   for (std::int64_t d = 0; d < count; d += 4, to += line_bytes) {
-    const std::uint8_t word[4] = {fp8_of(row[d]), fp8_of(row[d + 2]), fp8_of(row[d + 1]), fp8_of(row[d + 3])};
-    std::memcpy(to, word, sizeof word);
+    for (std::int64_t pair = 0; pair < 2; ++pair) {
+      const std::uint8_t values[2] = {fp8_of(row[d + 2 * pair]), fp8_of(row[d + 2 * pair + 1])};
+      std::memcpy(to + 8 * pair, values, sizeof values);
+    }
   }
 }
 
-/// Of V: one value in each word of a line, a line in each tile of 16 columns.
-void store_in_words(const BF16* row, std::int64_t count, bool fp8, std::size_t tile_bytes, std::byte* to) {
+/// Of V: one value in each pair of a line, a line in each tile of 16 columns.
+void store_in_pairs(const BF16* row, std::int64_t count, bool fp8, std::size_t tile_bytes, std::byte* to) {
   for (std::int64_t d = 0; d < count; d += 16, to += tile_bytes)
     for (std::int64_t i = 0; i < 16; ++i) {
       if (fp8) {
         const std::uint8_t value = fp8_of(row[d + i]);
-        std::memcpy(to + 4 * i, &value, sizeof value);
+        std::memcpy(to + i / 4 * 16 + i % 4 * 2, &value, sizeof value);
       } else {
         std::memcpy(to + 4 * i, row + d + i, sizeof(BF16));
       }
@@ -54,8 +56,8 @@ void store_mla(const KvLayout& layout, std::int64_t slot, const BF16* row, std::
     }
     std::uint8_t values[64];
     for (std::int64_t i = 0; i < half; ++i) {
-      values[2 * i] = fp8_of(row[tile + i]);
-      values[2 * i + 1] = fp8_of(row[tile + half + i]);
+      values[i / 8 * 16 + i % 8] = fp8_of(row[tile + i]);
+      values[i / 8 * 16 + 8 + i % 8] = fp8_of(row[tile + half + i]);
     }
     std::memcpy(to, values, static_cast<std::size_t>(count));
   }
@@ -85,8 +87,8 @@ void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slot
           store_mla(layout, slot, k_row, k_part);
           continue;
         }
-        store_words(k_row, layout.head_dim, layout.fp8, k_part + layout.k_offset(slot, 0));
-        store_in_words(v + r * ldv + h * layout.v_dim, layout.v_dim, layout.fp8, v_tile_bytes,
+        store_pairs(k_row, layout.head_dim, layout.fp8, k_part + layout.k_offset(slot, 0));
+        store_in_pairs(v + r * ldv + h * layout.v_dim, layout.v_dim, layout.fp8, v_tile_bytes,
                        k_part + layout.k_bytes + layout.v_offset(slot, 0));
       }
     }

@@ -1,5 +1,6 @@
 // The synthetic history of a KV cache, written at memory speed: the hash of synthetic.hpp in vector lanes
-// that follow the page layout (kv_layout.hpp), one 32-bit word of two bf16 or four fp8 values a lane.
+// that follow the page layout (kv_layout.hpp), one 32-bit word of two bf16 or four fp8 values a lane. Such a
+// word of K and V has a pair of one lane of the layout or, of fp8, pairs of two.
 #include <omp.h>
 
 #include <cstring>
@@ -77,35 +78,62 @@ HWY_INLINE Word columns(std::int64_t first, std::uint32_t stride) {
   return hn::Add(column(first), hn::Mul(hn::Iota(du, 0), hn::Set(du, stride * column_step)));
 }
 
+/// What the 16 words of a line of fp8 pairs begin with.
+struct PairsOfWord {
+  std::uint32_t summed[16], lane[16];  // of [4][2][4 lanes][2]
+
+  PairsOfWord() {
+    for (std::uint32_t w = 0; w < 16; ++w) {
+      summed[w] = w / 2 % 2 * 2;
+      lane[w] = w / 4 * 4 + w % 2 * 2;
+    }
+  }
+};
+
 void FillK(const KvLayout& layout, const std::uint32_t* rows, std::byte* part) {
   const auto n = static_cast<std::int64_t>(hn::Lanes(du));
-  const std::int64_t per_word = layout.fp8 ? 4 : 2;
-  for (std::int64_t group = 0; group < layout.padded_tokens; group += 16)
-    for (std::int64_t d = 0; d < layout.head_dim; d += per_word)
-      for (std::int64_t t = group; t < group + 16; t += n, part += 4 * n) {
-        const auto row = hn::LoadU(du, rows + t);
-        const auto at = [&](std::int64_t i) HWY_ATTR { return hn::Add(row, column(d + i)); };
+  const PairsOfWord pairs;
+  for (std::int64_t group = 0; group < layout.padded_tokens; group += 16) {
+    std::uint32_t of_lane[16], of_next[16];  // with the word's first column
+    for (int w = 0; w < 16; ++w) {
+      of_lane[w] = rows[group + pairs.lane[w]] + pairs.summed[w] * column_step;
+      of_next[w] = rows[group + pairs.lane[w] + 1] + pairs.summed[w] * column_step;
+    }
+    for (std::int64_t d = 0; d < layout.head_dim; d += layout.fp8 ? 4 : 2)
+      for (std::int64_t w = 0; w < 16; w += n, part += 4 * n) {
+        const Word first = column(d), second = column(d + 1);
         if (layout.fp8) {
-          emit(part, at(0), at(2), at(1), at(3));
+          const Word lane = hn::LoadU(du, of_lane + w), next = hn::LoadU(du, of_next + w);
+          emit(part, hn::Add(lane, first), hn::Add(lane, second), hn::Add(next, first),
+               hn::Add(next, second));
         } else {
-          emit(part, at(0), at(1));
+          const Word row = hn::LoadU(du, rows + group + w);
+          emit(part, hn::Add(row, first), hn::Add(row, second));
         }
       }
+  }
 }
 
 void FillV(const KvLayout& layout, const std::uint32_t* rows, std::byte* part) {
   const auto n = static_cast<std::int64_t>(hn::Lanes(du));
-  const std::int64_t per_word = layout.fp8 ? 4 : 2;
+  const PairsOfWord pairs;
   for (std::int64_t group = 0; group < layout.padded_tokens; group += layout.granule)
     for (std::int64_t tile = 0; tile < layout.v_dim; tile += 16)
-      for (std::int64_t t = group; t < group + layout.granule; t += per_word)
-        for (std::int64_t d = tile; d < tile + 16; d += n, part += 4 * n) {
-          const auto col = columns(d, 1);
-          const auto at = [&](std::int64_t i) HWY_ATTR { return hn::Add(hn::Set(du, rows[t + i]), col); };
+      for (std::int64_t t = group; t < group + layout.granule; t += layout.fp8 ? 4 : 2)
+        for (std::int64_t w = 0; w < 16; w += n, part += 4 * n) {
+          const std::uint32_t* const row = rows + t;
           if (layout.fp8) {
-            emit(part, at(0), at(2), at(1), at(3));
+            // By the pairs of four words.
+            alignas(16) const std::uint32_t first[4] = {row[0], row[0], row[2], row[2]};
+            alignas(16) const std::uint32_t second[4] = {row[1], row[1], row[3], row[3]};
+            const Word a = hn::LoadDup128(du, first), b = hn::LoadDup128(du, second);
+            const Word lane =
+                hn::Add(hn::Mul(hn::LoadU(du, pairs.lane + w), hn::Set(du, column_step)), column(tile));
+            const Word next = hn::Add(lane, column(1));
+            emit(part, hn::Add(a, lane), hn::Add(b, lane), hn::Add(a, next), hn::Add(b, next));
           } else {
-            emit(part, at(0), at(1));
+            const Word lanes = columns(tile + w, 1);
+            emit(part, hn::Add(hn::Set(du, row[0]), lanes), hn::Add(hn::Set(du, row[1]), lanes));
           }
         }
 }
@@ -114,24 +142,29 @@ void FillMla(const KvLayout& layout, const std::uint32_t* rows, std::byte* page)
   const auto n = static_cast<std::int64_t>(hn::Lanes(du));
   const std::int64_t width = layout.fp8 ? 64 : 32;
   for (std::int64_t group = 0; group < layout.padded_tokens; group += 16)
-    for (std::int64_t tile = 0; tile < layout.head_dim; tile += width)
+    for (std::int64_t tile = 0; tile < layout.head_dim; tile += width) {
+      const std::int64_t row_width = std::min(width, layout.head_dim - tile), half = row_width / 2;
+      std::uint32_t first[16];  // column of a word's values
+      for (std::int64_t w = 0; w < 16; ++w) {
+        const std::int64_t d = layout.fp8 ? w / 4 * 8 + w / 2 % 2 * half + w % 2 * 4 : 2 * w;
+        first[w] = static_cast<std::uint32_t>(tile + d) * column_step;
+      }
       for (std::int64_t t = group; t < group + 16; ++t) {
-        const auto row = hn::Set(du, rows[t]);
-        const auto at = [&](std::int64_t first) HWY_ATTR { return hn::Add(row, columns(first, 2)); };
-        const std::int64_t row_width = std::min(width, layout.head_dim - tile), half = row_width / 2;
         alignas(64) std::byte words[64];  // a row of 32 fp8 may not fill a vector
         for (std::int64_t w = 0; w < 16; w += n) {
+          const Word row = hn::Add(hn::Set(du, rows[t]), hn::LoadU(du, first + w));
+          const auto at = [&](std::int64_t i) HWY_ATTR { return hn::Add(row, column(i)); };
           if (layout.fp8) {
-            const std::int64_t d = tile + 2 * w;
-            emit(words + 4 * w, at(d), at(d + half), at(d + 1), at(d + half + 1));
+            emit(words + 4 * w, at(0), at(1), at(2), at(3));
           } else {
-            emit(words + 4 * w, at(tile + 2 * w), at(tile + 2 * w + 1));
+            emit(words + 4 * w, at(0), at(1));
           }
         }
         const std::size_t bytes = static_cast<std::size_t>(row_width) * layout.value_bytes;
         std::memcpy(page, words, bytes);
         page += bytes;
       }
+    }
 }
 
 }  // namespace helix::cpu::HWY_NAMESPACE

@@ -6,15 +6,16 @@
 // operands, in which a 32-bit word holds neighbours along the summed dimension. This needs no horizontal
 // sums in vector code either:
 //   bf16: K [tokens / 16][head_dim / 2][16 tokens][2]   V [tokens / G][v_dim / 16][G / 2][16 columns][2]
-//   fp8:  K [tokens / 16][head_dim / 4][16 tokens][4]   V [tokens / G][v_dim / 16][G / 4][16 columns][4]
-// `tokens` is the page's tokens rounded up to 16; G is 32 where that divides them, else 16. The four fp8
-// values of a word are in the order 0, 2, 1, 3: 64 bytes widen to two rows of bf16 pairs, one from the even
-// and one from the odd bytes. Their bits: kv_fp8.hpp.
+//   fp8:  K [tokens / 16][head_dim / 4][4][2][4 tokens][2]
+//                                                       V [tokens / G][v_dim / 16][G / 4][4][2][4 columns][2]
+// `tokens` is the page's tokens rounded up to 16; G is 32 where that divides them, else 16. Of fp8, 64 bytes
+// widen to two rows of bf16 pairs, one from the first and one from the second halves of 16 bytes, as unpacking
+// instructions take them. Their bits: kv_fp8.hpp.
 //
 // MLA: a token has one row of head_dim values, and V is its head. Tiles of rows, A operands of S^T = K Q^T:
 //   bf16: [tokens / 16][head_dim / 32][16 tokens][32]   fp8: [tokens / 16][head_dim / 64][16 tokens][64]
-// The last fp8 tile may be 32 wide. An fp8 row's even bytes hold the first half of its values, the odd ones
-// the second.
+// The last fp8 tile may be 32 wide. The first halves of an fp8 row's 16 bytes hold the first half of its
+// values, the second halves the second.
 #pragma once
 
 #include <algorithm>
@@ -75,25 +76,25 @@ struct KvLayout {
   /// Byte of value (slot, dim) in a head's K part; MLA: in the page.
   std::size_t k_offset(std::int64_t slot, std::int64_t dim) const {
     const std::int64_t group = slot / 16 * 16 * head_dim, lane = slot % 16;
-    if (!mla) return bytes(group) + word_offset(dim, lane);
+    if (!mla) return bytes(group) + pair_offset(dim, lane);
     const std::int64_t width = fp8 ? 64 : 32, tile = dim / width * width, i = dim - tile;
     if (!fp8) return bytes(group + tile * 16 + lane * width + i);
     const std::int64_t row = std::min(width, head_dim - tile), half = row / 2;
-    return bytes(group + tile * 16 + lane * row + 2 * (i % half) + i / half);
+    return bytes(group + tile * 16 + lane * row + i % half / 8 * 16 + i / half * 8 + i % 8);
   }
   /// Byte of value (slot, dim) in a head's V part; GQA only.
   std::size_t v_offset(std::int64_t slot, std::int64_t dim) const {
     return bytes(slot / granule * granule * v_dim + dim / 16 * 16 * granule) +
-           word_offset(slot % granule, dim % 16);
+           pair_offset(slot % granule, dim % 16);
   }
 
  private:
   std::size_t bytes(std::int64_t values) const { return static_cast<std::size_t>(values) * value_bytes; }
-  // [summed / per_word][16 lanes][per_word], per_word values of the summed dimension in a 32-bit word.
-  std::size_t word_offset(std::int64_t summed, std::int64_t lane) const {
-    constexpr std::int64_t quad_byte[4] = {0, 2, 1, 3};
-    if (!fp8) return static_cast<std::size_t>((summed / 2 * 16 + lane) * 4 + summed % 2 * 2);
-    return static_cast<std::size_t>((summed / 4 * 16 + lane) * 4 + quad_byte[summed % 4]);
+  // bf16: [summed / 2][16 lanes][2], fp8: [summed / 4][4][2][4 lanes][2], pairs being of the summed dimension.
+  std::size_t pair_offset(std::int64_t summed, std::int64_t lane) const {
+    const std::int64_t pair = summed / 2;
+    if (!fp8) return static_cast<std::size_t>(64 * pair + 4 * lane + summed % 2 * 2);
+    return static_cast<std::size_t>(pair / 2 * 64 + lane / 4 * 16 + pair % 2 * 8 + lane % 4 * 2 + summed % 2);
   }
 };
 

@@ -61,9 +61,9 @@ struct BytesOfCode {
 };
 constexpr BytesOfCode bytes_of_code;
 
-/// Widens kBytes fp8 codes: even bytes -> `even`, odd bytes -> `odd`.
+/// Widens kBytes fp8 codes: the first halves of 16 bytes -> `first`, the second ones -> `second`.
 template <int kBytes>
-HWY_INLINE void widen(const std::byte* from, std::uint16_t* even, std::uint16_t* odd) {
+HWY_INLINE void widen(const std::byte* from, std::uint16_t* first, std::uint16_t* second) {
   constexpr hn::CappedTag<std::uint8_t, kBytes> d8;
   constexpr hn::Repartition<std::uint16_t, decltype(d8)> d16;
   const auto n = static_cast<std::int64_t>(hn::Lanes(d8));
@@ -79,11 +79,8 @@ HWY_INLINE void widen(const std::byte* from, std::uint16_t* even, std::uint16_t*
                      hn::TableLookupBytesOr0(hn::LoadDup128(d8, tables.others), other));
     };
     const auto low = look_up(bytes_of_code.low), high = look_up(bytes_of_code.high);
-    const auto low16 = hn::BitCast(d16, low), high16 = hn::BitCast(d16, high);
-    hn::StoreU(hn::BitCast(d16, hn::OddEven(hn::BitCast(d8, hn::ShiftLeft<8>(high16)), low)), d16,
-               even + i / 2);
-    hn::StoreU(hn::BitCast(d16, hn::OddEven(high, hn::BitCast(d8, hn::ShiftRight<8>(low16)))), d16,
-               odd + i / 2);
+    hn::StoreU(hn::BitCast(d16, hn::InterleaveLower(d8, low, high)), d16, first + i / 2);
+    hn::StoreU(hn::BitCast(d16, hn::InterleaveUpper(d8, low, high)), d16, second + i / 2);
   }
 }
 
