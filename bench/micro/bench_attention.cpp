@@ -103,7 +103,7 @@ KvShape gqa(std::int64_t kv_heads, std::int64_t dim, DType dtype) {
     benchmark::RegisterBenchmark(full.c_str(), [shape](benchmark::State& state) { attention(state, shape); })
         ->UseManualTime()
         // A fixed count, since the cache is filled anew for every guess of one.
-        ->Iterations(std::max<std::int64_t>(10, static_cast<std::int64_t>(6e9 / kv_bytes(shape))));
+        ->Iterations(std::max<std::int64_t>(10, static_cast<std::int64_t>(2e9 / kv_bytes(shape))));
   }
   return true;
 }();
