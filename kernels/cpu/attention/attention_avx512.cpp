@@ -19,21 +19,26 @@ namespace helix::cpu {
 namespace {
 
 using gqa::chunk_tiles, gqa::Softmax, gqa::Workspace;
-using gqa512::Dots, gqa512::multiply, gqa512::MultiplyAdds, gqa512::PlainLine, gqa512::Sums,
-    gqa512::WidenedLine, gqa512::with_part;
+using gqa512::Dots, gqa512::make_ready, gqa512::multiply, gqa512::MultiplyAdds, gqa512::PlainLine,
+    gqa512::ReadyLine, gqa512::Sums, gqa512::WidenedLine, gqa512::with_part;
+
+constexpr std::int64_t ready_tokens = 128;  // of V at a time
 
 /// What the unit has for the products on top of what all of GQA's have.
 struct Operands {
   Workspace shared;
-  float *q, *p;     // as A of multiply-adds
-  std::byte* wide;  // a chunk's K, then its V, where fp8 is not widened as it is multiplied
+  float *q, *p;      // as A of multiply-adds
+  std::byte* ready;  // K or V of a block's columns, as multiplied: in L1
 
   Operands(Carver& carver, const UnitShape& shape)
       : shared(carver, shape),
         q(carver.take<float>(shape.heads * shape.layout.head_dim)),
         p(carver.take<float>(shape.heads * Workspace::p_stride)),
-        wide(carver.take<std::byte>(
-            shape.layout.fp8 ? 2 * chunk_tokens * std::max(shape.layout.head_dim, shape.layout.v_dim) : 0)) {}
+        ready(carver.take<std::byte>(most_ready_bytes * std::max(shape.layout.head_dim, ready_tokens))) {}
+
+  static constexpr std::int64_t most_ready_bytes = 128;  // of one summed value
+  static_assert(16 * Dots::most_columns * sizeof(Dots::Value) == most_ready_bytes &&
+                16 * MultiplyAdds::most_columns * sizeof(MultiplyAdds::Value) == most_ready_bytes);
 
   const std::uint16_t* q_of(Dots) const { return shared.q; }
   const std::uint16_t* p_of(Dots) const { return shared.p; }
@@ -48,8 +53,9 @@ void widen(const std::uint16_t* from, std::int64_t count, float* to) {
                                  _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i)))));
 }
 
-/// The products of one chunk, and the softmax between them.
-template <typename Products, typename Line>
+/// The products of one chunk, and the softmax between them. kReady: a line is made what is multiplied once for
+/// several blocks of heads.
+template <typename Products, typename Line, bool kReady>
 class ChunkProducts {
  public:
   ChunkProducts(const UnitShape& shape, const Chunk& chunk, const Operands& operands, Prefetcher& next)
@@ -60,9 +66,10 @@ class ChunkProducts {
         ws_(operands.shared),
         next_(next) {
     const auto parts = [](std::int64_t n, std::int64_t most) { return (n + most - 1) / most; };
-    const std::int64_t k_steps = parts(chunk.columns / 16, Products::most_columns) * k_lines() / 4;
-    const std::int64_t v_steps =
-        parts(layout_.v_dim / 16, Products::most_columns) * chunk.columns / layout_.granule * v_lines() / 4;
+    const std::int64_t lines_a_step = kReady ? 4 / Line::pairs : 4;
+    const std::int64_t k_steps = parts(chunk.columns / 16, Products::most_columns) * k_lines() / lines_a_step;
+    const std::int64_t v_steps = parts(layout_.v_dim / 16, Products::most_columns) * chunk.columns /
+                                 layout_.granule * v_lines() / lines_a_step;
     next_.plan(parts(shape.heads, Products::most_heads) * (k_steps + v_steps) +
                shape.heads * parts(chunk.columns / 16, ws_.block_columns()));
   }
@@ -72,7 +79,6 @@ class ChunkProducts {
     const std::byte** end = places_;
     for (const Segment* s = chunk_.segments; s != chunk_.segments + chunk_.count; ++s)
       for (std::int64_t t = 0; t < s->slots; t += 16) *end++ = s->k + layout_.k_offset(t, 0);
-    widen_ahead(end - places_, k_lines());
     Softmax softmax(shape_, chunk_, ws_);
     const std::int64_t tiles = end - places_, most_rows = 2 * ws_.tile_heads;
     for (std::int64_t head = 0; head < shape_.heads; head += most_rows)
@@ -91,55 +97,66 @@ class ChunkProducts {
   /// O += P V.
   void add_values() {
     const std::int64_t granules = gqa::granules_of_v(layout_, chunk_, ws_.partial, places_);
-    widen_ahead(granules, layout_.v_dim / 16 * v_lines());
     const std::int64_t tile_bytes = 64 * v_lines();
-    for_blocks(
-        shape_.heads, layout_.v_dim / 16, [&](std::int64_t h, auto heads, std::int64_t column, auto columns) {
-          multiply<Products, Line, Sums::added, heads(), columns()>(
-              {operands_.p_of(Products()) + h * Workspace::p_stride, Workspace::p_stride,
-               ws_.o + h * layout_.v_dim + 16 * column, layout_.v_dim},
-              [&](int j, std::int64_t granule) { return places_[granule] + (column + j) * tile_bytes; },
-              granules, v_lines(), next_);
-        });
+    const std::int64_t most = kReady ? ready_tokens / layout_.granule : granules;
+    for (std::int64_t first = 0; first < granules; first += most)
+      for_blocks<Sums::added>(
+          shape_.heads, layout_.v_dim / 16,
+          [&](std::int64_t h, std::int64_t column) {
+            return gqa512::Rows<typename Products::Value>{
+                operands_.p_of(Products()) + h * Workspace::p_stride + first * layout_.granule,
+                Workspace::p_stride, ws_.o + h * layout_.v_dim + 16 * column, layout_.v_dim};
+          },
+          [&](std::int64_t column, std::int64_t granule) {
+            return places_[first + granule] + column * tile_bytes;
+          },
+          std::min(most, granules - first), v_lines());
   }
 
  private:
   std::int64_t k_lines() const { return layout_.head_dim / (2 * Line::pairs); }
   std::int64_t v_lines() const { return layout_.granule / (2 * Line::pairs); }
 
-  /// Lines of fp8 at `count` places become `lines` lines of bf16 each, so that PlainLine has them: once for
-  /// all heads.
-  void widen_ahead(std::int64_t count, std::int64_t lines) {
-    if (Line::pairs == 2 || !layout_.fp8) return;
-    const Widen widen;
-    std::byte* to = operands_.wide;
-    for (std::int64_t i = 0; i < count; ++i) {
-      const std::byte* from = std::exchange(places_[i], to);
-      for (std::int64_t l = 0; l < lines; l += 2, from += 64, to += 128) {
-        if (l % 16 == 0) next_.step();
-        widen(from, to, to + 64);
-      }
-    }
-  }
-
-  /// block(first head, heads as a constant, first column, columns as a constant): all heads for some columns,
-  /// whose lines then are in L1, before the next.
-  template <typename Block>
-  static void for_blocks(std::int64_t heads, std::int64_t columns, const Block& block) {
+  /// C = or += A B, block by block: rows(head, column) are A and C, b(column, stretch) is where B's lines lie.
+  /// All heads for some columns, whose lines then are in L1, before the next.
+  template <Sums kSums, typename RowsAt, typename B>
+  void for_blocks(std::int64_t heads, std::int64_t columns, const RowsAt& rows, const B& b,
+                  std::int64_t stretches, std::int64_t lines) {
     for (std::int64_t c = 0; c < columns;)
       c += with_part<Products::most_columns>(columns - c, [&](auto width) {
+        const auto at = [&](int j, std::int64_t s) { return b(c + j, s); };
+        if constexpr (kReady) {
+          std::byte* to = operands_.ready;
+          for (int j = 0; j < width(); ++j)
+            for (std::int64_t s = 0; s < stretches; ++s) {
+              to = make_ready<Products, Line>(at(j, s), lines, to);
+              next_.step();
+            }
+        }
+        const std::int64_t ready_lines = lines * Line::pairs;
+        const auto ready_at = [&](int j, std::int64_t s) {
+          return operands_.ready + (j * stretches + s) * ready_lines * gqa512::bytes_of<Products, ReadyLine>;
+        };
         for (std::int64_t h = 0; h < heads;)
-          h += with_part<Products::most_heads>(heads - h, [&](auto count) { block(h, count, c, width); });
+          h += with_part<Products::most_heads>(heads - h, [&](auto count) {
+            if constexpr (kReady)
+              multiply<Products, ReadyLine, kSums, count(), width()>(rows(h, c), ready_at, stretches,
+                                                                     ready_lines, next_);
+            else
+              multiply<Products, Line, kSums, count(), width()>(rows(h, c), at, stretches, lines, next_);
+          });
       });
   }
 
   void score_block(std::int64_t head, std::int64_t heads, std::int64_t first, std::int64_t columns) {
-    for_blocks(heads, columns, [&](std::int64_t h, auto count, std::int64_t column, auto width) {
-      multiply<Products, Line, Sums::fresh, count(), width()>(
-          {operands_.q_of(Products()) + (head + h) * layout_.head_dim, layout_.head_dim,
-           ws_.scores + h * ws_.score_stride() + 16 * column, ws_.score_stride()},
-          [&](int j, std::int64_t) { return places_[first + column + j]; }, 1, k_lines(), next_);
-    });
+    for_blocks<Sums::fresh>(
+        heads, columns,
+        [&](std::int64_t h, std::int64_t column) {
+          return gqa512::Rows<typename Products::Value>{
+              operands_.q_of(Products()) + (head + h) * layout_.head_dim, layout_.head_dim,
+              ws_.scores + h * ws_.score_stride() + 16 * column, ws_.score_stride()};
+        },
+        [&](std::int64_t column, std::int64_t) { return places_[first + column]; }, 1, k_lines());
   }
 
   const UnitShape& shape_;
@@ -172,13 +189,17 @@ class Avx512ChunkKernel final : public ChunkKernel {
   void process(const UnitShape& shape, const Chunk& chunk, Prefetcher& next,
                std::byte* workspace) const override {
     const auto operands = carved<Operands>(workspace, shape);
-    const auto multiply_all = [&](auto line) {
-      ChunkProducts<Products, decltype(line)> products(shape, chunk, operands, next);
+    const auto multiply_all = [&](auto line, auto ready) {
+      ChunkProducts<Products, decltype(line), ready()> products(shape, chunk, operands, next);
       products.probabilities();
       products.add_values();
     };
-    const bool widened = shape.layout.fp8 && shape.heads <= Products::most_heads;
-    widened ? multiply_all(WidenedLine()) : multiply_all(PlainLine());
+    if (!shape.layout.fp8)
+      multiply_all(PlainLine(), std::false_type());
+    else if (shape.heads <= Products::most_heads)
+      multiply_all(WidenedLine(), std::false_type());
+    else
+      multiply_all(WidenedLine(), std::true_type());
   }
 
   void finish(const UnitShape& shape, std::byte* workspace, float* o, float* lse2) const override {

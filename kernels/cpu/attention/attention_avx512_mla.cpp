@@ -43,13 +43,18 @@ class Avx512MlaChunkKernel final : public ChunkKernel {
   void begin(const UnitShape& shape, const BF16* q, std::byte* workspace) const override {
     const Workspace ws = arrays(shape, workspace);
     const std::int64_t dim = shape.layout.head_dim;
-    constexpr std::int64_t count = 8 / Products::value_bytes;  // neighbours that a head has in a line
+    // What a head has in a line: neighbours or, of few heads, a part of 32 neighbours.
+    const std::int64_t count = (few_heads(shape) ? 64 : 8) / Products::value_bytes;
+    const std::int64_t parts = few_heads(shape) ? Products::row_parts : 1;
     std::byte* to = ws.q;
     for (std::int64_t first = 0; first < shape.heads; first += 8)
-      for (std::int64_t d = 0; d < dim; d += count)
-        for (std::int64_t h = first; h < first + 8; ++h)
-          for (std::int64_t i = d; i < d + count; ++i, to += Products::value_bytes)
-            store(Products(), h < shape.heads ? q[h * dim + i] : BF16{0}, to);
+      for (std::int64_t d = 0; d < dim; d += parts * count)
+        for (std::int64_t part = d; part < d + parts; ++part)
+          for (std::int64_t h = first; h < first + 8; ++h)
+            for (std::int64_t i = part; i < d + parts * count; i += parts, to += Products::value_bytes)
+              store(Products(), h < shape.heads ? q[h * dim + i] : BF16{0}, to);
+    // Of few heads, half of the scores' lanes stay zero.
+    std::fill_n(ws.scores, ws.head_tiles * mla512::longest_chunk * lanes, 0.0f);
     const std::int64_t heads = ws.head_tiles * lanes;
     std::fill_n(ws.o, heads * shape.layout.v_dim, 0.0f);
     std::fill_n(ws.reference, heads, -mla512::infinity);
@@ -61,16 +66,12 @@ class Avx512MlaChunkKernel final : public ChunkKernel {
     const Workspace ws = arrays(shape, workspace);
     Tiles tiles(shape.layout, chunk);
     const std::int64_t v_steps = shape.layout.v_dim / 32 * ((shape.heads + 7) / 8);
-    next.plan(tiles.count() * (ws.head_tiles * ws.k_steps * (shape.heads <= 8 ? 1 : 2) + v_steps));
-    const auto multiply =
-        shape.heads <= 8 ? mla512::multiply_rows<Products, 1> : mla512::multiply_rows<Products, 2>;
+    next.plan(tiles.count() * (ws.k_steps * (few_heads(shape) ? 8 : 2 * ws.head_tiles) + v_steps));
     std::int64_t first = 0;
     for (Tile& tile : tiles) {
       if (shape.layout.fp8)
         to_bf16_rows(shape.layout, tile, ws.rows + first / tile_tokens * ws.k_steps * tile_bytes);
-      const std::byte* const rows = as_multiplied(ws, tile);
-      for (std::int64_t h = 0; h < ws.head_tiles; ++h)
-        multiply(rows, ws.q + h * ws.k_steps * ws.step_bytes, ws, ws.scores_of(h) + lanes * first, next);
+      multiply_rows(shape, ws, tile, first, next);
       first += tile_tokens;
     }
     mla512::mask(ws, tiles);
@@ -105,7 +106,22 @@ class Avx512MlaChunkKernel final : public ChunkKernel {
     tile.rows = to;
   }
 
-  /// A tile's rows as Products takes them.
+  static bool few_heads(const UnitShape& shape) { return shape.heads <= 8; }
+
+  /// Scores of all heads for a tile, the chunk's token `first` being its first.
+  static void multiply_rows(const UnitShape& shape, const Workspace& ws, const Tile& tile, std::int64_t first,
+                            Prefetcher& next) {
+    if (few_heads(shape)) {
+      mla512::multiply_rows_of_few<Products>(tile.rows, ws.q, ws, ws.scores + lanes * first, next);
+      return;
+    }
+    const std::byte* const rows = as_multiplied(ws, tile);
+    for (std::int64_t h = 0; h < ws.head_tiles; ++h)
+      mla512::multiply_rows<Products>(rows, ws.q + h * ws.k_steps * ws.step_bytes, ws,
+                                      ws.scores_of(h) + lanes * first, next);
+  }
+
+  /// A tile's rows as Products takes them for broadcasts.
   static const std::byte* as_multiplied(const Workspace& ws, const Tile& tile) {
     if constexpr (std::is_same_v<Products, mla512::Dots>) return tile.rows;
     for (std::int64_t i = 0; i < ws.k_steps * tile_bytes; i += 32)

@@ -1,7 +1,7 @@
 // Products of blocks of GQA on AVX-512's vectors: a line of the pages holds pairs along the summed dimension
 // for 16 columns of the result (kv_layout.hpp); the other operand is a head's pair, broadcast from memory.
-// Several heads by several lines are summed in registers, so that a line is loaded once for some heads, and
-// fp8 lines are widened in registers.
+// Several heads by several lines are summed in registers, so that a line is loaded once for some heads. Lines
+// are brought to what is multiplied in registers or, where more heads need them, beforehand and in L1.
 #pragma once
 
 #include <cstring>
@@ -27,31 +27,51 @@ HELIX_ALWAYS_INLINE std::int64_t with_part(std::int64_t left, const Body& body) 
   return kMost;
 }
 
-/// Lines of 64 bytes as pairs: those of bf16 hold one of each column, those of fp8 two.
+struct Pair {
+  __m512i bf16;
+};
+
+/// Lines of the cache as pairs: those of bf16 hold one of each column, those of fp8 two.
 struct PlainLine {
   static constexpr int pairs = 1;
-  HELIX_ALWAYS_INLINE void load(const std::byte* from, __m512i (&pair)[pairs]) const {
-    pair[0] = _mm512_loadu_si512(from);
+  template <typename Products>
+  HELIX_ALWAYS_INLINE void load(const std::byte* from, Pair (&pair)[pairs]) const {
+    pair[0] = {_mm512_loadu_si512(from)};
   }
 };
 struct WidenedLine {
   static constexpr int pairs = 2;
   Widen widen;
-  HELIX_ALWAYS_INLINE void load(const std::byte* from, __m512i (&pair)[pairs]) const {
+  template <typename Products>
+  HELIX_ALWAYS_INLINE void load(const std::byte* from, Pair (&pair)[pairs]) const {
     const Widen::Parts parts = widen.split(_mm512_loadu_si512(from));
-    pair[0] = parts.first;
-    pair[1] = parts.second;
+    pair[0] = {parts.first};
+    pair[1] = {parts.second};
   }
 };
+/// A pair as it is multiplied.
+struct ReadyLine {
+  static constexpr int pairs = 1;
+  template <typename Products>
+  HELIX_ALWAYS_INLINE void load(const std::byte* from, typename Products::Ready (&pair)[pairs]) const {
+    pair[0] = Products::load(from);
+  }
+};
+template <typename Products, typename Line>
+using Loaded = std::conditional_t<std::is_same_v<Line, ReadyLine>, typename Products::Ready, Pair>;
 
 /// Products of a pair by one instruction: A is bf16, too.
 struct Dots {
   using Value = std::uint16_t;
+  using Ready = Pair;
   static constexpr int most_heads = 4, most_columns = 4;  // of a block of sums
+  static HELIX_ALWAYS_INLINE Ready ready(Pair pair) { return pair; }
+  static HELIX_ALWAYS_INLINE Ready load(const std::byte* from) { return {_mm512_loadu_si512(from)}; }
+  static HELIX_ALWAYS_INLINE void store(Ready pair, std::byte* to) { _mm512_storeu_si512(to, pair.bf16); }
 
   template <int kHeads, int kColumns>
   static HELIX_ALWAYS_INLINE void add(__m512 (&sum)[kHeads][kColumns], const Value* a, std::int64_t a_row,
-                                      const __m512i (&pair)[kColumns]) {
+                                      const Ready (&pair)[kColumns]) {
 #pragma GCC unroll 8
     for (int h = 0; h < kHeads; ++h) {
       int word;
@@ -59,34 +79,58 @@ struct Dots {
       const auto x = reinterpret_cast<__m512bh>(_mm512_set1_epi32(word));
 #pragma GCC unroll 4
       for (int j = 0; j < kColumns; ++j)
-        sum[h][j] = _mm512_dpbf16_ps(sum[h][j], x, reinterpret_cast<__m512bh>(pair[j]));
+        sum[h][j] = _mm512_dpbf16_ps(sum[h][j], x, reinterpret_cast<__m512bh>(pair[j].bf16));
     }
   }
 };
-/// By two fp32 multiply-adds: A is fp32. The more heads, the less it is to widen the pairs.
+/// By two fp32 multiply-adds: A is fp32.
 struct MultiplyAdds {
   using Value = float;
+  struct Ready {
+    __m512 first, second;
+  };
   static constexpr int most_heads = 8, most_columns = 2;
+  static HELIX_ALWAYS_INLINE Ready ready(Pair pair) {
+    return {even_of_pairs(pair.bf16), odd_of_pairs(pair.bf16)};
+  }
+  static HELIX_ALWAYS_INLINE Ready ready(Ready pair) { return pair; }
+  static HELIX_ALWAYS_INLINE Ready load(const std::byte* from) {
+    return {_mm512_loadu_ps(from), _mm512_loadu_ps(from + 64)};
+  }
+  static HELIX_ALWAYS_INLINE void store(Ready pair, std::byte* to) {
+    _mm512_storeu_ps(to, pair.first);
+    _mm512_storeu_ps(to + 64, pair.second);
+  }
 
   template <int kHeads, int kColumns>
   static HELIX_ALWAYS_INLINE void add(__m512 (&sum)[kHeads][kColumns], const Value* a, std::int64_t a_row,
-                                      const __m512i (&pair)[kColumns]) {
-    __m512 first[kColumns], second[kColumns];
-#pragma GCC unroll 4
-    for (int j = 0; j < kColumns; ++j) {
-      first[j] = even_of_pairs(pair[j]);
-      second[j] = odd_of_pairs(pair[j]);
-    }
+                                      const Ready (&pair)[kColumns]) {
 #pragma GCC unroll 8
     for (int h = 0; h < kHeads; ++h) {
       const __m512 x = _mm512_set1_ps(a[h * a_row]), y = _mm512_set1_ps(a[h * a_row + 1]);
 #pragma GCC unroll 4
-      for (int j = 0; j < kColumns; ++j) sum[h][j] = _mm512_fmadd_ps(first[j], x, sum[h][j]);
+      for (int j = 0; j < kColumns; ++j) sum[h][j] = _mm512_fmadd_ps(pair[j].first, x, sum[h][j]);
 #pragma GCC unroll 4
-      for (int j = 0; j < kColumns; ++j) sum[h][j] = _mm512_fmadd_ps(second[j], y, sum[h][j]);
+      for (int j = 0; j < kColumns; ++j) sum[h][j] = _mm512_fmadd_ps(pair[j].second, y, sum[h][j]);
     }
   }
 };
+
+template <typename Products, typename Line>
+constexpr std::int64_t bytes_of = std::is_same_v<Line, ReadyLine> ? sizeof(typename Products::Ready) : 64;
+
+/// A stretch of `lines` lines of the cache as ReadyLine has them; returns the end of what is written.
+template <typename Products, typename Line>
+HELIX_ALWAYS_INLINE std::byte* make_ready(const std::byte* from, std::int64_t lines, std::byte* to) {
+  const Line line;
+  for (std::int64_t l = 0; l < lines; ++l, from += 64) {
+    Pair pair[Line::pairs];
+    line.template load<Products>(from, pair);
+    for (int p = 0; p < Line::pairs; ++p, to += bytes_of<Products, ReadyLine>)
+      Products::store(Products::ready(pair[p]), to);
+  }
+  return to;
+}
 
 /// Rows of A, and of the sums of products.
 template <typename Value>
@@ -111,6 +155,7 @@ HELIX_ALWAYS_INLINE void multiply(const Rows<typename Products::Value>& rows, co
     for (int j = 0; j < kColumns; ++j)
       sum[h][j] =
           kSums == Sums::added ? _mm512_loadu_ps(rows.c + h * rows.c_row + 16 * j) : _mm512_setzero_ps();
+  constexpr std::int64_t line_bytes = bytes_of<Products, Line>;
   const Line line;
   const auto* a = rows.a;
   Prefetcher ahead = next;
@@ -121,14 +166,15 @@ HELIX_ALWAYS_INLINE void multiply(const Rows<typename Products::Value>& rows, co
       ahead.step();
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
-        __m512i loaded[kColumns][Line::pairs];
+        Loaded<Products, Line> loaded[kColumns][Line::pairs];
 #pragma GCC unroll 4
-        for (int j = 0; j < kColumns; ++j) line.load(at[j] + 64 * (l + i), loaded[j]);
+        for (int j = 0; j < kColumns; ++j)
+          line.template load<Products>(at[j] + line_bytes * (l + i), loaded[j]);
 #pragma GCC unroll 2
         for (int p = 0; p < Line::pairs; ++p, a += 2) {
-          __m512i pair[kColumns];
+          typename Products::Ready pair[kColumns];
 #pragma GCC unroll 4
-          for (int j = 0; j < kColumns; ++j) pair[j] = loaded[j][p];
+          for (int j = 0; j < kColumns; ++j) pair[j] = Products::ready(loaded[j][p]);
           Products::template add<kHeads, kColumns>(sum, a, rows.a_row, pair);
         }
       }

@@ -15,9 +15,9 @@ constexpr std::int64_t most_tiles = longest_chunk / tile_tokens;
 struct Workspace {
   std::int64_t head_tiles, k_steps;  // of 16 heads, and of 32 values of a row
   std::int64_t step_bytes;           // of 32 values for 16 heads or tokens, as multiplied
-  std::byte* q;                      // [head_tiles][halves][steps][neighbours][8 heads][8 bytes of them]
-  std::byte* wide;                   // fp32: 16 rows
-  float* scores;                     // [head_tiles][tokens][16 heads]
+  std::byte* q;     // [head_tiles][halves][steps][neighbours][8 heads][8 bytes, of few heads 64]
+  std::byte* wide;  // fp32: 16 rows
+  float* scores;    // [head_tiles][tokens][16 heads]
   std::byte* p;     // [head_tiles][tokens or pairs of them][16 heads], words of a value or a pair
   float* o;         // [heads, padded to tiles][v_dim], columns as interleaving leaves them
   std::byte* rows;  // fp8: tiles of rows as bf16, [tiles][k_steps]
