@@ -290,10 +290,11 @@ const std::byte* Checkpoint::rows_in_bf16(const WeightSlice& slice, std::int64_t
   return at.place.transposed ? nullptr : at.place.matrix->rows_in_bf16(at.rows.begin, at.columns);
 }
 
-float Checkpoint::largest(const WeightSlice& slice, std::int64_t first, std::int64_t rows) const {
+float Checkpoint::largest(const WeightSlice& slice, std::int64_t first, std::int64_t rows,
+                          float known) const {
   const Part at = part(slice, first, rows);
-  if (at.place.column_step > 1) return WeightSource::largest(slice, first, rows);
-  return at.place.matrix->largest(at.rows, at.columns);
+  if (at.place.column_step > 1) return WeightSource::largest(slice, first, rows, known);
+  return at.place.matrix->largest(at.rows, at.columns, known);
 }
 
 std::vector<float> Checkpoint::vector(const TensorId& id) const {

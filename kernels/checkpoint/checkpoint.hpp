@@ -30,7 +30,7 @@ class Checkpoint final : public WeightSource {
   void read_rounded(const WeightSlice& slice, std::int64_t first, std::int64_t rows, float factor,
                     FP8* out) const override;
   const std::byte* rows_in_bf16(const WeightSlice& slice, std::int64_t first) const override;
-  float largest(const WeightSlice& slice, std::int64_t first, std::int64_t rows) const override;
+  float largest(const WeightSlice& slice, std::int64_t first, std::int64_t rows, float known) const override;
   std::vector<float> vector(const TensorId& id) const override;
 
   /// Whether it has the model's draft layer, which it may leave out.

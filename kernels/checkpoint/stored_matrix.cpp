@@ -255,18 +255,21 @@ void StoredMatrix::read_rounded(Range rows, Range columns, float factor, FP8* ou
   }
 }
 
-float StoredMatrix::largest_of_e4m3(Range rows, Range columns) const {
-  float largest = 0.0f;
+// Makers of checkpoints scale each block's largest value to 448: few blocks after the first can have a larger one.
+float StoredMatrix::largest_of_e4m3(Range rows, Range columns, float known) const {
+  constexpr float most = 448.0f;
+  float largest = known;
   for (std::int64_t row = rows.begin; row < rows.end;) {
-    const std::vector<Run> scaled = runs(row, columns);
-    std::vector<std::uint8_t> magnitudes(static_cast<std::size_t>(columns.size()));
-    for (const std::int64_t end = end_of_block(row, rows.end); row < end; ++row)
-      raise_to_e4m3(at(row, columns.begin, 1), columns.size(), magnitudes.data());
-    for (const Run& run : scaled) {
-      const auto first = magnitudes.begin() + (run.columns.begin - columns.begin);
-      const std::uint8_t bits = *std::max_element(first, first + run.columns.size());
+    const std::int64_t end = end_of_block(row, rows.end);
+    for (const Run& run : runs(row, columns)) {
+      if (std::fabs(run.scale) * most <= largest) continue;
+      std::vector<std::uint8_t> magnitudes(static_cast<std::size_t>(run.columns.size()));
+      for (std::int64_t r = row; r < end; ++r)
+        raise_to_e4m3(at(r, run.columns.begin, 1), run.columns.size(), magnitudes.data());
+      const std::uint8_t bits = *std::max_element(magnitudes.begin(), magnitudes.end());
       largest = std::max(largest, std::fabs(run.scale * to_float(FP8{bits})));
     }
+    row = end;
   }
   return largest;
 }
@@ -276,9 +279,9 @@ const std::byte* StoredMatrix::rows_in_bf16(std::int64_t row, Range columns) con
   return as_asked ? at(row, 0, sizeof(BF16)) : nullptr;
 }
 
-float StoredMatrix::largest(Range rows, Range columns) const {
-  if (values_->stored.type == StoredType::f8_e4m3) return largest_of_e4m3(rows, columns);
-  float largest = 0.0f;
+float StoredMatrix::largest(Range rows, Range columns, float known) const {
+  if (values_->stored.type == StoredType::f8_e4m3) return largest_of_e4m3(rows, columns, known);
+  float largest = known;
   std::vector<float> wide(static_cast<std::size_t>(columns.size()));
   for (std::int64_t row = rows.begin; row < rows.end; ++row) {
     if (values_->stored.type == StoredType::bf16) {

@@ -38,8 +38,8 @@ class StoredMatrix {
   void read_rounded(Range rows, Range columns, float factor, FP8* out) const;
   /// Where rows from `row` on lie one behind the other, if these are all columns, and in bf16; else null.
   const std::byte* rows_in_bf16(std::int64_t row, Range columns) const;
-  /// The largest magnitude among them.
-  float largest(Range rows, Range columns) const;
+  /// The largest magnitude among them, or `known` if it is larger.
+  float largest(Range rows, Range columns, float known) const;
 
  private:
   /// scales[row / block_rows * stride + column / block_columns], times `factor`.
@@ -61,7 +61,7 @@ class StoredMatrix {
   void widen(std::int64_t row, Range columns, float* out) const;
   template <class T>
   void read_through_floats(Range rows, Range columns, float factor, T* out) const;
-  float largest_of_e4m3(Range rows, Range columns) const;
+  float largest_of_e4m3(Range rows, Range columns, float known) const;
   const std::byte* at(std::int64_t row, std::int64_t column, std::int64_t value_bytes) const {
     return values_->data + (row * cols_ + column) * value_bytes;
   }

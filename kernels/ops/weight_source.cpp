@@ -27,9 +27,10 @@ const std::byte* WeightSource::rows_in_bf16(const WeightSlice&, std::int64_t) co
   return nullptr;
 }
 
-float WeightSource::largest(const WeightSlice& slice, std::int64_t first, std::int64_t rows) const {
+float WeightSource::largest(const WeightSlice& slice, std::int64_t first, std::int64_t rows,
+                            float known) const {
   const std::vector<float> values = floats(slice, first, rows);
-  return largest_magnitude(values.data(), std::ssize(values));
+  return std::max(known, largest_magnitude(values.data(), std::ssize(values)));
 }
 
 }  // namespace helix

@@ -30,8 +30,9 @@ class WeightSource {
   /// Rows of the slice from `first` on where they lie behind each other in bf16 as they are, at any address; null:
   /// nowhere.
   virtual const std::byte* rows_in_bf16(const WeightSlice& slice, std::int64_t first) const;
-  /// The largest magnitude in these rows.
-  virtual float largest(const WeightSlice& slice, std::int64_t first, std::int64_t rows) const;
+  /// The largest magnitude in these rows, or `known`, which is one of others, if it is larger: what cannot be above it
+  /// is not read.
+  virtual float largest(const WeightSlice& slice, std::int64_t first, std::int64_t rows, float known) const;
   /// A tensor of one dimension.
   virtual std::vector<float> vector(const TensorId& id) const = 0;
 

@@ -128,10 +128,13 @@ float largest_of(const WeightSource& source, const MatrixPlan& plan, int threads
     const Stack stack(slices);
     in_pieces<float>(stack.rows(), stack.cols(), piece_bytes, threads,
                      [&](std::int64_t first, std::int64_t rows, float& of_piece) {
-                       of_piece = 0.0f;
+                       {
+                         const std::lock_guard lock(guard);
+                         of_piece = largest;
+                       }
                        stack.for_each_part(
                            first, rows, [&](const WeightSlice& slice, std::int64_t from, std::int64_t here) {
-                             of_piece = std::max(of_piece, source.largest(slice, from, here));
+                             of_piece = source.largest(slice, from, here, of_piece);
                            });
                        const std::lock_guard lock(guard);
                        largest = std::max(largest, of_piece);

@@ -174,7 +174,9 @@ TEST_CASE("stored matrices are read in every format, rows and columns alike") {
         CHECK(to_float(fp8_values[i]) == to_float(to_fp8(wide[i] * factor)));
       }
     }
-    CHECK(matrix.largest(some_rows, some) == std::fabs(*std::ranges::max_element(wide, {}, fabsf)));
+    const float largest = std::fabs(*std::ranges::max_element(wide, {}, fabsf));
+    for (const float known : {0.0f, 0.5f * largest, largest, 2 * largest})
+      CHECK(matrix.largest(some_rows, some, known) == std::max(known, largest));
     const std::byte* const in_place = matrix.rows_in_bf16(1, {0, 32});
     CHECK((in_place != nullptr) == (std::string_view(name) == "bf16"));
     if (in_place != nullptr) CHECK(std::memcmp(in_place, bf16.data() + 32, 64) == 0);
