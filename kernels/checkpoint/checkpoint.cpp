@@ -9,6 +9,7 @@
 #include <utility>
 #include <variant>
 
+#include "kernels/checkpoint/within.hpp"
 #include "kernels/state/shard_plan.hpp"
 #include "kernels/state/weight_plan.hpp"
 #include "roofline/base/error.hpp"
@@ -18,88 +19,6 @@
 
 namespace helix {
 namespace {
-
-struct Shape {
-  std::int64_t rows = 0, cols = 0;
-  bool operator==(const Shape&) const = default;
-};
-
-/// Of the stored matrix in which a whole tensor lies this way.
-Shape stored_shape(const ModelSpec& model, const WeightSlice& whole, Within within) {
-  const AttentionSpec& a = model.attention;
-  switch (within) {
-    case Within::whole:
-      return {whole.rows, whole.cols};
-    case Within::q_of_qkv:
-    case Within::k_of_qkv:
-    case Within::v_of_qkv:
-      return {(a.q_heads + a.kv_heads) * a.qk_head_dim + a.kv_heads * a.v_head_dim, whole.cols};
-    case Within::first_half:
-    case Within::second_half:
-      return {2 * whole.rows, whole.cols};
-    case Within::w_uk_of_kv_b:
-    case Within::w_uv_of_kv_b:
-      return {a.q_heads * (a.qk_nope_head_dim + a.v_head_dim), a.kv_lora_rank};
-    case Within::first_half_of_experts:
-    case Within::second_half_of_experts:
-      return {model.moe.experts * 2 * whole.rows, whole.cols};
-    case Within::one_of_experts:
-      return {model.moe.experts * whole.rows, whole.cols};
-    case Within::even_of_inputs:
-    case Within::odd_of_inputs:
-      return {model.moe.experts * whole.cols, 2 * whole.rows};
-    case Within::one_of_inputs:
-      return {model.moe.experts * whole.cols, whole.rows};
-  }
-  return {};
-}
-
-std::int64_t first_row(const ModelSpec& model, const WeightSlice& whole, Within within) {
-  const AttentionSpec& a = model.attention;
-  const std::int64_t index = whole.of.index, head_rows = a.qk_nope_head_dim + a.v_head_dim;
-  switch (within) {
-    case Within::whole:
-    case Within::q_of_qkv:
-    case Within::first_half:
-      return 0;
-    case Within::k_of_qkv:
-      return a.q_heads * a.qk_head_dim;
-    case Within::v_of_qkv:
-      return (a.q_heads + a.kv_heads) * a.qk_head_dim;
-    case Within::second_half:
-      return whole.rows;
-    case Within::w_uk_of_kv_b:
-      return index * head_rows;
-    case Within::w_uv_of_kv_b:
-      return index * head_rows + a.qk_nope_head_dim;
-    case Within::first_half_of_experts:
-      return index * 2 * whole.rows;
-    case Within::second_half_of_experts:
-      return (index * 2 + 1) * whole.rows;
-    case Within::one_of_experts:
-      return index * whole.rows;
-    case Within::even_of_inputs:
-    case Within::odd_of_inputs:
-    case Within::one_of_inputs:
-      return index * whole.cols;
-  }
-  return 0;
-}
-
-/// Gate and up in turn: how far apart an output's columns are, and which is the first.
-std::int64_t step_of(Within within) {
-  return within == Within::even_of_inputs || within == Within::odd_of_inputs ? 2 : 1;
-}
-std::int64_t first_of(Within within) {
-  return within == Within::odd_of_inputs ? 1 : 0;
-}
-
-/// Tensors of experts lie by inputs in some models, under names that others have for another layout.
-bool lies_so(const ModelSpec& model, Tensor tensor, Within within) {
-  const bool of_experts =
-      tensor == Tensor::expert_gate || tensor == Tensor::expert_up || tensor == Tensor::expert_down;
-  return !of_experts || is_by_inputs(within) == model.moe.stored_by_inputs;
-}
 
 /// weight_block_size of the configuration; DeepSeek's, where it states none.
 std::array<std::int64_t, 2> block_size(const std::filesystem::path& directory) {
@@ -183,7 +102,7 @@ void Checkpoint::add_matrix(const ModelSpec& model, const WeightSlice& whole) {
   const auto [tensor, within] = find(model, whole.of);
   const auto place = matrices_.try_emplace(tensor->stored.name, files_, *tensor, block_).first;
   const StoredMatrix& matrix = place->second;
-  const Shape expected = stored_shape(model, whole, within), found{matrix.rows(), matrix.cols()};
+  const StoredShape expected = stored_shape(model, whole, within), found{matrix.rows(), matrix.cols()};
   if (found != expected) {
     throw UsageError(fmt::format("{}: tensor '{}' is {}, a matrix of {} x {}; the model's is {} x {}",
                                  tensor->file, tensor->stored.name, tensor->stored.description(), found.rows,
