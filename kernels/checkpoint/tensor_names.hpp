@@ -9,7 +9,6 @@
 
 #include "kernels/checkpoint/within.hpp"
 #include "kernels/ops/tensor_ids.hpp"
-#include "kernels/ops/tensor_ids.hpp"
 
 namespace helix {
 
