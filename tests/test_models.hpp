@@ -100,7 +100,7 @@ inline std::vector<ModelSpec> small_models() {
           with_window(load_model("tiny-gemma3"), 6),
           load_model("tiny-command-r"),
           divisible(load_model("tiny-mla"), 1),
-          with_query_growth(divisible(load_model("tiny-mla-lite"), 1)),
+          divisible(load_model("tiny-mla-lite"), 1),
           with_top_k(divisible(load_model("tiny-dsa"), 1), 13)};
 }
 

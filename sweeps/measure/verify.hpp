@@ -19,8 +19,9 @@ struct VerifyOptions {
   std::int64_t max_requests = 2;     // requests do not see each other, so a few of the batch are followed
   /// Steps before this one only advance both sides; from it on their logits are compared.
   std::int64_t first_compared_step = 0;
-  /// Of a checkpoint; null: synthetic ones. What bf16 costs with them is measured, by a reference that rounds as the
-  /// engine does, and so much may be twice as large as there where that is more than verify_tolerance.
+  /// Of a checkpoint; null: synthetic ones. What rounding costs with them is measured, by a reference that rounds as the
+  /// engine does, and so much may be twice as large as there where that is more than verify_tolerance. So it is of
+  /// steps with drafts over a narrow cache that has more tokens of theirs than history.
   const WeightSource* weights = nullptr;
 };
 

@@ -239,6 +239,7 @@ TEST_CASE("the engine issues the ops, bytes and messages of the model's list, fo
   int drafted = 0;
   std::vector<ModelSpec> models = small_models();
   std::ranges::copy(drafting_models(), std::back_inserter(models));
+  models.push_back(with_query_growth(divisible(load_model("tiny-mla-lite"), 1)));
   for (ModelSpec& model : models) {
     for (const auto& [hop_b, drafts, weights, kv] :
          {std::tuple{1, 0, DType::bf16, DType::bf16}, std::tuple{2, 0, DType::fp8, DType::fp8},
