@@ -31,7 +31,7 @@ struct SweepSpace {
   std::vector<double> acceptances;  // none: not known, but for steps without drafts
   DraftKv draft_kv = DraftKv::sharded;
   std::string draft_model;  // path of an Eagle-3 head's config.json, "": the models' own draft layers
-  double expert_skew = 0;  // Zipf exponent of the experts' popularity; predicted, not measured
+  double expert_skew = 0;   // Zipf exponent of the experts' popularity; predicted, not measured
   /// Copies of experts beyond one of each; or, of the configurations of engines that count them so, how many there are
   /// of all experts together.
   std::vector<std::int64_t> redundant_experts{0};
