@@ -266,7 +266,8 @@ float StoredMatrix::largest_of_e4m3(Range rows, Range columns, float known) cons
       std::vector<std::uint8_t> magnitudes(static_cast<std::size_t>(run.columns.size()));
       for (std::int64_t r = row; r < end; ++r)
         raise_to_e4m3(at(r, run.columns.begin, 1), run.columns.size(), magnitudes.data());
-      const std::uint8_t bits = *std::max_element(magnitudes.begin(), magnitudes.end());
+      std::uint8_t bits = 0;
+      for (const std::uint8_t magnitude : magnitudes) bits = std::max(bits, magnitude);
       largest = std::max(largest, std::fabs(run.scale * to_float(FP8{bits})));
     }
     row = end;
