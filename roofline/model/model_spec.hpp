@@ -65,7 +65,7 @@ struct RopeSpec {
   double beta_fast = 32.0, beta_slow = 1.0;              // yarn
   bool truncate = true;                                  // yarn: its ramp begins and ends at whole pairs
   double mscale = 0.0, mscale_all_dim = 0.0;             // yarn, 0: not given
-  std::vector<double> stretches;                         // longrope: of each pair's wavelength
+  std::vector<double> stretches{};                       // longrope: of each pair's wavelength
   double attention_factor = 0.0;                         // yarn, longrope: on cos and sin, 0: not given
   std::int64_t original_max_position = 0;
   /// A query at position p is multiplied by 1 + query_growth * log(1 + floor(p / original_max_position)) (Ministral 3).
