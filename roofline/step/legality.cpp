@@ -143,7 +143,8 @@ Reason illegal_local_drafts(const AttentionSpec& attention, const Sharding& s) {
   const std::int64_t q = attention.q_heads, k = attention.kv_heads;
   const std::int64_t tp = std::int64_t{s.tpa} * s.kvp;
   if (q % tp != 0)
-    return fmt::format("TPA x KVP must divide Q: tpa={}, kvp={}, {} query heads", s.tpa, s.kvp, q);
+    return fmt::format("draft_kv=local: TPA x KVP must divide Q: tpa={}, kvp={}, {} query heads", s.tpa,
+                       s.kvp, q);
   if (k % tp == 0 || tp % k == 0) return std::nullopt;
   return fmt::format("draft_kv=local: TPA x KVP and K must divide one another: tpa={}, kvp={}, {} KV heads",
                      s.tpa, s.kvp, k);
@@ -152,12 +153,13 @@ Reason illegal_local_drafts(const AttentionSpec& attention, const Sharding& s) {
 Reason illegal_drafts(const ModelSpec& model, Strategy strategy, const Sharding& s,
                       const DecodeShape& shape) {
   const AttentionSpec& attention = drafter(model).attention_of(draft_layer(model));
-  if (shape.draft_kv == DraftKv::local) {
-    if (Reason reason = illegal_local_drafts(attention, s)) return reason;
-  }
-  if (!model.draft_head) return std::nullopt;
+  Reason reason;
+  if (shape.draft_kv == DraftKv::local)
+    reason = illegal_local_drafts(attention, s);
+  else if (model.draft_head)
+    reason = illegal_heads(attention, strategy, s);
+  if (!model.draft_head) return reason;
   const ModelSpec& head = *model.draft_head;
-  Reason reason = shape.draft_kv == DraftKv::local ? std::nullopt : illegal_heads(attention, strategy, s);
   if (!reason && head.ffn % (std::int64_t{s.tpf} * s.ep) != 0)
     reason = fmt::format("TPF x EP must divide the FFN: tpf={}, ep={}, width {}", s.tpf, s.ep, head.ffn);
   if (reason) reason = fmt::format("draft head {}: {}", head.name, *reason);

@@ -126,16 +126,20 @@ TEST_CASE("a head of KV heads drafts beside a latent cache, over all KVP ranks o
 }
 
 TEST_CASE("a head that a sharding does not divide is illegal, by its name") {
-  const auto reason = [](const nlohmann::json& changes) {
+  const auto reason = [](const nlohmann::json& changes, DraftKv draft_kv = DraftKv::sharded) {
     nlohmann::json config = test::llama_70b_head();
     config.merge_patch(changes);
     const ModelSpec model = test::with_head("llama-3.1-70b", config);
     CHECK(why_illegal(model, Strategy::helix, four, checking(0)) == std::nullopt);
-    return why_illegal(model, Strategy::helix, four, checking(1));
+    DecodeShape shape = checking(1);
+    shape.draft_kv = draft_kv;
+    return why_illegal(model, Strategy::helix, four, shape);
   };
   CHECK(reason(nlohmann::json::object()) == std::nullopt);
   CHECK(reason({{"intermediate_size", 28673}}) ==
         "draft head head: TPF x EP must divide the FFN: tpf=4, ep=1, width 28673");
   CHECK(reason({{"num_attention_heads", 66}, {"num_key_value_heads", 2}}) ==
         "draft head head: TPA x KVP must divide Q: tpa=1, kvp=4, 66 query heads");
+  CHECK(reason({{"num_attention_heads", 66}, {"num_key_value_heads", 2}}, DraftKv::local) ==
+        "draft head head: draft_kv=local: TPA x KVP must divide Q: tpa=1, kvp=4, 66 query heads");
 }
