@@ -82,8 +82,10 @@ Priced inside_domain(const SystemSpec& system, const CollectiveShape& s) {
   for (const GpuCollective& c : system.gpu->library_collectives) {
     if (c.op == s.op) best.take(library_collective_us(system, s), c.error_percent);
   }
-  const bool library = s.by_library && engine_overhead(system).gathers_tokens;
-  if (!library) best.take(one_shot_us(system, s), system.gpu->one_shot.error_percent);
+  // The library has no kernel of its own for a single message.
+  const bool own_kernels =
+      !engine_overhead(system).library_exchanges || s.op == Collective::all_reduce || std::isinf(best.us);
+  if (own_kernels) best.take(one_shot_us(system, s), system.gpu->one_shot.error_percent);
   return best;
 }
 

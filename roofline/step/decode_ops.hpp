@@ -70,7 +70,6 @@ struct CollectiveShape {
   int group = 1;
   double payload_bytes = 0;     // in the convention of `Collective`
   bool grouped_on_gpu = false;  // on GPUs it goes with the next one, or a neighbouring kernel sends it
-  bool by_library = false;      // on GPUs engines leave it to NCCL
   /// Tokens on their way to their experts' ranks, or their sums on the way back; 0 tokens: other data.
   struct Routed {
     std::int64_t tokens = 0, top_k = 0, hidden = 0;  // of this rank

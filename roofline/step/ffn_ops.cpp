@@ -105,14 +105,12 @@ std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, cons
     if (kind.mixer != Mixer::none) ops.collective("attention all-reduce", Phase::attn_allreduce, group);
     if (kind.ffn == Ffn::none) return ops.take();
     // Each rank sends its share of the group's rows to all and gets their sums; then the group has all of its own.
-    CollectiveShape rows{
-        .op = Collective::all_gather, .group = n, .payload_bytes = all_bytes, .by_library = true};
+    CollectiveShape rows{.op = Collective::all_gather, .group = n, .payload_bytes = all_bytes};
     ops.collective("token all-gather", Phase::ffn_comm, rows);
     rows.op = Collective::reduce_scatter;
     ops.collective("token reduce-scatter", Phase::ffn_comm, rows);
     CollectiveShape back = group;
     back.op = Collective::all_gather;
-    back.by_library = true;
     ops.collective("group all-gather", Phase::ffn_comm, back);
     return ops.take();
   }
@@ -125,10 +123,8 @@ std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, cons
     return ops.take();
   }
   if (kind.ffn == Ffn::none) return {};
-  const CollectiveShape gathered{
-      .op = Collective::all_gather, .group = n, .payload_bytes = all_bytes, .by_library = true};
-  const CollectiveShape scattered{
-      .op = Collective::reduce_scatter, .group = n, .payload_bytes = all_bytes, .by_library = true};
+  const CollectiveShape gathered{.op = Collective::all_gather, .group = n, .payload_bytes = all_bytes};
+  const CollectiveShape scattered{.op = Collective::reduce_scatter, .group = n, .payload_bytes = all_bytes};
   if (kind.moe()) {
     // A token goes once to each of the ranks that hold some of its experts.
     const double ranks_per_token = expected_active_experts(n, n, 1, model.moe.top_k);

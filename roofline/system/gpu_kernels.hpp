@@ -241,6 +241,8 @@ struct GpuEngine {
   double captured_rows = 0, launched_layer_us = 0;
   bool whole_lm_head = false;   // on each rank that attends requests of its own
   bool gathers_tokens = false;  // all ranks' for their experts, instead of sending each to its experts' ranks
+  bool library_exchanges =
+      false;  // its own kernels sum over ranks; whatever else they exchange goes by the library
   // Routed experts by MoeKernel::triton, where the system has it for the format; with a library's kernels in its place
   // where ranks hold different experts (EP).
   bool triton_experts = false, library_under_ep = false;

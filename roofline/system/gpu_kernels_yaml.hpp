@@ -246,6 +246,7 @@ struct DescribeGpu {
       in.number("launched_layer_us", e.launched_layer_us, time_us, optional);
       in.flag("whole_lm_head", e.whole_lm_head);
       in.flag("gathers_tokens", e.gathers_tokens);
+      in.flag("library_exchanges", e.library_exchanges);
       in.flag("triton_experts", e.triton_experts);
       in.flag("library_under_ep", e.library_under_ep);
     });

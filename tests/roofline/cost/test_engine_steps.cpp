@@ -1,5 +1,7 @@
 #include <catch2/catch.hpp>
 
+#include <tuple>
+
 #include "roofline/cost/gpu_cost.hpp"
 #include "roofline/cost/predict.hpp"
 #include "roofline/system/engine.hpp"
@@ -44,6 +46,39 @@ TEST_CASE("Engines that gather tokens for their experts send more than those tha
   const Sharding dp_ep{.ep = 8, .dp = 8};
   const double gathered = step(Engine::vllm, 512, dp_ep, Strategy::dp_ep).comm_bytes_per_rank;
   CHECK(gathered > step(Engine::none, 512, dp_ep, Strategy::dp_ep).comm_bytes_per_rank);
+}
+
+TEST_CASE("vLLM's own kernels sum over ranks; all else that ranks exchange goes by NCCL") {
+  SystemSpec b200 = load_system("b200");
+  const CollectiveShape scattered{.op = Collective::reduce_scatter, .group = 8, .payload_bytes = 65536};
+  const double one_shot = one_shot_us(b200, scattered), library = library_collective_us(b200, scattered);
+  REQUIRE(one_shot < library);
+  const auto beyond_kernel_us = [&](Engine engine, const CollectiveShape& shape, double kernel_us) {
+    b200.engine = engine;
+    return gpu_collective_time(b200, shape).total_us - kernel_us;
+  };
+  const double waits_us = beyond_kernel_us(Engine::vllm, scattered, library);
+  CHECK(beyond_kernel_us(Engine::none, scattered, one_shot) == Approx(0).margin(1e-9));
+  const CollectiveShape summed{.group = 8, .payload_bytes = 65536};
+  CHECK(beyond_kernel_us(Engine::vllm, summed, one_shot_us(b200, summed)) == Approx(waits_us));
+}
+
+TEST_CASE("TP 8 and DCP 8 of vLLM cross between the requests that were published") {
+  SystemSpec b200 = load_system("b200");
+  b200.engine = Engine::vllm;
+  const ModelSpec r1 = load_model("deepseek-r1");
+  const auto dcp_gains = [&](std::int64_t context, std::int64_t batch) {
+    DecodeShape shape{
+        .context = context * 1024, .batch = batch, .weight_dtype = DType::fp8, .kv_dtype = DType::bf16};
+    const double tp_us = predict(r1, Strategy::tp, {.tpa = 8, .tpf = 8}, shape, b200).model_ttl_us;
+    shape.exchange.queries = CacheExchange::Queries::gathered;
+    return predict(r1, Strategy::dcp, {.kvp = 8, .tpf = 8}, shape, b200).model_ttl_us < tp_us;
+  };
+  for (const auto& [context, below, above] : {std::tuple{32, 8, 16}, {64, 4, 8}, {128, 2, 4}}) {
+    CHECK_FALSE(dcp_gains(context, below));
+    CHECK(dcp_gains(context, above));
+  }
+  CHECK(dcp_gains(256, 1));
 }
 
 TEST_CASE("Triton's experts serve only the engines that use them") {
