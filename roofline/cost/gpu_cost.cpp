@@ -44,7 +44,7 @@ bool serves(KernelFormat kernel, DType weights) {
     case DType::fp4:
       // Kernels that widen 4-bit weights to the inputs' 16 bits take any scale format.
       return kernel == KernelFormat::nvfp4 || kernel == KernelFormat::w4a16_mxfp4;
-    case DType::mxfp4:  // 4-bit tensor cores where there are some, else widened like integers
+    case DType::mxfp4:  // without kernels of its own: on 4-bit tensor cores, or widened like integers
       return kernel == KernelFormat::nvfp4 || kernel == KernelFormat::w4a16_mxfp4 ||
              kernel == KernelFormat::w4a8_mxfp4_mxfp8 || kernel == KernelFormat::bf16;
     case DType::int8:
@@ -55,6 +55,10 @@ bool serves(KernelFormat kernel, DType weights) {
 }
 
 namespace {
+
+bool is_for_mxfp4(KernelFormat kernel) {
+  return kernel == KernelFormat::w4a16_mxfp4 || kernel == KernelFormat::w4a8_mxfp4_mxfp8;
+}
 
 /// Whether the engine runs such experts with Triton's kernel.
 bool uses_triton(const SystemSpec& system, const MoeShape& s, DType weights) {
@@ -76,8 +80,12 @@ OpTime fastest(const Kernels& kernels, const Op& op, const SystemSpec& system, T
   // Where there are 4-bit tensor cores, engines have TensorRT-LLM's generated kernels for experts with a scale a block.
   // They were not measured: those for a scale a tensor stand for them.
   const bool generated = experts && system.peak_flops.fp4 > 0;
+  const bool own_mxfp4 = op.dtype == DType::mxfp4 && std::ranges::any_of(kernels, [](const auto& kernel) {
+                           return is_for_mxfp4(kernel.format);
+                         });
   for (const auto& kernel : kernels) {
     if (!serves(kernel.format, op.dtype)) continue;
+    if (own_mxfp4 && !is_for_mxfp4(kernel.format)) continue;
     if (op.block_scaled && kernel.format == KernelFormat::fp8 && !generated) continue;
     if constexpr (requires { kernel.gated; }) {
       if (!kernel.gated || (kernel.kernel == MoeKernel::triton) != triton) continue;

@@ -1,5 +1,6 @@
 #include <catch2/catch.hpp>
 
+#include <memory>
 #include <tuple>
 
 #include "roofline/cost/gpu_cost.hpp"
@@ -150,6 +151,27 @@ TEST_CASE("Under expert parallelism vLLM takes a library's kernels in the place 
   CHECK(us(256) != us(64));
   h100.engine = Engine::sglang;
   CHECK(us(256) == us(64));
+}
+
+TEST_CASE("Experts in MXFP4 take kernels that were made for its scales") {
+  SystemSpec b200 = load_system("b200");
+  const Op experts{.shape = MoeShape{.tokens = 64,
+                                     .hidden = 2880,
+                                     .ffn = 2880,
+                                     .local_experts = 128,
+                                     .top_k = 4,
+                                     .active_experts = 111,
+                                     .pairs = 256},
+                   .dtype = DType::mxfp4,
+                   .bytes = {.weights = 1.5e9}};
+  const double us = gpu_op_time(experts, b200).total_us;
+  Op in_nvfp4 = experts;
+  in_nvfp4.dtype = DType::nvfp4;
+  REQUIRE(gpu_op_time(in_nvfp4, b200).total_us < us);
+  auto others = std::make_shared<GpuKernels>(*b200.gpu);
+  std::erase_if(others->moe, [](const GpuMoe& g) { return g.format == KernelFormat::nvfp4; });
+  b200.gpu = others;
+  CHECK(gpu_op_time(experts, b200).total_us == us);
 }
 
 TEST_CASE("Weights with a scale a block take kernels of their own") {

@@ -78,6 +78,8 @@ TEST_CASE("modules that a configuration names stay wide") {
 }
 
 TEST_CASE("MXFP4 of gpt-oss is in the routed experts alone") {
+  for (const char* built_in : {"gpt-oss-20b", "gpt-oss-120b"})
+    CHECK(load_model(built_in).weights[WeightPart::routed_experts].dtype == DType::mxfp4);
   const ModelSpec model = with(
       "gpt-oss-120b",
       {{"quant_method", "mxfp4"},
