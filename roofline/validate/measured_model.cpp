@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <map>
 #include <optional>
@@ -12,6 +13,25 @@
 
 namespace helix {
 
+namespace {
+
+/// Whether the words after a model's name say nothing of its shape: "-Instruct-FP8", "-0528", "-Thinking-2507".
+bool same_shape(std::string_view words) {
+  constexpr std::array<std::string_view, 11> known = {
+      "bf16", "fp8", "fp4", "nvfp4", "mxfp4", "instruct", "chat", "base", "thinking", "it", "hf"};
+  while (!words.empty()) {
+    if (words.front() != '-') return false;
+    words.remove_prefix(1);
+    const std::string_view word = words.substr(0, words.find('-'));
+    const bool date = word.size() == 4 && word.find_first_not_of("0123456789") == word.npos;
+    if (!date && std::ranges::find(known, word) == known.end()) return false;
+    words.remove_prefix(word.size());
+  }
+  return true;
+}
+
+}  // namespace
+
 const ModelSpec* known_model(const std::string& name) {
   static std::map<std::string, std::optional<ModelSpec>> models;
   const auto found = models.find(name);
@@ -20,12 +40,10 @@ const ModelSpec* known_model(const std::string& name) {
   std::string last = name.substr(name.rfind('/') + 1);
   std::ranges::transform(last, last.begin(),
                          [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  const std::vector<std::string> built_in = built_in_models();
-  // The precision, for which rows have a column of their own, may end the name.
-  for (const std::string_view precision : {"", "-bf16", "-fp8", "-fp4", "-nvfp4", "-mxfp4"}) {
-    if (model || !last.ends_with(precision)) continue;
-    const auto match = std::ranges::find(built_in, last.substr(0, last.size() - precision.size()));
-    if (match != built_in.end()) model = load_model(*match);
+  if (last.starts_with("meta-llama-")) last.erase(0, std::string_view("meta-").size());
+  for (const std::string& built_in : built_in_models()) {
+    if (last.starts_with(built_in) && same_shape(std::string_view(last).substr(built_in.size())))
+      model = load_model(built_in);
   }
   return model ? &*model : nullptr;
 }
@@ -44,7 +62,9 @@ void take_measured_weights(const MeasuredRow& row, const ModelSpec& model, Decod
   const WeightPart most = model.moe.experts > 0 ? WeightPart::routed_experts : WeightPart::dense_ffn;
   const bool mxfp4 = text.find("mxfp4") != std::string::npos;
   const DType dtype = mxfp4 ? DType::mxfp4 : measured_storage(row, "weight_dtype");
-  if (model.weights[most].dtype == dtype) {
+  const DType own = model.weights[most].dtype;
+  const bool own_four_bits = own == DType::mxfp4 && dtype == DType::nvfp4;  // "fp4" does not say whose scales
+  if (own == dtype || own_four_bits) {
     WeightRequest().apply(model, shape);
     return;
   }

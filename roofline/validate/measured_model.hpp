@@ -8,7 +8,8 @@
 
 namespace helix {
 
-/// A built-in name, or the last part of a Hugging Face path. Nothing if it is not known.
+/// A built-in name, or the last part of a Hugging Face path, whose last words may tell other weights of the same shape
+/// ("-Instruct-2507-FP8"). Nothing if it is not known.
 const ModelSpec* known_model(const std::string& name);
 DType measured_storage(const MeasuredRow& row, const char* column);
 /// Gives the shape the weights of the checkpoint that the row's `weight_dtype` means: the model's own where it has that

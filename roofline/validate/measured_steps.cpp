@@ -30,13 +30,16 @@ Verdict judge_step(const MeasuredRow& row, const SystemSpec& system) {
   if (!model) return LeftOut{"a model that is not built in: " + name_in_file};
   const bool served = row.has("tpot_ms");
 
-  const std::int64_t tp = row.count("tp"), dp = row.count_or("dp", 1), ep = row.count_or("moe_ep", 1);
+  // Replicas of a dense model have nothing in common; its rows may still name widths of experts.
+  const bool dense = model->moe.experts == 0;
+  const std::int64_t tp = row.count("tp"), dp = dense ? 1 : row.count_or("dp", 1);
+  const std::int64_t ep = dense ? 1 : row.count_or("moe_ep", 1);
   const auto ranks = static_cast<int>(tp * dp);
   Sharding s{.tpa = static_cast<int>(tp),
              .ep = static_cast<int>(ep),
              .pp = static_cast<int>(row.count_or("pp", 1)),
              .dp = static_cast<int>(dp)};
-  s.tpf = static_cast<int>(row.count_or("moe_tp", std::max<std::int64_t>(1, ranks / ep)));
+  s.tpf = dense ? ranks : static_cast<int>(row.count_or("moe_tp", std::max<std::int64_t>(1, ranks / ep)));
   const double context = row.has("context_tokens") ? row.positive("context_tokens")
                                                    : row.positive("isl") + row.positive("osl") / 2;
   DecodeShape shape{.context = static_cast<std::int64_t>(context),

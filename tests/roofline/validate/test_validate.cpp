@@ -149,6 +149,26 @@ TEST_CASE("Whole steps and served models are judged by model, device and layout 
   CHECK(steps.families[1].family == "deepseek-ai/DeepSeek-R1/h200/pure_tp");
   CHECK(steps.left_out.size() == 1);
 
+  const auto only_us = [](const std::string& row) {
+    const Validation v =
+        of("model,device,engine,weight_dtype,kv_dtype,tp,pp,dp,moe_tp,moe_ep,batch_per_dp_rank,context_"
+           "tokens,step_ms\n" +
+           row + ",4,4096,30\n");
+    return v.residuals.empty() ? 0 : v.residuals[0].model_us;
+  };
+  // Weights of the same shape have other names.
+  CHECK(only_us("deepseek-ai/DeepSeek-R1-0528,h200,vllm 0.25.1,fp8_block,fp8,8,1,1,8,1") ==
+        steps.residuals[0].model_us);
+  CHECK(only_us("meta-llama/Meta-Llama-3.1-8B-Instruct-FP8,h200,vllm,fp8,fp8,1,1,1,1,1") > 0);
+  CHECK(only_us("deepseek-ai/DeepSeek-R1-Distill-Qwen-32B,h200,vllm,fp8,fp8,1,1,1,1,1") == 0);
+  // Dense models have no experts to split, and replicas of them nothing in common.
+  const double two_ranks = only_us("Qwen/Qwen3-32B,h200,vllm,fp8,fp8,2,1,1,2,1");
+  CHECK(only_us("Qwen/Qwen3-32B,h200,vllm,fp8,fp8,2,1,1,1,1") == two_ranks);
+  CHECK(only_us("Qwen/Qwen3-32B,h200,vllm,fp8,fp8,2,1,4,1,1") == two_ranks);
+  // Four bits of gpt-oss are MXFP4, whatever the row calls them.
+  CHECK(only_us("openai/gpt-oss-120b,b200,vllm,fp4,fp8,2,1,1,2,1") ==
+        only_us("openai/gpt-oss-120b,b200,vllm,w4a8_mxfp4_mxfp8,fp8,2,1,1,2,1"));
+
   std::string rows =
       "model,device,engine,weight_dtype,kv_dtype,tp,moe_ep,batch_per_dp_rank,isl,osl,prefill_share,tpot_ms\n";
   rows += "llama-3.1-70b,h100,,fp8,fp8,4,1,4,1024,8192,0,12\n";
