@@ -172,8 +172,20 @@ HELIX_DEVICE unsigned pack_f16(float lo, float hi) {
 }
 HELIX_DEVICE unsigned e4m3_to_f16(unsigned pair) {
   unsigned r;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 890
+  // Without an instruction for it: with the fields in place the number is too small by the difference of the exponents'
+  // biases, 2^(15 - 7); what comes to more than 448 was a NaN.
+  constexpr unsigned factor = 0x5c005c00u, largest = 0x5f005f00u;  // 256 and 448
+  const unsigned magnitude = (pair & 0x7fu) << 7 | (pair & 0x7f00u) << 15;
+  unsigned nan;
+  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(magnitude), "r"(factor));
+  asm("set.gt.u32.f16x2 %0, %1, %2;" : "=r"(nan) : "r"(r), "r"(largest));
+  r |= nan & 0x7fff7fffu;
+  return r | (pair & 0x80u) << 8 | (pair & 0x8000u) << 16;
+#else
   asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(r) : "h"(static_cast<unsigned short>(pair)));
   return r;
+#endif
 }
 HELIX_DEVICE unsigned fma_bf16x2(unsigned a, unsigned b, unsigned c) {
   unsigned r;
