@@ -32,7 +32,8 @@ std::size_t KernelOps::attention_scratch_bytes(const KvShape& shape, std::int64_
 
 void KernelOps::attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale,
                           const BF16* q, BF16* o, float* lse, std::span<std::byte> scratch) {
-  cuda::attention(limits_, stream_, cache, batch, q_heads, scale, q, o, lse, scratch);
+  cuda::attention(limits_, stream_, cache, batch, q_heads, scale, q, o, lse, scratch,
+                  beside_exchange_ ? Beside::exchange : Beside::nothing);
 }
 
 void KernelOps::index_best(const KvView& keys, std::int64_t batch, const IndexQuery& query, std::int64_t room,

@@ -55,6 +55,8 @@ class KernelOps : public Backend {
   void rope(const RopeTable& table, std::int64_t batch, std::int64_t heads, const std::int64_t* positions,
             HeadRows<const BF16> x, HeadRows<BF16> out) override;
 
+  void beside_exchange(bool beside) override { beside_exchange_ = beside; }
+
   // attention_ops.cu
   std::string why_not(const KvShape& shape) const override;
   std::size_t kv_page_bytes(const KvShape& shape) const override;
@@ -101,6 +103,7 @@ class KernelOps : public Backend {
   KernelOps(const Gpu& gpu, Stream stream, std::size_t terms_bytes = std::size_t{64} << 20)
       : limits_(gpu), stream_(stream), terms_bytes_(terms_bytes) {}
   Stream stream() const { return stream_; }
+  const Gpu& limits() const { return limits_; }
 
   /// Has the matrix library any product of this type on this GPU? It has all of bf16.
   virtual bool multiplies(DType dtype) const = 0;
@@ -120,6 +123,7 @@ class KernelOps : public Backend {
 
   Gpu limits_;
   Stream stream_;
+  bool beside_exchange_ = false;
   std::size_t terms_bytes_;
   std::unique_ptr<Buffer> terms_;
   std::unique_ptr<Buffer> given_;  // weights on their way

@@ -197,6 +197,7 @@ const BF16* AttentionBlock::attend_shards(const LayerWeights& w, const KvView& c
   for (int piece = 0; piece < pieces.count; ++piece) {
     const Range r = rows_of(pieces[piece]);
     const PartialShape shape = part.partials(r.size());
+    c_.backend.beside_exchange(piece > 0);
     attend(w, cache, pieces[piece], work);
     work.observer.phase_done(Phase::attn);
     c_.backend.begin_phase(Phase::merge);
@@ -212,6 +213,7 @@ const BF16* AttentionBlock::attend_shards(const LayerWeights& w, const KvView& c
     }
     work.observer.phase_done(Phase::a2a);
   }
+  c_.backend.beside_exchange(false);  // merges are short
   for (int piece = 0; piece < pieces.count; ++piece) {
     const Range r = rows_of(pieces[piece]);
     c_.backend.begin_phase(Phase::a2a);

@@ -21,6 +21,8 @@ class Buffer {
   virtual ~Buffer() = default;
   virtual std::byte* data() = 0;
   virtual std::size_t bytes() const = 0;
+  /// May peers be let at it where it lies?
+  virtual bool shareable() const { return false; }
   /// No op may touch these bytes until `allow_all`. Without effect where nothing watches over accesses.
   virtual void forbid(std::size_t /*offset*/, std::size_t /*bytes*/) {}
   virtual void allow_all() {}
@@ -76,6 +78,9 @@ class Device {
   virtual std::unique_ptr<Recording> record(const std::function<void()>& ops);
   /// The ops issued from now on belong to this phase of a step, or to none: for profilers that can show it.
   virtual void begin_phase(std::optional<Phase>) {}
+  /// The ops issued from now on run beside exchanges that start_all_to_all began, or beside none: where both want the same
+  /// units of the device, long ops leave them some.
+  virtual void beside_exchange(bool) {}
   /// A communicator for the ranks of the group, over this device's memory and in the order of its ops.
   virtual std::unique_ptr<Communicator> connect(const MpiGroup& group) = 0;
 };

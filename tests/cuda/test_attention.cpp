@@ -58,6 +58,62 @@ TEST_CASE("attention: a request split over blocks, empty and short ones beside i
   }
 }
 
+TEST_CASE("attention: beside an exchange, in blocks of eight warps too") {
+  testing::EmulatedBackend backend(kDatacentreGpu), small(kSmallGpu);
+  for (testing::EmulatedBackend* const gpu : {&backend, &small}) gpu->beside_exchange(true);
+  for (const DType dtype : testing::kv_types()) {
+    for (const std::int64_t dim : {64, 128, 256}) {
+      PagedCache grouped(gqa(1, dim, dtype), {300, 0, 129, 1});
+      grouped.append_random();
+      for (const std::int64_t group : {8, 10}) check_random_queries(grouped, group, backend);
+    }
+    PagedCache grouped(gqa(1, 64, dtype), {257});
+    grouped.append_random();
+    check_random_queries(grouped, 9, small);
+    PagedCache latent(mla(dtype), {290});
+    latent.append_random();
+    check_random_queries(latent, 16, backend);
+  }
+}
+
+// A block of the exchange needs a whole multiprocessor: more than half of its registers (Gpu::left_to_exchange).
+TEST_CASE("attention: beside an exchange it leaves multiprocessors free, else none") {
+  int in_one_wave = 0, in_more = 0;
+  const auto check = [&](const Gpu& gpu, const KvShape& shape, std::int64_t batch, std::int64_t group) {
+    const std::int64_t q_heads = group * shape.kv_heads;
+    const DecodePlan alone(gpu, shape, batch, q_heads), beside(gpu, shape, batch, q_heads, Beside::exchange);
+    INFO(gpu.multiprocessors << " multiprocessors, " << batch << " requests, groups of " << group << ", dim "
+                             << shape.head_dim << ' ' << name(shape.dtype));
+    REQUIRE(alone.block_slots == gpu.multiprocessors * alone.resident(gpu));
+    REQUIRE(alone.kernel.threads * alone.resident(gpu) == beside.kernel.threads);  // as many warps
+    REQUIRE(beside.resident(gpu) == 1);
+    REQUIRE(beside.kernel.shared_bytes <= gpu.shared_bytes_per_block);
+    REQUIRE(beside.block_slots + gpu.left_to_exchange() == gpu.multiprocessors);
+    for (const std::int64_t tokens : {1'000, 100'000, 1'000'000}) {
+      const std::int64_t blocks =
+          beside.blocks * choose_splits(beside.blocks, beside.block_slots, tokens / gpu.split_tokens);
+      // One wave leaves them free; of more than one the first to end makes room.
+      ++(blocks + gpu.left_to_exchange() <= gpu.multiprocessors ? in_one_wave : in_more);
+    }
+  };
+  for (const int multiprocessors : kRealMultiprocessors) {
+    const Gpu gpu{multiprocessors, 227 * 1024, 228 * 1024}, small{multiprocessors, 99 * 1024, 100 * 1024};
+    REQUIRE(gpu.left_to_exchange() == 8);
+    for (const DType dtype : testing::kv_types()) {
+      for (const std::int64_t batch : {1, 8, 64}) {
+        for (const std::int64_t dim : {64, 128, 256})
+          for (const std::int64_t group : {1, 8, 16}) check(gpu, gqa(8, dim, dtype), batch, group);
+        for (const std::int64_t heads : {16, 32, 128}) check(gpu, mla(dtype), batch, heads);
+        check(small, gqa(8, 128, dtype), batch, 8);
+      }
+    }
+  }
+  REQUIRE(in_one_wave > 0);
+  REQUIRE(in_more > 0);
+  REQUIRE(kDatacentreGpu.left_to_exchange() == 2);
+  REQUIRE(Gpu{.multiprocessors = 1}.left_to_exchange() == 0);
+}
+
 TEST_CASE("attention: how many splits") {
   // Batch 1 at 64K tokens fills a GPU of 132 multiprocessors, each running two blocks.
   for (std::int64_t blocks : {1, 2, 3, 8, 16, 100}) {
@@ -81,8 +137,12 @@ TEST_CASE("attention: scratch memory is enough for all smaller batches, too") {
       const KvShape shape = gqa(kv_heads, 128);
       const std::int64_t q_heads = 8 * kv_heads;
       const auto needed = [&](std::int64_t batch) {
-        const DecodePlan plan(gpu, shape, batch, q_heads);
-        return plan.scratch_bytes(shape, most_splits(plan.blocks, plan.block_slots));
+        std::size_t bytes = 0;
+        for (const Beside beside : {Beside::nothing, Beside::exchange}) {
+          const DecodePlan plan(gpu, shape, batch, q_heads, beside);
+          bytes = std::max(bytes, plan.scratch_bytes(shape, most_splits(plan.blocks, plan.block_slots)));
+        }
+        return bytes;
       };
       for (std::int64_t batch = 1; batch <= 96; ++batch) {
         const std::size_t held = attention_scratch_bytes(gpu, shape, batch, q_heads);

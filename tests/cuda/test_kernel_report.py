@@ -65,7 +65,7 @@ class Counting(unittest.TestCase):
         self.assertAlmostEqual(kernel_report.needed("sm_90a", kernel(1, 1), cycles), 1.0)
 
     def test_names_of_instances(self):
-        gqa = kernel_report.kernel_of("_ZN5helix4cuda10gqa_decodeILNS_5DTypeE2ELi128ELi1EEEvNS_6KvViewE")
+        gqa = kernel_report.kernel_of("_ZN5helix4cuda10gqa_decodeILNS_5DTypeE2ELi128ELi1ELi4EEEvNS_6KvViewE")
         self.assertEqual((gqa.name, gqa.tile_bytes, gqa.k_loads, gqa.v_loads), ("GQA d128, 8 heads, fp8", 4096, 4, 4))
         mla = kernel_report.kernel_of("_ZN5helix4cuda10mla_decodeILNS_5DTypeE1ELi64ELi4ELi2EEEvNS_6KvViewE")
         self.assertEqual((mla.name, mla.tile_bytes, mla.k_loads, mla.v_loads), ("MLA 64 heads, 64 tokens, bf16", 9216, 36, 16))

@@ -17,15 +17,26 @@ struct DecodeKernel {
   int heads, threads, shared_bytes;
 };
 
+/// Where a launch runs.
+enum class Beside { nothing, exchange };
+
+/// Two blocks of 4 warps a multiprocessor, or beside an exchange one of 8: the hardware deals blocks to multiprocessors in
+/// turn, so that of two a multiprocessor a few less would leave many of them half free and none whole. Where shared memory
+/// has no room for 8 warps, none has it for two blocks.
 template <DType dtype, int HeadDim>
-DecodeKernel gqa_kernel(const Gpu& gpu, int group) {
-  const auto of = []<int tiles>(std::integral_constant<int, tiles>) {
-    using Shape = GqaShape<dtype, HeadDim, tiles>;
-    return DecodeKernel{gqa_decode<dtype, HeadDim, tiles>, Shape::kHeads, kGqaThreads, Shape::kSharedBytes};
+DecodeKernel gqa_kernel(const Gpu& gpu, int group, Beside beside) {
+  const auto of = []<int tiles, int warps>(std::integer_sequence<int, tiles, warps>) {
+    using Shape = GqaShape<dtype, HeadDim, tiles, warps>;
+    return DecodeKernel{gqa_decode<dtype, HeadDim, tiles, warps>, Shape::kHeads, Shape::kThreads,
+                        Shape::kSharedBytes};
   };
-  const DecodeKernel wide = of(std::integral_constant<int, 2>{});
-  const bool fits = wide.shared_bytes <= gpu.shared_bytes_per_block;
-  return group > 8 && fits ? wide : of(std::integral_constant<int, 1>{});
+  const auto fits = [&](const DecodeKernel& k) { return k.shared_bytes <= gpu.shared_bytes_per_block; };
+  const DecodeKernel wide = of(std::integer_sequence<int, 2, 4>{});
+  const bool two_tiles = group > 8 && fits(wide);
+  const DecodeKernel half = two_tiles ? wide : of(std::integer_sequence<int, 1, 4>{}),
+                     whole = two_tiles ? of(std::integer_sequence<int, 2, 8>{})
+                                       : of(std::integer_sequence<int, 1, 8>{});
+  return beside == Beside::exchange && fits(whole) ? whole : half;
 }
 
 /// Many heads a block, so that the cache is read by few, as shared memory allows. With few heads a warp has all of a tile
@@ -49,18 +60,19 @@ DecodeKernel mla_kernel(const Gpu& gpu, int heads) {
 }
 
 template <DType dtype>
-DecodeKernel decode_kernel(const Gpu& gpu, const KvShape& shape, int group) {
+DecodeKernel decode_kernel(const Gpu& gpu, const KvShape& shape, int group, Beside beside) {
   if (shape.kind == AttentionKind::mla) return mla_kernel<dtype>(gpu, group);
-  if (shape.head_dim == 64) return gqa_kernel<dtype, 64>(gpu, group);
-  if (shape.head_dim == 128) return gqa_kernel<dtype, 128>(gpu, group);
-  return gqa_kernel<dtype, 256>(gpu, group);
+  if (shape.head_dim == 64) return gqa_kernel<dtype, 64>(gpu, group, beside);
+  if (shape.head_dim == 128) return gqa_kernel<dtype, 128>(gpu, group, beside);
+  return gqa_kernel<dtype, 256>(gpu, group, beside);
 }
 
 /// The kernel for a KV head's `group` query heads, of all rows of a request. Its pages must have a layout.
-inline DecodeKernel decode_kernel(const Gpu& gpu, const KvShape& shape, int group) {
-  return shape.dtype == DType::bf16  ? decode_kernel<DType::bf16>(gpu, shape, group)
-         : shape.dtype == DType::fp8 ? decode_kernel<DType::fp8>(gpu, shape, group)
-                                     : decode_kernel<DType::nvfp4>(gpu, shape, group);
+inline DecodeKernel decode_kernel(const Gpu& gpu, const KvShape& shape, int group,
+                                  Beside beside = Beside::nothing) {
+  return shape.dtype == DType::bf16  ? decode_kernel<DType::bf16>(gpu, shape, group, beside)
+         : shape.dtype == DType::fp8 ? decode_kernel<DType::fp8>(gpu, shape, group, beside)
+                                     : decode_kernel<DType::nvfp4>(gpu, shape, group, beside);
 }
 
 /// Why attention does not run over this cache; empty if it does.
@@ -74,28 +86,43 @@ inline std::string why_not_attended(const Gpu& gpu, const KvShape& shape) {
          std::to_string(gpu.shared_bytes_per_block);
 }
 
-inline DecodeKernel require_kernel(const Gpu& gpu, const KvShape& shape, int group) {
+inline DecodeKernel require_kernel(const Gpu& gpu, const KvShape& shape, int group, Beside beside) {
   if (const std::string reason = why_not_attended(gpu, shape); !reason.empty()) throw UsageError(reason);
-  return decode_kernel(gpu, shape, group);
+  return decode_kernel(gpu, shape, group, beside);
 }
 
-/// How a launch is laid out.
+/// How a launch is laid out. Beside an exchange a multiprocessor holds one block, and as many blocks as are there at a time
+/// leave it its multiprocessors. Of more blocks the first fill all: the exchange, which is first in the device's queue, gets
+/// its own as they end.
 struct DecodePlan {
   DecodeKernel kernel;
   int group, chunks;
   std::int64_t blocks;       // without splits
-  std::int64_t block_slots;  // that the GPU runs at a time
+  std::int64_t block_slots;  // that are to run at a time
   std::int64_t rows;         // query heads of all rows of all requests
 
-  DecodePlan(const Gpu& gpu, const KvShape& shape, std::int64_t batch, std::int64_t q_heads)
-      : kernel(require_kernel(gpu, shape, static_cast<int>(q_heads / shape.kv_heads))),
+  static constexpr int kBlockReserve = 1024;  // bytes of shared memory that CUDA takes in every block
+
+  DecodePlan(const Gpu& gpu, const KvShape& shape, std::int64_t batch, std::int64_t q_heads,
+             Beside beside = Beside::nothing)
+      : kernel(require_kernel(gpu, shape, static_cast<int>(q_heads / shape.kv_heads), beside)),
         group(static_cast<int>(q_heads / shape.kv_heads)),
         chunks((group + kernel.heads - 1) / kernel.heads),
         blocks(batch * shape.kv_heads * chunks),
         rows(batch * q_heads) {
-    constexpr int reserved = 1024;  // of shared memory, by CUDA, in every block
-    const int resident = gpu.shared_bytes_per_multiprocessor / (kernel.shared_bytes + reserved);
-    block_slots = static_cast<std::int64_t>(gpu.multiprocessors) * std::clamp(resident, 1, 2);
+    int left = 0;
+    if (beside == Beside::exchange) {
+      left = gpu.left_to_exchange();
+      // So much shared memory that there is none for a second block.
+      kernel.shared_bytes =
+          std::max(kernel.shared_bytes, gpu.shared_bytes_per_multiprocessor / 2 - kBlockReserve + 1);
+    }
+    block_slots = static_cast<std::int64_t>(gpu.multiprocessors - left) * resident(gpu);
+  }
+
+  /// Blocks that a multiprocessor holds at a time.
+  int resident(const Gpu& gpu) const {
+    return std::clamp(gpu.shared_bytes_per_multiprocessor / (kernel.shared_bytes + kBlockReserve), 1, 2);
   }
 
   /// Results that so many splits leave to be merged: o in fp32, and the LSE.
@@ -105,22 +132,24 @@ struct DecodePlan {
   }
 };
 
-/// Fewer requests may be cut into so many more splits that they leave more results.
+/// Fewer requests may be cut into so many more splits that they leave more results, and so may those beside an exchange.
 inline std::size_t attention_scratch_bytes(const Gpu& gpu, const KvShape& shape, std::int64_t most_requests,
                                            std::int64_t q_heads) {
   std::size_t most = 0;
   for (std::int64_t batch = 1; batch <= most_requests; ++batch) {
-    const DecodePlan plan(gpu, shape, batch, q_heads);
-    most = std::max(most, plan.scratch_bytes(shape, most_splits(plan.blocks, plan.block_slots)));
+    for (const Beside beside : {Beside::nothing, Beside::exchange}) {
+      const DecodePlan plan(gpu, shape, batch, q_heads, beside);
+      most = std::max(most, plan.scratch_bytes(shape, most_splits(plan.blocks, plan.block_slots)));
+    }
   }
   return most;
 }
 
 inline void attention(const Gpu& gpu, Stream stream, const KvView& cache, std::int64_t batch,
                       std::int64_t q_heads, float scale, const BF16* q, BF16* o, float* lse,
-                      std::span<std::byte> scratch) {
+                      std::span<std::byte> scratch, Beside beside = Beside::nothing) {
   const KvShape& shape = cache.shape;
-  const DecodePlan plan(gpu, shape, batch, q_heads * cache.query_tokens);
+  const DecodePlan plan(gpu, shape, batch, q_heads * cache.query_tokens, beside);
   const int splits = choose_splits(plan.blocks, plan.block_slots,
                                    cache.max_pages * shape.tokens_per_page / gpu.split_tokens);
   require_scratch("attention", batch, plan.scratch_bytes(shape, splits), scratch);

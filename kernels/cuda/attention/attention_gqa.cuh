@@ -2,25 +2,24 @@
 //   q [rows, q_heads, d], the KV cache -> o [rows, q_heads, d], lse [rows, q_heads], d of 64, 128, 256.
 //
 // Grid: x = split * chunks + chunk, y = KV head, z = request. A block has 8 * HeadTiles of the KV head's
-// query heads (a chunk of its group) and one split of the request's tokens, tile by tile in turn to its 4
-// warps. A warp works alone until the end: it copies its tiles through a ring of its own in shared memory, K
+// query heads (a chunk of its group) and one split of the request's tokens, tile by tile in turn to its
+// Warps: 4, or 8 where a block is to have a multiprocessor for itself. A warp works alone until the end: it copies its tiles through a ring of its own in shared memory, K
 // tile row then V tile row, so that copies need no barrier but the warp's, and multiplies
 //   S^T [16 tokens, heads] = K Q^T,   O^T [d, heads] += V^T P^T    with mma m16n8k16.
 // At the end the block merges its warps, and merge_splits the blocks.
 //
 // Bytes from memory: each block reads its tokens' K and V once, 2 * 2 d (bf16) a token and KV head; chunks of
-// one group share them in L2. In flight: the rings but one tile, 80 KB a block, two blocks a multiprocessor
-// (one where it has less than 200 KB of shared memory).
+// one group share them in L2. In flight: the rings but one tile, 20 KB a warp, 8 warps a multiprocessor (4
+// where it has less than 200 KB of shared memory).
 #pragma once
 
 #include "kernels/cuda/attention/attention_split.cuh"
 
 namespace helix::cuda {
 
-inline constexpr int kGqaWarps = 4, kGqaThreads = kGqaWarps * kWarp;
-
-template <DType dtype, int HeadDim, int HeadTiles>
+template <DType dtype, int HeadDim, int HeadTiles, int Warps>
 struct GqaShape {
+  static constexpr int kThreads = Warps * kWarp;
   static constexpr int kHeads = 8 * HeadTiles;
   static constexpr int kParts = HeadDim / kTileDims;  // tiles side by side in a row
   static constexpr int kSlots = 22 * 1024 / tile_bytes(DType::bf16) * (dtype == DType::bf16 ? 1 : 2);
@@ -28,12 +27,12 @@ struct GqaShape {
   static constexpr int kQBytes = HeadDim / 16 * HeadTiles * kWarp * static_cast<int>(sizeof(OperandB));
   // When the rings are done with, o in fp32; 4 more in a row keep the lanes' stores on different banks.
   static constexpr int kPitch = HeadDim + 4;
-  static constexpr int kMergeBytes = kGqaWarps * kHeads * (kPitch + 2) * 4;
-  static constexpr int kSharedBytes = kQBytes + std::max(kGqaWarps * kRingBytes, kMergeBytes);
+  static constexpr int kMergeBytes = Warps * kHeads * (kPitch + 2) * 4;
+  static constexpr int kSharedBytes = kQBytes + std::max(Warps * kRingBytes, kMergeBytes);
 };
 
-/// What a warp copies: the tiles begin, begin + 4, ... of a request, each K's parts then V's.
-template <DType dtype, int Parts>
+/// What a warp copies: the tiles begin, begin + Warps, ... of a request, each K's parts then V's.
+template <DType dtype, int Parts, int Warps>
 class GqaSource {
  public:
   HELIX_DEVICE GqaSource(const KvView& cache, std::int64_t request, int kv_head, const KvTiles& tiles,
@@ -55,7 +54,7 @@ class GqaSource {
       if (part == 0) begin_tile();
       copy_tile<dtype, kWarp>(slot, (part < Parts ? k_ : v_) + part % Parts * tile_bytes(dtype), lane_index(),
                               valid_);
-      if (part == 2 * Parts - 1) tile_ += kGqaWarps;
+      if (part == 2 * Parts - 1) tile_ += Warps;
     }
     cp_async_commit();
   }
@@ -68,10 +67,10 @@ class GqaSource {
     k_ = head_ + (next_page_ * page_bytes_ + place.in_page * Parts * tile_bytes(dtype));
     v_ = k_ + v_offset_;
     walk_.next();
-    next_page_ = table_[tile_ + kGqaWarps < end_ ? walk_.place().page : 0];
+    next_page_ = table_[tile_ + Warps < end_ ? walk_.place().page : 0];
   }
 
-  KvTileWalk<kGqaWarps> walk_;  // at the tile after, once one has begun
+  KvTileWalk<Warps> walk_;  // at the tile after, once one has begun
   Global<const std::int32_t> table_;
   std::int64_t v_offset_;
   Global<const std::byte> head_;
@@ -82,10 +81,10 @@ class GqaSource {
   std::int64_t next_page_ = 0;
 };
 
-template <DType dtype, int HeadDim, int HeadTiles>
-HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeGrid shape,
-                                                          Global<const BF16> q, DecodeOutput out) {
-  using Shape = GqaShape<dtype, HeadDim, HeadTiles>;
+template <DType dtype, int HeadDim, int HeadTiles, int Warps>
+HELIX_KERNEL HELIX_BOUNDS(Warps* kWarp, 8 / Warps) void gqa_decode(KvView cache, DecodeGrid shape,
+                                                                   Global<const BF16> q, DecodeOutput out) {
+  using Shape = GqaShape<dtype, HeadDim, HeadTiles, Warps>;
   using Tile = KvTile<dtype>;
   const int warp = warp_index(), lane = lane_index();
   const int chunk = static_cast<int>(blockIdx.x) % shape.chunks,
@@ -101,14 +100,14 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeGr
   const int end = static_cast<int>(count * (split + 1) / shape.splits);
 
   const auto ring = shared_memory<std::byte>(Shape::kQBytes + warp * Shape::kRingBytes);
-  GqaSource<dtype, Shape::kParts> source(cache, request, kv_head, tiles, begin, end);
+  GqaSource<dtype, Shape::kParts, Warps> source(cache, request, kv_head, tiles, begin, end);
   constexpr int parts = 2 * Shape::kParts, ahead = Shape::kSlots - 1;
   for (int i = 0; i < ahead; ++i) source.copy_next(i % parts, ring + i * tile_bytes(dtype));
   int slot = 0, freed = ahead;  // of the next part to use, and to fill
 
   // Q as operands, the warps in turn, while the first tiles are on their way.
   const auto q_operands = shared_memory<OperandB>();
-  for (int i = warp; i < HeadDim / 16 * HeadTiles; i += kGqaWarps) {
+  for (int i = warp; i < HeadDim / 16 * HeadTiles; i += Warps) {
     const int head = first_head + i % HeadTiles * 8 + lane / 4;
     q_operands[i * kWarp + lane] =
         head < shape.group ? load_q<dtype>(q, shape.row(request, kv_head, head), HeadDim, i / HeadTiles * 16)
@@ -142,8 +141,8 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeGr
     max[n] = {kMinusInfinity, kMinusInfinity};
     sum[n] = {0.0f, 0.0f};
   }
-  KvTileWalk<kGqaWarps> walk(tiles, begin);
-  for (int tile = begin; tile < end; tile += kGqaWarps) {
+  KvTileWalk<Warps> walk(tiles, begin);
+  for (int tile = begin; tile < end; tile += Warps) {
     OperandC s[HeadTiles] = {};
     HELIX_UNROLL for (int part = 0; part < Shape::kParts; ++part) {
       OperandA k[4];
@@ -188,8 +187,8 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeGr
   cp_async_wait<0>();
   block_sync();
   const auto merge_o = shared_memory<float>(Shape::kQBytes);
-  const auto merge_max = merge_o + kGqaWarps * Shape::kHeads * Shape::kPitch;
-  const auto merge_sum = merge_max + kGqaWarps * Shape::kHeads;
+  const auto merge_max = merge_o + Warps * Shape::kHeads * Shape::kPitch;
+  const auto merge_sum = merge_max + Warps * Shape::kHeads;
   HELIX_UNROLL for (int n = 0; n < HeadTiles; ++n) {
     HELIX_UNROLL for (int i = 0; i < 2; ++i) {
       const int head = n * 8 + lane % 4 * 2 + i;
@@ -208,10 +207,10 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeGr
   block_sync();
   for (int head = 0; head < Shape::kHeads && first_head + head < shape.group; ++head) {
     const std::int64_t row = shape.row(request, kv_head, first_head + head);
-    float largest = kMinusInfinity, total = 0.0f, weight[kGqaWarps];
-    HELIX_UNROLL for (int w = 0; w < kGqaWarps; ++w) largest =
+    float largest = kMinusInfinity, total = 0.0f, weight[Warps];
+    HELIX_UNROLL for (int w = 0; w < Warps; ++w) largest =
         fmaxf(largest, merge_max[w * Shape::kHeads + head]);
-    HELIX_UNROLL for (int w = 0; w < kGqaWarps; ++w) {
+    HELIX_UNROLL for (int w = 0; w < Warps; ++w) {
       weight[w] = softmax_weight(merge_max[w * Shape::kHeads + head], largest, shape.scale_log2);
       total += weight[w] * merge_sum[w * Shape::kHeads + head];
     }
@@ -221,9 +220,9 @@ HELIX_KERNEL HELIX_BOUNDS(kGqaThreads, 2) void gqa_decode(KvView cache, DecodeGr
                      empty ? kMinusInfinity : largest * shape.scale_log2 + log2f(total) - p_exponent(dtype));
     if (empty) continue;
     const float inverse = 1.0f / total;
-    for (int dim = static_cast<int>(threadIdx.x); dim < HeadDim; dim += kGqaThreads) {
+    for (int dim = static_cast<int>(threadIdx.x); dim < HeadDim; dim += Shape::kThreads) {
       float x = 0.0f;
-      HELIX_UNROLL for (int w = 0; w < kGqaWarps; ++w) x +=
+      HELIX_UNROLL for (int w = 0; w < Warps; ++w) x +=
           weight[w] * merge_o[(w * Shape::kHeads + head) * Shape::kPitch + dim];
       out.store_o(row, split, shape.splits, HeadDim, dim, x * inverse);
     }

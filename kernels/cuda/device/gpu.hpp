@@ -1,6 +1,8 @@
 // What the launchers must know of a GPU.
 #pragma once
 
+#include <algorithm>
+
 namespace helix::cuda {
 
 struct Gpu {
@@ -9,6 +11,11 @@ struct Gpu {
   int shared_bytes_per_multiprocessor = 48 * 1024;
   /// Attention cuts a request for several blocks into parts of at least this many tokens.
   int split_tokens = 128;
+
+  /// Multiprocessors that attention leaves to an exchange beside it (HOP-B), and the most blocks that the exchange has.
+  /// Whole ones: a block of NCCL's send and receive has up to 640 threads of 96 registers (cuobjdump -res-usage of
+  /// NCCL 2.28 for sm_80 to sm_120), 61440 of the 65536 that there are, so that no block of attention fits beside it.
+  int left_to_exchange() const { return std::min(8, multiprocessors / 2); }
 };
 
 }  // namespace helix::cuda

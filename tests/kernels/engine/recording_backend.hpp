@@ -62,6 +62,9 @@ inline Noted experts_of(std::int64_t tokens, std::int64_t hidden, std::int64_t f
 class Notes {
  public:
   void begin_phase(std::optional<Phase> phase) { begun_ = phase; }
+  void exchange_begins() { ++exchanges_; }
+  void exchange_ends() { --exchanges_; }
+  int exchanges_under_way() const { return exchanges_; }
   void add(Noted noted) { unphased_.push_back({std::move(noted), begun_}); }
   void phase_done(Phase phase) {
     for (auto& [noted, begun] : unphased_) {
@@ -80,6 +83,7 @@ class Notes {
   std::optional<Phase> begun_;
   std::vector<std::pair<Noted, std::optional<Phase>>> unphased_;
   std::vector<Noted> all_;
+  int exchanges_ = 0;
 };
 
 class CountingCommunicator final : public Communicator {
@@ -92,10 +96,12 @@ class CountingCommunicator final : public Communicator {
   }
   void start_all_to_all(int slot, const std::byte* send, std::byte* recv, std::size_t bytes) override {
     if (!under_way_.emplace(slot, true).second) throw std::logic_error("a slot is used twice");
+    notes_.exchange_begins();
     all_to_all(send, recv, bytes);
   }
   void finish_all_to_all(int slot) override {
     if (under_way_.erase(slot) == 0) throw std::logic_error("an exchange ends that did not begin");
+    notes_.exchange_ends();
   }
   void all_gather(const std::byte*, std::byte*, std::size_t bytes) override {
     note(Collective::all_gather, bytes * static_cast<std::size_t>(size_));
@@ -149,6 +155,7 @@ class RecordingBackend final : public Backend {
   }
   void synchronize() override {}
   void begin_phase(std::optional<Phase> phase) override { notes_.begin_phase(phase); }
+  void beside_exchange(bool beside) override { beside_exchange_ = beside; }
   std::unique_ptr<Communicator> connect(const MpiGroup&) override {
     throw std::logic_error("the recording backend has counting_groups");
   }
@@ -243,6 +250,8 @@ class RecordingBackend final : public Backend {
   }
   void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float, const BF16*, BF16*,
                  float*, std::span<std::byte>) override {
+    if (beside_exchange_ != (notes_.exchanges_under_way() > 0))
+      throw std::logic_error("attention is told wrongly whether an exchange is under way");
     const auto tokens = static_cast<double>(batch * cache.lengths[0]);
     notes_.add(attention_of(cache.shape, batch, q_heads * cache.query_tokens, cache.lengths[0],
                             tokens * token_bytes(cache)));
@@ -315,6 +324,7 @@ class RecordingBackend final : public Backend {
   Notes& notes_;
   std::unique_ptr<Backend> cpu_;
   std::int64_t tokens_ = 0;  // that were scored last
+  bool beside_exchange_ = false;
 };
 
 }  // namespace helix::testing
