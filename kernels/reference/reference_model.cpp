@@ -60,6 +60,18 @@ void choose_token(ReferenceStep& step) {
 
 }  // namespace
 
+double attention_work(const ReferenceSetup& setup) {
+  const KvShape cache = cache_shape(setup);
+  double work = 0;
+  for (const std::int64_t layer : setup.layers) {
+    const AttentionSpec& a = setup.model.attention_of(setup.model.layer_kind(layer));
+    const std::int64_t tokens = a.window > 0 ? std::min(a.window, setup.context) : setup.context;
+    work += static_cast<double>(tokens) * static_cast<double>(a.q_heads * (cache.head_dim + cache.v_dim) +
+                                                              a.indexer.heads * a.indexer.head_dim);
+  }
+  return work;
+}
+
 ReferenceRequest::ReferenceRequest(const ReferenceSetup& setup, std::int64_t request)
     : setup_(setup), scale_(attention_scale(setup.model)) {
   const AttentionSpec& a = setup_.model.attention;
@@ -122,7 +134,7 @@ Vector ReferenceRequest::gqa(std::size_t run, const Vector& x) {
     const std::vector<float> learned = w.wide(Tensor::sinks);
     sinks.assign(learned.begin(), learned.end());
   }
-  Vector o = cache.attend(q, scale_, {.window = a.window, .sinks = sinks});
+  Vector o = cache.attend(q, scale_, {.window = a.window, .sinks = sinks}, setup_.threads);
   w.round(o);
   return o;
 }
@@ -167,7 +179,8 @@ Vector ReferenceRequest::mla(std::size_t run, const Vector& x, const LayerChoice
   if (a.indexer.heads > 0) attended = indexed(run, x, compressed, choice, step);
   Vector o = cache.attend(absorbed, scale_,
                           {.window = setup_.model.attention_of(setup_.model.layer_kind(w.layer)).window,
-                           .chosen = attended.empty() ? nullptr : &attended});
+                           .chosen = attended.empty() ? nullptr : &attended},
+                          setup_.threads);
   w.round(o);
   Vector values;
   for (std::int64_t h = 0; h < a.q_heads; ++h) {

@@ -27,6 +27,7 @@ struct ReferenceSetup {
   DType weight_dtype = DType::bf16, kv_dtype = DType::bf16;
   bool exact_cache = false;               // decoded rows are cached as they are, in no dtype
   const WeightSource* weights = nullptr;  // null: synthetic ones
+  int threads = 1;                        // of attention over many tokens
   /// What an op of the engine leaves in bf16 is rounded to bf16: what this costs is what a backend is allowed to.
   bool round_as_engine = false;
   /// How far, in router logits, an expert chosen elsewhere may lie below this model's own choice.
@@ -36,6 +37,9 @@ struct ReferenceSetup {
   /// The same of the scores of sparse attention's tokens, in standard deviations of those of a step.
   double selection_tolerance = 0.1;
 };
+
+/// Multiply-adds of attention in a step of one request.
+double attention_work(const ReferenceSetup& setup);
 
 /// What was chosen elsewhere in a layer that is run; empty where nothing was, or this model's own choice is wanted.
 struct LayerChoice {

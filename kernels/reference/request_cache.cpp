@@ -7,11 +7,14 @@
 #include "kernels/ops/simd_clones.hpp"
 #include "kernels/ops/synthetic.hpp"
 #include "kernels/ops/work_counter.hpp"
+#include "roofline/base/arithmetic.hpp"
+#include "roofline/step/range.hpp"
 
 namespace helix::reference {
 namespace {
 
-constexpr std::int64_t kBlock = 64;  // tokens whose rows are held at a time
+constexpr std::int64_t kBlock = 64;            // tokens whose rows are held at a time
+constexpr std::int64_t kBlocksPerThread = 32;  // at least
 
 /// unit_value takes 256 values, (2 h + 1) / 256 with h in [-128, 127]: what the cache holds of
 /// each, in order.
@@ -61,6 +64,15 @@ struct OnlineSoftmax {
     }
   }
 
+  /// What another has added, of other tokens.
+  void add(const OnlineSoftmax& other) {
+    if (other.largest == -std::numeric_limits<double>::infinity()) return;
+    raise_largest(other.largest);
+    const double weight = std::exp(other.largest - largest);
+    sum += weight * other.sum;
+    add_scaled(weight, other.o, o);
+  }
+
   void add_sink(double score) {
     raise_largest(score);
     sum += std::exp(score - largest);
@@ -74,6 +86,16 @@ struct OnlineSoftmax {
     for (double& x : o) x *= shrink;
     largest = score;
   }
+};
+
+/// Of one KV head, and a part of its tokens.
+struct RowBlocks {
+  Vector k, v;
+  Vector scores;
+  RowBlocks(const KvShape& shape)
+      : k(static_cast<std::size_t>(kBlock * shape.head_dim)),
+        v(shape.kind == AttentionKind::mla ? 0 : static_cast<std::size_t>(kBlock * shape.v_dim)),
+        scores(static_cast<std::size_t>(kBlock)) {}
 };
 
 }  // namespace
@@ -134,7 +156,8 @@ void RequestCache::load_rows(std::int64_t head, bool values, std::int64_t first,
   }
 }
 
-Vector RequestCache::attend(std::span<const double> q, double scale, const Attended& attended) const {
+Vector RequestCache::attend(std::span<const double> q, double scale, const Attended& attended,
+                            int threads) const {
   const auto head_dim = static_cast<std::size_t>(shape_.head_dim),
              v_dim = static_cast<std::size_t>(shape_.v_dim);
   const auto kv_heads = static_cast<std::size_t>(shape_.kv_heads);
@@ -142,33 +165,43 @@ Vector RequestCache::attend(std::span<const double> q, double scale, const Atten
   const std::size_t group = q_heads / kv_heads;
   const bool mla = shape_.kind == AttentionKind::mla;
 
-  Vector k(static_cast<std::size_t>(kBlock) * head_dim),
-      v(mla ? 0 : static_cast<std::size_t>(kBlock) * v_dim);
-  std::vector<OnlineSoftmax> softmax(q_heads, OnlineSoftmax(v_dim));
-  Vector scores;
-  for (std::size_t kv_head = 0; kv_head < kv_heads; ++kv_head) {
-    const std::int64_t oldest =
-        attended.window > 0 ? std::max<std::int64_t>(0, tokens() - attended.window) : 0;
-    for (std::int64_t first = oldest; first < tokens(); first += kBlock) {
-      const std::int64_t count = std::min(kBlock, tokens() - first);
-      load_rows(static_cast<std::int64_t>(kv_head), false, first, count, k.data());
-      if (!mla) load_rows(static_cast<std::int64_t>(kv_head), true, first, count, v.data());
-      scores.resize(static_cast<std::size_t>(count));
-      note_work();
-      for (std::size_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
-        for (std::size_t t = 0; t < scores.size(); ++t) {
-          const bool counts =
-              attended.chosen == nullptr || (*attended.chosen)[static_cast<std::size_t>(first) + t];
-          scores[t] =
-              counts ? scale * dot(q.subspan(h * head_dim, head_dim), {k.data() + t * head_dim, head_dim})
-                     : -std::numeric_limits<double>::infinity();
+  // The tokens in parts, as many as are worth a thread.
+  const std::int64_t oldest = attended.window > 0 ? std::max<std::int64_t>(0, tokens() - attended.window) : 0;
+  const std::int64_t blocks = ceil_div(tokens() - oldest, kBlock);
+  const auto parts = static_cast<int>(std::clamp<std::int64_t>(blocks / kBlocksPerThread, 1, threads));
+  std::vector<std::vector<OnlineSoftmax>> softmaxes(
+      static_cast<std::size_t>(parts), std::vector<OnlineSoftmax>(q_heads, OnlineSoftmax(v_dim)));
+  std::vector<RowBlocks> rows_of(static_cast<std::size_t>(parts), RowBlocks(shape_));
+#pragma omp parallel for num_threads(parts) if (parts > 1)
+  for (int part = 0; part < parts; ++part) {
+    std::vector<OnlineSoftmax>& softmax = softmaxes[static_cast<std::size_t>(part)];
+    RowBlocks& rows = rows_of[static_cast<std::size_t>(part)];
+    const Range own = even_split(blocks, parts, part);
+    for (std::size_t kv_head = 0; kv_head < kv_heads; ++kv_head) {
+      for (std::int64_t block = own.begin; block < own.end; ++block) {
+        const std::int64_t first = oldest + block * kBlock, count = std::min(kBlock, tokens() - first);
+        load_rows(static_cast<std::int64_t>(kv_head), false, first, count, rows.k.data());
+        if (!mla) load_rows(static_cast<std::int64_t>(kv_head), true, first, count, rows.v.data());
+        const std::span<double> scores = std::span(rows.scores).first(static_cast<std::size_t>(count));
+        note_work();
+        for (std::size_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
+          for (std::size_t t = 0; t < scores.size(); ++t) {
+            const bool counts =
+                attended.chosen == nullptr || (*attended.chosen)[static_cast<std::size_t>(first) + t];
+            scores[t] = counts ? scale * dot(q.subspan(h * head_dim, head_dim),
+                                             {rows.k.data() + t * head_dim, head_dim})
+                               : -std::numeric_limits<double>::infinity();
+          }
+          softmax[h].add(scores, mla ? rows.k.data() : rows.v.data(), mla ? head_dim : v_dim);
         }
-        softmax[h].add(scores, mla ? k.data() : v.data(), mla ? head_dim : v_dim);
       }
     }
   }
+  std::vector<OnlineSoftmax>& whole = softmaxes.front();
+  for (std::size_t part = 1; part < softmaxes.size(); ++part)
+    for (std::size_t h = 0; h < q_heads; ++h) whole[h].add(softmaxes[part][h]);
   Vector out;
-  for (OnlineSoftmax& head : softmax) {
+  for (OnlineSoftmax& head : whole) {
     const std::size_t h = out.size() / v_dim;
     if (!attended.sinks.empty()) head.add_sink(attended.sinks[h]);
     for (const double x : head.o) out.push_back(head.sum > 0.0 ? x / head.sum : 0.0);

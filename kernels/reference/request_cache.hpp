@@ -37,7 +37,9 @@ class RequestCache {
   void drop(std::int64_t tokens);
 
   /// softmax(scale q k^T) v: q [q_heads * head_dim] -> [q_heads * v_dim]. Zero if there is no token.
-  Vector attend(std::span<const double> q, double scale, const Attended& attended = {}) const;
+  /// `threads`: at most, each on a part of the tokens.
+  Vector attend(std::span<const double> q, double scale, const Attended& attended = {},
+                int threads = 1) const;
   /// Of each token, sum over heads h of weights[h] * relu(scale * q_h . k).
   Vector index_scores(std::span<const double> q, std::span<const double> weights, double scale) const;
 

@@ -140,7 +140,7 @@ World describe_world(MPI_Comm comm, double memory_fraction) {
   }
   int threads = std::max(1, common_cpus(mine, mine) / std::max(1, sharers));
   HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &threads, 1, MPI_INT, MPI_MIN, comm));
-  world.threads = threads;
+  world.threads = world.host_threads = threads;
   int crowded = threads * world.node_ranks > common_cpus(all, all) ? 1 : 0;
   HELIX_MPI(MPI_Allreduce(MPI_IN_PLACE, &crowded, 1, MPI_INT, MPI_MAX, comm));
   world.oversubscribed = crowded != 0;

@@ -18,7 +18,8 @@ struct World {
   int node_ranks = 1;  // ranks on this rank's node
   std::string host;
   std::vector<std::string> placement;  // of every rank, on rank 0: "host: CPUs 0-3,8"
-  int threads = 1;  // worker threads per rank: the CPUs it may use, shared out where masks overlap
+  int threads = 1;       // worker threads per rank: the CPUs it may use, shared out where masks overlap
+  int host_threads = 1;  // the same of the host's CPUs, also where ranks have a device
   bool oversubscribed = false;       // more worker threads than CPUs somewhere: timings mean little
   std::size_t node_cache_bytes = 0;  // last-level caches of the node together, 0: unknown
   double memory_fraction = 0;        // of the free memory that ranks may take

@@ -9,6 +9,8 @@
 #include "kernels/comm/lone_communicator.hpp"
 #include "kernels/comm/mpi_check.hpp"
 #include "kernels/comm/rank_groups.hpp"
+#include "kernels/reference/reference_model.hpp"
+#include "roofline/base/arithmetic.hpp"
 #include "sweeps/launch/activity.hpp"
 #include "sweeps/launch/host_load.hpp"
 #include "sweeps/measure/measure.hpp"
@@ -189,8 +191,18 @@ void PointRunner::run_in_group(EngineRequest request, ResultRow& row, MPI_Comm i
       row.share = rank_share(*std::exchange(row.measurement, std::nullopt), *row.prediction, pieces);
       return;
     }
+    const std::vector<std::int64_t> layers = telling_layers(request.instance);
+    const double work = reference::attention_work({.model = request.instance.model(),
+                                                   .layers = layers,
+                                                   .context = request.instance.shape().context}) *
+                        real(request.instance.shape().query_tokens());
     const Verification check =
-        verify(engine, {.layers = telling_layers(request.instance), .weights = weights_}, instance);
+        verify(engine,
+               {.layers = layers,
+                .max_requests = requests_to_follow(work, request.instance.sharding().ranks()),
+                .threads = world_.host_threads,
+                .weights = weights_},
+               instance);
     row.verify_rel_error = check.rel_error;
     if (!check.ok()) {
       row.status = Status::wrong;

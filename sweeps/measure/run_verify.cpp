@@ -9,6 +9,7 @@
 #include "kernels/comm/mpi_check.hpp"
 #include "kernels/comm/rank_groups.hpp"
 #include "kernels/reference/reference_model.hpp"
+#include "roofline/base/arithmetic.hpp"
 #include "roofline/base/csv.hpp"
 #include "sweeps/launch/activity.hpp"
 #include "sweeps/launch/backend_choice.hpp"
@@ -107,7 +108,12 @@ int run_verify(const SweepRequest& request) {
     // As few layers as show every kind of layer on every stage, unless --layers says otherwise.
     const std::int64_t held =
         c.layers > 0 ? std::min(c.layers, model.layers) : least_layers(model, c.sharding);
-    const OwnerChange change = steps_to_owner_change(c.shape.tokens_per_block, c.shape.query_tokens());
+    const double step_work =
+        reference::attention_work(
+            {.model = model, .layers = reference::first_layers(held), .context = c.shape.context}) *
+        real(c.shape.query_tokens());
+    const OwnerChange change =
+        steps_to_owner_change(c.shape.tokens_per_block, c.shape.query_tokens(), step_work);
     const Admission admission =
         admit(point, {.layers = held, .least_layers = c.sharding.pp, .steps = change.steps}, request.seed,
               *backend, world);
@@ -119,13 +125,16 @@ int run_verify(const SweepRequest& request) {
       row.steps = change.steps;
       if (const MPI_Comm instance = groups.first(c.sharding.ranks()); instance != MPI_COMM_NULL) {
         row.reason = host.run(*admission.engine, instance, [&](DecodeEngine& engine) {
-          row.result = verify(engine,
-                              {.steps = row.steps,
-                               .first_turn = change.first_turn,
-                               .acceptance = c.shape.draft_tokens > 0 ? c.shape.acceptance : 0,
-                               .layers = layers,
-                               .first_compared_step = change.first_compared},
-                              instance);
+          row.result =
+              verify(engine,
+                     {.steps = row.steps,
+                      .first_turn = change.first_turn,
+                      .acceptance = c.shape.draft_tokens > 0 ? c.shape.acceptance : 0,
+                      .layers = layers,
+                      .max_requests = requests_to_follow(real(change.steps) * step_work, c.sharding.ranks()),
+                      .threads = world.host_threads,
+                      .first_compared_step = change.first_compared},
+                     instance);
         });
       }
       row.status = Status::ok;

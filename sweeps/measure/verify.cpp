@@ -45,15 +45,22 @@ std::vector<std::int32_t> tokens_of_all(const DecodeEngine& engine, MPI_Comm ins
 
 }  // namespace
 
-OwnerChange steps_to_owner_change(int tokens_per_block, std::int64_t query_tokens) {
+OwnerChange steps_to_owner_change(int tokens_per_block, std::int64_t query_tokens, double step_work) {
   if (query_tokens > 1) {
     constexpr std::int64_t steps = 4;  // across the border of blocks, and once more behind rejected tokens
     return {.steps = steps, .first_turn = std::max(0, tokens_per_block - 2), .first_compared = 0};
   }
-  constexpr std::int64_t most_steps = 33;  // the default block's; more would take minutes and show no more
+  constexpr double most_steps = 33;  // the default block's; more would take minutes and show no more
+  constexpr double least_steps = 2;
   const std::int64_t all = std::int64_t{tokens_per_block} + 1;
-  const std::int64_t steps = std::min(all, most_steps);
+  const double affordable =
+      step_work > 0 ? std::clamp(most_reference_work / step_work, least_steps, most_steps) : most_steps;
+  const std::int64_t steps = std::min(all, static_cast<std::int64_t>(affordable));
   return {.steps = steps, .first_turn = all - steps, .first_compared = steps - 2};
+}
+
+std::int64_t requests_to_follow(double work_of_request, int ranks) {
+  return ranks > 1 || 2 * work_of_request <= most_reference_work ? 2 : 1;
 }
 
 double verify_tolerance(DType kv_dtype, std::int64_t context) {
@@ -92,7 +99,8 @@ Verification verify(DecodeEngine& engine, const VerifyOptions& options, MPI_Comm
                                         .context = shape.context,
                                         .weight_dtype = shape.weight_dtype,
                                         .kv_dtype = shape.kv_dtype,
-                                        .weights = options.weights};
+                                        .weights = options.weights,
+                                        .threads = options.threads};
   reference::ReferenceSetup rounding = setup;
   rounding.round_as_engine = true;
   for (const std::int64_t request : followed_requests(shape.batch, options.max_requests)) {

@@ -17,6 +17,7 @@ struct VerifyOptions {
   double acceptance = 0;             // of drafts: accepted_tokens()
   std::vector<std::int64_t> layers;  // to run, of those that the engine has
   std::int64_t max_requests = 2;     // requests do not see each other, so a few of the batch are followed
+  int threads = 1;                   // of the reference
   /// Steps before this one only advance both sides; from it on their logits are compared.
   std::int64_t first_compared_step = 0;
   /// Of a checkpoint; null: synthetic ones. What rounding costs with them is measured, by a reference that rounds as the
@@ -39,13 +40,20 @@ struct Verification {
 std::vector<std::int64_t> telling_layers(const Instance& instance);
 
 /// The last two of these steps are those between which the owner of new tokens changes, or those in which it does
-/// where a step has several tokens. Where a block is long, the first owner's turn has begun before: its tokens are part
+/// where a step has several tokens. Where a block is long, or each step is, the first owner's turn has begun before: its tokens are part
 /// of the history.
 struct OwnerChange {
   std::int64_t steps, first_turn;
   std::int64_t first_compared;  // step
 };
-OwnerChange steps_to_owner_change(int tokens_per_block, std::int64_t query_tokens = 1);
+OwnerChange steps_to_owner_change(int tokens_per_block, std::int64_t query_tokens = 1, double step_work = 0);
+
+/// Over long contexts the reference takes long: 20 s of one core for a step of a request of 1M tokens and a layer of MLA
+/// with 128 heads. So steps_to_owner_change takes fewer steps, but no fewer than the two that are compared, and one request
+/// is followed instead of two, where the reference would otherwise multiply more than most_reference_work on one rank.
+/// step_work: reference::attention_work.
+inline constexpr double most_reference_work = 4e11;  // about a minute of one core
+std::int64_t requests_to_follow(double work_of_request, int ranks);
 
 /// Allowed rel_error: 1e-2 with a bf16 KV cache, 3e-2 with fp8 or NVFP4; 7e-2 with NVFP4 and less than 256
 /// tokens of context. Decoded rows differ from the reference's by rounding, about 3e-3, and where a value is

@@ -288,6 +288,25 @@ TEST_CASE("the reference reads the history that synthetic.hpp defines") {
   }
 }
 
+TEST_CASE("threads attend parts of the tokens, and the parts are merged") {
+  const std::int64_t context = 7000;
+  const auto check = [&](const KvShape& shape, std::int64_t q_heads, const reference::Attended& attended) {
+    const RequestCache cache(shape, 9, 2, 5, context);
+    // Sharp: parts differ in their largest scores.
+    const Vector q = random_doubles(static_cast<std::size_t>(q_heads * shape.head_dim), 3);
+    const Vector alone = cache.attend(q, 20.0, attended);
+    for (const int threads : {2, 3, 8})
+      CHECK(first_difference(cache.attend(q, 20.0, attended, threads), alone, 1e-10, 1e-12) == "");
+  };
+  const KvShape grouped{.kv_heads = 2, .head_dim = 16, .v_dim = 16, .dtype = DType::bf16};
+  check(grouped, 6, {});
+  check(grouped, 6, {.window = 4500});
+  check({.kind = AttentionKind::mla, .kv_heads = 1, .head_dim = 24, .v_dim = 16, .dtype = DType::fp8}, 3, {});
+  std::vector<bool> chosen(context);  // of a part without any, nothing is merged
+  for (std::size_t t = 6000; t < 6800; t += 3) chosen[t] = true;
+  check(grouped, 4, {.chosen = &chosen});
+}
+
 TEST_CASE("absorbed MLA equals the naive form, with and without a low-rank Q") {
   const ModelSpec model = small_mla(GENERATE(as<std::string>{}, "tiny-mla", "tiny-mla-lite"));
   REQUIRE_FALSE(model.layer_kind(0).moe());
