@@ -10,6 +10,14 @@
 
 namespace helix {
 
+/// Memory in which arrays lie that are exchanged.
+struct ExchangedMemory {
+  std::byte* data = nullptr;
+  std::size_t bytes = 0;
+  bool shareable = false;    // Buffer::shareable
+  std::uint64_t layout = 0;  // the same on ranks whose arrays lie at the same offsets
+};
+
 /// Memory that a communicator knows to be exchanged.
 class Exposure {
  public:
@@ -48,8 +56,8 @@ class Communicator {
                         std::size_t recv_bytes, int from) = 0;
 
   /// Arrays given to the collectives will lie in this memory as long as the result lives, so that peers may
-  /// be let at it. Null: there is nothing to prepare.
-  virtual std::unique_ptr<Exposure> expose(std::byte*, std::size_t) { return nullptr; }
+  /// be let at it; `in_flight`: to start_all_to_all, too. Null: there is nothing to prepare. Collective.
+  virtual std::unique_ptr<Exposure> expose(const ExchangedMemory&, bool /*in_flight*/) { return nullptr; }
 };
 
 /// The groups that one rank of a sharding belongs to.

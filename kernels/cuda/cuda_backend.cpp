@@ -60,6 +60,7 @@ class CudaBuffer final : public Buffer {
 
   std::byte* data() override { return static_cast<std::byte*>(data_); }
   std::size_t bytes() const override { return bytes_; }
+  bool shareable() const override { return exchanged_; }
 
  private:
   void* data_ = nullptr;
@@ -153,7 +154,7 @@ class CudaBackend final : public KernelOps {
     if (phase) nvtxRangePushA(phase_names[static_cast<std::size_t>(*phase)].data());
   }
   std::unique_ptr<Communicator> connect(const MpiGroup& group) override {
-    return make_nccl_communicator(group.comm, stream(), pool_, watch_);
+    return make_nccl_communicator(group.comm, stream(), limits(), pool_, watch_);
   }
 
   double read_bandwidth_bytes_per_s(std::span<const std::byte> memory, double seconds) override {

@@ -50,7 +50,7 @@ DecodeEngine::Activations::Activations(Carver& carver, const RankPlan& plan, con
   const std::size_t scratch_bytes =
       std::max(AttentionBlock::scratch_bytes(plan, backend), FfnBlock::scratch_bytes(plan, backend));
   scratch = {carver.take<std::byte>(static_cast<std::int64_t>(scratch_bytes)), scratch_bytes};
-  bytes = carver.used();
+  layout = carver.layout();
 }
 
 DecodeEngine::Activations DecodeEngine::carve(const RankPlan& plan, Backend& backend, std::int64_t steps,
@@ -88,8 +88,15 @@ DecodeEngine::DecodeEngine(const Instance& instance, std::int64_t steps, Backend
       head_(context_, activations_.head),
       room_(plan_.tokens_with_room(steps)) {
   if (plan_.draft_layer()) draft_.emplace(context_, activations_.draft, attention_, ffn_, head_);
-  for (Communicator* const group : {groups.stage.get(), groups.kvp.get(), groups.pipeline.get()})
-    exposures_.push_back(group->expose(memory.activations->data(), activations_.bytes));
+  Buffer& activations = *memory.activations;
+  const ExchangedMemory exchanged{.data = activations.data(),
+                                  .bytes = activations.bytes(),
+                                  .shareable = activations.shareable(),
+                                  .layout = activations_.layout};
+  for (Communicator* const group : {groups.stage.get(), groups.kvp.get(), groups.pipeline.get()}) {
+    const bool in_flight = group == groups.kvp.get() && plan_.attention().hop_b > 1;
+    exposures_.push_back(group->expose(exchanged, in_flight));
+  }
   rewind();
 }
 

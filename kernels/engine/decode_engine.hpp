@@ -138,7 +138,7 @@ class DecodeEngine {
     HeadBlock::Arrays head;
     DraftBlock::Arrays draft;
     std::span<std::byte> scratch;
-    std::size_t bytes;  // of all of them
+    std::uint64_t layout;  // Carver::layout of all of them
   };
   /// Before the next step, of the request that has most.
   std::int64_t decoded_next() const { return step_ == 0 ? 0 : decoded_ + accepted_; }

@@ -28,15 +28,19 @@ class Carver {
   T* take(std::int64_t count) {
     const std::size_t offset = used_, bytes = static_cast<std::size_t>(count) * sizeof(T);
     used_ += (bytes + guard_bytes_ + 63) / 64 * 64;
+    layout_ = (layout_ ^ used_) * 0x100000001b3u;  // FNV-1a, a number at a time
     if (guarded_ != nullptr && guard_bytes_ > 0) guarded_->forbid(offset + bytes, used_ - offset - bytes);
     return base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + offset);
   }
   std::size_t used() const { return used_; }
+  /// The same number for arrays of the same sizes, taken in the same order.
+  std::uint64_t layout() const { return layout_; }
 
  private:
   std::byte* base_ = nullptr;
   Buffer* guarded_ = nullptr;
   std::size_t guard_bytes_ = 0, used_ = 0;
+  std::uint64_t layout_ = 0xcbf29ce484222325u;
 };
 
 /// Bytes of a T, whose constructor takes its arrays from the carver that is its first argument.

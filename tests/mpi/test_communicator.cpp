@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/comm/agreement.hpp"
 #include "kernels/comm/mpi_communicator.hpp"
 #include "kernels/comm/rank_groups.hpp"
 #include "kernels/ops/backend.hpp"
@@ -67,6 +68,19 @@ TEST_CASE("all-to-all delivers chunks in rank order, NaN and infinity with their
       exact &= recv[p * words + i] == word(static_cast<int>(p), comm->rank(), i);
   }
   CHECK(exact);
+}
+
+TEST_CASE("ranks are alike where none of their numbers differs anywhere") {
+  int rank = 0, size = 1;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  const auto of_rank = [&](int which) { return static_cast<std::uint64_t>(rank == which ? 1 : 0); };
+  constexpr auto most = std::numeric_limits<std::uint64_t>::max();
+  CHECK(alike(MPI_COMM_WORLD, {0, most, 7}));
+  for (int other = 0; size > 1 && other < size; ++other) {
+    CHECK_FALSE(alike(MPI_COMM_WORLD, {of_rank(other), 7}));
+    CHECK_FALSE(alike(MPI_COMM_WORLD, {7, most - of_rank(other)}));
+  }
 }
 
 TEST_CASE("packed partials carry the fp32 LSE through the exchange bit for bit") {

@@ -2,10 +2,12 @@
 
 #include <exception>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "kernels/comm/mpi_check.hpp"
 #include "kernels/cuda/device/cuda_check.hpp"
+#include "kernels/cuda/exchange/exposed_memory.hpp"
 #include "kernels/cuda/exchange/nccl_check.hpp"
 #include "kernels/cuda/small/small_ops.hpp"
 #include "roofline/step/sharding.hpp"
@@ -13,20 +15,17 @@
 namespace helix::cuda {
 namespace {
 
-class Registration final : public Exposure {
+/// To each of a link's communicators that will exchange it.
+class LinkExposure final : public Exposure {
  public:
-  Registration(ncclComm_t comm, std::byte* data, std::size_t bytes) : comm_(comm) {
-    HELIX_NCCL(ncclCommRegister(comm_, data, bytes, &handle_));
+  LinkExposure(NcclLink& link, const ExchangedMemory& memory, bool in_flight, cudaStream_t stream)
+      : to_all_(link.comm(), link.group(), memory) {
+    if (in_flight) in_flight_.emplace(link.beside_compute(stream), link.group(), memory);
   }
-  ~Registration() override {
-    if (std::uncaught_exceptions() == 0) ncclCommDeregister(comm_, handle_);
-  }
-  Registration(const Registration&) = delete;
-  Registration& operator=(const Registration&) = delete;
 
  private:
-  ncclComm_t comm_;
-  void* handle_ = nullptr;
+  ExposedMemory to_all_;
+  std::optional<ExposedMemory> in_flight_;
 };
 
 class NcclCommunicator final : public Communicator {
@@ -53,7 +52,7 @@ class NcclCommunicator final : public Communicator {
   int size() const override { return size_; }
 
   void all_to_all(const std::byte* send, std::byte* recv, std::size_t bytes_per_peer) override {
-    exchange_chunks(send, recv, bytes_per_peer, stream_);
+    exchange_chunks(send, recv, bytes_per_peer, nccl_, stream_);
   }
 
   void all_gather(const std::byte* send, std::byte* recv, std::size_t bytes) override {
@@ -81,19 +80,20 @@ class NcclCommunicator final : public Communicator {
     BF16* recv = send + ranks * part;
     BF16* sum = recv + ranks * part;
     copy(send, data, n * sizeof(BF16), stream_);
-    exchange_chunks(send, recv, part * sizeof(BF16), stream_);
+    exchange_chunks(send, recv, part * sizeof(BF16), nccl_, stream_);
     sum_ranks(stream_, size_, static_cast<std::int64_t>(part), static_cast<std::int64_t>(part), recv, sum);
     HELIX_NCCL(ncclAllGather(sum, send, part, ncclBfloat16, nccl_, stream_));
     copy(data, send, n * sizeof(BF16), stream_);
   }
 
-  // The exchange waits for what has been issued so far and runs beside what comes next.
+  // The exchange waits for what has been issued so far and runs beside what comes next, on the multiprocessors that this
+  // leaves it.
   void start_all_to_all(int slot, const std::byte* send, std::byte* recv,
                         std::size_t bytes_per_peer) override {
     const NcclLink::Slot& s = link_->slot(slot);
     HELIX_CUDA(cudaEventRecord(s.ready, stream_));
     HELIX_CUDA(cudaStreamWaitEvent(link_->side(), s.ready));
-    exchange_chunks(send, recv, bytes_per_peer, link_->side());
+    exchange_chunks(send, recv, bytes_per_peer, link_->beside_compute(stream_), link_->side());
     HELIX_CUDA(cudaEventRecord(s.arrived, link_->side()));
   }
 
@@ -117,7 +117,9 @@ class NcclCommunicator final : public Communicator {
     const auto row_bytes = static_cast<std::size_t>(width) * sizeof(BF16);
     const Range mine = even_split(rows, size_, rank_);
     const std::int64_t own = mine.size() * width;
-    BF16* all = link_->scratch().at_least(static_cast<std::size_t>(size_ * own), stream_);
+    // As much on every rank, since growing is collective: rank 0 has most.
+    const std::int64_t most = even_split(rows, size_, 0).size() * width;
+    BF16* all = link_->scratch().at_least(static_cast<std::size_t>(size_ * most), stream_);
     BF16* own_part = data + mine.begin * width;
     HELIX_NCCL(ncclGroupStart());
     for (int peer = 0; peer < size_; ++peer) {
@@ -131,9 +133,9 @@ class NcclCommunicator final : public Communicator {
     sum_ranks(stream_, size_, own, own, all, own_part);
   }
 
-  std::unique_ptr<Exposure> expose(std::byte* data, std::size_t bytes) override {
-    if (nccl_ == nullptr || bytes == 0) return nullptr;
-    return std::make_unique<Registration>(nccl_, data, bytes);
+  std::unique_ptr<Exposure> expose(const ExchangedMemory& memory, bool in_flight) override {
+    if (nccl_ == nullptr) return nullptr;
+    return std::make_unique<LinkExposure>(*link_, memory, in_flight, stream_);
   }
 
   void exchange(const std::byte* send, std::size_t send_bytes, int to, std::byte* recv,
@@ -163,18 +165,19 @@ class NcclCommunicator final : public Communicator {
   // Up to here the gathered bytes take less time over NVLink than a second round of latency.
   static constexpr std::size_t one_shot_bytes = std::size_t{2} << 20;
 
-  void exchange_chunks(const void* send, void* recv, std::size_t bytes_per_peer, cudaStream_t stream) {
-    if (nccl_ == nullptr) return copy(recv, send, bytes_per_peer, stream);
+  void exchange_chunks(const void* send, void* recv, std::size_t bytes_per_peer, ncclComm_t nccl,
+                       cudaStream_t stream) {
+    if (nccl == nullptr) return copy(recv, send, bytes_per_peer, stream);
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 28, 0)
-    HELIX_NCCL(ncclAlltoAll(send, recv, bytes_per_peer, ncclInt8, nccl_, stream));
+    HELIX_NCCL(ncclAlltoAll(send, recv, bytes_per_peer, ncclInt8, nccl, stream));
 #else
     HELIX_NCCL(ncclGroupStart());
     for (int peer = 0; peer < size_; ++peer) {
       const std::size_t chunk = static_cast<std::size_t>(peer) * bytes_per_peer;
-      HELIX_NCCL(ncclSend(static_cast<const std::byte*>(send) + chunk, bytes_per_peer, ncclInt8, peer, nccl_,
+      HELIX_NCCL(ncclSend(static_cast<const std::byte*>(send) + chunk, bytes_per_peer, ncclInt8, peer, nccl,
                           stream));
       HELIX_NCCL(
-          ncclRecv(static_cast<std::byte*>(recv) + chunk, bytes_per_peer, ncclInt8, peer, nccl_, stream));
+          ncclRecv(static_cast<std::byte*>(recv) + chunk, bytes_per_peer, ncclInt8, peer, nccl, stream));
     }
     HELIX_NCCL(ncclGroupEnd());
 #endif
@@ -206,15 +209,15 @@ NcclPool::Members members_of(MPI_Comm comm) {
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_nccl_communicator(MPI_Comm comm, cudaStream_t stream, NcclPool& pool,
-                                                     NcclWatch& watch) {
+std::unique_ptr<Communicator> make_nccl_communicator(MPI_Comm comm, cudaStream_t stream, const Gpu& gpu,
+                                                     NcclPool& pool, NcclWatch& watch) {
   HELIX_MPI(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN));
   int rank = 0;
   HELIX_MPI(MPI_Comm_rank(comm, &rank));
   NcclPool::Members members = members_of(comm);
-  std::unique_ptr<NcclLink> link =
-      pool.take(members, [&] { return std::make_unique<NcclLink>(comm, watch); });
-  HELIX_MPI(MPI_Comm_free(&comm));
+  std::unique_ptr<NcclLink> link = pool.take(
+      members, [&] { return std::make_unique<NcclLink>(std::exchange(comm, MPI_COMM_NULL), gpu, watch); });
+  if (comm != MPI_COMM_NULL) HELIX_MPI(MPI_Comm_free(&comm));
   return std::make_unique<NcclCommunicator>(std::move(link), std::move(members), rank, stream, pool, watch);
 }
 

@@ -12,9 +12,9 @@
 
 namespace helix::cuda {
 
-/// Frees `comm`. Takes the group's link out of `pool` as long as it lives; `pool` and `watch`
+/// Takes `comm` over. Takes the group's link out of `pool` as long as it lives; `pool` and `watch`
 /// must outlive it.
-std::unique_ptr<Communicator> make_nccl_communicator(MPI_Comm comm, cudaStream_t stream, NcclPool& pool,
-                                                     NcclWatch& watch);
+std::unique_ptr<Communicator> make_nccl_communicator(MPI_Comm comm, cudaStream_t stream, const Gpu& gpu,
+                                                     NcclPool& pool, NcclWatch& watch);
 
 }  // namespace helix::cuda

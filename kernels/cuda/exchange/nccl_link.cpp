@@ -52,21 +52,26 @@ BF16* RegisteredMemory::at_least(std::size_t values, cudaStream_t stream) {
     if (data_ != nullptr) HELIX_CUDA(cudaDeviceSynchronize());  // an exchange may still use it
     release();
     HELIX_NCCL(ncclMemAlloc(&data_, bytes));
-    HELIX_NCCL(ncclCommRegister(comm_, data_, bytes, &handle_));
+    const ExchangedMemory memory{.data = static_cast<std::byte*>(data_), .bytes = bytes, .shareable = true};
+    exposed_ = std::make_unique<ExposedMemory>(comm_, group_, memory);
     bytes_ = bytes;
   }
   return static_cast<BF16*>(data_);
 }
 
 void RegisteredMemory::release() {
-  if (handle_ != nullptr) ncclCommDeregister(comm_, handle_);
+  exposed_.reset();
   if (data_ != nullptr) ncclMemFree(data_);
-  handle_ = data_ = nullptr;
+  data_ = nullptr;
   bytes_ = 0;
 }
 
-NcclLink::NcclLink(MPI_Comm group, NcclWatch& watch)
-    : watch_(watch), comm_(introduce(group)), scratch_(comm_) {
+NcclLink::NcclLink(MPI_Comm group, const Gpu& gpu, NcclWatch& watch)
+    : watch_(watch),
+      group_(group),
+      exchange_blocks_(gpu.left_to_exchange()),
+      comm_(introduce(group)),
+      scratch_(comm_, group) {
   if (comm_ != nullptr) watch_.add(comm_);
   int lowest = 0, highest = 0;
   HELIX_CUDA(cudaDeviceGetStreamPriorityRange(&lowest, &highest));
@@ -80,15 +85,30 @@ NcclLink::~NcclLink() {
     scratch_.leave();
     return;
   }
+  if (beside_compute_ != nullptr) watch_.remove(beside_compute_);
   cudaDeviceSynchronize();
   for (const Slot& slot : slots_) {
     cudaEventDestroy(slot.ready);
     cudaEventDestroy(slot.arrived);
   }
   cudaStreamDestroy(side_);
+  MPI_Comm_free(&group_);
   if (comm_ == nullptr) return;
   scratch_.release();
+  if (beside_compute_ != nullptr) ncclCommDestroy(beside_compute_);
   ncclCommDestroy(comm_);
+}
+
+ncclComm_t NcclLink::beside_compute(cudaStream_t stream) {
+  if (comm_ == nullptr || beside_compute_ != nullptr) return beside_compute_;
+  refuse_in_capture(stream, "a communicator is made");
+  int rank = 0;
+  HELIX_NCCL(ncclCommUserRank(comm_, &rank));
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.maxCTAs = exchange_blocks_;
+  HELIX_NCCL(ncclCommSplit(comm_, 0, rank, &beside_compute_, &config));
+  watch_.add(beside_compute_);
+  return beside_compute_;
 }
 
 const NcclLink::Slot& NcclLink::slot(int slot) {

@@ -118,6 +118,15 @@ class CountingCommunicator final : public Communicator {
   void exchange(const std::byte*, std::size_t send_bytes, int, std::byte*, std::size_t, int) override {
     if (send_bytes > 0) notes_.add(message(Collective::send, 2, static_cast<double>(send_bytes)));
   }
+  std::unique_ptr<Exposure> expose(const ExchangedMemory& memory, bool in_flight) override {
+    exposed_ = {memory.layout, in_flight};
+    return nullptr;
+  }
+  struct Exposed {
+    std::uint64_t layout = 0;
+    bool in_flight = false;
+  };
+  Exposed exposed() const { return exposed_; }
   bool all_finished() const { return under_way_.empty(); }
 
  private:
@@ -128,6 +137,7 @@ class CountingCommunicator final : public Communicator {
   Notes& notes_;
   int rank_, size_;
   std::map<int, bool> under_way_;
+  Exposed exposed_;
 };
 
 inline Groups counting_groups(Notes& notes, const Sharding& sharding, int rank) {
