@@ -44,8 +44,9 @@ Vector experts(const Layer& layer, const Vector& x, std::span<const std::int32_t
                ReferenceStep& step) {
   const ReferenceSetup& setup = layer.setup;
   const MoeSpec& moe = setup.model.moe;
+  step.router_logits.back() = layer.multiply_wide(Tensor::router, x);
   const Routing routing =
-      route(moe, layer.multiply_wide(Tensor::router, x),
+      route(moe, step.router_logits.back(),
             moe.has_router_bias() ? layer.wide(Tensor::router_bias) : std::vector<float>{}, given,
             setup.routing_tolerance);
   if (!routing.problem.empty() && step.choice_problem.empty()) {

@@ -210,7 +210,8 @@ std::vector<bool> ReferenceRequest::indexed(std::size_t run, const Vector& x, co
   index_keys_[run].append(k, {});
 
   const double scale = 1.0 / std::sqrt(static_cast<double>(a.indexer.heads * a.indexer.head_dim));
-  const Vector scores = index_keys_[run].index_scores(q, w.multiply_wide(Tensor::index_weights, x), scale);
+  Vector& scores = step.index_scores.back();
+  scores = index_keys_[run].index_scores(q, w.multiply_wide(Tensor::index_weights, x), scale);
   Selection selection = select_tokens(scores, a.indexer.top_k, choice.tokens, setup_.selection_tolerance);
   if (!selection.problem.empty() && step.choice_problem.empty())
     step.choice_problem = "layer " + std::to_string(w.layer) + ": " + selection.problem;
@@ -247,6 +248,9 @@ void ReferenceRequest::run_layer(std::size_t run, Vector& residual, const LayerC
                                  ReferenceStep& step) {
   const ModelSpec& model = setup_.model;
   const Layer w{setup_, layer_of(run)};
+  step.routing.emplace_back();
+  step.router_logits.emplace_back();
+  step.index_scores.emplace_back();
   Vector x = residual;
   w.norm(Tensor::input_norm, x);
   step.block_outputs.push_back(attention(run, x, choice, step));
@@ -257,7 +261,6 @@ void ReferenceRequest::run_layer(std::size_t run, Vector& residual, const LayerC
     x = residual;
     w.norm(Tensor::post_norm, x);
   }
-  step.routing.emplace_back();
   step.block_outputs.push_back(ffn(w, x, choice.experts, step));
   if (model.post_norms) w.norm(Tensor::ffn_out_norm, step.block_outputs.back());
   if (parallel) {

@@ -4,6 +4,7 @@
 // hundred times as much; a test shows that the two agree.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <numeric>
 #include <optional>
@@ -46,6 +47,8 @@ struct LayerChoice {
   std::vector<std::int32_t> experts;
   std::vector<bool>
       tokens;  // sparse attention: of each cached token, the step's own included, is it attended?
+
+  friend auto operator<=>(const LayerChoice&, const LayerChoice&) = default;
 };
 
 /// 0, 1, ... n - 1.
@@ -64,6 +67,9 @@ struct ReferenceStep {
   double top2_gap = 0.0;       // how much larger it is than the second
   std::string choice_problem;  // why a given choice cannot be a rounding difference; empty: it can
   std::vector<std::vector<std::int32_t>> routing;  // experts used in each layer run; empty for a dense layer
+  /// Of each layer run, what it chooses by: the router's logits, and sparse attention's score of each cached token; empty
+  /// where it has none.
+  std::vector<Vector> router_logits, index_scores;
 };
 
 /// One request; requests do not see each other.

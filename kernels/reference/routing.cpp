@@ -129,7 +129,7 @@ std::string why_impossible(const Ballot& ballot, std::span<const std::int32_t> g
     if (kept[g] && !(score >= last_kept - 2 * tolerance)) {
       return fmt::format("group {} scores {:.4f}, the last one kept {:.4f}", g, score, last_kept);
     }
-    if (score >= first_dropped + 2 * tolerance) kept[g] = true;  // beyond doubt
+    if (score > first_dropped + 2 * tolerance) kept[g] = true;  // beyond doubt
   }
 
   std::int32_t best_left_out = -1;
@@ -151,12 +151,23 @@ std::string why_impossible(const Ballot& ballot, std::span<const std::int32_t> g
   return {};
 }
 
+/// softmax_topk adds it to the logits themselves.
+void add_bias_of_logits(const MoeSpec& moe, const std::vector<float>& bias, Vector& logits) {
+  if (moe.router == RouterKind::softmax_topk && !bias.empty())
+    for (std::size_t e = 0; e < logits.size(); ++e) logits[e] += static_cast<double>(bias[e]);
+}
+
 }  // namespace
+
+std::string routing_problem(const MoeSpec& moe, Vector logits, const std::vector<float>& bias,
+                            std::span<const std::int32_t> given, double tolerance) {
+  add_bias_of_logits(moe, bias, logits);
+  return why_impossible(hold_ballot(moe, logits, bias), given, tolerance_of_choices(moe, logits, tolerance));
+}
 
 Routing route(const MoeSpec& moe, Vector logits, const std::vector<float>& bias,
               std::span<const std::int32_t> given, double tolerance) {
-  if (moe.router == RouterKind::softmax_topk && !bias.empty())
-    for (std::size_t e = 0; e < logits.size(); ++e) logits[e] += static_cast<double>(bias[e]);
+  add_bias_of_logits(moe, bias, logits);
   const Ballot ballot = hold_ballot(moe, logits, bias);
   Routing routing;
   if (!given.empty())

@@ -24,4 +24,8 @@ struct Routing {
 Routing route(const MoeSpec& moe, Vector logits, const std::vector<float>& bias,
               std::span<const std::int32_t> given, double tolerance);
 
+/// Why `given` is no choice by these logits where each may be off by half of `tolerance`; empty: it is one.
+std::string routing_problem(const MoeSpec& moe, Vector logits, const std::vector<float>& bias,
+                            std::span<const std::int32_t> given, double tolerance);
+
 }  // namespace helix::reference

@@ -28,8 +28,10 @@ double deviation(const Vector& scores) {
   return std::sqrt(squares / n);
 }
 
-std::string why_impossible(const Vector& scores, std::int64_t top_k, const std::vector<bool>& given,
-                           double tolerance) {
+}  // namespace
+
+std::string selection_problem(const Vector& scores, std::int64_t top_k, const std::vector<bool>& given,
+                              double tolerance) {
   const std::int64_t count = std::ranges::count(given, true);
   const std::int64_t expected = std::min(top_k, std::ssize(scores));
   if (given.size() != scores.size())
@@ -41,17 +43,16 @@ std::string why_impossible(const Vector& scores, std::int64_t top_k, const std::
     if (given[t] && scores[t] < lowest) lowest = scores[worst = t];
     if (!given[t] && scores[t] > highest) highest = scores[best_left_out = t];
   }
-  if (lowest >= highest - tolerance * deviation(scores)) return {};
+  if (lowest >= highest - tolerance) return {};
   return fmt::format("token {} scores {:.4g}, but {} with {:.4g} is left out", worst, lowest, best_left_out,
                      highest);
 }
 
-}  // namespace
-
 Selection select_tokens(const Vector& scores, std::int64_t top_k, const std::vector<bool>& given,
                         double tolerance) {
   Selection selection;
-  if (!given.empty()) selection.problem = why_impossible(scores, top_k, given, tolerance);
+  if (!given.empty())
+    selection.problem = selection_problem(scores, top_k, given, tolerance * deviation(scores));
   selection.attended = given.empty() || !selection.problem.empty() ? own_choice(scores, top_k) : given;
   return selection;
 }

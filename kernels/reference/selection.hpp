@@ -22,4 +22,9 @@ struct Selection {
 Selection select_tokens(const Vector& scores, std::int64_t top_k, const std::vector<bool>& given,
                         double tolerance);
 
+/// Why `given` is no choice by these scores where each may be off by half of `tolerance`, which is no multiple of their
+/// deviation here; empty: it is one.
+std::string selection_problem(const Vector& scores, std::int64_t top_k, const std::vector<bool>& given,
+                              double tolerance);
+
 }  // namespace helix::reference

@@ -7,6 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <tuple>
 #include <utility>
 
 #include "kernels/comm/mpi_check.hpp"
@@ -41,8 +42,10 @@ std::vector<std::pair<std::string, std::string>> figures(const TextRow& row) {
   };
   return {{"positions", r.positions > 0 ? std::to_string(r.positions) : ""},
           {"same_top1", r.positions > 0 ? std::to_string(r.same_top1) : ""},
+          {"near_ties", r.positions > 0 ? std::to_string(r.near_ties) : ""},
           {"rel_error", number(r.rel_error)},
           {"bf16_error", number(r.bf16_error)},
+          {"worst_position", number(r.worst_position)},
           {"perplexity", number(r.perplexity)},
           {"reference_perplexity", number(r.exact_perplexity)},
           {"perplexity_noise", number(r.perplexity_noise)}};
@@ -77,14 +80,16 @@ void print(const std::vector<TextRow>& rows, OutputFormat format) {
     for (const TextRow& row : rows) fmt::print("{}", csv_line(csv_record(row, false)));
     return;
   }
-  constexpr const char* line = "{:<64} {:>8} {:>9} {:>11} {:>11} {:>12} {:>12}  {}\n";
-  fmt::print(fmt::runtime(line), "configuration", "status", "top-1", "rel error", "bf16 costs", "perplexity",
-             "reference's", "");
+  constexpr const char* line = "{:<64} {:>8} {:>9} {:>9} {:>11} {:>11} {:>9} {:>12} {:>12}  {}\n";
+  fmt::print(fmt::runtime(line), "configuration", "status", "top-1", "near ties", "rel error", "bf16 costs",
+             "worst", "perplexity", "reference's", "");
   for (const TextRow& row : rows) {
-    const auto values = figures(row);
-    const std::string top1 = row.result.positions > 0 ? values[1].second + "/" + values[0].second : "";
-    fmt::print(fmt::runtime(line), row.id, name(row.status), top1, values[2].second, values[3].second,
-               values[4].second, values[5].second, row.reason);
+    std::map<std::string, std::string> values;
+    for (const auto& [name, value] : figures(row)) values[name] = value;
+    const std::string top1 = row.result.positions > 0 ? values["same_top1"] + "/" + values["positions"] : "";
+    fmt::print(fmt::runtime(line), row.id, name(row.status), top1, values["near_ties"], values["rel_error"],
+               values["bf16_error"], values["worst_position"], values["perplexity"],
+               values["reference_perplexity"], row.reason);
   }
 }
 
@@ -100,22 +105,11 @@ std::vector<std::int32_t> random_text(const ModelSpec& model, std::uint64_t seed
 
 /// From the last rank of the instance, which knows it, to all of them.
 void share(TextAgreement& result, MPI_Comm instance, int owner) {
-  static_assert(std::is_same_v<decltype(result.positions), std::int64_t>);
-  double numbers[] = {static_cast<double>(result.positions),
-                      static_cast<double>(result.same_top1),
-                      result.rel_error,
-                      result.bf16_error,
-                      result.perplexity,
-                      result.exact_perplexity,
-                      result.perplexity_noise};
-  HELIX_MPI(MPI_Bcast(numbers, std::size(numbers), MPI_DOUBLE, owner, instance));
-  result.positions = static_cast<std::int64_t>(numbers[0]);
-  result.same_top1 = static_cast<std::int64_t>(numbers[1]);
-  result.rel_error = numbers[2];
-  result.bf16_error = numbers[3];
-  result.perplexity = numbers[4];
-  result.exact_perplexity = numbers[5];
-  result.perplexity_noise = numbers[6];
+  for (std::int64_t* const count : {&result.positions, &result.same_top1, &result.near_ties})
+    HELIX_MPI(MPI_Bcast(count, 1, MPI_INT64_T, owner, instance));
+  for (double* const number : {&result.rel_error, &result.bf16_error, &result.worst_position,
+                               &result.perplexity, &result.exact_perplexity, &result.perplexity_noise})
+    HELIX_MPI(MPI_Bcast(number, 1, MPI_DOUBLE, owner, instance));
   result.failure = broadcast_text(result.failure, owner, instance);
 }
 
@@ -137,7 +131,7 @@ int run_verify_text(const SweepRequest& request) {
   Progress progress(points.size(), world.rank == 0 && !request.quiet);
   EngineHost host(*backend, world.memory_bytes);
 
-  std::map<std::pair<DType, DType>, TextTruth> truths;  // by weights and cache
+  std::map<std::tuple<DType, DType, TextChoices>, TextTruth> truths;  // by weights, cache and choices
   std::vector<TextRow> rows;
   for (const SweepPoint& point : points) {
     const Configuration& c = point.config;
@@ -147,33 +141,35 @@ int run_verify_text(const SweepRequest& request) {
     const Admission admission = admit_text(point, steps, *weights, *backend, world);
     row.reason = admission.reason;
     if (admission.engine) {
-      const auto [known, made] = truths.try_emplace({c.shape.weight_dtype, c.shape.kv_dtype});
-      if (made) {
-        known->second = text_truth({.model = model,
-                                    .layers = reference::first_layers(model.layers),
-                                    .weight_dtype = c.shape.weight_dtype,
-                                    .kv_dtype = c.shape.kv_dtype,
-                                    .weights = weights.get()},
-                                   text, world.comm);
-      }
       const MPI_Comm instance = groups.first(c.sharding.ranks());
+      DecodedText decoded;
       if (instance != MPI_COMM_NULL) {
-        row.reason = host.run(*admission.engine, instance, [&](DecodeEngine& engine) {
-          const std::vector<float> logits = decode_text(engine, text, c.shape.batch, model.vocab, instance);
-          if (!logits.empty()) row.result = judge_text(known->second, logits, model);
-          share(row.result, instance, c.sharding.ranks() - 1);
-        });
+        row.reason = host.run(*admission.engine, instance,
+                              [&](DecodeEngine& engine) { decoded = decode_text(engine, text, instance); });
       }
-      row.status = Status::ok;
-      if (!row.reason.empty()) {
-        row.status = Status::failed;
-      } else if (!row.result.ok()) {
-        row.status = Status::wrong;
+      {
+        working_on("end of the text");
+        const ActivityFlag idle(&Activity::bystander, instance == MPI_COMM_NULL);
+        wait_idle(world.comm);
+      }
+      row.reason = broadcast_text(row.reason, 0, world.comm);  // rank 0 is of every instance
+      row.status = Status::failed;
+      if (row.reason.empty()) {
+        const TextChoices choices = broadcast_choices(decoded.choices, world.comm);
+        const auto [known, made] = truths.try_emplace({c.shape.weight_dtype, c.shape.kv_dtype, choices});
+        if (made) {
+          known->second = text_truth({.model = model,
+                                      .layers = reference::first_layers(model.layers),
+                                      .weight_dtype = c.shape.weight_dtype,
+                                      .kv_dtype = c.shape.kv_dtype,
+                                      .weights = weights.get()},
+                                     text, choices, world.comm);
+        }
+        if (!decoded.logits.empty()) row.result = judge_text(known->second, decoded.logits);
+        if (instance != MPI_COMM_NULL) share(row.result, instance, c.sharding.ranks() - 1);
+        row.status = row.result.ok() ? Status::ok : Status::wrong;
         row.reason = row.result.failure;
       }
-      working_on("end of the row");
-      const ActivityFlag idle(&Activity::bystander, instance == MPI_COMM_NULL);
-      wait_idle(world.comm);
     }
     rows.push_back(row);
     if (world.rank == 0 && !request.quiet && request.output == OutputFormat::json_lines) {

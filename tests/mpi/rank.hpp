@@ -12,7 +12,7 @@
 #include "kernels/comm/rank_groups.hpp"
 #include "kernels/engine/decode_engine.hpp"
 #include "kernels/reference/reference_model.hpp"
-#include "sweeps/measure/text_agreement.hpp"
+#include "sweeps/measure/text_truth.hpp"
 #include "sweeps/measure/verify.hpp"
 #include "test_models.hpp"
 
@@ -50,13 +50,13 @@ class Rank {
     return verify(engine, options, MPI_COMM_WORLD);
   }
 
-  /// Logits of a text with weights from elsewhere, on the last rank.
-  std::vector<float> decode(const Instance& instance, std::span<const std::int32_t> tokens,
-                            const WeightSource& source) {
+  /// A text with weights from elsewhere.
+  DecodedText decode(const Instance& instance, std::span<const std::int32_t> tokens,
+                     const WeightSource& source) {
     const Groups groups = make_groups(*backend_, MPI_COMM_WORLD, instance.sharding());
     weights_.load(RankPlan(instance, groups.rank()), &source);
     DecodeEngine engine(instance, std::ssize(tokens), *backend_, groups, weights_, memory_);
-    return decode_text(engine, tokens, instance.shape().batch, instance.model().vocab, MPI_COMM_WORLD);
+    return decode_text(engine, tokens, MPI_COMM_WORLD);
   }
 
  private:

@@ -112,6 +112,8 @@ TEST_CASE("groups: a near tie of group scores may fall either way, a clear one m
   // Group scores as sums of sigmoids: {2, 2} 1.76; {1, 1} 1.462; {2.5, -0.02} 1.419; {-3, -3} 0.09.
   const Vector logits{2, 2, 1, 1, 2.5, -0.02, -3, -3};
   CHECK(problem(grouped_moe(), logits, {0, 1}, 0.1) == "");
+  CHECK(problem(grouped_moe(), logits, {0, 1}, 0) == "");  // the own choice
+  CHECK(problem(grouped_moe(), logits, {4, 0}, 0) != "");
   CHECK(problem(grouped_moe(), logits, {4, 0}, 0.1) == "");  // the third group instead of the second
   CHECK(problem(grouped_moe(), logits, {4, 0}, 0.01) != "");
   CHECK(problem(grouped_moe(), logits, {0, 2}, 0.1) != "");  // expert 1 is clearly better than 2
