@@ -79,6 +79,7 @@ Checkpoint::Checkpoint(const std::filesystem::path& directory, const ModelSpec& 
 
 void Checkpoint::find_root() {
   constexpr std::string_view table = "embed_tokens.weight";
+  root_ = "model.";                       // where there is none, which is then what is missing
   const std::string* shortest = nullptr;  // draft layers have tables of their own
   for (const auto& [name, tensor] : files_.all())
     if (name.ends_with(table) && (shortest == nullptr || name.size() < shortest->size())) shortest = &name;

@@ -148,6 +148,7 @@ void StoredMatrix::find_scales(const TensorFiles& files, std::array<std::int64_t
   if (found == nullptr) found = files.find(name() + "_scale");
   if (found == nullptr)
     refuse(*values_, fmt::format("F8_E4M3 without '{0}_scale_inv' or '{0}_scale'", name()));
+  read_values(*found, 0, 0, nullptr);  // refuses what cannot be read
   scales_.tensor = found;
   const std::vector<std::int64_t>& shape = found->stored.shape;
   const auto parts = [](std::int64_t whole, std::int64_t part) { return (whole + part - 1) / part; };
@@ -181,6 +182,7 @@ void StoredMatrix::find_nvfp4_scales(const TensorFiles& files) {
                                         blocks.description()));
   }
   scales_.factor = divided ? 1.0f / number(*second_scale_) : number(*second_scale_);
+  if (!std::isfinite(scales_.factor)) refuse(*second_scale_, "it is no scale");
 }
 
 std::vector<std::string> StoredMatrix::companions() const {
@@ -200,7 +202,12 @@ std::vector<StoredMatrix::Run> StoredMatrix::runs(std::int64_t row, Range column
     const std::int64_t block = c / scales_.block_columns;
     float scale = 0.0f;
     read_values(*scales_.tensor, row / scales_.block_rows * scales_.stride + block, 1, &scale);
-    runs.push_back({{c, std::min(columns.end, (block + 1) * scales_.block_columns)}, scale * scales_.factor});
+    scale *= scales_.factor;
+    if (!std::isfinite(scale)) {
+      refuse(*scales_.tensor,
+             fmt::format("the scale of '{}' at row {}, column {} is no number", name(), row, c));
+    }
+    runs.push_back({{c, std::min(columns.end, (block + 1) * scales_.block_columns)}, scale});
   }
   return runs;
 }

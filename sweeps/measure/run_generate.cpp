@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -31,6 +32,7 @@ using Clock = std::chrono::steady_clock;
 
 struct Answer {
   std::vector<std::int32_t> tokens;
+  bool of_numbers = true;       // whether the last logits are
   std::vector<double> step_us;  // of the steps that made them
   double loading_s = 0;
 };
@@ -96,6 +98,9 @@ Answer answer(DecodeEngine& engine, const SweepRequest& request, const Configura
     if (stops.contains(token) || std::ssize(result.tokens) == request.max_new_tokens) break;
     input.push_back(token);
   }
+  // What is no number once is none in the cache, so that the last step shows it.
+  result.of_numbers =
+      std::ranges::all_of(engine.gather_logits(), [](float logit) { return std::isfinite(logit); });
   return result;
 }
 
@@ -157,6 +162,9 @@ int run_generate(const SweepRequest& request) {
   }
   problem = broadcast_text(problem, 0, world.comm);  // rank 0 is in every group
   if (!problem.empty()) throw BrokenOff("generate: " + problem);
+  problem =
+      agree_on_failure(result.of_numbers ? "" : "its logits are no numbers: is a weight none?", world.comm);
+  if (!problem.empty()) throw BrokenOff(fmt::format("generate: {}: {}", request.weights.string(), problem));
   if (world.rank == 0) print(request, result, id, weights->bytes());
   return 0;
 }

@@ -107,6 +107,19 @@ refused("--context: with --weights verify", "verify", *weights, "--context", "64
 refused("--weights DIR is missing", "verify", "--model", "tiny-gqa", "--prompt-tokens", "1,2")
 refused("valid with: generate", "sweep", *weights, "--max-new-tokens", "3")
 refused("weights of several types", "generate", "--weights", CHECKPOINTS / "deepseek-v3-fp8", "--prompt-tokens", "1")
+of_nothing = scratch / "of_nothing"
+shutil.copytree(CHECKPOINTS / "qwen3", of_nothing)
+file = of_nothing / "model.safetensors"
+content = bytearray(file.read_bytes())
+length = struct.unpack_from("<Q", content)[0]
+begin = 8 + length + json.loads(content[8:8 + length])["lm_head.weight"]["data_offsets"][0]
+content[begin:begin + 2] = b"\xc0\x7f"  # a NaN of bf16
+file.write_bytes(content)
+for layout in ((1,), (2, "--kvp", "2")):
+    done = run(layout[0], "generate", "--weights", of_nothing, "--prompt-tokens", "1", "--max-new-tokens", "2", *layout[1:])
+    expect("a weight that is no number", done.returncode == 3 and not done.stdout and
+           sum("its logits are no numbers" in line for line in done.stderr.splitlines()) == 1, done)
+
 damaged = scratch / "damaged"
 shutil.copytree(CHECKPOINTS / "qwen3", damaged)
 file = damaged / "model.safetensors"

@@ -200,6 +200,8 @@ TEST_CASE("scales that are missing or of another shape are refused by name") {
   folder.write("model.safetensors", safetensors_file({{"bare", {"F8_E4M3", {2, 16}, std::string(32, '\0')}},
                                                       {"odd", {"F8_E4M3", {2, 16}, std::string(32, '\0')}},
                                                       {"odd_scale", {"F32", {3}, std::string(12, '\0')}},
+                                                      {"int", {"F8_E4M3", {2, 16}, std::string(32, '\0')}},
+                                                      {"int_scale", {"I32", {}, std::string(4, '\0')}},
                                                       {"packed", {"U8", {2, 8}, std::string(16, '\0')}},
                                                       {"w_packed", {"U8", {2, 8}, std::string(16, '\0')}},
                                                       {"whole", {"I32", {2, 2}, std::string(16, '\0')}},
@@ -210,8 +212,29 @@ TEST_CASE("scales that are missing or of another shape are refused by name") {
   };
   CHECK_THAT(open("bare"), Contains("model.safetensors: tensor 'bare': F8_E4M3 without 'bare_scale_inv'"));
   CHECK_THAT(open("odd"), Contains("tensor 'odd_scale': F32 [3] are no scales of odd F8_E4M3 [2, 16]"));
+  CHECK_THAT(open("int"), Contains("tensor 'int_scale': no weights are read from I32 []"));
   CHECK_THAT(open("packed"), Contains("NVFP4, without 'packed_scale' and 'packed_scale_2'"));
   CHECK_THAT(open("w_packed"), Contains("NVFP4, without 'w_scale' and 'w_global_scale'"));
   CHECK_THAT(open("whole"), Contains("no weights are read from I32 [2, 2]"));
   CHECK_THAT(open("flat"), Contains("a matrix is expected, it is F32 [2]"));
+}
+
+TEST_CASE("a scale that is no number is named where it is read") {
+  const ScratchFolder folder;
+  const std::vector<float> scales{1.0f, INFINITY, 2.0f, NAN};
+  folder.write("model.safetensors", safetensors_file({{"w", {"F8_E4M3", {4, 32}, std::string(128, '\x38')}},
+                                                      {"w_scale_inv", {"F32", {2, 2}, bytes_of(scales)}}}));
+  const TensorFiles files(folder.path);
+  const StoredMatrix matrix(files, *files.find("w"), {2, 16});
+  std::vector<float> out(4 * 32);
+  matrix.read({0, 4}, {0, 16}, out.data());
+  CHECK_THAT(
+      usage_error([&] {
+        matrix.read({1, 4}, {3, 17}, out.data());
+      }),
+      Contains("model.safetensors: tensor 'w_scale_inv': the scale of 'w' at row 1, column 16 is no number"));
+  CHECK_THAT(usage_error([&] {
+               matrix.largest({2, 4}, {0, 32}, 0.0f);
+             }),
+             Contains("at row 2, column 16 is no number"));
 }
