@@ -8,6 +8,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "kernels/checkpoint/narrowed_bf16.hpp"
 #include "kernels/checkpoint/rescaled_e4m3.hpp"
 #include "kernels/ops/nvfp4.hpp"
 #include "kernels/ops/rounding.hpp"
@@ -238,19 +239,11 @@ void StoredMatrix::read_through_floats(Range rows, Range columns, float factor, 
   }
 }
 
-void StoredMatrix::read_rounded(Range rows, Range columns, float factor, BF16* out) const {
-  if (values_->stored.type != StoredType::bf16 || factor != 1.0f)
-    return read_through_floats(rows, columns, factor, out);
-  const std::size_t bytes = static_cast<std::size_t>(columns.size()) * sizeof(BF16);
-  for (std::int64_t row = rows.begin; row < rows.end; ++row, out += columns.size())
-    std::memcpy(out, at(row, columns.begin, sizeof(BF16)), bytes);
-}
-
-void StoredMatrix::read_rounded(Range rows, Range columns, float factor, FP8* out) const {
-  if (values_->stored.type != StoredType::f8_e4m3) return read_through_floats(rows, columns, factor, out);
+template <class T>
+void StoredMatrix::rescale(Range rows, Range columns, float factor, T* out) const {
   for (std::int64_t row = rows.begin; row < rows.end;) {
     const std::vector<Run> scaled = runs(row, columns);
-    std::vector<RescaledE4m3> rescaled;
+    std::vector<RescaledE4m3<T>> rescaled;
     for (const Run& run : scaled) rescaled.emplace_back(run.scale, factor);
     for (const std::int64_t end = end_of_block(row, rows.end); row < end; ++row) {
       for (std::size_t i = 0; i < scaled.size(); ++i) {
@@ -260,6 +253,23 @@ void StoredMatrix::read_rounded(Range rows, Range columns, float factor, FP8* ou
       }
     }
   }
+}
+
+void StoredMatrix::read_rounded(Range rows, Range columns, float factor, BF16* out) const {
+  if (values_->stored.type == StoredType::f8_e4m3) return rescale(rows, columns, factor, out);
+  if (values_->stored.type != StoredType::bf16 || factor != 1.0f)
+    return read_through_floats(rows, columns, factor, out);
+  const std::size_t bytes = static_cast<std::size_t>(columns.size()) * sizeof(BF16);
+  for (std::int64_t row = rows.begin; row < rows.end; ++row, out += columns.size())
+    std::memcpy(out, at(row, columns.begin, sizeof(BF16)), bytes);
+}
+
+void StoredMatrix::read_rounded(Range rows, Range columns, float factor, FP8* out) const {
+  if (values_->stored.type == StoredType::f8_e4m3) return rescale(rows, columns, factor, out);
+  if (values_->stored.type != StoredType::bf16 || !narrows_bf16(factor))
+    return read_through_floats(rows, columns, factor, out);
+  for (std::int64_t row = rows.begin; row < rows.end; ++row, out += columns.size())
+    narrow_bf16(at(row, columns.begin, sizeof(BF16)), columns.size(), factor, out);
 }
 
 // Makers of checkpoints scale each block's largest value to 448: few blocks after the first can have a larger one.

@@ -33,7 +33,7 @@ class StoredMatrix {
 
   /// Some columns of some rows: out [rows, columns].
   void read(Range rows, Range columns, float* out) const;
-  /// The same times `factor`, rounded; values that are stored in this type are not widened on the way.
+  /// The same times `factor`, rounded; from bf16 and fp8 into each other they are not widened to floats on the way.
   void read_rounded(Range rows, Range columns, float factor, BF16* out) const;
   void read_rounded(Range rows, Range columns, float factor, FP8* out) const;
   /// Where rows from `row` on lie one behind the other, if these are all columns, and in bf16; else null.
@@ -61,6 +61,8 @@ class StoredMatrix {
   void widen(std::int64_t row, Range columns, float* out) const;
   template <class T>
   void read_through_floats(Range rows, Range columns, float factor, T* out) const;
+  template <class T>
+  void rescale(Range rows, Range columns, float factor, T* out) const;  // of fp8
   float largest_of_e4m3(Range rows, Range columns, float known) const;
   const std::byte* at(std::int64_t row, std::int64_t column, std::int64_t value_bytes) const {
     return values_->data + (row * cols_ + column) * value_bytes;
