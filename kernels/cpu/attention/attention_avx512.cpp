@@ -5,6 +5,7 @@
 #if HELIX_HAVE_AMX
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <type_traits>
 #include <utility>
 
@@ -53,10 +54,18 @@ void widen(const std::uint16_t* from, std::int64_t count, float* to) {
                                  _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i)))));
 }
 
-/// The products of one chunk, and the softmax between them. kReady: a line is made what is multiplied once for
-/// several blocks of heads.
-template <typename Products, typename Line, bool kReady>
+/// in_order: column by column and for all heads at once, as lines lie in memory. AMD's CPUs, whose prefetchers follow
+/// a stream and drop requests that come in bursts, read a third faster so than by blocks. ready: a line is made what
+/// is multiplied once for several blocks of heads.
+enum class Reading { in_order, in_blocks, ready };
+
+/// The products of one chunk, and the softmax between them.
+template <typename Products, typename Line, Reading kReading>
 class ChunkProducts {
+  static constexpr bool kReady = kReading == Reading::ready, kInOrder = kReading == Reading::in_order;
+  static constexpr int most_heads = kInOrder ? Products::most_in_order : Products::most_heads;
+  static constexpr int most_columns = kInOrder ? 1 : Products::most_columns;
+
  public:
   ChunkProducts(const UnitShape& shape, const Chunk& chunk, const Operands& operands, Prefetcher& next)
       : shape_(shape),
@@ -65,12 +74,13 @@ class ChunkProducts {
         operands_(operands),
         ws_(operands.shared),
         next_(next) {
+    if (kInOrder) return;
     const auto parts = [](std::int64_t n, std::int64_t most) { return (n + most - 1) / most; };
     const std::int64_t lines_a_step = kReady ? 4 / Line::pairs : 4;
-    const std::int64_t k_steps = parts(chunk.columns / 16, Products::most_columns) * k_lines() / lines_a_step;
-    const std::int64_t v_steps = parts(layout_.v_dim / 16, Products::most_columns) * chunk.columns /
-                                 layout_.granule * v_lines() / lines_a_step;
-    next_.plan(parts(shape.heads, Products::most_heads) * (k_steps + v_steps) +
+    const std::int64_t k_steps = parts(chunk.columns / 16, most_columns) * k_lines() / lines_a_step;
+    const std::int64_t v_steps =
+        parts(layout_.v_dim / 16, most_columns) * chunk.columns / layout_.granule * v_lines() / lines_a_step;
+    next_.plan(parts(shape.heads, most_heads) * (k_steps + v_steps) +
                shape.heads * parts(chunk.columns / 16, ws_.block_columns()));
   }
 
@@ -98,7 +108,7 @@ class ChunkProducts {
   void add_values() {
     const std::int64_t granules = gqa::granules_of_v(layout_, chunk_, ws_.partial, places_);
     const std::int64_t tile_bytes = 64 * v_lines();
-    const std::int64_t most = kReady ? ready_tokens / layout_.granule : granules;
+    const std::int64_t most = kInOrder ? 1 : kReady ? ready_tokens / layout_.granule : granules;
     for (std::int64_t first = 0; first < granules; first += most)
       for_blocks<Sums::added>(
           shape_.heads, layout_.v_dim / 16,
@@ -123,7 +133,7 @@ class ChunkProducts {
   void for_blocks(std::int64_t heads, std::int64_t columns, const RowsAt& rows, const B& b,
                   std::int64_t stretches, std::int64_t lines) {
     for (std::int64_t c = 0; c < columns;)
-      c += with_part<Products::most_columns>(columns - c, [&](auto width) {
+      c += with_part<most_columns>(columns - c, [&](auto width) {
         const auto at = [&](int j, std::int64_t s) { return b(c + j, s); };
         if constexpr (kReady) {
           std::byte* to = operands_.ready;
@@ -138,12 +148,15 @@ class ChunkProducts {
           return operands_.ready + (j * stretches + s) * ready_lines * gqa512::bytes_of<Products, ReadyLine>;
         };
         for (std::int64_t h = 0; h < heads;)
-          h += with_part<Products::most_heads>(heads - h, [&](auto count) {
+          h += with_part<most_heads>(heads - h, [&](auto count) {
+            // Enough sums that none waits for itself.
+            constexpr int chains = kInOrder ? std::clamp(8 / count(), 1, 4) : 1;
             if constexpr (kReady)
               multiply<Products, ReadyLine, kSums, count(), width()>(rows(h, c), ready_at, stretches,
                                                                      ready_lines, next_);
-            else
-              multiply<Products, Line, kSums, count(), width()>(rows(h, c), at, stretches, lines, next_);
+            else  // in order, only the first heads' lines are new
+              multiply<Products, Line, kSums, count(), width(), chains, kInOrder>(
+                  rows(h, c), at, stretches, lines, kInOrder && h > 0 ? idle_ : next_);
           });
       });
   }
@@ -165,6 +178,7 @@ class ChunkProducts {
   const Operands& operands_;
   const Workspace& ws_;
   Prefetcher& next_;
+  Prefetcher idle_;
   const std::byte* places_[chunk_tiles];  // of tiles of K of 16 tokens each, or of granules of V
 };
 
@@ -172,14 +186,23 @@ template <typename Products>
 class Avx512ChunkKernel final : public ChunkKernel {
  public:
   std::string name() const override { return avx512_name(std::is_same_v<Products, Dots>); }
-  std::int64_t longest_chunk(const UnitShape& shape) const override { return gqa::longest_chunk(shape); }
+  /// Where reading binds or nearly does. More heads, also of shorter pages, gain more from blocks.
+  bool reads_in_order(const UnitShape& shape) const override {
+    const bool two_blocks = !shape.layout.fp8 && shape.layout.padded_tokens >= 32;
+    return shape.heads <= (two_blocks ? 2 : 1) * Products::most_in_order;
+  }
+  /// In order of one page: its K lies before its V, so that of two pages would be read by turns.
+  std::int64_t longest_chunk(const UnitShape& shape) const override {
+    const std::int64_t longest = gqa::longest_chunk(shape);
+    return reads_in_order(shape) ? std::min(longest, shape.layout.padded_tokens) : longest;
+  }
 
   std::size_t workspace_bytes(const UnitShape& shape) const override {
-    return carved_bytes<Operands>(Carver(), shape);
+    return operands_bytes + carved_bytes<Operands>(Carver(), shape);
   }
 
   void begin(const UnitShape& shape, const BF16* q, std::byte* workspace) const override {
-    const auto operands = carved<Operands>(workspace, shape);
+    const auto& operands = *new (workspace) Operands(carved<Operands>(workspace + operands_bytes, shape));
     const std::int64_t values = shape.heads * shape.layout.head_dim;
     std::memcpy(operands.shared.q, q, static_cast<std::size_t>(values) * sizeof(BF16));
     widen(operands.shared.q, values, operands.q);
@@ -188,22 +211,36 @@ class Avx512ChunkKernel final : public ChunkKernel {
 
   void process(const UnitShape& shape, const Chunk& chunk, Prefetcher& next,
                std::byte* workspace) const override {
-    const auto operands = carved<Operands>(workspace, shape);
-    const auto multiply_all = [&](auto line, auto ready) {
-      ChunkProducts<Products, decltype(line), ready()> products(shape, chunk, operands, next);
+    const Operands& operands = begun(workspace);
+    const auto multiply_all = [&](auto line, auto reading) {
+      ChunkProducts<Products, decltype(line), reading()> products(shape, chunk, operands, next);
       products.probabilities();
       products.add_values();
     };
+    if constexpr (Products::most_in_order > 0)
+      if (reads_in_order(shape)) {
+        constexpr auto in_order = std::integral_constant<Reading, Reading::in_order>();
+        shape.layout.fp8 ? multiply_all(WidenedLine(), in_order) : multiply_all(PlainLine(), in_order);
+        return;
+      }
+    constexpr auto in_blocks = std::integral_constant<Reading, Reading::in_blocks>();
     if (!shape.layout.fp8)
-      multiply_all(PlainLine(), std::false_type());
+      multiply_all(PlainLine(), in_blocks);
     else if (shape.heads <= Products::most_heads)
-      multiply_all(WidenedLine(), std::false_type());
+      multiply_all(WidenedLine(), in_blocks);
     else
-      multiply_all(WidenedLine(), std::true_type());
+      multiply_all(WidenedLine(), std::integral_constant<Reading, Reading::ready>());
   }
 
   void finish(const UnitShape& shape, std::byte* workspace, float* o, float* lse2) const override {
-    gqa::divide_sums(shape, carved<Operands>(workspace, shape).shared, o, lse2);
+    gqa::divide_sums(shape, begun(workspace).shared, o, lse2);
+  }
+
+ private:
+  /// Where the arrays lie is kept before them: chunks of one page are too short to work it out for each.
+  static constexpr std::size_t operands_bytes = (sizeof(Operands) + 63) / 64 * 64;
+  static const Operands& begun(const std::byte* workspace) {
+    return *std::launder(reinterpret_cast<const Operands*>(workspace));
   }
 };
 

@@ -1,6 +1,6 @@
-// What an instruction set implements of flash-decode: one unit (the query heads of one KV head of one
-// request) against chunks of its tokens, with online softmax in base 2. The walk over units, the split over
-// workers and the merge are common to all (attention.cpp).
+// What an instruction set implements of flash-decode: the query heads of one KV head of one request against
+// chunks of its tokens, with online softmax in base 2. The walk over chunks, the split over workers and the merge are
+// common to all (attention.cpp).
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@ namespace helix::cpu {
 
 struct UnitShape {
   KvLayout layout;
-  std::int64_t heads = 0;   // query heads of a unit
+  std::int64_t heads = 0;   // query heads of a KV head
   float scale_log2 = 0.0f;  // softmax scale * log2(e)
 };
 
@@ -26,8 +26,11 @@ class ChunkKernel {
   virtual ~ChunkKernel() = default;
   /// "amx-bf16", "avx512-bf16", or the instruction set that it is compiled for.
   virtual std::string name() const = 0;
-  /// Tokens of the longest chunk it wants: a multiple of 32, up to chunk_tokens.
+  /// Tokens of the longest chunk it wants: a multiple of the layout's granule, up to chunk_tokens.
   virtual std::int64_t longest_chunk(const UnitShape& shape) const = 0;
+  /// Whether it reads the lines of a chunk, then one segment of one page, in their order, and calls Prefetcher::line
+  /// at each. A worker then takes the chunks of all KV heads as they lie in memory.
+  virtual bool reads_in_order(const UnitShape&) const { return false; }
   /// A multiple of 64.
   virtual std::size_t workspace_bytes(const UnitShape& shape) const = 0;
   /// q: [heads, head_dim].

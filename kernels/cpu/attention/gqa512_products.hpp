@@ -65,6 +65,7 @@ struct Dots {
   using Value = std::uint16_t;
   using Ready = Pair;
   static constexpr int most_heads = 4, most_columns = 4;  // of a block of sums
+  static constexpr int most_in_order = 8;                 // heads of a block of one column of lines
   static HELIX_ALWAYS_INLINE Ready ready(Pair pair) { return pair; }
   static HELIX_ALWAYS_INLINE Ready load(const std::byte* from) { return {_mm512_loadu_si512(from)}; }
   static HELIX_ALWAYS_INLINE void store(Ready pair, std::byte* to) { _mm512_storeu_si512(to, pair.bf16); }
@@ -90,6 +91,7 @@ struct MultiplyAdds {
     __m512 first, second;
   };
   static constexpr int most_heads = 8, most_columns = 2;
+  static constexpr int most_in_order = 0;  // not at all
   static HELIX_ALWAYS_INLINE Ready ready(Pair pair) {
     return {even_of_pairs(pair.bf16), odd_of_pairs(pair.bf16)};
   }
@@ -144,17 +146,21 @@ struct Rows {
 enum class Sums { fresh, added };
 
 /// C [heads, 16 columns each] = or += A B. B's lines lie in `stretches` stretches of `lines` (a multiple of
-/// 4), b(column, stretch) being where.
-template <typename Products, typename Line, Sums kSums, int kHeads, int kColumns, typename B>
+/// 4), b(column, stretch) being where. Their products go to kChains sums in turn, for blocks of fewer sums than a
+/// product has cycles.
+template <typename Products, typename Line, Sums kSums, int kHeads, int kColumns, int kChains = 1,
+          bool kInOrder = false, typename B>
 HELIX_ALWAYS_INLINE void multiply(const Rows<typename Products::Value>& rows, const B& b,
                                   std::int64_t stretches, std::int64_t lines, Prefetcher& next) {
-  __m512 sum[kHeads][kColumns];
-#pragma GCC unroll 8
-  for (int h = 0; h < kHeads; ++h)
+  __m512 sums[kChains][kHeads][kColumns];
 #pragma GCC unroll 4
-    for (int j = 0; j < kColumns; ++j)
-      sum[h][j] =
-          kSums == Sums::added ? _mm512_loadu_ps(rows.c + h * rows.c_row + 16 * j) : _mm512_setzero_ps();
+  for (int c = 0; c < kChains; ++c)
+#pragma GCC unroll 8
+    for (int h = 0; h < kHeads; ++h)
+#pragma GCC unroll 4
+      for (int j = 0; j < kColumns; ++j)
+        sums[c][h][j] = kSums == Sums::added && c == 0 ? _mm512_loadu_ps(rows.c + h * rows.c_row + 16 * j)
+                                                       : _mm512_setzero_ps();
   constexpr std::int64_t line_bytes = bytes_of<Products, Line>;
   const Line line;
   const auto* a = rows.a;
@@ -163,19 +169,22 @@ HELIX_ALWAYS_INLINE void multiply(const Rows<typename Products::Value>& rows, co
     const std::byte* at[kColumns];
     for (int j = 0; j < kColumns; ++j) at[j] = b(j, s);
     for (std::int64_t l = 0; l < lines; l += 4) {
-      ahead.step();
+      if constexpr (!kInOrder) ahead.step();
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
         Loaded<Products, Line> loaded[kColumns][Line::pairs];
 #pragma GCC unroll 4
-        for (int j = 0; j < kColumns; ++j)
+        for (int j = 0; j < kColumns; ++j) {
+          if constexpr (kInOrder) ahead.line();
           line.template load<Products>(at[j] + line_bytes * (l + i), loaded[j]);
+        }
 #pragma GCC unroll 2
         for (int p = 0; p < Line::pairs; ++p, a += 2) {
           typename Products::Ready pair[kColumns];
 #pragma GCC unroll 4
           for (int j = 0; j < kColumns; ++j) pair[j] = Products::ready(loaded[j][p]);
-          Products::template add<kHeads, kColumns>(sum, a, rows.a_row, pair);
+          Products::template add<kHeads, kColumns>(sums[(i * Line::pairs + p) % kChains], a, rows.a_row,
+                                                   pair);
         }
       }
     }
@@ -184,7 +193,12 @@ HELIX_ALWAYS_INLINE void multiply(const Rows<typename Products::Value>& rows, co
 #pragma GCC unroll 8
   for (int h = 0; h < kHeads; ++h)
 #pragma GCC unroll 4
-    for (int j = 0; j < kColumns; ++j) _mm512_storeu_ps(rows.c + h * rows.c_row + 16 * j, sum[h][j]);
+    for (int j = 0; j < kColumns; ++j) {
+      __m512 sum = sums[0][h][j];
+#pragma GCC unroll 4
+      for (int c = 1; c < kChains; ++c) sum = _mm512_add_ps(sum, sums[c][h][j]);
+      _mm512_storeu_ps(rows.c + h * rows.c_row + 16 * j, sum);
+    }
 }
 
 }  // namespace helix::cpu::gqa512
