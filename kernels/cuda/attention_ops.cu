@@ -1,4 +1,5 @@
 // KernelOps: the ops of the attention phase.
+#include "kernels/cuda/attention/append_new.cuh"
 #include "kernels/cuda/attention/attention.cuh"
 #include "kernels/cuda/attention/kv_write.cuh"
 #include "kernels/cuda/attention/partials.cuh"
@@ -19,6 +20,10 @@ std::size_t KernelOps::kv_page_bytes(const KvShape& shape) const {
 void KernelOps::kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slots, const BF16* k,
                           std::int64_t ldk, const BF16* v, std::int64_t ldv) {
   cuda::kv_append(stream_, cache, batch, slots, k, ldk, v, ldv);
+}
+
+void KernelOps::kv_append_new(const KvView& cache, std::int64_t batch, const NewTokens& tokens) {
+  cuda::kv_append_new(stream_, cache, batch, tokens);
 }
 
 void KernelOps::kv_fill_history(const KvView& cache, const HistorySlice& history) {

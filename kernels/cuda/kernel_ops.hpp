@@ -62,6 +62,7 @@ class KernelOps : public Backend {
   std::size_t kv_page_bytes(const KvShape& shape) const override;
   void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slots, const BF16* k,
                  std::int64_t ldk, const BF16* v, std::int64_t ldv) override;
+  void kv_append_new(const KvView& cache, std::int64_t batch, const NewTokens& tokens) override;
   void kv_fill_history(const KvView& cache, const HistorySlice& history) override;
   std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t most_requests,
                                       std::int64_t q_heads) const override;

@@ -92,8 +92,9 @@ void AttentionInputs::project_gqa(std::int64_t layer, const Rows& to, const Work
   grow_queries(to, work, row, a_.qkv);
   c_.backend.rope(rope, rows, heads(), to.positions, {a_.qkv, row, dim}, {q, heads() * dim, dim});
   if (to.appends) {
-    c_.backend.rope(rope, rows, kv_heads, to.positions, {k, row, dim}, {k, row, dim});
-    c_.backend.kv_append(to.cache, work.batch.attended.size(), to.slots, k, row, v, row);
+    c_.backend.kv_append_new(
+        to.cache, work.batch.attended.size(),
+        {.positions = to.positions, .slots = to.slots, .k = k, .ldk = row, .v = v, .ldv = row, .rope = rope});
   }
 }
 
@@ -169,10 +170,16 @@ void AttentionInputs::project_mla(const LayerWeights& w, const Rows& to, const W
   const std::int64_t kv_row = cached().head_dim;
   c_.backend.linear(rows, c_.normed_attended(work), hidden, w[Weight::kv_a], a_.kv_row, kv_row);
   if (to.appends) {
-    c_.backend.rms_norm_heads(rows, 1, latent, w.kv_a_norm, eps, {a_.kv_row, kv_row, latent});
-    const HeadRows<BF16> rotated{a_.kv_row + latent, kv_row, a.qk_rope_head_dim};
-    c_.backend.rope(rope_, rows, 1, to.positions, rotated, rotated);
-    c_.backend.kv_append(to.cache, work.batch.attended.size(), to.slots, a_.kv_row, kv_row, nullptr, 0);
+    c_.backend.kv_append_new(to.cache, work.batch.attended.size(),
+                             {.positions = to.positions,
+                              .slots = to.slots,
+                              .k = a_.kv_row,
+                              .ldk = kv_row,
+                              .gain = w.kv_a_norm,
+                              .normed = latent,
+                              .eps = eps,
+                              .rope = rope_,
+                              .rotated = latent});
   }
 
   // Absorbed form: the queries go to the latent space, so that the cache is read as it is.

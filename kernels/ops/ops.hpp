@@ -38,6 +38,21 @@ struct RopeTable {
   bool interleaved = false;
 };
 
+/// What the tokens of a step bring to a cache, as the projections left it: K [rows, kv_heads * head_dim] and V, rows ld
+/// apart, as for kv_append. What K holds afterwards is undefined.
+struct NewTokens {
+  const std::int64_t *positions = nullptr, *slots = nullptr;
+  BF16* k = nullptr;
+  std::int64_t ldk = 0;
+  const BF16* v = nullptr;
+  std::int64_t ldv = 0;
+  const BF16* gain = nullptr;  // of an RMS norm of a row's first `normed` values; null: none
+  std::int64_t normed = 0;
+  float eps = 0.0f;
+  RopeTable rope{};
+  std::int64_t rotated = 0;  // the first value of each head that is
+};
+
 /// What grows with a row's position p: 1 + rate * log(1 + floor(p / period)).
 struct PositionGrowth {
   float rate = 0.0f;
@@ -201,6 +216,9 @@ class DecodeOps {
   /// latent + rope row and `v` is not read.
   virtual void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slots, const BF16* k,
                          std::int64_t ldk, const BF16* v, std::int64_t ldv) = 0;
+  /// Norms K where there is a gain, rotates its heads, and appends it with V: the numbers that rms_norm_heads, rope and
+  /// kv_append make of it one after the other, which it is unless a backend has one kernel for them.
+  virtual void kv_append_new(const KvView& cache, std::int64_t batch, const NewTokens& tokens);
   /// Writes the synthetic history at local tokens [0, tokens) of requests [0, history.requests) of the view.
   virtual void kv_fill_history(const KvView& cache, const HistorySlice& history) = 0;
   /// Bytes of scratch memory that are enough for `attention` of every batch up to this one: a smaller batch,

@@ -76,6 +76,61 @@ TEST_CASE("backend: attention: several rows a request, in every order of threads
   on_every_path([&] { in_every_order_of_threads([&] { check_rows(cache, 3, {4}); }); });
 }
 
+TEST_CASE("backend: kv_append_new: the same bytes as of a norm, a rotation and an append") {
+  for (const DType dtype : kv_types()) {
+    struct Case {
+      KvShape shape;
+      std::int64_t normed, rotated, rope_dim;
+      bool interleaved;
+    };
+    for (const Case& c : {Case{gqa(2, 64, dtype), 0, 0, 64, false}, Case{gqa(3, 128, dtype), 0, 0, 64, false},
+                          Case{gqa(1, 256, dtype), 0, 0, 256, true}, Case{gqa(1, 64, dtype), 0, 0, 0, false},
+                          Case{mla(dtype, 4), 512, 512, 64, true}, Case{mla(dtype, 4), 0, 512, 64, false}}) {
+      const KvShape& shape = c.shape;
+      const bool latent = shape.kind == AttentionKind::mla;
+      PagedCache one(shape, {40, 8}), three(shape, {40, 8});
+      const std::int64_t q = 3, rows = 2 * q, k_width = shape.kv_heads * shape.head_dim,
+                         v_width = latent ? 0 : shape.kv_heads * shape.v_dim, ld = k_width + v_width + 8;
+      const std::vector<BF16> qkv = one.random_row(rows * ld, 2.0f);
+      std::vector<float> frequencies;
+      for (std::int64_t i = 0; i < std::max<std::int64_t>(1, c.rope_dim / 2); ++i)
+        frequencies.push_back(std::pow(1e4f, -2.0f * static_cast<float>(i) / 64));
+      const DeviceVector<std::int64_t> slots(std::vector<std::int64_t>{39, -1, 0, -1, 7, 3}),
+          positions(std::vector<std::int64_t>{5, 6, 7, 1'048'575, 1'048'576, 1'048'577});
+      const DeviceVector<BF16> gain(one.random_row(std::max<std::int64_t>(1, c.normed), 1.0f));
+      const DeviceVector<float> inv_freq(frequencies);
+      const auto append = [&](const PagedCache& cache, bool separately) {
+        const DeviceVector<BF16> in(qkv);
+        KvView view = cache.view();
+        view.query_tokens = q;
+        const NewTokens tokens{.positions = positions.data(),
+                               .slots = slots.data(),
+                               .k = in.data(),
+                               .ldk = ld,
+                               .v = latent ? nullptr : in.data() + k_width,
+                               .ldv = ld,
+                               .gain = c.normed > 0 ? gain.data() : nullptr,
+                               .normed = c.normed,
+                               .eps = 1e-6f,
+                               .rope = {.inv_freq = inv_freq.data(),
+                                        .rope_dim = c.rope_dim,
+                                        .amplitude = 1.25f,
+                                        .interleaved = c.interleaved},
+                               .rotated = c.rotated};
+        if (separately) return device().DecodeOps::kv_append_new(view, 2, tokens);
+        device().kv_append_new(view, 2, tokens);
+      };
+      append(one, false);
+      append(three, true);
+      INFO(shape.head_dim << ' ' << name(dtype) << " rotated " << c.rope_dim << " normed " << c.normed);
+      const bool same_bytes = one.pages() == three.pages(),
+                 written = one.pages() != PagedCache(shape, {40, 8}).pages();
+      REQUIRE(same_bytes);
+      REQUIRE(written);
+    }
+  }
+}
+
 TEST_CASE("backend: kv_append: the rows of a step that this rank keeps") {
   for (const DType dtype : kv_types()) {
     const KvShape shape = gqa(2, 64, dtype);

@@ -4,6 +4,7 @@
 // all of them. LayerNorm: y_i = (x_i - mean) / sqrt(variance + eps) * gain_i + bias_i, in the same way.
 #include "kernels/cuda/device/block_reduce.cuh"
 #include "kernels/cuda/device/device.cuh"
+#include "kernels/cuda/device/row_math.cuh"
 #include "kernels/cuda/device/vector_access.cuh"
 #include "kernels/cuda/small/small_ops.hpp"
 
@@ -42,10 +43,6 @@ HELIX_DEVICE void store_floats(Global<float> p, std::int64_t i, const Floats<V>&
     for (int j = 0; j < width; ++j) four[j] = x.v[part * width + j];
     (p + i + part * width).template as<Vec<float, width>>()[0] = four;
   }
-}
-
-HELIX_DEVICE float inverse_rms(float squares, std::int64_t cols, float eps) {
-  return 1.0f / sqrtf(squares / static_cast<float>(cols) + eps);
 }
 
 /// What add_rms_norm and add_layer_norm work on: a block's row of each.

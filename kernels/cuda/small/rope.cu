@@ -1,8 +1,8 @@
 // Rotary position embedding (Su et al. 2021): pair i of a head, (x_i, x_{i + d/2}) or interleaved (x_2i,
-// x_2i+1), is turned by the angle position * inv_freq_i. The angle is taken in fp64: at position 10^6 an fp32
-// product would be off by up to 0.06 rad. A thread turns one pair of several heads, so that fp64, slow on
-// many GPUs, is used sparingly. Values of a head that no pair holds go on as they are.
+// x_2i+1), is turned by the angle position * inv_freq_i. A thread turns one pair of several heads, so that fp64,
+// slow on many GPUs, is used sparingly. Values of a head that no pair holds go on as they are.
 #include "kernels/cuda/device/device.cuh"
+#include "kernels/cuda/device/row_math.cuh"
 #include "kernels/cuda/device/vector_access.cuh"
 #include "kernels/cuda/small/small_ops.hpp"
 
@@ -21,22 +21,16 @@ HELIX_KERNEL HELIX_BOUNDS(kThreads, 4) void rope_kernel(
   const std::int64_t b = blockIdx.z;
   const std::int64_t position = positions[b];
   const float frequency = inv_freq[pair];
-  constexpr double two_pi = 6.283185307179586476925;
-  double angle = static_cast<double>(position) * static_cast<double>(frequency);
-  angle -= two_pi * rint(angle / two_pi);
-  const float c = amplitude * cosf(static_cast<float>(angle)),
-              s = amplitude * sinf(static_cast<float>(angle));
-
-  const std::int64_t first = interleaved ? 2 * pair : pair;
-  const std::int64_t second = interleaved ? first + 1 : first + pairs;
+  const Rotation by = rotation(position, frequency, amplitude);
+  const RotatedPair at(pair, pairs, interleaved);
   const std::int64_t begin = static_cast<std::int64_t>(blockIdx.y) * kHeadsPerBlock;
   for (std::int64_t h = begin; h < begin + kHeadsPerBlock && h < heads; ++h) {
     const Global<const BF16> in = x + (b * row_stride + h * head_stride);
     const Global<BF16> to = out + (b * out_row_stride + h * out_head_stride);
-    const BF16 bf16_first = in[first], bf16_second = in[second];
-    const float x_first = to_float(bf16_first), x_second = to_float(bf16_second);
-    to[first] = to_bf16(x_first * c - x_second * s);
-    to[second] = to_bf16(x_second * c + x_first * s);
+    const BF16 first = in[at.first], second = in[at.second];
+    const Pair y = turned(by, {to_float(first), to_float(second)});
+    to[at.first] = to_bf16(y.first);
+    to[at.second] = to_bf16(y.second);
   }
 }
 
