@@ -88,7 +88,7 @@ void shapes(benchmark::internal::Benchmark* b) {
                             {576, 2048},
                             {2816, 2048},
                             {2048, 1408}})  // DeepSeek
-    for (const std::int64_t m : {1, 4, 8, 16, 64})
+    for (const std::int64_t m : {1, 2, 4, 8, 16, 64})
       for (const std::int64_t threads : {1, 2}) b->Args({n, k, m, threads});
   b->ArgNames({"n", "k", "m", "threads"})->UseManualTime()->MinTime(0.2);
 }
