@@ -271,14 +271,17 @@ class Decode {
 }  // namespace
 
 std::size_t attention_scratch_bytes(const KvShape& shape, std::int64_t, std::int64_t q_heads, int threads) {
-  const UnitShape unit{KvLayout(shape), q_heads / shape.kv_heads, 1.0f};
-  return static_cast<std::size_t>(threads) * Decode::worker_bytes(unit);
+  const KvLayout layout(shape);
+  std::size_t most = 0;  // fewer heads, if a unit then has all KV heads, can take more
+  for (std::int64_t heads = 1; heads <= q_heads / shape.kv_heads; ++heads)
+    most = std::max(most, Decode::worker_bytes({layout, heads, 1.0f}));
+  return static_cast<std::size_t>(threads) * most;
 }
 
 void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale, const BF16* q,
                BF16* o, float* lse, std::span<std::byte> scratch, int threads) {
-  require_scratch("attention", batch,
-                  attention_scratch_bytes(cache.shape, batch, q_heads * cache.query_tokens, threads),
+  const UnitShape unit{KvLayout(cache.shape), q_heads / cache.shape.kv_heads * cache.query_tokens, scale};
+  require_scratch("attention", batch, static_cast<std::size_t>(threads) * Decode::worker_bytes(unit),
                   scratch);
   Decode decode(cache, batch, q_heads, scale, q, o, lse, scratch.data(), threads);
   if (threads == 1) {

@@ -1,6 +1,7 @@
 // Flash-decode on the CPU: what its layouts and threads have that no other backend has. The cases for every
 // backend are in tests/backend.
 #include "backend/paged_cache.hpp"
+#include "kernels/cpu/attention/attention.hpp"
 
 using namespace helix;
 using namespace helix::testing;
@@ -38,4 +39,17 @@ TEST_CASE("attention on the CPU does not depend on the number of threads beyond 
       }
     });
   }
+}
+
+TEST_CASE("attention on the CPU has scratch memory for fewer heads where it has it for many") {
+  // As a step with drafts has it, some of whose rows are one token's.
+  for (const DType dtype : kv_types())
+    on_every_path([&] {
+      std::size_t before = 0;
+      for (std::int64_t heads = 8; heads <= 256; heads += 8) {
+        const std::size_t bytes = cpu::attention_scratch_bytes(gqa(8, 64, dtype), 1, heads, 2);
+        CHECK(bytes >= before);
+        before = bytes;
+      }
+    });
 }
