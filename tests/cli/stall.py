@@ -107,7 +107,7 @@ stdout, stderr = job.communicate(timeout=100)
 assert job.returncode == 0 and len(rows_of("paused")) >= 4, stderr
 
 # The other commands that use ranks have the same flag.
-for command in (["verify", "--model", "tiny-gqa", "--context", "300", "--batch", "1,2,3,4", "--kvp", "1,2"],
+for command in (["verify", "--model", "tiny-gqa", "--context", "300,3000,10000", "--batch", "1,2,3,4", "--kvp", "1,2"],
                 ["calibrate", "--rounds", "1000"]):
     job = start(*command, "--stall-timeout", "8")
     deadline = time.monotonic() + 60
