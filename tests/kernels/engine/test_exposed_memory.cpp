@@ -30,8 +30,8 @@ ExposedToGroups exposed_by(const Instance& instance, int rank) {
 
 /// Different ones among the ranks of a stage.
 std::size_t layouts(const Sharding& sharding, std::int64_t batch) {
-  const Instance instance =
-      legal_instance(load_model("tiny-gqa"), sharding, {.context = 100, .batch = batch});
+  const ModelSpec model = load_model("tiny-gqa");
+  const Instance instance = legal_instance(model, sharding, {.context = 100, .batch = batch});
   std::set<std::uint64_t> found;
   for (int rank = 0; rank < sharding.stage_ranks(); ++rank)
     found.insert(exposed_by(instance, rank).stage.layout);
@@ -48,9 +48,10 @@ TEST_CASE("ranks say of their arrays whether they lie alike") {
 }
 
 TEST_CASE("only the KVP group of HOP-B is told of exchanges in flight") {
+  const ModelSpec model = load_model("tiny-gqa");
   for (const int hop_b : {1, 2}) {
-    const Instance instance = legal_instance(load_model("tiny-gqa"), {.kvp = 2, .tpf = 2},
-                                             {.context = 100, .batch = 4, .hop_b = hop_b});
+    const Instance instance =
+        legal_instance(model, {.kvp = 2, .tpf = 2}, {.context = 100, .batch = 4, .hop_b = hop_b});
     const ExposedToGroups exposed = exposed_by(instance, 0);
     CHECK(exposed.kvp.in_flight == (hop_b > 1));
     CHECK_FALSE(exposed.stage.in_flight);
