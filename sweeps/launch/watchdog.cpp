@@ -146,6 +146,7 @@ Watchdog::Watchdog(MPI_Comm comm, double stall_timeout_s) : comm_(comm), timeout
   RankState& mine = board_->state(node_rank_);
   mine.rank = rank;
   keep_activity_in(&mine.activity);
+  seen_.resize(static_cast<std::size_t>(node_ranks_));
   thread_ = std::thread([this] { watch(); });
 }
 
@@ -174,11 +175,6 @@ bool Watchdog::ends_within(double seconds, std::unique_lock<std::mutex>& lock) {
 
 void Watchdog::watch() {
   const double tick_s = std::clamp(timeout_s_ / 20, 0.01, 0.5);
-  struct Seen {
-    std::uint64_t beats = 0;
-    double silent_s = 0;
-  };
-  std::vector<Seen> seen(static_cast<std::size_t>(node_ranks_));
   RankState& mine = board_->state(node_rank_);
   std::uint64_t work_before = 0;
   double stalled_s = 0;
@@ -197,7 +193,7 @@ void Watchdog::watch() {
     bool watched = true;
     for (int r = node_ranks_ - 1; r >= 0; --r) {
       RankState& state = board_->state(r);
-      Seen& s = seen[static_cast<std::size_t>(r)];
+      Seen& s = seen_[static_cast<std::size_t>(r)];
       const std::uint64_t beats = state.beats;
       s.silent_s = beats == s.beats ? s.silent_s + passed_s : 0;
       s.beats = beats;
@@ -216,8 +212,9 @@ void Watchdog::watch() {
     if (stalled_s < timeout_s_ * (workers == 0 && !whole_job_ ? patience : 1)) continue;
 
     const auto stopped = [&](const Seen& s) { return s.silent_s > std::min(timeout_s_ / 2, 10.0); };
-    const auto found = std::ranges::find_if(seen, stopped);
-    end_job(found != seen.end() ? static_cast<int>(found - seen.begin()) : first_worker, found != seen.end());
+    const auto found = std::ranges::find_if(seen_, stopped);
+    end_job(found != seen_.end() ? static_cast<int>(found - seen_.begin()) : first_worker,
+            found != seen_.end());
   }
 }
 

@@ -5,10 +5,12 @@
 #include <mpi.h>
 
 #include <condition_variable>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace helix {
 
@@ -26,6 +28,10 @@ class Watchdog {
 
  private:
   struct Board;  // of the ranks of a node
+  struct Seen {  // of a rank
+    std::uint64_t beats = 0;
+    double silent_s = 0;
+  };
 
   void watch();
   /// True if this ends meanwhile. Guards the launcher as soon as the run is to stop.
@@ -38,6 +44,7 @@ class Watchdog {
   bool first_node_ = true;  // rank 0 is on this node
   int node_rank_ = 0, node_ranks_ = 1;
   std::unique_ptr<Board> board_;
+  std::vector<Seen> seen_;  // made before the thread, whose lack of memory nobody would catch
   std::mutex mutex_;
   std::condition_variable ending_;
   bool ended_ = false;
