@@ -17,6 +17,11 @@ inline std::vector<float> random_floats(std::size_t count, unsigned seed, float 
   return values;
 }
 
+inline std::vector<double> random_doubles(std::size_t count, unsigned seed) {
+  const auto floats = random_floats(count, seed);
+  return {floats.begin(), floats.end()};
+}
+
 inline std::vector<BF16> random_bf16(std::size_t count, unsigned seed, float deviation = 1.0f) {
   std::vector<BF16> values;
   for (const float v : random_floats(count, seed, deviation)) values.push_back(to_bf16(v));

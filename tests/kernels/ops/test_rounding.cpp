@@ -5,6 +5,8 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/ops/nvfp4.hpp"
+
 using namespace helix;
 
 namespace {
@@ -50,4 +52,11 @@ TEST_CASE("the largest magnitude is that of numbers") {
   x[99] = std::numeric_limits<float>::quiet_NaN();
   CHECK(largest_magnitude(x.data(), std::ssize(x)) == 3.0f);
   CHECK(largest_magnitude(x.data(), 0) == 0.0f);
+}
+
+TEST_CASE("e2m1 without branches is e2m1") {
+  for (int i = -7000; i <= 7000; ++i) {
+    const float x = static_cast<float>(i) / 1000;
+    CHECK(rounded_to_e2m1(x) == e2m1_to_float(to_e2m1(x)));
+  }
 }
