@@ -62,23 +62,24 @@ std::size_t Planner::KeyHash::operator()(const Key& key) const {
 }
 
 const Planner::Capacity& Planner::capacity(const Sharding& s, const DecodeShape& shape) {
+  const DecodeStep step{model_, s, shape};
   const std::uint64_t types = storage(shape);
   const auto drafts = static_cast<std::uint64_t>(shape.draft_tokens);
   const auto redundant = static_cast<std::uint64_t>(shape.redundant_experts);
   const auto stages = static_cast<std::uint64_t>(drafting_stages(s, shape));
   return capacity_.find_or_price(
       {pack(s.kvp, s.tpa, s.dp), cached(shape) | redundant << 50, pack(s.tpf, s.ep, s.pp), types}, [&] {
-        const HeldBytes& attention =
-            held_by_attention_.find_or_price({pack(s.kvp, s.tpa), cached(shape), stages, types},
-                                             [&] { return held_by_attention(model_, s, shape); });
+        const HeldBytes& attention = held_by_attention_.find_or_price(
+            {pack(s.kvp, s.tpa), cached(shape), stages, types}, [&] { return held_by_attention(step); });
         const HeldBytes& ffn = held_by_ffn_.find_or_price(
             {pack(s.tpf, s.ep, attends_whole_requests(s)), drafts | stages << 32, redundant, types},
-            [&] { return held_by_ffn(model_, s, shape); });
+            [&] { return held_by_ffn(step); });
         const DecodeShape served = as_served(s, shape, system_);
         const HeldBytes& head =
-            held_by_head_.find_or_price({pack(s.stage_ranks(), s.pp), drafts, served.whole_head, types},
-                                        [&] { return held_by_head(model_, s, served); });
-        const MemoryModel memory = memory_model(model_, s, shape, attention, ffn, head);
+            held_by_head_.find_or_price({pack(s.stage_ranks(), s.pp), drafts, served.whole_head, types}, [&] {
+              return held_by_head({model_, s, served});
+            });
+        const MemoryModel memory = memory_model(step, attention, ffn, head);
         return Capacity{memory, memory.max_batch(system_.dram.usable_bytes())};
       });
 }
@@ -91,6 +92,7 @@ StepCost Planner::step(const Sharding& s, const DecodeShape& shape) {
   const std::uint64_t types = storage(shape);
   const std::int64_t requests = stage_batch(s, shape);
   const DecodeShape computed = as_computed(s, shape, system_);
+  const DecodeStep step{model_, s, computed};
   const std::int64_t rows = stage_rows(s, computed);
   // A single rank has no all-reduce to take the norms along; ranks with requests of their
   // own exchange tokens; groups with requests of their own may keep their sums.
@@ -104,15 +106,15 @@ StepCost Planner::step(const Sharding& s, const DecodeShape& shape) {
   const StepCost& common = common_.find_or_price(
       {pack(s.stage_ranks(), s.pp, kind), static_cast<std::uint64_t>(shape.draft_tokens),
        pack(requests, rows, computed.padded_rows > 0), types},
-      [&] { return common_cost(model_, s, computed, system_); });
+      [&] { return common_cost(step, system_); });
   const StepCost& attention = attention_.find_or_price(
       {pack(s.kvp, s.tpa, kind), cached(shape) | static_cast<std::uint64_t>(stages) << 50,
        pack(attended_batch(s, shape), shape.hop_b, kept_rows(s, computed)), types},
-      [&] { return attention_cost(model_, s, computed, system_); });
+      [&] { return attention_cost(step, system_); });
   const StepCost& ffn =
       ffn_.find_or_price({pack(s.tpf, s.ep, kind), skew,
                           pack(rows, shape.draft_tokens + stages * 64, shape.redundant_experts), types},
-                         [&] { return ffn_cost(model_, s, computed, system_); });
+                         [&] { return ffn_cost(step, system_); });
   return whole_step(common, attention, ffn, layer_repeats(model_, s));
 }
 

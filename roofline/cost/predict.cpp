@@ -20,14 +20,14 @@ std::string_view name(Bound bound) {
   return "?";
 }
 
-Prediction predict(const ModelSpec& model, Strategy, const Sharding& sharding, const DecodeShape& shape,
-                   const SystemSpec& system) {
-  const MemoryModel memory = memory_model(model, sharding, as_served(sharding, shape, system));
+Prediction predict(const DecodeStep& step, const SystemSpec& system) {
+  const auto& [model, sharding, shape] = step;
+  const MemoryModel memory = memory_model({model, sharding, as_served(sharding, shape, system)});
   const DecodeShape computed = as_computed(sharding, shape, system);
-  const StepCost step = whole_step(
-      common_cost(model, sharding, computed, system), attention_cost(model, sharding, computed, system),
-      ffn_cost(model, sharding, computed, system), layer_repeats(model, sharding));
-  return assemble(step, memory, memory.max_batch(system.dram.usable_bytes()), sharding, shape, system);
+  const StepCost cost = whole_step(
+      common_cost({model, sharding, computed}, system), attention_cost({model, sharding, computed}, system),
+      ffn_cost({model, sharding, computed}, system), layer_repeats(model, sharding));
+  return assemble(cost, memory, memory.max_batch(system.dram.usable_bytes()), sharding, shape, system);
 }
 
 }  // namespace helix

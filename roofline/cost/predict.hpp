@@ -5,8 +5,8 @@
 #include <string_view>
 
 #include "roofline/cost/trust.hpp"
+#include "roofline/step/decode_step.hpp"
 #include "roofline/step/phases.hpp"
-#include "roofline/step/sharding.hpp"
 #include "roofline/system/system_spec.hpp"
 
 namespace helix {
@@ -45,8 +45,7 @@ struct Prediction {
   bool fits() const { return memory_bytes_per_rank <= memory_capacity_bytes * memory_fraction; }
 };
 
-/// Predicts one decode step. The configuration must be legal (see why_illegal).
-Prediction predict(const ModelSpec& model, Strategy strategy, const Sharding& sharding,
-                   const DecodeShape& shape, const SystemSpec& system);
+/// The step must be legal (see why_illegal).
+Prediction predict(const DecodeStep& step, const SystemSpec& system);
 
 }  // namespace helix

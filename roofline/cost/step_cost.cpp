@@ -74,10 +74,10 @@ DecodeShape as_computed(const Sharding& sharding, const DecodeShape& shape, cons
 namespace {
 
 /// A step's runs of the draft layer, as an engine computes them, each so often as a layer of the model counts once.
-std::vector<DraftRuns> drafted(const ModelSpec& model, const Sharding& sharding, const DecodeShape& computed,
-                               const SystemSpec& system) {
+std::vector<DraftRuns> drafted(const DecodeStep& step, const SystemSpec& system) {
+  const auto& [model, sharding, computed] = step;
   if (!drafts(model, computed)) return {};
-  std::vector<DraftRuns> runs = draft_runs(model, sharding, computed);
+  std::vector<DraftRuns> runs = draft_runs(step);
   for (DraftRuns& run : runs) {
     run.shape.padded_rows = 0;
     run.shape = as_computed(run.sharding, run.shape, system);
@@ -129,9 +129,9 @@ StepCost cost_of(std::span<const Op> ops, const SystemSpec& system) {
   return cost;
 }
 
-StepCost common_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
-                     const SystemSpec& system) {
-  StepCost sum = cost_of(head_ops(model, sharding, shape), system);
+StepCost common_cost(const DecodeStep& step, const SystemSpec& system) {
+  const auto& [model, sharding, shape] = step;
+  StepCost sum = cost_of(head_ops(step), system);
   if (system.gpu) {
     const double step_us = engine_overhead(system).step_us;
     sum.phases[Phase::head] += step_us;
@@ -145,38 +145,35 @@ StepCost common_cost(const ModelSpec& model, const Sharding& sharding, const Dec
       sum.launched_us = engine.launched_layer_us * repeats * static_cast<double>(model.layers);
   }
   for (const LayerGroup& group : model.layer_groups()) {
-    sum.add(cost_of(exchange_ops(model, group.kind, sharding, shape), system),
-            repeats * static_cast<double>(group.count));
+    sum.add(cost_of(exchange_ops(step, group.kind), system), repeats * static_cast<double>(group.count));
   }
-  for (const auto& [layout, run, times] : drafted(model, sharding, shape, system)) {
-    for (const std::vector<Op>& ops :
-         {draft_input_ops(model, layout, run), exchange_ops(drafter(model), draft_layer(model), layout, run),
-          draft_head_ops(model, layout, run)})
+  for (const auto& [layout, run, times] : drafted(step, system)) {
+    for (const std::vector<Op>& ops : {draft_input_ops({model, layout, run}),
+                                       exchange_ops({drafter(model), layout, run}, draft_layer(model)),
+                                       draft_head_ops({model, layout, run})})
       sum.add(cost_of(ops, system), repeats * times);
   }
   return sum;
 }
 
-StepCost attention_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
-                        const SystemSpec& system) {
+StepCost attention_cost(const DecodeStep& step, const SystemSpec& system) {
   StepCost sum;
-  for (const LayerGroup& group : model.layer_groups()) {
-    sum.add(cost_of(attention_ops(model, group.kind, sharding, shape), system),
-            static_cast<double>(group.count));
+  for (const LayerGroup& group : step.model.layer_groups()) {
+    sum.add(cost_of(attention_ops(step, group.kind), system), static_cast<double>(group.count));
   }
-  for (const auto& [layout, run, times] : drafted(model, sharding, shape, system))
-    sum.add(cost_of(attention_ops(drafter(model), draft_layer(model), layout, run), system), times);
+  for (const auto& [layout, run, times] : drafted(step, system))
+    sum.add(cost_of(attention_ops({drafter(step.model), layout, run}, draft_layer(step.model)), system),
+            times);
   return sum;
 }
 
-StepCost ffn_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
-                  const SystemSpec& system) {
+StepCost ffn_cost(const DecodeStep& step, const SystemSpec& system) {
   StepCost sum;
-  for (const LayerGroup& group : model.layer_groups()) {
-    sum.add(cost_of(ffn_ops(model, group.kind, sharding, shape), system), static_cast<double>(group.count));
+  for (const LayerGroup& group : step.model.layer_groups()) {
+    sum.add(cost_of(ffn_ops(step, group.kind), system), static_cast<double>(group.count));
   }
-  for (const auto& [layout, run, times] : drafted(model, sharding, shape, system))
-    sum.add(cost_of(ffn_ops(drafter(model), draft_layer(model), layout, run), system), times);
+  for (const auto& [layout, run, times] : drafted(step, system))
+    sum.add(cost_of(ffn_ops({drafter(step.model), layout, run}, draft_layer(step.model)), system), times);
   return sum;
 }
 

@@ -35,14 +35,11 @@ StepCost cost_of(std::span<const Op> ops, const SystemSpec& system);
 // The three parts of a decode step. Each reads only some of the widths, so that a sweep can price it once for
 // all configurations that share those. Shapes are those of as_computed.
 /// Embedding, head and the exchanges of all layers.
-StepCost common_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
-                     const SystemSpec& system);
+StepCost common_cost(const DecodeStep& step, const SystemSpec& system);
 /// Attention of every layer once.
-StepCost attention_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
-                        const SystemSpec& system);
+StepCost attention_cost(const DecodeStep& step, const SystemSpec& system);
 /// The FFN of every layer once.
-StepCost ffn_cost(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
-                  const SystemSpec& system);
+StepCost ffn_cost(const DecodeStep& step, const SystemSpec& system);
 
 /// The step that these make; `repeats`: see layer_repeats.
 StepCost whole_step(const StepCost& common, const StepCost& attention, const StepCost& ffn, double repeats);

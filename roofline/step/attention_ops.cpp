@@ -269,10 +269,10 @@ void attend(OpList& ops, const AttentionSpec& a, const AttentionShard& shard, co
 
 }  // namespace
 
-std::vector<Op> attention_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
-                              const DecodeShape& shape) {
+std::vector<Op> attention_ops(const DecodeStep& step, const LayerKind& kind) {
+  const auto& [model, sharding, shape] = step;
   if (kind.mixer == Mixer::none) return {};
-  if (kind.mixer == Mixer::state) return state_ops(model, sharding, shape);
+  if (kind.mixer == Mixer::state) return state_ops(step);
   const AttentionSpec& a = model.attention_of(kind);
   const AttentionShard shard = attention_shard(a, sharding, shape);
   const bool follows_all_reduce = all_reduces(sharding);  // whose kernel does it on a GPU

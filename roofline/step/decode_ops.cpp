@@ -30,12 +30,13 @@ std::int64_t kept_rows(const Sharding& sharding, const DecodeShape& shape) {
   return attends_whole_requests(sharding) ? computed_rows(sharding, shape) : stage_rows(sharding, shape);
 }
 
-std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+std::vector<Op> head_ops(const DecodeStep& step) {
+  const auto& [model, sharding, shape] = step;
   OpList ops;
   ops.repeat(head_repeats(model, sharding));
-  embed(ops, model, sharding, shape);
+  embed(ops, step);
   ops.elementwise("final norm", Phase::head, add_norm_bytes(own_rows(sharding, shape), model.hidden));
-  choose(ops, model, sharding, shape);
+  choose(ops, step);
   if (sharding.pp > 1) {
     // A token passes every stage boundary once, and goes back to the first stage: the residual stream, and
     // what the last block adds to it.
@@ -58,16 +59,15 @@ double layer_repeats(const ModelSpec& model, const Sharding& sharding) {
   return real(longest_stage * sharding.pp) / real(model.layers);
 }
 
-std::vector<Op> layer_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
-                          const DecodeShape& shape) {
+std::vector<Op> layer_ops(const DecodeStep& step, const LayerKind& kind) {
   std::vector<Op> ops, behind;  // norms of the sums
   const auto append = [&](const Op& op) { (op.name.ends_with("output norm") ? behind : ops).push_back(op); };
   const auto append_behind = [&] {
     ops.insert(ops.end(), behind.begin(), behind.end());
     behind.clear();
   };
-  std::ranges::for_each(attention_ops(model, kind, sharding, shape), append);
-  const std::vector<Op> exchange = exchange_ops(model, kind, sharding, shape);
+  std::ranges::for_each(attention_ops(step, kind), append);
+  const std::vector<Op> exchange = exchange_ops(step, kind);
   const auto exchange_those = [&](auto which) {
     std::ranges::copy_if(exchange, std::back_inserter(ops), which);
   };
@@ -81,7 +81,7 @@ std::vector<Op> layer_ops(const ModelSpec& model, const LayerKind& kind, const S
             (collective.op == Collective::all_to_all && !collective.routed.combine));
   };
   bool arrived = false;
-  for (const Op& op : ffn_ops(model, kind, sharding, shape)) {
+  for (const Op& op : ffn_ops(step, kind)) {
     const bool on_all =
         kind.moe() ? std::holds_alternative<MoeShape>(op.shape) : std::holds_alternative<GemmShape>(op.shape);
     if (on_all && !std::exchange(arrived, true)) exchange_those(arrives);
@@ -92,19 +92,20 @@ std::vector<Op> layer_ops(const ModelSpec& model, const LayerKind& kind, const S
   return ops;
 }
 
-std::vector<Op> decode_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
-  std::vector<Op> all = head_ops(model, sharding, shape);
+std::vector<Op> decode_ops(const DecodeStep& step) {
+  const auto& [model, sharding, shape] = step;
+  std::vector<Op> all = head_ops(step);
   for (const LayerGroup& group : model.layer_groups()) {
-    for (Op op : layer_ops(model, group.kind, sharding, shape)) {
+    for (Op op : layer_ops(step, group.kind)) {
       op.count *= real(group.count) * layer_repeats(model, sharding);
       all.push_back(op);
     }
   }
   if (!drafts(model, shape)) return all;
-  for (const auto& [layout, run, times] : draft_runs(model, sharding, shape)) {
+  for (const auto& [layout, run, times] : draft_runs(step)) {
     for (const std::vector<Op>& ops :
-         {draft_input_ops(model, layout, run), layer_ops(drafter(model), draft_layer(model), layout, run),
-          draft_head_ops(model, layout, run)}) {
+         {draft_input_ops({model, layout, run}), layer_ops({drafter(model), layout, run}, draft_layer(model)),
+          draft_head_ops({model, layout, run})}) {
       for (Op op : ops) {
         op.count *= times;
         all.push_back(op);

@@ -17,8 +17,8 @@
 #include <variant>
 #include <vector>
 
+#include "roofline/step/decode_step.hpp"
 #include "roofline/step/phases.hpp"
-#include "roofline/step/sharding.hpp"
 #include "roofline/system/system_spec.hpp"
 
 namespace helix {
@@ -117,22 +117,18 @@ std::int64_t kept_rows(const Sharding& sharding, const DecodeShape& shape);
 // One layer's ops (count = 1 each, except those repeated for every piece of HOP-B), and those of the head.
 /// What mixes tokens, up to the output projection. Of dp and the batch only ceil(B / dp) and kept_rows
 /// matter.
-std::vector<Op> attention_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
-                              const DecodeShape& shape);
+std::vector<Op> attention_ops(const DecodeStep& step, const LayerKind& kind);
 /// Up to the down projection.
-std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
-                        const DecodeShape& shape);
+std::vector<Op> ffn_ops(const DecodeStep& step, const LayerKind& kind);
 /// What ranks exchange after attention and after the FFN of a layer: an all-reduce over N for each, one for the
 /// sum of both where they are parallel blocks: the ranks hold parts of either. Where each rank attends whole requests (KVP = TPA = 1, DP = N) nothing needs to be summed after attention: tokens go to
 /// the FFN's ranks and back. Libraries for GPUs send a token only to the ranks that hold some of its experts; our
 /// engine and some serving engines gather all tokens on all ranks, which for a few ranks is the same.
-std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
-                             const DecodeShape& shape);
+std::vector<Op> exchange_ops(const DecodeStep& step, const LayerKind& kind);
 /// All of these, in the order of their execution.
-std::vector<Op> layer_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
-                          const DecodeShape& shape);
+std::vector<Op> layer_ops(const DecodeStep& step, const LayerKind& kind);
 /// Embedding, final norm, LM head, choice of the token.
-std::vector<Op> head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+std::vector<Op> head_ops(const DecodeStep& step);
 
 /// How often the last stage executes the head in one step: for each micro-batch, as it has as many layers as
 /// the others; where it has one less, the head is in its place, and only a token's own way through it counts.
@@ -143,6 +139,6 @@ double head_repeats(const ModelSpec& model, const Sharding& sharding);
 double layer_repeats(const ModelSpec& model, const Sharding& sharding);
 
 /// The whole step: the ops above with their counts.
-std::vector<Op> decode_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+std::vector<Op> decode_ops(const DecodeStep& step);
 
 }  // namespace helix

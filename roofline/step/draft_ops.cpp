@@ -37,11 +37,12 @@ void use_own_weights(const ModelSpec& head, DecodeShape& shape) {
 constexpr std::int64_t fused_layers = 3;
 
 /// The norm of the residual stream is the layer's own.
-std::vector<Op> head_input_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& run) {
+std::vector<Op> head_input_ops(const DecodeStep& step) {
+  const auto& [model, sharding, run] = step;
   const ModelSpec& head = *model.draft_head;
   const std::int64_t rows = own_rows(sharding, run), fused = fused_layers * model.hidden;
   OpList ops(weight_format(run, WeightPart::attention));
-  embed(ops, head, sharding, run);
+  embed(ops, {head, sharding, run});
   if (run.draft_tokens > 0) {
     // GPU: the layers write where the product reads.
     ops.elementwise("draft input", Phase::head, norm_bytes(rows, fused), fused_on_gpu);
@@ -53,7 +54,8 @@ std::vector<Op> head_input_ops(const ModelSpec& model, const Sharding& sharding,
 
 }  // namespace
 
-DraftLayout draft_layout(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+DraftLayout draft_layout(const DecodeStep& step) {
+  const auto& [model, sharding, shape] = step;
   DraftLayout layout{sharding, shape};
   if (model.draft_head) use_own_weights(*model.draft_head, layout.shape);
   if (shape.draft_kv == DraftKv::sharded) return layout;
@@ -63,20 +65,21 @@ DraftLayout draft_layout(const ModelSpec& model, const Sharding& sharding, const
   return layout;
 }
 
-std::vector<DraftRuns> draft_runs(const ModelSpec& model, const Sharding& sharding,
-                                  const DecodeShape& shape) {
-  const auto [layout, first] = draft_layout(model, sharding, shape);
+std::vector<DraftRuns> draft_runs(const DecodeStep& step) {
+  const auto& [model, sharding, shape] = step;
+  const auto [layout, first] = draft_layout(step);
   std::vector<DraftRuns> runs{{layout, first, real(sharding.pp)}};
   if (shape.draft_tokens > 1)
     runs.push_back({layout, drafting(first), real((shape.draft_tokens - std::int64_t{1}) * sharding.pp)});
   return runs;
 }
 
-std::vector<Op> draft_input_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& run) {
-  if (model.draft_head) return head_input_ops(model, sharding, run);
+std::vector<Op> draft_input_ops(const DecodeStep& step) {
+  const auto& [model, sharding, run] = step;
+  if (model.draft_head) return head_input_ops(step);
   const std::int64_t rows = own_rows(sharding, run);
   OpList ops(weight_format(run, WeightPart::attention));
-  embed(ops, model, sharding, run);
+  embed(ops, step);
   // GPU: the norms write where the product reads.
   ops.elementwise("draft input", Phase::head, 2 * norm_bytes(rows, model.hidden), fused_on_gpu);
   ops.elementwise("draft norms", Phase::head, 2 * norm_bytes(rows, model.hidden));
@@ -84,7 +87,8 @@ std::vector<Op> draft_input_ops(const ModelSpec& model, const Sharding& sharding
   return ops.take();
 }
 
-std::vector<Op> draft_head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& run) {
+std::vector<Op> draft_head_ops(const DecodeStep& step) {
+  const auto& [model, sharding, run] = step;
   const std::int64_t hidden = drafter(model).hidden;
   OpList ops;
   ops.elementwise("draft output norm", Phase::head, add_norm_bytes(own_rows(sharding, run), hidden));
@@ -92,11 +96,12 @@ std::vector<Op> draft_head_ops(const ModelSpec& model, const Sharding& sharding,
     ops.elementwise("accepted rows", Phase::head, norm_bytes(own_rows(sharding, drafting(run)), hidden),
                     fused_on_gpu);
   }
-  choose(ops, drafter(model), sharding, drafting(run));
+  choose(ops, {drafter(model), sharding, drafting(run)});
   return ops.take();
 }
 
-double head_table_bytes(const ModelSpec& model, const Sharding& sharding, const DecodeShape& run) {
+double head_table_bytes(const DecodeStep& step) {
+  const auto& [model, sharding, run] = step;
   if (!model.draft_head) return 0;
   const ModelSpec& head = *model.draft_head;
   const int ranks = head_ranks(sharding, run);

@@ -14,7 +14,8 @@ inline bool drafts(const ModelSpec& model, const DecodeShape& shape) {
   return shape.draft_tokens > 0 && (model.draft_layers > 0 || model.draft_head);
 }
 /// Whether the engine runs it: one draft layer, of blocks behind each other, which it has on one pipeline stage.
-inline bool runs_drafts(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+inline bool runs_drafts(const DecodeStep& step) {
+  const auto& [model, sharding, shape] = step;
   return drafts(model, shape) && model.draft_layers == 1 && model.blocks == Blocks::sequential &&
          sharding.pp == 1;
 }
@@ -37,7 +38,7 @@ struct DraftLayout {
   Sharding sharding;
   DecodeShape shape;
 };
-DraftLayout draft_layout(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+DraftLayout draft_layout(const DecodeStep& step);
 
 /// Runs of a step on rows of one shape. Every micro-batch passes through the last stage, which has the layer.
 struct DraftRuns {
@@ -45,14 +46,14 @@ struct DraftRuns {
   DecodeShape shape;
   double times = 1;
 };
-std::vector<DraftRuns> draft_runs(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+std::vector<DraftRuns> draft_runs(const DecodeStep& step);
 /// What is before the layer in a run on this shape: the embedding, which it sees beside the residual stream. A head's first
 /// run fuses the residual streams behind three of the model's layers to one.
-std::vector<Op> draft_input_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& run);
+std::vector<Op> draft_input_ops(const DecodeStep& step);
 /// And behind it: the choice of one token for each request.
-std::vector<Op> draft_head_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& run);
+std::vector<Op> draft_head_ops(const DecodeStep& step);
 
 /// Of a head: embedding and LM head of its own, which engines hold beside the model's. `run`: its draft_layout.
-double head_table_bytes(const ModelSpec& model, const Sharding& sharding, const DecodeShape& run);
+double head_table_bytes(const DecodeStep& step);
 
 }  // namespace helix

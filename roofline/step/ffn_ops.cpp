@@ -9,8 +9,8 @@ using OpNames = std::array<std::string_view, 3>;
 
 }  // namespace
 
-std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
-                        const DecodeShape& shape) {
+std::vector<Op> ffn_ops(const DecodeStep& step, const LayerKind& kind) {
+  const auto& [model, sharding, shape] = step;
   if (kind.ffn == Ffn::none) return {};
   const bool moe = kind.moe();
   // Data-parallel ranks keep router and shared experts of a MoE layer to their own requests.
@@ -92,8 +92,8 @@ std::vector<Op> ffn_ops(const ModelSpec& model, const LayerKind& kind, const Sha
   return ops.take();
 }
 
-std::vector<Op> exchange_ops(const ModelSpec& model, const LayerKind& kind, const Sharding& sharding,
-                             const DecodeShape& shape) {
+std::vector<Op> exchange_ops(const DecodeStep& step, const LayerKind& kind) {
+  const auto& [model, sharding, shape] = step;
   const int n = sharding.stage_ranks();
   const double hidden_bytes = real(model.hidden) * bf16_bytes;
   const double all_bytes = real(stage_rows(sharding, shape)) * hidden_bytes;

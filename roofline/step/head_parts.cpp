@@ -10,7 +10,8 @@ int head_ranks(const Sharding& sharding, const DecodeShape& shape) {
   return shape.whole_head ? 1 : sharding.stage_ranks();
 }
 
-void embed(OpList& ops, const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+void embed(OpList& ops, const DecodeStep& step) {
+  const auto& [model, sharding, shape] = step;
   const double values = real(headed_batch(sharding, shape) * shape.query_tokens() * model.hidden);
   ops.elementwise("embedding", Phase::head, values * 2 * bf16_bytes);
   ops.collective("embedding all-reduce", Phase::head,
@@ -25,7 +26,8 @@ std::int64_t own_rows(const Sharding& sharding, const DecodeShape& shape) {
          shape.query_tokens();
 }
 
-void choose(OpList& ops, const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+void choose(OpList& ops, const DecodeStep& step) {
+  const auto& [model, sharding, shape] = step;
   const std::int64_t b = headed_batch(sharding, shape) * shape.query_tokens();
   const std::int64_t h = model.hidden;
   const int n = head_ranks(sharding, shape);

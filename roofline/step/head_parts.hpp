@@ -14,8 +14,8 @@ int head_ranks(const Sharding& sharding, const DecodeShape& shape);
 /// Rows whose residual stream the rank has, as far as they are not padded.
 std::int64_t own_rows(const Sharding& sharding, const DecodeShape& shape);
 
-void embed(OpList& ops, const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+void embed(OpList& ops, const DecodeStep& step);
 /// The LM head's choice from normed rows.
-void choose(OpList& ops, const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+void choose(OpList& ops, const DecodeStep& step);
 
 }  // namespace helix

@@ -5,7 +5,7 @@
 #include <string>
 #include <variant>
 
-#include "roofline/step/sharding.hpp"
+#include "roofline/step/decode_step.hpp"
 
 namespace helix {
 
@@ -29,6 +29,8 @@ class Instance {
   const DecodeShape& shape() const { return shape_; }
   std::int64_t layers() const { return layers_; }
   std::uint64_t seed() const { return seed_; }
+
+  DecodeStep step() const { return {*model_, sharding_, shape_}; }
 
   /// Those of a pipeline stage.
   Range layers_of(int stage) const { return stage_layers(layers_, sharding_, stage); }

@@ -71,10 +71,11 @@ void add_cache(HeldBytes& held, const AttentionSpec& attention, const Sharding& 
 
 }  // namespace
 
-HeldBytes held_by_attention(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+HeldBytes held_by_attention(const DecodeStep& step) {
+  const auto& [model, sharding, shape] = step;
   HeldBytes held;
   for (const LayerGroup& group : model.layer_groups()) {
-    add_layers(held, attention_ops(model, group.kind, sharding, one_request(shape)), real(group.count));
+    add_layers(held, attention_ops({model, sharding, one_request(shape)}, group.kind), real(group.count));
     if (group.kind.mixer == Mixer::state)
       held.state += real(group.count) * state_bytes(*model.state, sharding.kvp * sharding.tpa);
     if (group.kind.mixer == Mixer::attention)
@@ -82,33 +83,35 @@ HeldBytes held_by_attention(const ModelSpec& model, const Sharding& sharding, co
   }
   if (drafts(model, shape)) {
     const double whole = 1 / stage_share(model, sharding);
-    const auto [layout, request] = draft_layout(model, sharding, one_request(shape));
-    add_layers(held, attention_ops(drafter(model), draft_layer(model), layout, request), whole);
+    const auto [layout, request] = draft_layout({model, sharding, one_request(shape)});
+    add_layers(held, attention_ops({drafter(model), layout, request}, draft_layer(model)), whole);
     add_cache(held, drafter(model).attention_of(draft_layer(model)), layout, request, whole);
   }
   return held;
 }
 
-HeldBytes held_by_ffn(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+HeldBytes held_by_ffn(const DecodeStep& step) {
+  const auto& [model, sharding, shape] = step;
   HeldBytes held;
   for (const LayerGroup& group : model.layer_groups()) {
-    add_layers(held, ffn_ops(model, group.kind, sharding, one_request(shape)), real(group.count));
+    add_layers(held, ffn_ops({model, sharding, one_request(shape)}, group.kind), real(group.count));
   }
   if (drafts(model, shape)) {
-    const auto [layout, request] = draft_layout(model, sharding, one_request(shape));
-    add_layers(held, ffn_ops(drafter(model), draft_layer(model), layout, request),
+    const auto [layout, request] = draft_layout({model, sharding, one_request(shape)});
+    add_layers(held, ffn_ops({drafter(model), layout, request}, draft_layer(model)),
                1 / stage_share(model, sharding));
   }
   return held;
 }
 
-HeldBytes held_by_head(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+HeldBytes held_by_head(const DecodeStep& step) {
+  const auto& [model, sharding, shape] = step;
   HeldBytes held;
-  std::vector<Op> ops = head_ops(model, sharding, one_request(shape));
+  std::vector<Op> ops = head_ops({model, sharding, one_request(shape)});
   if (drafts(model, shape)) {
-    const auto [layout, request] = draft_layout(model, sharding, one_request(shape));
-    std::ranges::copy(draft_input_ops(model, layout, request), std::back_inserter(ops));
-    held.weights += head_table_bytes(model, layout, request);
+    const auto [layout, request] = draft_layout({model, sharding, one_request(shape)});
+    std::ranges::copy(draft_input_ops({model, layout, request}), std::back_inserter(ops));
+    held.weights += head_table_bytes({model, layout, request});
   }
   for (const Op& op : ops) {
     held.weights += held_weights(op);
@@ -163,8 +166,9 @@ std::string shortage_text(double needed_bytes, double capacity_bytes, double mem
   return text + ")";
 }
 
-MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
-                         const HeldBytes& attention, const HeldBytes& ffn, const HeldBytes& head) {
+MemoryModel memory_model(const DecodeStep& step, const HeldBytes& attention, const HeldBytes& ffn,
+                         const HeldBytes& head) {
+  const auto& [model, sharding, shape] = step;
   const double stage = stage_share(model, sharding);
   // Residual in fp32, a bf16 vector before and after an op, what waits for its sum, and the widest op.
   const double waiting = model.blocks == Blocks::parallel ? 1 : 0;
@@ -191,9 +195,8 @@ MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const
           .tokens_per_block = shape.tokens_per_block};
 }
 
-MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
-  return memory_model(model, sharding, shape, held_by_attention(model, sharding, shape),
-                      held_by_ffn(model, sharding, shape), held_by_head(model, sharding, shape));
+MemoryModel memory_model(const DecodeStep& step) {
+  return memory_model(step, held_by_attention(step), held_by_ffn(step), held_by_head(step));
 }
 
 }  // namespace helix

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "roofline/step/sharding.hpp"
+#include "roofline/step/decode_step.hpp"
 
 namespace helix {
 
@@ -25,10 +25,10 @@ struct HeldBytes {
   double buffers = 0;          // per request attended, of one layer: all-to-all, sent and received
   double widest = 0;           // per request: inputs and outputs of the op with the most
 };
-HeldBytes held_by_attention(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
-HeldBytes held_by_ffn(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+HeldBytes held_by_attention(const DecodeStep& step);
+HeldBytes held_by_ffn(const DecodeStep& step);
 /// LM head and embedding table.
-HeldBytes held_by_head(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+HeldBytes held_by_head(const DecodeStep& step);
 
 /// The batch enters linearly, so that the largest batch has a closed form.
 struct MemoryModel {
@@ -56,9 +56,9 @@ struct MemoryModel {
 /// "does not fit memory: needs 146.2 GiB per rank, has 129.2 (0.92 of 140.4)", and what fraction would do.
 std::string shortage_text(double needed_bytes, double capacity_bytes, double memory_fraction);
 
-MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape,
-                         const HeldBytes& attention, const HeldBytes& ffn, const HeldBytes& head);
+MemoryModel memory_model(const DecodeStep& step, const HeldBytes& attention, const HeldBytes& ffn,
+                         const HeldBytes& head);
 /// `shape.batch` is not read.
-MemoryModel memory_model(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+MemoryModel memory_model(const DecodeStep& step);
 
 }  // namespace helix

@@ -29,7 +29,7 @@ ParameterCount parameters(const ModelSpec& model) {
     count.total += all;
     count.active += of_token;
   };
-  for (const Op& op : decode_ops(model, {}, {.context = 1})) {
+  for (const Op& op : decode_ops({model, {}, {.context = 1}})) {
     if (const auto* product = std::get_if<GemmShape>(&op.shape)) {
       const double weights = op.count * real(product->matrices * product->n) * real(product->k);
       add(weights, weights);

@@ -61,7 +61,7 @@ RankPlan::RankPlan(const Instance& instance, int rank)
 }
 
 std::optional<std::int64_t> RankPlan::draft_layer() const {
-  if (!runs_drafts(model(), sharding(), shape())) return std::nullopt;
+  if (!runs_drafts(instance_.step())) return std::nullopt;
   return model().layers;
 }
 

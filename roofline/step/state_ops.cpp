@@ -41,7 +41,8 @@ void low_rank_projections(OpList& ops, const StateSpec& s, const StateShard& sha
 
 }  // namespace
 
-std::vector<Op> state_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape) {
+std::vector<Op> state_ops(const DecodeStep& step) {
+  const auto& [model, sharding, shape] = step;
   const StateSpec& s = *model.state;
   const int ranks = sharding.kvp * sharding.tpa;
   const StateShard shard = state_shard(s, ranks);

@@ -19,6 +19,6 @@ StateShard state_shard(const StateSpec& state, int ranks);
 /// still sees, in bf16.
 double state_bytes(const StateSpec& state, int ranks);
 
-std::vector<Op> state_ops(const ModelSpec& model, const Sharding& sharding, const DecodeShape& shape);
+std::vector<Op> state_ops(const DecodeStep& step);
 
 }  // namespace helix

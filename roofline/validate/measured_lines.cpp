@@ -70,7 +70,7 @@ Verdict judge_line(const MeasuredRow& row, const SystemSpec& system) {
   take_measured_weights(row, *model, shape);
   const auto step_us = [&](double context) {
     shape.context = static_cast<std::int64_t>(context);
-    return predict(*model, Strategy::tp, Sharding{}, shape, served_on).model_ttl_us;
+    return predict({*model, Sharding{}, shape}, served_on).model_ttl_us;
   };
   const std::vector<double> tokens = token_counts(row.text("context_tokens"));
   if (tokens.size() != 2 || (line && tokens[0] >= tokens[1])) {

@@ -51,7 +51,7 @@ Verdict judge_step(const MeasuredRow& row, const SystemSpec& system) {
 
   SystemSpec served_on = system;
   served_on.engine = measured_engine(row);
-  const double model_us = predict(*model, *strategy, s, shape, served_on).model_ttl_us;
+  const double model_us = predict({*model, s, shape}, served_on).model_ttl_us;
   const std::string& device = row.text("device");
   if (!served) {
     const std::string layout = row.has("layout") ? row.text("layout") : std::string(name(*strategy));

@@ -84,7 +84,7 @@ double engine_bytes(const Instance& instance, std::int64_t steps, const Backend&
   const DecodeShape& shape = instance.shape();
   const ModelSpec model =
       as_stepped(truncated(instance.model(), instance.layers()), instance.sharding(), shape);
-  const MemoryModel predicted = memory_model(model, instance.sharding(), shape);
+  const MemoryModel predicted = memory_model({model, instance.sharding(), shape});
   const double predicted_cache =
       predicted.kv_per_request * real(ceil_div(shape.batch, instance.sharding().dp));
   const auto caches = static_cast<double>(DecodeEngine::cache_bytes(busiest, steps, backend).sum());
@@ -106,7 +106,7 @@ std::string why_not_exchanged(const Instance& instance) {
   // Verification gathers the logits.
   double longest =
       static_cast<double>(shape.batch * even_split(model.vocab, ranks, 0).size()) * sizeof(float);
-  for (const Op& op : decode_ops(model, instance.sharding(), shape)) {
+  for (const Op& op : decode_ops({model, instance.sharding(), shape})) {
     const auto* collective = std::get_if<CollectiveShape>(&op.shape);
     if (collective == nullptr) continue;
     const bool parts = collective->op == Collective::all_to_all;
@@ -137,7 +137,7 @@ ModelSpec truncated(const ModelSpec& model, std::int64_t layers) {
 }
 
 ModelSpec as_stepped(ModelSpec model, const Sharding& sharding, const DecodeShape& shape) {
-  if (!runs_drafts(model, sharding, shape)) {
+  if (!runs_drafts({model, sharding, shape})) {
     model.draft_layers = 0;
     model.draft_head.reset();
   }

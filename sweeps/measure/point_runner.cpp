@@ -127,13 +127,12 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
   if (!point.skip_reason.empty()) return row;
   if (runs) row.kernel = backend_.kernel_for(first_ranks_cache(point));
   if (!known && !runs) return row;
-  row.prediction = predict(model, c.strategy, c.sharding, c.shape, system);
+  row.prediction = predict({model, c.sharding, c.shape}, system);
   const double model_token_us = c.shape.token_us(row.prediction->model_ttl_us);
   row.meets_budget = within(request_.ttl_budget_ms, model_token_us);
   if (row.reason.empty()) row.reason = why_not_worth_measuring(request_.ttl_budget_ms, model_token_us);
   if (!row.reason.empty()) return row;
-  const Prediction run =
-      predict(truncated(model, row.layers_measured), c.strategy, c.sharding, c.shape, system);
+  const Prediction run = predict({truncated(model, row.layers_measured), c.sharding, c.shape}, system);
   const bool alone = admitted.engine->alone;
   const double node_ranks = std::min(c.sharding.ranks(), world_.node_ranks);
   const double working_set = node_ranks * (run.kv_bytes_per_rank + run.weight_bytes_per_rank);

@@ -62,7 +62,7 @@ void settle_hop_b(SweepPoint& point, const SystemSpec& system) {
   const auto predicted_us = [&](int count) {
     DecodeShape tried = shape;
     tried.hop_b = count;
-    return predict(*point.model, point.config.strategy, point.config.sharding, tried, system).model_ttl_us;
+    return predict({*point.model, point.config.sharding, tried}, system).model_ttl_us;
   };
   try {
     if (!candidates.empty()) shape.hop_b = *std::ranges::min_element(candidates, {}, predicted_us);

@@ -42,7 +42,7 @@ void read_model(std::string_view text) {
     DecodeShape shape;
     shape.context = largest;
     shape.batch = std::min(largest, std::int64_t{1} << 22);
-    if (!why_illegal(model, Strategy::tp, {}, shape)) predict(model, Strategy::tp, {}, shape, system);
+    if (!why_illegal(model, Strategy::tp, {}, shape)) predict({model, {}, shape}, system);
   }
 }
 

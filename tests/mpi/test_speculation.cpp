@@ -192,7 +192,7 @@ TEST_CASE("greedy speculation says what greedy decoding says, with guesses and w
         const Speculation::Outcome outcome = speculation.speculate(greedy, 12);
         CHECK(outcome.same);
         compared += outcome.compared;
-        (runs_drafts(model, sharding, shape) ? drafts : guesses) += outcome.accepted;
+        (runs_drafts({model, sharding, shape}) ? drafts : guesses) += outcome.accepted;
       }
     }
   }

@@ -177,11 +177,11 @@ void check_step(const Instance& instance) {
   CAPTURE(model.name, name(instance.strategy()), s.kvp, s.tpa, s.tpf, s.ep, s.pp, s.dp,
           instance.shape().hop_b, instance.shape().draft_tokens);
   std::vector<Noted> first, last, handed_over;
-  if (runs_drafts(model, s, instance.shape())) {
-    for (const auto& [layout, run, times] : draft_runs(model, s, instance.shape())) {
+  if (runs_drafts({model, s, instance.shape()})) {
+    for (const auto& [layout, run, times] : draft_runs({model, s, instance.shape()})) {
       for (const std::vector<Op>& ops :
-           {draft_input_ops(model, layout, run), layer_ops(model, draft_layer(model), layout, run),
-            draft_head_ops(model, layout, run)}) {
+           {draft_input_ops({model, layout, run}), layer_ops({model, layout, run}, draft_layer(model)),
+            draft_head_ops({model, layout, run})}) {
         for (Noted& n : of_model(ops)) {
           n.bytes *= times;
           n.times *= times;
@@ -190,7 +190,7 @@ void check_step(const Instance& instance) {
       }
     }
   }
-  for (const Op& op : head_ops(model, s, instance.shape())) {
+  for (const Op& op : head_ops({model, s, instance.shape()})) {
     Noted n = noted(op);
     n.bytes /= op.count;
     n.times = 1;
@@ -209,7 +209,7 @@ void check_step(const Instance& instance) {
           busiest.layers().begin + static_cast<std::int64_t>(i) % busiest.layers().size();
       CAPTURE(layer);
       CHECK(lines(step.layers[i]) ==
-            lines(of_model(layer_ops(model, model.layer_kind(layer), s, instance.shape()))));
+            lines(of_model(layer_ops({model, s, instance.shape()}, model.layer_kind(layer)))));
     }
     REQUIRE(step.between.size() == passes + 1);
     for (std::size_t i = 0; i <= passes; ++i) {
@@ -260,7 +260,7 @@ TEST_CASE("the engine issues the ops, bytes and messages of the model's list, fo
                                           .layers = model.layers,
                                           .seed = 5});
         check_step(std::get<Instance>(made));
-        drafted += runs_drafts(model, sharding, shape) ? 1 : 0;
+        drafted += runs_drafts({model, sharding, shape}) ? 1 : 0;
         ++checked[strategy];
       }
     }

@@ -143,8 +143,8 @@ TEST_CASE("the model's weight bytes are those of the busiest rank's plan") {
           busiest = std::max(busiest, planned_bytes(plan_layer(RankPlan(instance, rank), layer)));
         }
         const LayerKind kind = model.layer_kind(layer);
-        const double predicted = predicted_bytes(attention_ops(model, kind, s, shape)) +
-                                 predicted_bytes(ffn_ops(model, kind, s, shape));
+        const double predicted = predicted_bytes(attention_ops({model, s, shape}, kind)) +
+                                 predicted_bytes(ffn_ops({model, s, shape}, kind));
         CAPTURE(model.name, s.kvp, s.tpa, s.tpf, s.ep, layer);
         CHECK(predicted == Approx(busiest).epsilon(1e-6));
       }
@@ -159,7 +159,7 @@ TEST_CASE("the model's KV bytes are those of the pages that the busiest rank all
       for (const Sharding& s : shardings(model)) {
         const DecodeShape shape{.context = 4096, .batch = 12, .tokens_per_block = 32, .kv_dtype = dtype};
         double predicted = 0;
-        for (const Op& op : attention_ops(model, {}, s, shape)) {
+        for (const Op& op : attention_ops({model, s, shape}, {})) {
           if (std::holds_alternative<AttentionShape>(op.shape)) predicted += op.bytes.kv * op.count;
         }
         const AttentionSpec& a = model.attention;

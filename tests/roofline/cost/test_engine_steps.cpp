@@ -11,13 +11,12 @@ using namespace helix;
 
 namespace {
 
-Prediction step(Engine engine, std::int64_t batch, const Sharding& s = {.tpa = 4, .tpf = 4},
-                Strategy strategy = Strategy::tp) {
+Prediction step(Engine engine, std::int64_t batch, const Sharding& s = {.tpa = 4, .tpf = 4}) {
   SystemSpec h200 = load_system("h200");
   h200.engine = engine;
   const DecodeShape shape{
       .context = 1024, .batch = batch, .weight_dtype = DType::fp8, .kv_dtype = DType::fp8};
-  return predict(load_model("minimax-m2.7"), strategy, s, shape, h200);
+  return predict({load_model("minimax-m2.7"), s, shape}, h200);
 }
 
 }  // namespace
@@ -45,8 +44,8 @@ TEST_CASE("Beyond the largest graph the host launches every kernel") {
 
 TEST_CASE("Engines that gather tokens for their experts send more than those that send each to its experts") {
   const Sharding dp_ep{.ep = 8, .dp = 8};
-  const double gathered = step(Engine::vllm, 512, dp_ep, Strategy::dp_ep).comm_bytes_per_rank;
-  CHECK(gathered > step(Engine::none, 512, dp_ep, Strategy::dp_ep).comm_bytes_per_rank);
+  const double gathered = step(Engine::vllm, 512, dp_ep).comm_bytes_per_rank;
+  CHECK(gathered > step(Engine::none, 512, dp_ep).comm_bytes_per_rank);
 }
 
 TEST_CASE("vLLM's own kernels sum over ranks; all else that ranks exchange goes by NCCL") {
@@ -71,9 +70,9 @@ TEST_CASE("TP 8 and DCP 8 of vLLM cross between the requests that were published
   const auto dcp_gains = [&](std::int64_t context, std::int64_t batch) {
     DecodeShape shape{
         .context = context * 1024, .batch = batch, .weight_dtype = DType::fp8, .kv_dtype = DType::bf16};
-    const double tp_us = predict(r1, Strategy::tp, {.tpa = 8, .tpf = 8}, shape, b200).model_ttl_us;
+    const double tp_us = predict({r1, {.tpa = 8, .tpf = 8}, shape}, b200).model_ttl_us;
     shape.exchange.queries = CacheExchange::Queries::gathered;
-    return predict(r1, Strategy::dcp, {.kvp = 8, .tpf = 8}, shape, b200).model_ttl_us < tp_us;
+    return predict({r1, {.kvp = 8, .tpf = 8}, shape}, b200).model_ttl_us < tp_us;
   };
   for (const auto& [context, below, above] : {std::tuple{32, 8, 16}, {64, 4, 8}, {128, 2, 4}}) {
     CHECK_FALSE(dcp_gains(context, below));
@@ -186,9 +185,7 @@ TEST_CASE("Weights with a scale a block take kernels of their own") {
 TEST_CASE(
     "With requests of its own each rank of vLLM and TensorRT-LLM has the whole head, of SGLang a part") {
   const Sharding dp_ep{.ep = 8, .dp = 8};
-  const auto held = [&](Engine engine) {
-    return step(engine, 64, dp_ep, Strategy::dp_ep).weights_held_bytes_per_rank;
-  };
+  const auto held = [&](Engine engine) { return step(engine, 64, dp_ep).weights_held_bytes_per_rank; };
   const ModelSpec m = load_model("minimax-m2.7");
   const double matrices =
       2.0 * static_cast<double>(m.vocab * m.hidden) * 7 / 8;  // embedding and head, seven parts more
@@ -201,8 +198,8 @@ TEST_CASE(
     "Groups of ranks with requests of their own sum attention among themselves where the engine gathers "
     "tokens") {
   const Sharding groups{.tpa = 2, .tpf = 1, .ep = 8, .dp = 4};
-  const Prediction vllm = step(Engine::vllm, 64, groups, Strategy::helix);
-  const Prediction none = step(Engine::none, 64, groups, Strategy::helix);
+  const Prediction vllm = step(Engine::vllm, 64, groups);
+  const Prediction none = step(Engine::none, 64, groups);
   CHECK(vllm.comm_bytes_per_rank < none.comm_bytes_per_rank);
   CHECK(vllm.exposed_comm_us > none.exposed_comm_us);  // more messages
 }
@@ -218,7 +215,7 @@ TEST_CASE("Copies of experts are held, and read where tokens choose them") {
                             .redundant_experts = copies};
     const Sharding dp_ep{.ep = 8, .dp = 8};
     CHECK_FALSE(why_illegal(load_model("deepseek-r1"), Strategy::dp_ep, dp_ep, shape));
-    return predict(load_model("deepseek-r1"), Strategy::dp_ep, dp_ep, shape, b200);
+    return predict({load_model("deepseek-r1"), dp_ep, shape}, b200);
   };
   const Prediction one = predicted(0, 0.8), more = predicted(32, 0.8);
   const double expert_bytes = 3.0 * 7168 * 2048;

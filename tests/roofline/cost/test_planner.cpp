@@ -36,7 +36,7 @@ TEST_CASE("The planner's shared parts give the very predictions of predict()") {
       if (s.tpf < 1 || why_illegal(m, Strategy::helix, s, shape)) continue;
       ++legal;
       const Prediction shared = planner.predict(s, shape);
-      const Prediction direct = predict(m, Strategy::helix, s, shape, gb200);
+      const Prediction direct = predict({m, s, shape}, gb200);
       INFO(m.name << " kvp " << s.kvp << " tpa " << s.tpa << " dp " << s.dp << " pp " << s.pp << " batch "
                   << shape.batch << " context " << shape.context);
       REQUIRE(shared.model_ttl_us == direct.model_ttl_us);

@@ -32,18 +32,18 @@ TEST_CASE("Figure 1 of the Helix paper: KV and weight read times of Appendix A")
   const ModelSpec m = load_model("helix-fig1");  // H = Q x Hsz = 16384, K = 8, F = 65536, one layer
   const SystemSpec gb200 = load_system("gb200");
   REQUIRE(gb200.roofline_bytes_per_s() == 8e12);
-  const auto kv_ms = [&](Strategy strategy, const Sharding& s, const DecodeShape& shape) {
-    return predict(m, strategy, s, shape, gb200).kv_bytes_per_rank / 8e12 * 1e3;
+  const auto kv_ms = [&](const Sharding& s, const DecodeShape& shape) {
+    return predict({m, s, shape}, gb200).kv_bytes_per_rank / 8e12 * 1e3;
   };
-  CHECK(kv_ms(Strategy::tp, {.tpa = 1, .tpf = 1}, million) == Approx(1.024).epsilon(1e-12));
-  CHECK(kv_ms(Strategy::tp, {.tpa = 8, .tpf = 8}, million) == Approx(0.128).epsilon(1e-12));
-  CHECK(kv_ms(Strategy::tp, {.tpa = 64, .tpf = 64}, million) == Approx(0.128).epsilon(1e-12));
+  CHECK(kv_ms({.tpa = 1, .tpf = 1}, million) == Approx(1.024).epsilon(1e-12));
+  CHECK(kv_ms({.tpa = 8, .tpf = 8}, million) == Approx(0.128).epsilon(1e-12));
+  CHECK(kv_ms({.tpa = 64, .tpf = 64}, million) == Approx(0.128).epsilon(1e-12));
   // 31250 blocks of 32 tokens on 8 ranks: the busiest holds 3907, 2e-4 more than an eighth.
-  CHECK(kv_ms(Strategy::helix, {.kvp = 8, .tpa = 8, .tpf = 64}, million) == Approx(0.016 * 3907 / 3906.25));
+  CHECK(kv_ms({.kvp = 8, .tpa = 8, .tpf = 64}, million) == Approx(0.016 * 3907 / 3906.25));
   DecodeShape exact = million;
   exact.tokens_per_block = 8;  // 125000 blocks: an even split
-  CHECK(kv_ms(Strategy::helix, {.kvp = 8, .tpa = 8, .tpf = 64}, exact) == Approx(0.016).epsilon(1e-12));
-  const Prediction one = predict(m, Strategy::tp, {}, million, gb200);
+  CHECK(kv_ms({.kvp = 8, .tpa = 8, .tpf = 64}, exact) == Approx(0.016).epsilon(1e-12));
+  const Prediction one = predict({m, {}, million}, gb200);
   const double lm_head_bytes = 32 * 16384 * 0.5;
   CHECK((one.weight_bytes_per_rank - lm_head_bytes) / 8e12 * 1e3 == Approx(0.2370).margin(5e-5));
   CHECK(one.roofline_ttl_us == Approx((1.024 + 0.2370) * 1e3).epsilon(1e-3));
@@ -55,20 +55,20 @@ TEST_CASE("Figure 1 of the TensorRT-LLM blog: the same for MLA, 576 values a tok
   DecodeShape shape = million;
   shape.weight_dtype = shape.kv_dtype = DType::fp8;
   shape.tokens_per_block = 8;
-  const auto kv_ms = [&](Strategy strategy, const Sharding& s) {
-    return predict(m, strategy, s, shape, gb200).kv_bytes_per_rank / 8e12 * 1e3;
+  const auto kv_ms = [&](const Sharding& s) {
+    return predict({m, s, shape}, gb200).kv_bytes_per_rank / 8e12 * 1e3;
   };
-  CHECK(kv_ms(Strategy::tp, {}) == Approx(0.576).epsilon(1e-12));
-  CHECK(kv_ms(Strategy::tp, {.tpa = 8, .tpf = 8}) == Approx(0.576).epsilon(1e-12));  // TP copies the latent
-  CHECK(kv_ms(Strategy::helix, {.kvp = 8, .tpf = 8}) == Approx(0.072).epsilon(1e-12));
+  CHECK(kv_ms({}) == Approx(0.576).epsilon(1e-12));
+  CHECK(kv_ms({.tpa = 8, .tpf = 8}) == Approx(0.576).epsilon(1e-12));  // TP copies the latent
+  CHECK(kv_ms({.kvp = 8, .tpf = 8}) == Approx(0.072).epsilon(1e-12));
 }
 
 TEST_CASE("Phases add up to the total, and a row is consistent in itself") {
   const SystemSpec gb200 = load_system("gb200");
   for (const char* name : {"deepseek-r1", "llama-3.1-405b", "gpt-oss-120b"}) {
     const ModelSpec m = load_model(name);
-    for_each_split(m, million, [&](Strategy strategy, const Sharding& s) {
-      const Prediction p = predict(m, strategy, s, million, gb200);
+    for_each_split(m, million, [&](Strategy, const Sharding& s) {
+      const Prediction p = predict({m, s, million}, gb200);
       INFO(name << " kvp " << s.kvp << " tpa " << s.tpa << " tpf " << s.tpf << " ep " << s.ep << " pp "
                 << s.pp);
       REQUIRE(p.phases.total() == Approx(p.model_ttl_us).epsilon(1e-12));
@@ -97,21 +97,10 @@ TEST_CASE("More bandwidth, link or compute never slows a configuration") {
     for (int hop_b : {1, 4, 8}) {
       DecodeShape shape = million;
       shape.hop_b = hop_b;
-      for_each_split(m, shape, [&](Strategy strategy, const Sharding& s) {
-        REQUIRE(predict(m, strategy, s, shape, faster).model_ttl_us <=
-                predict(m, strategy, s, shape, base).model_ttl_us);
+      for_each_split(m, shape, [&](Strategy, const Sharding& s) {
+        REQUIRE(predict({m, s, shape}, faster).model_ttl_us <= predict({m, s, shape}, base).model_ttl_us);
       });
     }
-  }
-}
-
-TEST_CASE("Helix with KVP = 1 is tensor parallelism") {
-  const SystemSpec gb200 = load_system("gb200");
-  const ModelSpec m = load_model("llama-3.1-405b");
-  for (int n : {1, 2, 4, 8}) {
-    const Sharding s{.tpa = n, .tpf = n};
-    CHECK(predict(m, Strategy::helix, s, million, gb200).model_ttl_us ==
-          predict(m, Strategy::tp, s, million, gb200).model_ttl_us);
   }
 }
 
@@ -127,7 +116,7 @@ TEST_CASE("The largest batch fits and one more request does not") {
   for (const char* name : {"deepseek-r1", "llama-3.1-405b"}) {
     const ModelSpec m = load_model(name);
     for_each_split(m, million, [&](Strategy, const Sharding& s) {
-      const MemoryModel memory = memory_model(m, s, million);
+      const MemoryModel memory = memory_model({m, s, million});
       const double capacity = gb200.dram.capacity_bytes;
       const std::int64_t most = memory.max_batch(capacity);
       if (most == 0) {
@@ -145,13 +134,13 @@ TEST_CASE("The longest context fits and one more block a rank does not") {
     const ModelSpec m = load_model(name);
     for_each_split(m, million, [&](Strategy, const Sharding& s) {
       for (const double capacity : {5e10, 1.8e11}) {
-        const MemoryModel memory = memory_model(m, s, million);
+        const MemoryModel memory = memory_model({m, s, million});
         const std::int64_t longest = memory.max_context(million.batch, capacity);
         INFO(name << " kvp " << s.kvp << " tpa " << s.tpa << " pp " << s.pp << ": " << longest);
         const auto bytes_at = [&](std::int64_t context) {
           DecodeShape shape = million;
           shape.context = context;
-          return memory_model(m, s, shape).bytes(million.batch);
+          return memory_model({m, s, shape}).bytes(million.batch);
         };
         if (longest > 0) REQUIRE(bytes_at(longest) <= capacity * (1 + 1e-9));
         REQUIRE(bytes_at(longest + s.kvp * million.tokens_per_block) > capacity * (1 - 1e-9));
@@ -167,7 +156,7 @@ TEST_CASE("The memory fraction bounds what fits") {
   // 70.55e9 parameters of 2 bytes are 0.936 of the 143,771 MiB that the driver reports.
   const auto at = [&](double fraction) {
     h200.dram.memory_fraction = fraction;
-    return predict(m, Strategy::tp, {}, shape, h200);
+    return predict({m, {}, shape}, h200);
   };
   CHECK_FALSE(at(0.92).fits());
   CHECK(at(0.92).max_context == 0);
@@ -194,7 +183,7 @@ TEST_CASE("What bounds a step follows its physical terms") {
   }
   const ModelSpec m = load_model("deepseek-v2-lite");
   const DecodeShape shape{.context = 65536, .batch = 4};
-  const auto bound = [&] { return predict(m, Strategy::tp, {}, shape, host).bound; };
+  const auto bound = [&] { return predict({m, {}, shape}, host).bound; };
   CHECK(bound() == Bound::dram);
   host.kernels[2].bytes_per_s = 5e9;
   CHECK(bound() == Bound::kernel);
@@ -207,8 +196,7 @@ TEST_CASE("What bounds a step follows its physical terms") {
 
 TEST_CASE("Memory holds every expert, reads only those touched") {
   const ModelSpec m = load_model("deepseek-r1");
-  const Prediction p =
-      predict(m, Strategy::dp_ep, {.tpf = 1, .ep = 8, .dp = 8}, million, load_system("gb200"));
+  const Prediction p = predict({m, {.tpf = 1, .ep = 8, .dp = 8}, million}, load_system("gb200"));
   CHECK(p.memory_bytes_per_rank > 58 * 32 * 3 * 7168.0 * 2048 * 0.5);
   CHECK(p.weight_bytes_per_rank < p.memory_bytes_per_rank);
 }

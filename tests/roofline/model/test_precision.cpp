@@ -33,12 +33,12 @@ std::string parts(const ModelSpec& model, const WeightRequest& request = {}) {
 /// Weight bytes that one GPU reads for a token of one request.
 double bytes_read(const ModelSpec& model, const WeightRequest& request = {}) {
   double bytes = 0;
-  for (const Op& op : decode_ops(model, {}, shape_of(model, request))) bytes += op.bytes.weights * op.count;
+  for (const Op& op : decode_ops({model, {}, shape_of(model, request)})) bytes += op.bytes.weights * op.count;
   return bytes;
 }
 
 double bytes_held(const ModelSpec& model, const WeightRequest& request = {}) {
-  return memory_model(model, {}, shape_of(model, request)).weights;
+  return memory_model({model, {}, shape_of(model, request)}).weights;
 }
 
 const json block_fp8 = {
@@ -149,7 +149,7 @@ TEST_CASE("ModelOpt's NVFP4 and FP8, with wide modules by wildcards and a KV cac
   // KVP peers hold the projections of queries and the latent alike: bf16 weighs more on a rank of eight.
   const Sharding kvp8{.kvp = 8, .tpf = 8};
   double attention = 0;
-  for (const Op& op : attention_ops(model, {}, kvp8, shape_of(model))) attention += op.bytes.weights;
+  for (const Op& op : attention_ops({model, kvp8, shape_of(model)}, {})) attention += op.bytes.weights;
   CHECK(attention > 2.0 * (7168 * (1536 + 576) + 1536 * 128 * 192));
 }
 

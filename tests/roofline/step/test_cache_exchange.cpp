@@ -27,7 +27,7 @@ const Sharding dcp8{.kvp = 8, .tpf = 8};
 
 std::vector<Op> attention(CacheExchange exchange) {
   const DecodeShape shape{.context = 1 << 16, .batch = 4, .kv_dtype = DType::fp8, .exchange = exchange};
-  return attention_ops(load_model("deepseek-r1"), {}, dcp8, shape);
+  return attention_ops({load_model("deepseek-r1"), dcp8, shape}, {});
 }
 
 }  // namespace
@@ -71,9 +71,9 @@ TEST_CASE("Values made before the merge are a quarter as wide, and every rank ma
 TEST_CASE("Ranks that gather queries hold less weights, and as much cache") {
   const ModelSpec m = load_model("deepseek-r1");
   DecodeShape shape{.context = 1 << 16, .batch = 4, .kv_dtype = DType::fp8};
-  const HeldBytes replicated = held_by_attention(m, dcp8, shape);
+  const HeldBytes replicated = held_by_attention({m, dcp8, shape});
   shape.exchange.queries = Queries::gathered;
-  const HeldBytes gathered = held_by_attention(m, dcp8, shape);
+  const HeldBytes gathered = held_by_attention({m, dcp8, shape});
   CHECK(gathered.weights < replicated.weights);
   CHECK(gathered.per_request == replicated.per_request);
 }

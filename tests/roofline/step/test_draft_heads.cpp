@@ -54,10 +54,10 @@ TEST_CASE("a head's first run reads all weights of its checkpoint") {
   CAPTURE(model.name);
   const Sharding alone;
   std::vector<Op> run;
-  const auto [sharding, shape] = draft_layout(model, alone, checking(2));
-  for (const std::vector<Op>& ops : {draft_input_ops(model, sharding, shape),
-                                     layer_ops(drafter(model), draft_layer(model), sharding, shape),
-                                     draft_head_ops(model, sharding, shape)})
+  const auto [sharding, shape] = draft_layout({model, alone, checking(2)});
+  for (const std::vector<Op>& ops : {draft_input_ops({model, sharding, shape}),
+                                     layer_ops({drafter(model), sharding, shape}, draft_layer(model)),
+                                     draft_head_ops({model, sharding, shape})})
     std::ranges::copy(ops, std::back_inserter(run));
   CHECK(product_weights(run) == weights);
 
@@ -65,8 +65,8 @@ TEST_CASE("a head's first run reads all weights of its checkpoint") {
   for (const DType dtype : {DType::bf16, DType::nvfp4}) {
     DecodeShape drafting_two = checking(2), plain = checking(0);
     drafting_two.weight_dtype = plain.weight_dtype = dtype;
-    const MemoryModel with = memory_model(model, alone, drafting_two),
-                      without = memory_model(model, alone, plain);
+    const MemoryModel with = memory_model({model, alone, drafting_two}),
+                      without = memory_model({model, alone, plain});
     CHECK(with.weights - without.weights == Approx(weights * bf16));
     CHECK(with.kv_per_request - without.kv_per_request == Approx(65536 * (8 * 2 * 128) * bf16));
   }
@@ -74,12 +74,12 @@ TEST_CASE("a head's first run reads all weights of its checkpoint") {
 
 TEST_CASE("a head runs once for each drafted token, and fuses three layers of the model the first time") {
   const ModelSpec model = test::with_head("llama-3.1-70b", test::llama_70b_head());
-  const auto step = decode_ops(model, four, checking(3));
+  const auto step = decode_ops({model, four, checking(3)});
   CHECK(products(step, "draft fusion") == Products{{4 * 8, 8192, 1}});
   CHECK(products(step, "LM head") == Products{{4 * 8, 128256 / 4, 1}, {8, 32000 / 4, 1}, {8, 32000 / 4, 2}});
   const auto attentions = std::ranges::count(step, std::string_view("attention"), &Op::name);
   CHECK(attentions == 3);  // of the model's layers, and of two shapes of runs
-  CHECK(products(decode_ops(model, four, checking(0)), "draft fusion").empty());
+  CHECK(products(decode_ops({model, four, checking(0)}), "draft fusion").empty());
 }
 
 TEST_CASE(
@@ -88,7 +88,7 @@ TEST_CASE(
   nlohmann::json config = test::llama_70b_head();
   const Sharding alone;
   const auto held = [&](const nlohmann::json& head) {
-    return memory_model(test::with_head("llama-3.1-70b", head), alone, checking(1)).weights;
+    return memory_model({test::with_head("llama-3.1-70b", head), alone, checking(1)}).weights;
   };
   const double own = held(config);
   config.erase("draft_vocab_size");
@@ -96,7 +96,7 @@ TEST_CASE(
   nlohmann::json narrow = test::llama_8b_head();
   narrow["target_hidden_size"] = 8192;
   // As its like for a model of 4096, but for fc's inputs and the table.
-  const double plain = memory_model(load_model("llama-3.1-70b"), alone, checking(1)).weights;
+  const double plain = memory_model({load_model("llama-3.1-70b"), alone, checking(1)}).weights;
   CHECK(held(narrow) - plain ==
         Approx((424'673'280.0 + 3.0 * 4096 * (8192 - 4096) + 128256.0 * 4096) * bf16));
 }
@@ -105,8 +105,8 @@ TEST_CASE("a head of KV heads drafts beside a latent cache, over all KVP ranks o
   const ModelSpec model = test::with_head("deepseek-r1", test::deepseek_head());
   DecodeShape shape = checking(2);
   const auto heads = [&] {
-    const auto [sharding, run] = draft_layout(model, four, shape);
-    for (const Op& op : attention_ops(drafter(model), draft_layer(model), sharding, run)) {
+    const auto [sharding, run] = draft_layout({model, four, shape});
+    for (const Op& op : attention_ops({drafter(model), sharding, run}, draft_layer(model))) {
       const auto* attention = std::get_if<AttentionShape>(&op.shape);
       if (attention) return std::array{attention->q_heads, attention->kv_heads, attention->tokens};
     }
@@ -114,15 +114,15 @@ TEST_CASE("a head of KV heads drafts beside a latent cache, over all KVP ranks o
   };
   CHECK(heads() == std::array<std::int64_t, 3>{3 * 64, 8, 16384});
   const SystemSpec system = load_system("gb300");
-  const Prediction sharded = predict(model, Strategy::helix, four, shape, system);
+  const Prediction sharded = predict({model, four, shape}, system);
   shape.draft_kv = DraftKv::local;
   CHECK(heads() == std::array<std::int64_t, 3>{3 * 16, 2, 16384});
-  const Prediction local = predict(model, Strategy::helix, four, shape, system);
+  const Prediction local = predict({model, four, shape}, system);
   CHECK(local.kv_held_bytes_per_rank < sharded.kv_held_bytes_per_rank);
   CHECK(local.model_ttl_us < sharded.model_ttl_us);
   ModelSpec without = load_model("deepseek-r1");
   without.draft_layers = 0;
-  CHECK(local.model_ttl_us > predict(without, Strategy::helix, four, shape, system).model_ttl_us);
+  CHECK(local.model_ttl_us > predict({without, four, shape}, system).model_ttl_us);
 }
 
 TEST_CASE("a head that a sharding does not divide is illegal, by its name") {

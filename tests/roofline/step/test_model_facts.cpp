@@ -71,7 +71,7 @@ TEST_CASE("KVP shards what a windowed layer keeps, in whole pages") {
   const ModelSpec m = published("gpt-oss-20b");
   DecodeShape shape{.context = 1 << 17, .batch = 1, .tokens_per_block = 32};
   const auto pages = [&](int kvp) {
-    return held_by_attention(m, {.kvp = kvp, .tpf = kvp}, shape).per_request / (2 * 2 * 8 * 64);
+    return held_by_attention({m, {.kvp = kvp, .tpf = kvp}, shape}).per_request / (2 * 2 * 8 * 64);
   };
   CHECK(pages(1) == 12 * ((1 << 17) + 128));
   CHECK(pages(2) == 12 * ((1 << 16) + 64));
@@ -83,7 +83,7 @@ TEST_CASE("KVP shards what a windowed layer keeps, in whole pages") {
 TEST_CASE("the longest context grows by what windows do not hold") {
   const ModelSpec m = published("gpt-oss-20b");
   const DecodeShape shape{.context = 1 << 17, .batch = 1, .tokens_per_block = 32};
-  const MemoryModel memory = memory_model(m, {}, shape);
+  const MemoryModel memory = memory_model({m, {}, shape});
   const std::int64_t context = memory.max_context(1, memory.bytes(1));
   CHECK(context == 1 << 17);
   const double further = 12.0 * 2 * 2 * 8 * 64 * 32;  // a page more in the full layers
@@ -95,7 +95,7 @@ TEST_CASE("a state is cut over all ranks that would share a cache, and costs the
   const LayerKind state{.mixer = Mixer::state, .ffn = Ffn::moe};
   const auto bytes = [&](const Sharding& sharding, std::int64_t context) {
     double sum = 0;
-    for (const Op& op : attention_ops(m, state, sharding, {.context = context, .batch = 4})) {
+    for (const Op& op : attention_ops({m, sharding, {.context = context, .batch = 4}}, state)) {
       CHECK(op.bytes.kv == 0);
       sum += op.bytes.state;
     }
@@ -105,7 +105,7 @@ TEST_CASE("a state is cut over all ranks that would share a cache, and costs the
   CHECK(bytes({}, 4096) == whole);
   CHECK(bytes({}, 1 << 20) == whole);
   CHECK(bytes({.kvp = 4, .tpa = 2, .tpf = 8}, 4096) == whole / 8);
-  CHECK(memory_model(m, {}, {.context = 4096}).state_per_request == state_bytes_per_request(m));
+  CHECK(memory_model({m, {}, {.context = 4096}}).state_per_request == state_bytes_per_request(m));
 }
 
 TEST_CASE("layers of one block alone exchange once") {
@@ -113,20 +113,20 @@ TEST_CASE("layers of one block alone exchange once") {
   const Sharding tp{.tpa = 2, .tpf = 2};
   const DecodeShape shape{.context = 4096, .batch = 4};
   for (const LayerGroup& group : m.layer_groups()) {
-    CHECK(exchange_ops(m, group.kind, tp, shape).size() == 1);
+    CHECK(exchange_ops({m, tp, shape}, group.kind).size() == 1);
     const bool mixes = group.kind.mixer != Mixer::none;
-    CHECK(attention_ops(m, group.kind, tp, shape).empty() == !mixes);
-    CHECK(ffn_ops(m, group.kind, tp, shape).empty() == mixes);
+    CHECK(attention_ops({m, tp, shape}, group.kind).empty() == !mixes);
+    CHECK(ffn_ops({m, tp, shape}, group.kind).empty() == mixes);
   }
-  CHECK(exchange_ops(published("Command-R"), {}, tp, shape).size() == 1);  // both blocks at once
-  CHECK(exchange_ops(published("Qwen2.5-7B"), {}, tp, shape).size() == 2);
+  CHECK(exchange_ops({published("Command-R"), tp, shape}, {}).size() == 1);  // both blocks at once
+  CHECK(exchange_ops({published("Qwen2.5-7B"), tp, shape}, {}).size() == 2);
 }
 
 TEST_CASE("KVP ranks agree on what an indexer chooses") {
   const ModelSpec m = published("GLM-5");
   const DecodeShape shape{.context = 1 << 17, .batch = 2};
-  const std::vector<Op> one = attention_ops(m, {}, {}, shape);
-  const std::vector<Op> four = attention_ops(m, {}, {.kvp = 4, .tpf = 4}, shape);
+  const std::vector<Op> one = attention_ops({m, {}, shape}, {});
+  const std::vector<Op> four = attention_ops({m, {.kvp = 4, .tpf = 4}, shape}, {});
   const auto named = [](std::string_view name) { return [=](const Op& op) { return op.name == name; }; };
   const auto find = [&](const std::vector<Op>& ops, std::string_view name) {
     const auto found = std::ranges::find_if(ops, named(name));

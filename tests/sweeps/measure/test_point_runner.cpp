@@ -27,7 +27,7 @@ Instance instance_of(const Configuration& c, const ModelSpec& model, std::int64_
 /// Weights, caches and the indexer's arrays of the engine: other activations are small beside them.
 double weights_and_cache(const Instance& instance, int rank, const Backend& backend) {
   const RankPlan plan(instance, rank);
-  return memory_model(instance.model(), instance.sharding(), instance.shape()).weights +
+  return memory_model(instance.step()).weights +
          static_cast<double>(DecodeEngine::cache_bytes(plan, steps, backend).sum() +
                              Indexer::array_bytes(backend, plan, steps));
 }
@@ -54,7 +54,7 @@ TEST_CASE(
             CAPTURE(name, kvp, tokens_per_block, context, rank);
             const double taken = weights_and_cache(instance, rank, *backend);
             CHECK(engine_bytes(instance, steps, *backend) >= taken);
-            const MemoryModel memory = memory_model(model, instance.sharding(), instance.shape());
+            const MemoryModel memory = memory_model({model, instance.sharding(), instance.shape()});
             if (memory.bytes(instance.shape().batch) < taken) growth_mattered = true;
           }
         }
