@@ -46,9 +46,12 @@ MlaGrid mla_grid(const SystemSpec& system, const AttentionShape& s) {
 }
 
 Trust attention_trust(const SystemSpec& system, double error_percent, const AttentionShape& s) {
+  const GpuFitted& fitted = system.gpu->fitted;
+  const bool mla = s.kind == AttentionKind::mla;
   Trust trust = fitted_within(system, error_percent);
-  trust.extrapolated.context = real(s.tokens) > system.gpu->fitted.context_tokens;
-  trust.extrapolated.shape = s.query_tokens > 1;
+  trust.extrapolated.context = real(s.tokens) > fitted.context_tokens;
+  trust.extrapolated.shape = s.query_tokens > 1 || (!mla && beyond(fitted.head_values, s.head_dim)) ||
+                             beyond(mla ? fitted.mla_requests : fitted.requests, s.batch);
   return trust;
 }
 

@@ -125,7 +125,8 @@ OpTime gpu_collective_time(const SystemSpec& system, const CollectiveShape& s) {
   }
   double total = priced.us + engine_overhead(system).collective_us;
   Trust trust = fitted_within(system, priced.error_percent);
-  trust.extrapolated.group = s.group > system.gpu->fitted.ranks;
+  trust.extrapolated.group = s.group > system.gpu->fitted.ranks || s.group > inside.group;
+  trust.extrapolated.shape = beyond(system.gpu->fitted.rows, s.routed.tokens);
   if (s.group > inside.group) {
     const double domains = whole(s.group, system.link.domain);
     total += system.link.beyond_latency_us * std::ceil(std::log2(domains)) +

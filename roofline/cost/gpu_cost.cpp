@@ -60,10 +60,32 @@ bool is_for_mxfp4(KernelFormat kernel) {
   return kernel == KernelFormat::w4a16_mxfp4 || kernel == KernelFormat::w4a8_mxfp4_mxfp8;
 }
 
-/// Whether the engine runs such experts with Triton's kernel.
-bool uses_triton(const SystemSpec& system, const MoeShape& s, DType weights) {
+/// Whether the kernel was measured with other weights than the op's, whose own kernels were not.
+bool stands_in(KernelFormat kernel, const Op& op) {
+  switch (op.dtype) {
+    case DType::bf16:
+      return false;
+    case DType::fp8:
+      return op.block_scaled && kernel == KernelFormat::fp8;
+    case DType::nvfp4:
+    case DType::fp4:
+      return kernel != KernelFormat::nvfp4;
+    case DType::mxfp4:
+      return !is_for_mxfp4(kernel);
+    case DType::fp32:
+    case DType::int8:
+    case DType::int4:
+      return true;
+  }
+  return true;
+}
+
+/// Whether the engine runs such experts with a kernel of Triton's, and whether one was measured for these weights.
+bool wants_triton(const SystemSpec& system, const MoeShape& s) {
   const GpuEngine& engine = engine_overhead(system);
-  if (!engine.triton_experts || (engine.library_under_ep && s.local_experts < s.experts)) return false;
+  return engine.triton_experts && !(engine.library_under_ep && s.local_experts < s.experts);
+}
+bool has_triton(const SystemSpec& system, DType weights) {
   return std::ranges::any_of(system.gpu->moe, [&](const GpuMoe& g) {
     return g.kernel == MoeKernel::triton && serves(g.format, weights);
   });
@@ -76,25 +98,33 @@ OpTime fastest(const Kernels& kernels, const Op& op, const SystemSpec& system, T
   double best_us = none;
   KernelTerms best;
   const auto* experts = std::get_if<MoeShape>(&op.shape);
-  [[maybe_unused]] const bool triton = experts && uses_triton(system, *experts, op.dtype);
+  const bool wants = experts && wants_triton(system, *experts);
+  [[maybe_unused]] const bool triton = wants && has_triton(system, op.dtype);
   // Where there are 4-bit tensor cores, engines have TensorRT-LLM's generated kernels for experts with a scale a block.
   // They were not measured: those for a scale a tensor stand for them.
   const bool generated = experts && system.peak_flops.fp4 > 0;
   const bool own_mxfp4 = op.dtype == DType::mxfp4 && std::ranges::any_of(kernels, [](const auto& kernel) {
                            return is_for_mxfp4(kernel.format);
                          });
+  [[maybe_unused]] bool gated = true;
+  if constexpr (requires { kernels.front().gated; }) {
+    gated = experts->matrices == 3 || std::ranges::none_of(kernels, [&](const auto& kernel) {
+              return !kernel.gated && serves(kernel.format, op.dtype);
+            });
+  }
   for (const auto& kernel : kernels) {
     if (!serves(kernel.format, op.dtype)) continue;
     if (own_mxfp4 && !is_for_mxfp4(kernel.format)) continue;
     if (op.block_scaled && kernel.format == KernelFormat::fp8 && !generated) continue;
     if constexpr (requires { kernel.gated; }) {
-      if (!kernel.gated || (kernel.kernel == MoeKernel::triton) != triton) continue;
+      if (kernel.gated != gated || (kernel.kernel == MoeKernel::triton) != (triton && gated)) continue;
     }
     const KernelTerms terms = terms_of(kernel);
     const double us = terms.total_us();
     if (us < best_us) {
       best_us = us;
       best = terms;
+      best.trust.extrapolated.shape |= stands_in(kernel.format, op) || (wants && !triton);
     }
   }
   if (best_us == none) {
@@ -124,6 +154,12 @@ OpTime gpu_op_time(const Op& op, const SystemSpec& system) {
                      [&](const GpuGemm& g) { return gemm_terms(system, g, s, op.bytes.weights); });
     }
     OpTime operator()(const AttentionShape& s) const {
+      OpTime time = attention(s);
+      // No other types of cache were measured.
+      time.trust.extrapolated.shape |= op.dtype != DType::bf16 && op.dtype != DType::fp8;
+      return time;
+    }
+    OpTime attention(const AttentionShape& s) const {
       if (s.kind == AttentionKind::mla) {
         return s.picked > 0 ? sparse_terms(system, sparse_kernel(system, s, op.dtype), s, op.bytes.kv).time()
                             : mla_terms(system, s, op.bytes.kv, op.dtype).time();
@@ -135,7 +171,11 @@ OpTime gpu_op_time(const Op& op, const SystemSpec& system) {
     OpTime operator()(const IndexerShape& s) const {
       return indexer_terms(system, indexer_kernel(system, s), s, op.bytes.kv).time();
     }
-    OpTime operator()(const StateShape&) const { return streamed(2); }  // convolution, update
+    OpTime operator()(const StateShape&) const {
+      OpTime time = streamed(2);  // convolution, update
+      time.trust.extrapolated.shape = true;
+      return time;
+    }
     OpTime operator()(const MoeShape& s) const {
       return fastest(gpu.moe, op, system,
                      [&](const GpuMoe& g) { return moe_terms(system, g, s, op.bytes.weights); });

@@ -36,6 +36,7 @@ KernelTerms sparse_terms(const SystemSpec& system, const GpuSparseAttention& a, 
       2 * batch * real(s.picked) * whole(heads, tile_heads) * tile_heads * real(s.head_dim + s.v_dim);
   Trust trust = fitted_within(system, a.error_percent);
   trust.extrapolated.context = real(s.tokens) > system.gpu->fitted.sparse_context_tokens;
+  trust.extrapolated.shape = s.query_tokens > 1 || beyond(system.gpu->fitted.sparse_requests, s.batch);
   return {.fixed_us = kernels_us(system, a.kernels),
           .memory_us = dram_us(system, a.gather_efficiency, kv_bytes),
           .compute_us = flops / (a.compute_efficiency * system.peak_flops.bf16) * us_per_second,

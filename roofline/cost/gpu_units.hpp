@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 
 #include "roofline/cost/trust.hpp"
 #include "roofline/system/gpu_kernels.hpp"
@@ -34,6 +35,17 @@ inline const GpuEngine& engine_overhead(const SystemSpec& system) {
 /// Fixed time of so many kernels of a CUDA graph.
 inline double kernels_us(const SystemSpec& system, double kernels) {
   return kernels * (system.gpu->common.kernel_us + engine_overhead(system).kernel_us);
+}
+
+/// A limit of 0 is not known.
+inline bool beyond(double limit, std::int64_t value) {
+  return limit > 0 && static_cast<double>(value) > limit;
+}
+
+/// None of an engine's constants are known where the system file does not name it.
+inline bool engine_carried_over(const SystemSpec& system) {
+  const GpuEngine& engine = engine_overhead(system);
+  return engine.carried_over || engine.engine == Engine::none;
 }
 
 /// Nine of ten kernels of this family were within the error, on the system that they were measured on.

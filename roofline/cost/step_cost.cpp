@@ -136,6 +136,10 @@ StepCost common_cost(const DecodeStep& step, const SystemSpec& system) {
     const double step_us = engine_overhead(system).step_us;
     sum.phases[Phase::head] += step_us;
     sum.latency_us += step_us;
+    // Steps of no other layout than TP were measured.
+    const bool tensor_parallel = sharding.ranks() == sharding.tpa && sharding.tpa == sharding.tpf;
+    sum.trust.extrapolated.engine =
+        system.engine != Engine::none && (engine_carried_over(system) || !tensor_parallel);
   }
   const double repeats = layer_repeats(model, sharding);
   if (system.gpu) {

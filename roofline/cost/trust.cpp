@@ -16,6 +16,7 @@ constexpr std::array kinds = {
     std::pair{std::string_view("context"), &Extrapolated::context},
     std::pair{std::string_view("shape"), &Extrapolated::shape},
     std::pair{std::string_view("group"), &Extrapolated::group},
+    std::pair{std::string_view("engine"), &Extrapolated::engine},
 };
 
 }  // namespace
@@ -39,7 +40,7 @@ Extrapolated parse_extrapolated(const std::string& text) {
     }
     if (!known) {
       throw UsageError(
-          fmt::format("extrapolated '{}'; valid: system, context, shape, group joined by +", text));
+          fmt::format("extrapolated '{}'; valid: system, context, shape, group, engine joined by +", text));
     }
     rest.remove_prefix(std::min(rest.size(), kind.size() + 1));
   }

@@ -10,14 +10,16 @@ namespace helix {
 struct Extrapolated {
   bool system = false;   // another GPU than the one that was measured
   bool context = false;  // more cached tokens
-  bool shape = false;    // a larger batch or another group of query heads
-  bool group = false;    // more ranks
-  bool any() const { return system || context || shape || group; }
+  bool shape = false;    // a larger batch, wider heads; weights or a cache of a type that was not measured
+  bool group = false;    // more ranks, or a network between them
+  bool engine = false;   // another engine's or GPU's constants, or a layout of which no steps were measured
+  bool any() const { return system || context || shape || group || engine; }
   void add(const Extrapolated& other) {
     system |= other.system;
     context |= other.context;
     shape |= other.shape;
     group |= other.group;
+    engine |= other.engine;
   }
 };
 /// "context+group", or empty.

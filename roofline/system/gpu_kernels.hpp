@@ -227,6 +227,7 @@ struct GpuExpertExchange {
 /// What a decode step has besides its isolated kernels.
 struct GpuEngine {
   Engine engine = Engine::none;
+  bool carried_over = false;             // from another engine or another GPU: not measured
   double kernel_us = 0;                  // more for every kernel: gaps in the graph, fixed cost that stays
   double quantise_kernels = 0;           // before a dense product with quantised inputs
   double collective_us = 0;              // more for every collective: ranks that arrive at different times
@@ -253,7 +254,9 @@ struct GpuFitted {
   std::string system;
   double context_tokens = 0;
   double sparse_context_tokens = 0;
-  double rows = 0;   // of a product, tokens of a MoE layer
+  double requests = 0, mla_requests = 0, sparse_requests = 0;  // that attention has at a time
+  double head_values = 0;                                      // of a head, but in MLA
+  double rows = 0;   // of a product, tokens of a MoE layer, of a rank in its exchange
   double ranks = 0;  // of a collective
 };
 

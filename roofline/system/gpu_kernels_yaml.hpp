@@ -235,6 +235,7 @@ struct DescribeGpu {
     });
     io.list("engines", gpu.engines, [](auto& in, auto& e) {
       in.choice("engine", e.engine, engine_names);
+      in.flag("carried_over", e.carried_over);
       in.number("kernel_us", e.kernel_us, time_us);
       in.number("quantise_kernels", e.quantise_kernels, count, optional);
       in.number("collective_us", e.collective_us, time_us);
@@ -254,6 +255,10 @@ struct DescribeGpu {
       in.text("system", f.system);
       in.number("context_tokens", f.context_tokens, {1, 1e12});
       in.number("sparse_context_tokens", f.sparse_context_tokens, {1, 1e12}, optional);
+      in.number("requests", f.requests, {1, 1e9}, optional);
+      in.number("mla_requests", f.mla_requests, {1, 1e9}, optional);
+      in.number("sparse_requests", f.sparse_requests, {1, 1e9}, optional);
+      in.number("head_values", f.head_values, {1, 1e9}, optional);
       in.number("rows", f.rows, {1, 1e9});
       in.number("ranks", f.ranks, {1, 1e6});
     });
