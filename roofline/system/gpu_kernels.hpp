@@ -219,6 +219,8 @@ struct GpuExpertExchange {
     double efficiency = 0;  // of the link
     double norm = 1;
     double loop_base_us = 0;  // in a benchmark loop, which waits for the host
+    // Of a combine that sends 4-bit values, which the next layer does not want: kernels that narrow and widen them.
+    double loop_narrow_us = 0;
     double error_percent = 0;
   };
   Phase dispatch, combine;

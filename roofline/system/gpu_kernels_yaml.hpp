@@ -75,6 +75,7 @@ struct DescribeGpu {
     io.number("efficiency", p.efficiency, {1e-3, 10});
     io.number("norm", p.norm, {1, 100});
     io.number("loop_base_us", p.loop_base_us, time_us);
+    io.number("loop_narrow_us", p.loop_narrow_us, time_us, optional);
     io.number("error_percent", p.error_percent, percent, optional);
   }
 

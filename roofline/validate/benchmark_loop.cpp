@@ -66,11 +66,13 @@ double sparse_module_us(const SystemSpec& system, const GpuSparseAttention& a, c
   return t.total_us() + choice.total_us();
 }
 
-double expert_exchange_us(const SystemSpec& system, const GpuExpertExchange& e, const CollectiveShape& s) {
+double expert_exchange_us(const SystemSpec& system, const GpuExpertExchange& e, const CollectiveShape& s,
+                          bool narrows) {
   GpuExpertExchange waiting = e;
   waiting.dispatch.base_us = e.dispatch.loop_base_us;
   waiting.combine.base_us = e.combine.loop_base_us;
-  return helix::expert_exchange_us(system, waiting, s);
+  const auto& phase = s.routed.combine ? e.combine : e.dispatch;
+  return helix::expert_exchange_us(system, waiting, s) + (narrows ? phase.loop_narrow_us : 0);
 }
 
 }  // namespace helix::benchmark_loop

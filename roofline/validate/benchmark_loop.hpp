@@ -13,9 +13,9 @@ namespace helix::benchmark_loop {
 double gemm_us(const SystemSpec& system, const GpuGemm& kernel, const GemmShape& shape, double weight_bytes);
 double gqa_us(const SystemSpec& system, const GpuGqa& kernel, const AttentionShape& shape, double kv_bytes);
 double mla_us(const SystemSpec& system, const AttentionShape& shape, double kv_bytes, DType cache);
-/// One phase of an expert all-to-all.
+/// One phase of an expert all-to-all; `narrows`: a combine of 4-bit values.
 double expert_exchange_us(const SystemSpec& system, const GpuExpertExchange& exchange,
-                          const CollectiveShape& shape);
+                          const CollectiveShape& shape, bool narrows);
 /// A sparse-attention module, its projections of `weight_bytes` included; without `indexer` it is told the rows.
 struct SparseModule {
   AttentionShape attention;

@@ -78,12 +78,12 @@ Verdict judge_collective(const MeasuredRow& row, const SystemSpec& system) {
   return judged(row, op, library_collective_us(system, s));
 }
 
-/// Dispatch and combine inside one NVLink domain; values that come back are bf16.
+/// Dispatch and combine inside one NVLink domain. Values that come back are bf16, or with the type `fp4` narrowed.
 Verdict judge_expert_exchange(const MeasuredRow& row, const SystemSpec& system) {
   const std::string& op = row.text("op");
   const std::string& kernel = row.text("kernel");
   const std::string& dtype = row.text("dispatch_dtype");
-  const bool combine = op == "moe_a2a_combine";
+  const bool combine = op == "moe_a2a_combine", narrows = combine && dtype == "fp4";
   const double bytes = combine || dtype == "bfloat16" ? bf16_bytes
                        : dtype == "fp8"               ? bytes_per_value(DType::fp8)
                                                       : bytes_per_value(DType::nvfp4);
@@ -98,7 +98,7 @@ Verdict judge_expert_exchange(const MeasuredRow& row, const SystemSpec& system) 
   if (s.routed.tokens > decode_tokens) return LeftOut{"more than 256 tokens a rank"};
   for (const GpuExpertExchange& e : system.gpu->expert_exchanges) {
     if (e.kernel != kernel) continue;
-    return judged(row, op + "_" + kernel, benchmark_loop::expert_exchange_us(system, e, s));
+    return judged(row, op + "_" + kernel, benchmark_loop::expert_exchange_us(system, e, s, narrows));
   }
   return LeftOut{"no such expert all-to-all in the system: " + kernel};
 }
