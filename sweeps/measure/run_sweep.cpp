@@ -29,6 +29,7 @@
 #include "sweeps/output/row_line.hpp"
 #include "sweeps/output/table.hpp"
 #include "sweeps/request/resumed_request.hpp"
+#include "sweeps/results/costs.hpp"
 #include "sweeps/results/run_directory.hpp"
 
 namespace helix {
@@ -160,7 +161,9 @@ int run_sweep(const SweepRequest& request) {
 
   RankGroups groups(world.comm);
   MeasuredSystems systems(system_choice(request), world, *backend, groups);
-  std::optional<RunDirectory> directory;  // on rank 0
+  require_board_power(request.bill,
+                      systems.of(most_ranks));  // of one that is named: others are yet to be calibrated
+  std::optional<RunDirectory> directory;        // on rank 0
   const nlohmann::ordered_json lasting = lasting_request(request, models, world.size);
   on_root([&] {
     directory.emplace(request.out, request.resume);

@@ -43,14 +43,16 @@ const std::vector<TextColumn> columns{{""},
                                       {"+-", right, 8},
                                       {"tok/s/user", point},
                                       {"tok/s/GPU", point},
+                                      {"USD/Mtok", point, 2},
+                                      {"J/tok", point, 2},
                                       {"roofline", right, 3},
                                       {"model err", right, 4},
                                       {"bound", left, 7},
                                       {"note", left, 5}};
 
 /// Empty where it is not known.
-std::string rate_text(double tokens_per_s) {
-  return tokens_per_s > 0 ? fmt::format("{:.4g}", tokens_per_s) : "";
+std::string figure_text(double figure) {
+  return figure > 0 ? fmt::format("{:.4g}", figure) : "";
 }
 
 std::vector<std::string> cells(const ResultRow& row, const std::string& system, bool narrow) {
@@ -69,8 +71,9 @@ std::vector<std::string> cells(const ResultRow& row, const std::string& system, 
       narrow ? short_sharding_text(row.config) : sharding_text(row.config),
       // Weights of several types have a line of their own below the rows.
       (shape.weights ? "mixed " : "") + precision_text(shape.weight_dtype, shape.kv_dtype),
-      fmt::format("{:.3f}", ttl_us / 1e3), known_within(row), rate_text(tokens_per_s_user(row)),
-      rate_text(tokens_per_s_gpu(row)),
+      fmt::format("{:.3f}", ttl_us / 1e3), known_within(row), figure_text(tokens_per_s_user(row)),
+      figure_text(tokens_per_s_gpu(row)), figure_text(row.usd_per_mtok.value_or(0)),
+      figure_text(row.joules_per_token.value_or(0)),
       both ? percent(row.prediction->roofline_ttl_us / row.measurement->ttl_us) : "",
       both ? fmt::format("{:+.1f} %", 100.0 * (row.prediction->model_ttl_us / row.measurement->ttl_us - 1.0))
            : "",

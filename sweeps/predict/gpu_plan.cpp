@@ -11,6 +11,7 @@
 #include "roofline/base/error.hpp"
 #include "roofline/step/baseline.hpp"
 #include "sweeps/predict/plan_summary.hpp"
+#include "sweeps/results/costs.hpp"
 
 namespace helix {
 namespace {
@@ -212,6 +213,9 @@ std::vector<GpuPlan> plan_gpus(const SweepRequest& request, int gpus) {
     }
     plan.reachable = !plan.answers.empty() || !scene.fastest;
     if (!plan.reachable) plan.answers = {*scene.fastest};
+    // All GPUs are paid for, also those that no instance has.
+    for (PlanAnswer& answer : plan.answers)
+      set_costs(answer.row, request.bill, plan.system.board_watts, answer.tokens_per_s() / gpus);
     plans.push_back(std::move(plan));
   }
   return plans;

@@ -42,10 +42,7 @@ std::vector<SystemSpec> systems_of(const SweepRequest& request) {
       throw UsageError(fmt::format("--engine {}: {} is no GPU system; valid: none",
                                    helix::name(system.engine), system.name));
     }
-    if (request.bill.board_power && system.board_watts <= 0) {
-      throw UsageError(
-          fmt::format("--power auto: system {} states no board power; valid: watts", system.name));
-    }
+    require_board_power(request.bill, system);
     const auto same = std::ranges::count(systems, system.name, &SystemSpec::name);
     if (same > 1) throw UsageError(fmt::format("--system: '{}' is the name of two systems", system.name));
   }

@@ -38,6 +38,10 @@ std::string figure(double value) {
   return value >= 100 ? fmt::format("{:.0f}", value) : fmt::format("{:.1f}", value);
 }
 
+std::string cost(const std::optional<double>& value) {
+  return value ? fmt::format("{:.3g}", *value) : "";
+}
+
 std::string heading(const GpuPlan& plan, const PredictRequest& request) {
   std::string text = fmt::format(
       "{}, {} tokens, {}, on {} x {}", plan.model.name, token_text(plan.shape.context),
@@ -65,6 +69,8 @@ void print(const GpuPlan& plan, const PredictRequest& request) {
                    {"ms", point, 5},
                    {"tok/s/user", point},
                    {"tok/s/GPU", point},
+                   {"USD/Mtok", point},
+                   {"J/tok", point},
                    {"GiB+free", right, 1},
                    {"KV/user", point, 4},
                    {"max ctx", right, 3},
@@ -78,6 +84,7 @@ void print(const GpuPlan& plan, const PredictRequest& request) {
                short_sharding_text(c), fmt::format("{}x{}", answer.instances, c.sharding.ranks()),
                fmt::format("{}", answer.users()), fmt::format("{:.1f}", p.model_ttl_us / 1e3),
                figure(p.tokens_per_s_user), figure(answer.tokens_per_s() / *request.gpus),
+               cost(answer.row.usd_per_mtok), cost(answer.row.joules_per_token),
                fmt::format("{:.0f}+{:.0f}", p.memory_bytes_per_rank / gib, free / gib),
                fmt::format("{:.2f}", kv_bytes_per_user(answer.row) / gib), rounded_tokens(p.max_context),
                answer.gain ? fmt::format("{:.2f}x", *answer.gain) : ""});

@@ -92,7 +92,7 @@ constexpr auto run_setting_list = std::to_array<RunSetting>({
      [](SweepRequest& r, std::string_view text, const std::string& where) {
        r.bill.board_power = text == "auto";
        r.bill.gpu_watts.reset();
-       if (!r.bill.board_power) r.bill.gpu_watts = parse_real(text, 1e-3, 1e6, where);
+       if (!r.bill.board_power) r.bill.gpu_watts = parse_real(text, 1e-3, 1e6, where + " (if not auto)");
      },
      all_but_verify},
     {"engine", "none|trtllm|vllm|sglang",

@@ -125,6 +125,7 @@ for flag in ("--max-time", "--rel-error", "--min-samples", "--system", "--ttl-bu
 refused(["verify", "--resume"], "--resume")
 refused(["sweep", "--expert-skew", "1"], "--expert-skew", "predict")
 refused(["sweep", "--top", "1"], "--top", "predict")
+refused(["sweep", "--power", "auto"], "--power auto", "a calibration states no board power", ranks=(0, 2))
 refused(["sweep", "--contxt", "4k"], "--contxt", "did you mean --context")
 refused(["predict", "--top", "-1"], "--top")
 refused(["predict", "--top", "some"], "--top", "some")

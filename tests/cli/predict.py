@@ -170,6 +170,19 @@ assert "the fastest there is" in predict(*ASK, "--gpus", "64", "--ttl-budget", "
 assert "knee" in predict(*ASK, "--gpus", "64", "--context", "1m")
 assert "--batch" in predict(*ASK, "--gpus", "64", "--batch", "8", code=2)
 
+# Money and energy of all 13 GPUs, five of which no instance of 8 runs on; tables show what was asked for.
+BILL = ["--context", "256k", "--gpu-hour", "3", "--power", "auto"]
+paid = rows(*ASK, "--gpus", "13", *BILL)
+assert any(row["instances"] * row["ranks"] < 13 for row in paid), paid
+for row in paid:
+    assert abs(row["usd_per_mtok"] * row["plan_tokens_per_s_gpu"] * 3600 / 3e6 - 1) < 1e-4, row
+    assert abs(row["joules_per_token"] * row["plan_tokens_per_s_gpu"] / 1200 - 1) < 1e-4, row
+for question in (["--gpus", "13"], ["--batch", "8", "--ranks", "8"]):
+    heads = [next(line for line in predict(*ASK, *question, *flags).splitlines() if "tok/s/GPU" in line and "ms" in line)
+             for flags in (BILL, BILL[:2])]
+    assert [("USD/Mtok" in head, "J/tok" in head) for head in heads] == [(True, True), (False, False)], heads
+assert "not auto" in predict(*ASK, *BILL[:-1], "much", code=2)
+
 # Tables fit the terminal.
 for columns in (80, 120, 200):
     for question in (["--gpus", "64", "--ttl-budget", "15", "--context", "256k,1m"], ["--context", "256k", "--ttl-budget", "15"],
