@@ -65,7 +65,7 @@ std::vector<WeightSlice> all_matrices(const RankPlan& rank) {
 }  // namespace
 
 Checkpoint::Checkpoint(const std::filesystem::path& directory, const ModelSpec& model)
-    : directory_(directory), files_(directory), block_(block_size(directory)) {
+    : files_(directory), block_(block_size(directory)) {
   find_root();
   has_draft_layer_ =
       model.draft_layers == 1 && files_.find(fmt::format("{}layers.{}.eh_proj.weight", root_, model.layers));
@@ -96,7 +96,7 @@ std::pair<const MappedTensor*, Within> Checkpoint::find(const ModelSpec& model, 
         return {found, spelling.within};
     tried += fmt::format("{}'{}'", tried.empty() ? "" : " or ", name);
   }
-  throw UsageError(fmt::format("{}: the tensor {} is missing", directory_.string(), tried));
+  throw UsageError(fmt::format("{}: the tensor {} is missing", files_.list(), tried));
 }
 
 void Checkpoint::add_matrix(const ModelSpec& model, const WeightSlice& whole) {

@@ -66,7 +66,6 @@ class Checkpoint final : public WeightSource {
   void refuse_surplus(const ModelSpec& model) const;
   bool is_left_out(const std::string& name, const ModelSpec& model) const;
 
-  std::filesystem::path directory_;
   TensorFiles files_;
   std::string root_;                     // what names begin with: "model."
   std::array<std::int64_t, 2> block_{};  // of block-wise fp8

@@ -138,9 +138,14 @@ std::vector<StoredTensor> parse_safetensors_header(std::string_view head, std::u
   std::uint64_t taken = 0;
   for (StoredTensor& tensor : tensors) {
     if (tensor.offset < taken) refuse(origin, tensor.name, "its bytes are another tensor's, too");
+    if (tensor.offset > taken)
+      refuse(origin, tensor.name,
+             fmt::format("the {} bytes before it are no tensor's", tensor.offset - taken));
     taken = tensor.offset + tensor.bytes;
     tensor.offset += data_begin;
   }
+  if (const std::uint64_t left = file_bytes - data_begin - taken; left > 0)
+    throw UsageError(fmt::format("{}: its last {} bytes are no tensor's", origin, left));
   return tensors;
 }
 

@@ -26,7 +26,7 @@ struct StoredTensor {
 
 /// What `head`, the first bytes of a file of `file_bytes` bytes, says of its tensors. Throws UsageError in one line that
 /// names `origin` and the tensor: no such file, a header that is malformed or ends behind `head`, a tensor whose bytes
-/// do not lie in the file, are not as many as its type and shape take, or are another's.
+/// do not lie in the file, are not as many as its type and shape take, or are another's; bytes that are no tensor's.
 std::vector<StoredTensor> parse_safetensors_header(std::string_view head, std::uint64_t file_bytes,
                                                    const std::string& origin);
 

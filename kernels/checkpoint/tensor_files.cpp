@@ -46,7 +46,8 @@ std::map<std::string, std::string> read_index(const std::filesystem::path& path)
 }  // namespace
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without waiting for somebody who writes into a pipe.
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   const auto refuse = [&] {
     const std::string why = std::strerror(errno);
     if (descriptor >= 0) close(descriptor);
@@ -73,19 +74,19 @@ MappedFile::~MappedFile() {
 
 TensorFiles::TensorFiles(const std::filesystem::path& path) {
   std::error_code ignored;
-  if (!std::filesystem::is_directory(path, ignored)) {
-    add(path);
-    return;
-  }
-  if (!std::filesystem::exists(path / index_name, ignored)) {
-    if (!std::filesystem::exists(path / single_name, ignored)) {
+  const bool directory = std::filesystem::is_directory(path, ignored);
+  if (!directory || !std::filesystem::exists(path / index_name, ignored)) {
+    const std::filesystem::path only = directory ? path / single_name : path;
+    if (directory && !std::filesystem::exists(only, ignored)) {
       throw UsageError(fmt::format("{}: holds no checkpoint: neither {} nor {} is there", path.string(),
                                    index_name, single_name));
     }
-    add(path / single_name);
+    list_ = only;
+    add(only);
     return;
   }
-  const std::map<std::string, std::string> index = read_index(path / index_name);
+  list_ = path / index_name;
+  const std::map<std::string, std::string> index = read_index(list_);
   std::set<std::string> files;
   for (const auto& [name, file] : index) files.insert(file);
   for (const std::string& file : files) add(path / file);
@@ -95,6 +96,11 @@ TensorFiles::TensorFiles(const std::filesystem::path& path) {
       throw UsageError(fmt::format("{}: tensor '{}' is not there, where {} has it", (path / file).string(),
                                    excerpt(name), index_name));
     }
+  }
+  for (const auto& [name, tensor] : tensors_) {
+    if (!index.contains(name))
+      throw UsageError(fmt::format("{}: tensor '{}' is surplus: {} leaves it out", tensor.file, excerpt(name),
+                                   index_name));
   }
 }
 

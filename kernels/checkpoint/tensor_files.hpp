@@ -49,10 +49,13 @@ class TensorFiles {
   /// By name.
   const std::map<std::string, MappedTensor, std::less<>>& all() const { return tensors_; }
   std::size_t file_bytes() const;
+  /// The file that says which tensors there are: the index, or the only one.
+  const std::string& list() const { return list_; }
 
  private:
   void add(const std::filesystem::path& path);
 
+  std::string list_;
   std::vector<std::unique_ptr<MappedFile>> files_;
   std::map<std::string, MappedTensor, std::less<>> tensors_;
 };

@@ -206,11 +206,10 @@ TEST_CASE("a tensor that is missing, surplus or misshapen is one line with its n
 
   WrittenTensors tensors = good;
   tensors.erase("model.layers.1.self_attn.k_proj.weight");
-  CHECK_THAT(
-      refusal(model, tensors),
-      Contains(
-          "the tensor 'model.layers.1.self_attn.k_proj.weight' or 'model.layers.1.self_attn.qkv_proj.weight' "
-          "is missing"));
+  CHECK_THAT(refusal(model, tensors),
+             Contains("model.safetensors: the tensor 'model.layers.1.self_attn.k_proj.weight' or "
+                      "'model.layers.1.self_attn.qkv_proj.weight' "
+                      "is missing"));
   tensors = good;
   tensors.erase("model.layers.0.input_layernorm.weight");
   CHECK_THAT(refusal(model, tensors), Contains("'model.layers.0.input_layernorm.weight' is missing"));

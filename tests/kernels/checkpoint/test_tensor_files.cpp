@@ -1,3 +1,5 @@
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
@@ -38,8 +40,8 @@ TEST_CASE("a safetensors header gives each tensor's type, shape and place") {
   REQUIRE(tensors.size() == 2);
   CHECK((tensors[0].name == "a" && tensors[0].type == StoredType::f32 && tensors[0].bytes == 8));
   CHECK((tensors[1].description() == "BF16 [1, 3]" && file.substr(tensors[1].offset) == "bbbbbb"));
-  CHECK(parse_safetensors_header(file_with_header(R"({"__metadata__": {"format": "pt"}})", 0), 100, "FILE")
-            .empty());
+  const std::string empty = file_with_header(R"({"__metadata__": {"format": "pt"}})", 0);
+  CHECK(parse_safetensors_header(empty, empty.size(), "FILE").empty());
 }
 
 TEST_CASE("a damaged safetensors file is refused with file and tensor") {
@@ -74,6 +76,21 @@ TEST_CASE("a damaged safetensors file is refused with file and tensor") {
                                           "a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}})",
                                       8)),
              Contains("FILE: 'a' is named twice"));
+  CHECK_THAT(entry(R"({"dtype": "F32", "shape": [1], "data_offsets": [4, 8]})"),
+             Contains("'w': the 4 bytes before it are no tensor's"));
+  CHECK_THAT(entry(R"({"dtype": "F32", "shape": [1], "data_offsets": [0, 4]})"),
+             Contains("FILE: its last 4 bytes are no tensor's"));
+}
+
+TEST_CASE("what is no file is refused, and a pipe is not waited for") {
+  const ScratchFolder folder;
+  const auto path = folder.path / "model.safetensors";
+  const auto open = [&] { return usage_error([&] { TensorFiles files(folder.path); }); };
+  REQUIRE(mkfifo(path.c_str(), 0600) == 0);
+  CHECK_THAT(open(), Contains("model.safetensors: cannot be read: Invalid argument"));
+  std::filesystem::remove(path);
+  std::filesystem::create_directory(path);
+  CHECK_THAT(open(), Contains("model.safetensors: cannot be read: Is a directory"));
 }
 
 TEST_CASE("an index and its files must agree") {
@@ -96,6 +113,8 @@ TEST_CASE("an index and its files must agree") {
   CHECK_THAT(with_map(R"({"c": "three.safetensors"})"),
              Contains("three.safetensors: cannot be read: No such file"));
   CHECK_THAT(with_map(R"({"a": "one.safetensors", "b": "two.safetensors"})"), Contains("tensor 'a' is in"));
+  CHECK_THAT(with_map(R"({"b": "two.safetensors"})"),
+             Contains("two.safetensors: tensor 'a' is surplus: model.safetensors.index.json leaves it out"));
 }
 
 TEST_CASE("stored matrices are read in every format, rows and columns alike") {
