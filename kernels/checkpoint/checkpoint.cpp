@@ -16,6 +16,7 @@
 #include "roofline/base/excerpt.hpp"
 #include "roofline/base/json_fields.hpp"
 #include "roofline/base/text_file.hpp"
+#include "roofline/model/config_json.hpp"
 
 namespace helix {
 namespace {
@@ -27,10 +28,11 @@ std::array<std::int64_t, 2> block_size(const std::filesystem::path& directory) {
   const std::filesystem::path path = directory / "config.json";
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) return block;
-  const nlohmann::json root = nlohmann::json::parse(read_text_file(path, "config.json"), nullptr, false);
-  if (!root.is_object()) return block;
+  const nlohmann::json root = parse_config(read_text_file(path, "config.json"), path);
   const JsonFields config(root, path);
-  const auto quantization = config.object("quantization_config");
+  auto quantization = config.object("quantization_config");
+  if (const auto inner = language_part(config); inner && inner->has("quantization_config"))
+    quantization = inner->object("quantization_config");
   const auto* given = quantization ? quantization->array("weight_block_size") : nullptr;
   if (given == nullptr) return block;
   const auto valid = [](const nlohmann::json& side) {
@@ -134,8 +136,8 @@ void Checkpoint::add_vector(const ModelSpec& model, const TensorId& id) {
 }
 
 bool Checkpoint::is_left_out(const std::string& name, const ModelSpec& model) const {
-  for (const std::string_view end :
-       {".input_scale", ".input_global_scale", ".k_scale", ".v_scale", ".q_scale", "rotary_emb.inv_freq"})
+  for (const std::string_view end : {".input_scale", ".input_global_scale", ".k_scale", ".v_scale",
+                                     ".q_scale", ".kv_scale", "rotary_emb.inv_freq"})
     if (name.ends_with(end)) return true;
   if (model.tied_embeddings && name.ends_with("lm_head.weight")) return true;
   if (model.left_out.empty()) return false;

@@ -5,6 +5,7 @@
 
 #include "roofline/base/json_fields.hpp"
 #include "roofline/base/text_file.hpp"
+#include "roofline/model/config_json.hpp"
 
 namespace helix {
 namespace {
@@ -24,9 +25,10 @@ std::set<std::int32_t> stop_tokens(const std::filesystem::path& directory) {
     const std::filesystem::path path = directory / file;
     std::error_code ignored;
     if (!std::filesystem::exists(path, ignored)) continue;
-    const nlohmann::json root = parse_json(read_text_file(path, file), path);
+    const nlohmann::json root = parse_config(read_text_file(path, file), path);
     const JsonFields fields(root, path);
-    const nlohmann::json* const value = fields.find(key);
+    const nlohmann::json* value = fields.find(key);
+    if (const auto inner = language_part(fields); value == nullptr && inner) value = inner->find(key);
     if (value == nullptr) continue;
     std::set<std::int32_t> tokens;
     if (value->is_array()) {

@@ -14,6 +14,7 @@
 
 #include "roofline/base/json_fields.hpp"
 #include "roofline/base/spelling.hpp"
+#include "roofline/model/config_json.hpp"
 #include "roofline/model/config_limits.hpp"
 #include "roofline/model/family.hpp"
 #include "roofline/model/model_keys.hpp"
@@ -23,29 +24,6 @@
 
 namespace helix {
 namespace {
-
-/// NaN and Infinity, which Hugging Face writes and JSON does not have, as null.
-std::string without_non_finite(std::string_view text) {
-  std::string json;
-  bool quoted = false;
-  for (std::size_t at = 0; at < text.size(); ++at) {
-    if (quoted && text[at] == '\\' && at + 1 < text.size()) {
-      json += text[at++];
-    } else if (text[at] == '"') {
-      quoted = !quoted;
-    } else if (!quoted) {
-      const auto word = [&](std::string_view expected) { return text.substr(at).starts_with(expected); };
-      const std::size_t length = word("NaN") ? 3 : word("Infinity") ? 8 : word("-Infinity") ? 9 : 0;
-      if (length > 0) {
-        json += "null";
-        at += length - 1;
-        continue;
-      }
-    }
-    json += text[at];
-  }
-  return json;
-}
 
 const Family* find_family(std::string_view model_type) {
   const auto found = std::ranges::find(families(), model_type, &Family::model_type);
@@ -58,15 +36,6 @@ const Family& family_of(const JsonFields& config, const std::string& model_type)
   for (const Family& family : families()) known.emplace_back(family.model_type);
   config.refuse("model_type",
                 "not one of the architectures of docs/models.md" + did_you_mean(model_type, known));
-}
-
-/// The language model inside a multimodal one.
-std::optional<JsonFields> language_part(const JsonFields& config) {
-  if (config.has("hidden_size")) return std::nullopt;
-  for (const char* key : {"text_config", "llm_config", "language_config"}) {
-    if (config.has(key)) return config.object(key);
-  }
-  return std::nullopt;
 }
 
 void read_activation(const JsonFields& config, ModelSpec& spec) {
@@ -186,7 +155,7 @@ ModelSpec read_model(const JsonFields& config, const Family& family, const std::
 }  // namespace
 
 ModelSpec parse_model(std::string_view json_text, const std::string& origin) {
-  const nlohmann::json root = parse_json(without_non_finite(json_text), origin);
+  const nlohmann::json root = parse_config(json_text, origin);
   const JsonFields config(root, origin);
   require_language_model(config);
   const auto inner = language_part(config);

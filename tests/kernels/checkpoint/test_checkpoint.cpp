@@ -175,6 +175,24 @@ TEST_CASE("names begin as the files have them, and parts that are left out are n
   CHECK(refusal(model, tensors).empty());
 }
 
+TEST_CASE("the size of fp8 blocks is the configuration's, or its language model's") {
+  const ModelSpec model = narrow_gqa();
+  WrittenTensors tensors = dense_tensors(model);
+  const std::string name = "model.layers.0.self_attn.o_proj.weight";
+  tensors[name] = {"F8_E4M3", {8, 16}, std::string(128, '\x38')};  // ones
+  tensors[name + "_scale_inv"] = {"F32", {4, 4}, bytes_of(std::vector<float>(16, 2.0f))};
+  const auto folder = WrittenCheckpoint::written(tensors);
+  const auto open = [&] { return usage_error([&] { Checkpoint(folder->path, model); }); };
+  CHECK_THAT(open(), Contains("one for each 128 x 128"));
+  const std::string blocks = R"({"quantization_config": {"weight_block_size": [2, 4]}, "other": NaN})";
+  folder->write("config.json", blocks);
+  CHECK(open().empty());
+  folder->write("config.json", "{\"text_config\": " + blocks + "}");
+  CHECK(open().empty());
+  folder->write("config.json", "{");
+  CHECK_THAT(open(), Contains("config.json: malformed JSON"));
+}
+
 TEST_CASE("a draft layer is read where the files have it, and may be missing") {
   ModelSpec model = narrow_gqa();
   WrittenTensors tensors = dense_tensors(model);
