@@ -133,8 +133,8 @@ int run_generate(const SweepRequest& request) {
   const std::set<std::int32_t> stops = stop_tokens(request.weights);
   const std::int64_t tokens = std::ssize(request.prompt) + request.max_new_tokens - 1;
   const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
-  const Chosen chosen =
-      choose_point(text_points(request, models, tokens, world.size), tokens, *weights, *backend, world);
+  const Chosen chosen = choose_point(text_points(request, models, tokens, world.size, *backend), tokens,
+                                     *weights, *backend, world);
   const Configuration& config = chosen.point.config;
   RankGroups groups(world.comm);
   Progress progress(1, world.rank == 0 && !request.quiet);

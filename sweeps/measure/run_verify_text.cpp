@@ -125,8 +125,8 @@ int run_verify_text(const SweepRequest& request) {
   require_tokens(text, model);
   if (text.size() < 2) throw UsageError("the text has one token; a perplexity takes two");
   const auto steps = std::ssize(text);
-  const std::vector<SweepPoint> points = text_points(request, models, steps, world.size);
   const std::unique_ptr<Backend> backend = make_backend(request.backend, world);
+  const std::vector<SweepPoint> points = text_points(request, models, steps, world.size, *backend);
   RankGroups groups(world.comm);
   Progress progress(points.size(), world.rank == 0 && !request.quiet);
   EngineHost host(*backend, world.memory_bytes);

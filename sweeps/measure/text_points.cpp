@@ -17,13 +17,26 @@ std::unique_ptr<Checkpoint> open_checkpoint(const SweepRequest& request, const M
   return std::make_unique<Checkpoint>(request.weights, model);
 }
 
+namespace {
+
+/// Whether the backend can hold the model's weights in the types that their files have.
+bool holds_own(const ModelSpec& model, const Backend& backend) {
+  DecodeShape shape;
+  WeightRequest().apply(model, shape);
+  return !shape.weights && std::ranges::count(backend.weight_dtypes(), shape.weight_dtype) > 0;
+}
+
+}  // namespace
+
 std::vector<SweepPoint> text_points(const SweepRequest& request, const ModelTable& models,
-                                    std::int64_t tokens, int world_ranks) {
+                                    std::int64_t tokens, int world_ranks, const Backend& backend) {
   std::vector<SweepSpace> blocks = request.blocks;
   for (SweepSpace& block : blocks) {
     // Enough for every DP group; what a group decodes is the same, so that one request is.
     block.batches = {.kind = Choice::Kind::listed, .values = {world_ranks}};
     block.contexts = {.kind = Choice::Kind::listed, .values = {tokens}};
+    for (WeightRequest& weights : block.weight_dtypes)
+      if (weights == WeightRequest() && !holds_own(models.begin()->second, backend)) weights = DType::bf16;
   }
   std::vector<SweepPoint> points = enumerate(blocks, models, {.max_ranks = world_ranks}, world_ranks);
   for (SweepPoint& point : points) {

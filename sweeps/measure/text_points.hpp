@@ -17,8 +17,9 @@ namespace helix {
 std::unique_ptr<Checkpoint> open_checkpoint(const SweepRequest& request, const ModelSpec& model);
 
 /// The points of the request, one request a DP group; their ids name `tokens` as context, the engine begins with 0.
+/// Weights of a type that the backend lacks, or of several types, are held in bf16 unless a flag says otherwise.
 std::vector<SweepPoint> text_points(const SweepRequest& request, const ModelTable& models,
-                                    std::int64_t tokens, int world_ranks);
+                                    std::int64_t tokens, int world_ranks, const Backend& backend);
 
 /// Whether such a point runs here, and the engine that decodes `steps` tokens with the checkpoint's weights.
 Admission admit_text(const SweepPoint& point, std::int64_t steps, const Checkpoint& weights, Backend& backend,

@@ -73,6 +73,10 @@ generates("cohere2", 2, "--kvp", "2", "--tokens-per-block", "4")
 generates("deepseek-v3", 2, "--kvp", "2", "--tokens-per-block", "4")
 generates("qwen3-moe", 2, "--pp", "2", "--strategy", "tp+pp")
 generates("mixtral", 2, "--dp", "2", "--strategy", "dp+ep")
+# Matrices in fp8 or NVFP4 beside a head in bf16: all of it in bf16, as transformers computes.
+generates("deepseek-v3-fp8", 2, "--kvp", "2", "--tokens-per-block", "4")
+generates("llama-fp8", 1)
+generates("qwen3-moe-nvfp4", 1)
 
 prompt, answer = golden("qwen3")
 (scratch / "prompt").write_text(json.dumps(prompt))
@@ -106,7 +110,8 @@ refused("--model: with --weights", "sweep", *weights, "--model", "tiny-gqa")
 refused("--context: with --weights verify", "verify", *weights, "--context", "64")
 refused("--weights DIR is missing", "verify", "--model", "tiny-gqa", "--prompt-tokens", "1,2")
 refused("valid with: generate", "sweep", *weights, "--max-new-tokens", "3")
-refused("weights of several types", "generate", "--weights", CHECKPOINTS / "deepseek-v3-fp8", "--prompt-tokens", "1")
+refused("weights of several types", "generate", "--weights", CHECKPOINTS / "deepseek-v3-fp8", "--prompt-tokens", "1",
+        "--weight-dtype", "attention=bf16")
 of_nothing = scratch / "of_nothing"
 shutil.copytree(CHECKPOINTS / "qwen3", of_nothing)
 file = of_nothing / "model.safetensors"
