@@ -52,17 +52,14 @@ Verdict judge_step(const MeasuredRow& row, const SystemSpec& system) {
   SystemSpec served_on = system;
   served_on.engine = measured_engine(row);
   const double model_us = predict({*model, s, shape}, served_on).model_ttl_us;
-  const std::string& device = row.text("device");
-  if (!served) {
-    const std::string layout = row.has("layout") ? row.text("layout") : std::string(name(*strategy));
-    return Judged{fmt::format("{}/{}/{}", name_in_file, device, layout), model_us,
-                  row.positive("step_ms") * 1e3};
-  }
+  const std::string layout = row.has("layout") ? row.text("layout") : std::string(name(*strategy));
+  const std::string family =
+      fmt::format("{}/{}/{}/{}", name_in_file, row.text("device"), name(served_on.engine), layout);
+  if (!served) return Judged{family, model_us, row.positive("step_ms") * 1e3};
   // Some of the time per token was spent on other requests' prompts.
   const double decode_share = 1 - std::min(0.99, row.has("prefill_share") ? row.number("prefill_share") : 0);
-  return Judged{
-      fmt::format("{}/{}/{}/{}", name_in_file, device, name(served_on.engine), row.text("weight_dtype")),
-      model_us / decode_share, row.positive("tpot_ms") * 1e3};
+  return Judged{family + '/' + row.text("weight_dtype"), model_us / decode_share,
+                row.positive("tpot_ms") * 1e3};
 }
 
 }  // namespace helix

@@ -121,9 +121,9 @@ TEST_CASE("A system that is given stands for every device, and each row's figure
 TEST_CASE("Expert all-to-all is judged by phase and kernel; a longer message takes longer") {
   const std::string header =
       "op,device,kernel,dispatch_dtype,tokens_per_rank,hidden,topk,num_experts,ep_gpus,latency_us\n";
-  const auto model_us = [&](const char* op, const char* dtype, int tokens) {
-    const Validation v = of(header + op + ",h100,trtllm_deepep_ll," + dtype + ',' + std::to_string(tokens) +
-                            ",7168,8,256,8,50\n");
+  const auto model_us = [&](const char* op, const char* dtype, int tokens, const char* device = "h100") {
+    const Validation v = of(header + op + ',' + device + ",trtllm_deepep_ll," + dtype + ',' +
+                            std::to_string(tokens) + ",7168,8,256,8,50\n");
     REQUIRE(v.families.size() == 1);
     CHECK(v.families[0].family == op + std::string("_trtllm_deepep_ll"));
     return v.residuals[0].model_us;
@@ -131,9 +131,16 @@ TEST_CASE("Expert all-to-all is judged by phase and kernel; a longer message tak
   CHECK(model_us("moe_a2a_dispatch", "bfloat16", 256) > model_us("moe_a2a_dispatch", "bfloat16", 1));
   CHECK(model_us("moe_a2a_dispatch", "bfloat16", 256) > model_us("moe_a2a_dispatch", "fp8", 256));
   CHECK(model_us("moe_a2a_combine", "bfloat16", 256) == model_us("moe_a2a_combine", "fp8", 256));
+  // Sums that are narrowed on their way take kernels more, whatever their number.
+  const auto narrowing_us = [&](int tokens) {
+    return model_us("moe_a2a_combine", "fp4", tokens, "b200") -
+           model_us("moe_a2a_combine", "fp8", tokens, "b200");
+  };
+  CHECK(narrowing_us(1) > 5);
+  CHECK(narrowing_us(256) == Approx(narrowing_us(1)));
 }
 
-TEST_CASE("Whole steps and served models are judged by model, device and layout or engine") {
+TEST_CASE("Whole steps and served models are judged by model, device, engine and layout") {
   const Validation steps =
       of("model,device,engine,weight_dtype,kv_dtype,tp,pp,dp,moe_tp,moe_ep,batch_per_dp_rank,context_tokens,"
          "step_ms,"
@@ -143,10 +150,10 @@ TEST_CASE("Whole steps and served models are judged by model, device and layout 
          "nvidia/DeepSeek-R1-NVFP4,h200,vllm,fp8_block,fp8,8,1,1,8,1,4,4096,30,pure_tp\n"
          "somebody/Something,h200,vllm,fp8_block,fp8,8,1,1,8,1,4,4096,30,pure_tp\n");
   REQUIRE(steps.families.size() == 3);
-  CHECK(steps.families[2].family == "nvidia/DeepSeek-R1-NVFP4/h200/pure_tp");
+  CHECK(steps.families[2].family == "nvidia/DeepSeek-R1-NVFP4/h200/vllm/pure_tp");
   CHECK(steps.residuals[2].model_us == steps.residuals[0].model_us);
-  CHECK(steps.families[0].family == "deepseek-ai/DeepSeek-R1/h200/dep");
-  CHECK(steps.families[1].family == "deepseek-ai/DeepSeek-R1/h200/pure_tp");
+  CHECK(steps.families[0].family == "deepseek-ai/DeepSeek-R1/h200/vllm/dep");
+  CHECK(steps.families[1].family == "deepseek-ai/DeepSeek-R1/h200/vllm/pure_tp");
   CHECK(steps.left_out.size() == 1);
 
   const auto only_us = [](const std::string& row) {
@@ -175,7 +182,7 @@ TEST_CASE("Whole steps and served models are judged by model, device and layout 
   rows += "llama-3.1-70b,h100,,fp8,fp8,4,1,4,1024,8192,0.5,12\n";
   const Validation served = of(rows);
   REQUIRE(served.families.size() == 1);
-  CHECK(served.families[0].family == "llama-3.1-70b/h100/trtllm/fp8");
+  CHECK(served.families[0].family == "llama-3.1-70b/h100/trtllm/tp/fp8");
   CHECK(served.residuals[1].model_us == Approx(2 * served.residuals[0].model_us));
 }
 
