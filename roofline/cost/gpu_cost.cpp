@@ -12,10 +12,11 @@
 namespace helix {
 
 double KernelTerms::total_us() const {
+  const auto square = [](double x) { return x * x; };
   const auto cube = [](double x) { return x * x * x; };
   const auto fourth = [](double x) { return x * x * (x * x); };
   const double overlapped =
-      norm == 2   ? std::hypot(memory_us, chain_us, compute_us)
+      norm == 2   ? std::sqrt(square(memory_us) + square(chain_us) + square(compute_us))
       : norm == 3 ? std::cbrt(cube(memory_us) + cube(chain_us) + cube(compute_us))
       : norm == 4 ? std::sqrt(std::sqrt(fourth(memory_us) + fourth(chain_us) + fourth(compute_us)))
       : norm == 1

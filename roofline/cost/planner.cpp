@@ -61,9 +61,8 @@ std::size_t Planner::KeyHash::operator()(const Key& key) const {
   return hash;
 }
 
-const Planner::Capacity& Planner::capacity(const Sharding& s, const DecodeShape& shape) {
+const Planner::Capacity& Planner::capacity(const Sharding& s, const DecodeShape& shape, std::uint64_t types) {
   const DecodeStep step{model_, s, shape};
-  const std::uint64_t types = storage(shape);
   const auto drafts = static_cast<std::uint64_t>(shape.draft_tokens);
   const auto redundant = static_cast<std::uint64_t>(shape.redundant_experts);
   const auto stages = static_cast<std::uint64_t>(drafting_stages(s, shape));
@@ -85,11 +84,10 @@ const Planner::Capacity& Planner::capacity(const Sharding& s, const DecodeShape&
 }
 
 bool Planner::fits(const Sharding& s, const DecodeShape& shape) {
-  return capacity(s, shape).memory.bytes(shape.batch) <= system_.dram.usable_bytes();
+  return capacity(s, shape, storage(shape)).memory.bytes(shape.batch) <= system_.dram.usable_bytes();
 }
 
-StepCost Planner::step(const Sharding& s, const DecodeShape& shape) {
-  const std::uint64_t types = storage(shape);
+StepCost Planner::step(const Sharding& s, const DecodeShape& shape, std::uint64_t types) {
   const std::int64_t requests = stage_batch(s, shape);
   const DecodeShape computed = as_computed(s, shape, system_);
   const DecodeStep step{model_, s, computed};
@@ -119,12 +117,13 @@ StepCost Planner::step(const Sharding& s, const DecodeShape& shape) {
 }
 
 double Planner::ttl_us(const Sharding& s, const DecodeShape& shape) {
-  return step(s, shape).phases.total();
+  return step(s, shape, storage(shape)).phases.total();
 }
 
 Prediction Planner::predict(const Sharding& s, const DecodeShape& shape) {
-  const Capacity& room = capacity(s, shape);
-  return assemble(step(s, shape), room.memory, room.max_batch, s, shape, system_);
+  const std::uint64_t types = storage(shape);
+  const Capacity& room = capacity(s, shape, types);
+  return assemble(step(s, shape, types), room.memory, room.max_batch, s, shape, system_);
 }
 
 }  // namespace helix

@@ -49,8 +49,9 @@ class Planner {
     std::int64_t max_batch = 0;
   };
 
-  StepCost step(const Sharding& sharding, const DecodeShape& shape);
-  const Capacity& capacity(const Sharding& sharding, const DecodeShape& shape);
+  /// `types`: a key of the shape's storage types.
+  StepCost step(const Sharding& sharding, const DecodeShape& shape, std::uint64_t types);
+  const Capacity& capacity(const Sharding& sharding, const DecodeShape& shape, std::uint64_t types);
 
   const ModelSpec& model_;
   const SystemSpec& system_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -18,7 +19,10 @@ constexpr bool fused_on_gpu = true;
 class OpList {
  public:
   /// `weights`: the format of the weights of products that name none.
-  explicit OpList(const WeightFormat& weights = {}) : weights_(weights) {}
+  explicit OpList(const WeightFormat& weights = {}) : weights_(weights) {
+    constexpr std::size_t longest_usual = 24;
+    ops_.reserve(longest_usual);
+  }
 
   /// Executions of each op added from here on.
   void repeat(double times) { repeat_ = times; }
