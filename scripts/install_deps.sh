@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing on this machine for one or more purposes:
-#   scripts/install_deps.sh [run] [microbench] [test] [plot] [style] [debootstrap] [reframe] [disassemble]
+#   scripts/install_deps.sh [run] [microbench] [test] [plot] [style] [debootstrap] [reframe] [disassemble] [trtllm-gen]
 # Without any: the first five.
 # On Debian and its descendants with apt, as root; without root it says what to ask an administrator for. On another
 # system it looks for the commands and headers themselves and names those that are missing.
@@ -37,6 +37,8 @@ reframe     python3                  python3
 reframe     python3-venv             ensurepip.py
 disassemble python3                  python3
 disassemble python3-venv             ensurepip.py
+trtllm-gen  python3                  python3
+trtllm-gen  python3-venv             ensurepip.py
 style       git                      git
 debootstrap debootstrap              debootstrap
 style?      clang-format-14          clang-format-14
@@ -51,8 +53,8 @@ declare -A module=([plot]=vl_convert [reframe]=reframe [disassemble]=nvidia.cu13
 purposes=("$@")
 (($# > 0)) || purposes=(run microbench test plot style)
 for purpose in "${purposes[@]}"; do
-  [[ $purpose =~ ^(run|microbench|test|plot|style|debootstrap|reframe|disassemble)$ ]] || {
-    echo "install_deps.sh: '$purpose' is no purpose; valid: run, microbench, test, plot, style, debootstrap, reframe, disassemble" >&2
+  [[ $purpose =~ ^(run|microbench|test|plot|style|debootstrap|reframe|disassemble|trtllm-gen)$ ]] || {
+    echo "install_deps.sh: '$purpose' is no purpose; valid: run, microbench, test, plot, style, debootstrap, reframe, disassemble, trtllm-gen" >&2
     exit 2
   }
 done
@@ -135,3 +137,17 @@ for purpose in "${purposes[@]}"; do
     exit 1
   fi
 done
+
+# NVIDIA's attention kernels (--kernels trtllm-gen), 16 MB out of a wheel of 458 MB that is not kept.
+if [[ " ${purposes[*]} " == *" trtllm-gen "* && ! -f build/trtllm-gen/kernels.csv ]]; then
+  echo "Fetching the kernels of flashinfer-cubin 0.6.13 (458 MB) for build/trtllm-gen"
+  wheels=$(mktemp -d)
+  trap 'rm -rf "$log" "$wheels"' EXIT
+  if ! { "$python" -m venv "$wheels/venv" &&
+    "$wheels/venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --dest "$wheels" flashinfer-cubin==0.6.13 &&
+    "$python" scripts/trtllm_gen.py unpack "$wheels"/flashinfer_cubin-*.whl build/trtllm-gen; } >"$log" 2>&1; then
+    cat "$log" >&2
+    echo "install_deps.sh: flashinfer-cubin could not be fetched, see above" >&2
+    exit 1
+  fi
+fi

@@ -27,7 +27,8 @@ AttentionPart attention_part(const AttentionSpec& a, const Sharding& sharding, c
                     .head_dim = mla ? a.kv_lora_rank + a.qk_rope_head_dim : a.qk_head_dim,
                     .v_dim = mla ? a.kv_lora_rank : a.v_head_dim,
                     .tokens_per_page = shape.tokens_per_block,
-                    .dtype = shape.kv_dtype},
+                    .dtype = shape.kv_dtype,
+                    .kernels = shape.kernels},
           .kvp = sharding.kvp,
           .hop_b = shape.hop_b};
 }

@@ -10,6 +10,7 @@
 #include "roofline/base/arithmetic.hpp"
 #include "roofline/base/dtype.hpp"
 #include "roofline/model/model_spec.hpp"
+#include "roofline/step/kernel_maker.hpp"
 #include "roofline/step/range.hpp"
 
 namespace helix {
@@ -22,6 +23,7 @@ struct KvShape {
   std::int64_t v_dim = 0;     // width of a V row; MLA: latent (512), which is the head of the K row
   int tokens_per_page = 32;
   DType dtype = DType::bf16;
+  KernelMaker kernels = KernelMaker::own;  // that attend it
   bool operator==(const KvShape&) const = default;
 
   /// Of one token, all local heads.

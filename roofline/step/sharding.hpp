@@ -13,6 +13,7 @@
 
 #include "roofline/base/dtype.hpp"
 #include "roofline/model/model_spec.hpp"
+#include "roofline/step/kernel_maker.hpp"
 #include "roofline/step/range.hpp"
 #include "roofline/step/strategy.hpp"
 
@@ -56,6 +57,7 @@ struct DecodeShape {
   int hop_b = 1;                     // pieces whose all-to-all overlaps the next one's attention; 1: off
   DType weight_dtype = DType::bf16;  // of most weights: of routed experts, of a dense model's FFN
   DType kv_dtype = DType::bf16;
+  KernelMaker kernels = KernelMaker::own;  // of attention, where steps are measured
   CacheExchange exchange{};
   double expert_skew =
       0;  // Zipf exponent of the experts' popularity, 0: uniform; the busiest rank has the favourites
