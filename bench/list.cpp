@@ -4,6 +4,7 @@
 
 #include "bench/command_line.hpp"
 #include "bench/list_models.hpp"
+#include "kernels/providers/trtllm_gen_kernels.hpp"
 #include "roofline/base/error.hpp"
 #include "roofline/system/system_spec.hpp"
 #include "sweeps/launch/mpi_session.hpp"
@@ -29,13 +30,30 @@ std::string describe_sweep(const std::string& sweep_name) {
   return models;
 }
 
+std::vector<std::string> all_kernel_makers() {
+  std::vector<std::string> names;
+  for (const KernelMaker maker : kernel_makers) names.emplace_back(name(maker));
+  return names;
+}
+
+std::string describe_kernels(const std::string& maker) {
+  switch (parse_kernel_maker(maker)) {
+    case KernelMaker::own:
+      return "this program's, for every cache that its backends know";
+    case KernelMaker::trtllm_gen:
+      return describe_trtllm_gen(trtllm_gen_folder());
+  }
+  return {};
+}
+
 struct Catalogue {
   std::string_view name;
   std::vector<std::string> (*entries)();
   std::string (*describe)(const std::string&);
 };
 constexpr Catalogue catalogues[] = {{"systems", built_in_systems, describe_system},
-                                    {"sweeps", built_in_sweeps, describe_sweep}};
+                                    {"sweeps", built_in_sweeps, describe_sweep},
+                                    {"kernels", all_kernel_makers, describe_kernels}};
 
 /// Those asked for, or those that are built in.
 int list_models(const std::vector<std::string>& asked, bool json) {
@@ -48,12 +66,12 @@ int list_models(const std::vector<std::string>& asked, bool json) {
 }  // namespace
 
 int list_command(const Arguments& arguments) {
-  CLI::App app("Lists what is built in", "list");
+  CLI::App app("Lists what is built in, and whose attention kernels were found", "list");
   app.footer("Example: helix-bench list models --model deepseek-v3.2 --model config.json --json");
   std::string what;
   std::vector<std::string> models;
   bool json = false;
-  app.add_option("WHAT", what, "models, systems or sweeps");
+  app.add_option("WHAT", what, "models, systems, sweeps or kernels");
   app.add_option("--model", models,
                  "of models: built-in ones or config.json files, each after its own --model")
       ->expected(1)
@@ -76,7 +94,8 @@ int list_command(const Arguments& arguments) {
     }
     return 0;
   }
-  throw UsageError(fmt::format("list '{}': valid: list models, list systems, list sweeps", what));
+  throw UsageError(
+      fmt::format("list '{}': valid: list models, list systems, list sweeps, list kernels", what));
 }
 
 }  // namespace helix

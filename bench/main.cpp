@@ -31,7 +31,7 @@ constexpr Subcommand commands[] = {
      report_command},
     {"export", "the deployment configuration of a point: export RUN --point ID --format trtllm|vllm",
      export_command},
-    {"list", "what is built in: list models, list systems, list sweeps", list_command},
+    {"list", "what is built in: list models, list systems, list sweeps, list kernels", list_command},
 };
 
 int print_overview() {

@@ -9,8 +9,33 @@
 
 namespace helix::cuda {
 
+AttentionProvider* KernelOps::provider(const KvShape& shape) const {
+  for (const auto& known : providers_) {
+    if (known->maker() == shape.kernels) return known.get();
+  }
+  return nullptr;
+}
+
+std::string KernelOps::kernel_for(const KvShape& shape) const {
+  if (shape.kernels == KernelMaker::own) return kernel_path();
+  return "attention " + std::string(helix::name(shape.kernels)) + ", other " + kernel_path();
+}
+
+std::string KernelOps::why_not_attended(const KvShape& shape, std::int64_t q_heads,
+                                        std::int64_t query_tokens) const {
+  if (std::string reason = why_not(shape); !reason.empty() || shape.kernels == KernelMaker::own)
+    return reason;
+  return provider(shape)->why_not(shape, q_heads, query_tokens);
+}
+
 std::string KernelOps::why_not(const KvShape& shape) const {
-  return holds_index_keys(shape) ? why_no_layout(shape) : why_not_attended(limits_, shape);
+  if (shape.kernels != KernelMaker::own) {
+    const AttentionProvider* const maker = provider(shape);
+    if (maker == nullptr) return "no kernels of " + std::string(helix::name(shape.kernels)) + " here";
+    const std::string reason = maker->why_not(shape, shape.kv_heads, 1);
+    return reason.empty() ? why_no_layout(shape) : reason;
+  }
+  return holds_index_keys(shape) ? why_no_layout(shape) : cuda::why_not_attended(limits_, shape);
 }
 
 std::size_t KernelOps::kv_page_bytes(const KvShape& shape) const {
@@ -23,6 +48,7 @@ void KernelOps::kv_append(const KvView& cache, std::int64_t batch, const std::in
 }
 
 void KernelOps::kv_append_new(const KvView& cache, std::int64_t batch, const NewTokens& tokens) {
+  if (cache.shape.kernels != KernelMaker::own) return DecodeOps::kv_append_new(cache, batch, tokens);
   cuda::kv_append_new(stream_, cache, batch, tokens);
 }
 
@@ -32,11 +58,19 @@ void KernelOps::kv_fill_history(const KvView& cache, const HistorySlice& history
 
 std::size_t KernelOps::attention_scratch_bytes(const KvShape& shape, std::int64_t most_requests,
                                                std::int64_t q_heads) const {
+  if (const AttentionProvider* const maker = provider(shape))
+    return maker->scratch_bytes(shape, most_requests, q_heads);
   return cuda::attention_scratch_bytes(limits_, shape, most_requests, q_heads);
 }
 
 void KernelOps::attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale,
                           const BF16* q, BF16* o, float* lse, std::span<std::byte> scratch) {
+  if (AttentionProvider* const maker = provider(cache.shape)) {
+    const int left = beside_exchange_ ? limits_.left_to_exchange() : 0;
+    maker->attend(stream_,
+                  {cache, batch, q_heads, scale, q, o, lse, scratch, limits_.multiprocessors - left});
+    return;
+  }
   cuda::attention(limits_, stream_, cache, batch, q_heads, scale, q, o, lse, scratch,
                   beside_exchange_ ? Beside::exchange : Beside::nothing);
 }

@@ -20,6 +20,8 @@
 #include "kernels/cuda/exchange/nccl_communicator.hpp"
 #include "kernels/cuda/kernel_ops.hpp"
 #include "kernels/cuda/products/cublas_products.hpp"
+#include "kernels/cuda/providers/cuda_driver.hpp"
+#include "kernels/cuda/providers/trtllm_gen.hpp"
 #include "kernels/cuda/small/packed_weight.hpp"
 #include "kernels/cuda/small/small_ops.hpp"
 #include "kernels/ops/out_of_memory.hpp"
@@ -82,7 +84,10 @@ constexpr std::chrono::seconds longest_wait{120};
 class CudaBackend final : public KernelOps {
  public:
   explicit CudaBackend(const LocalGpu& gpu)
-      : KernelOps(gpu.limits, open_stream(gpu)), gpu_(gpu), matrices_(stream(), gpu.compute_capability) {}
+      : KernelOps(gpu.limits, open_stream(gpu)), gpu_(gpu), matrices_(stream(), gpu.compute_capability) {
+    add_provider(
+        make_trtllm_gen(make_cuda_driver(stream()), trtllm_gen_folder(), gpu.compute_capability, gpu.limits));
+  }
   ~CudaBackend() override { cudaStreamDestroy(stream()); }
   CudaBackend(const CudaBackend&) = delete;
   CudaBackend& operator=(const CudaBackend&) = delete;

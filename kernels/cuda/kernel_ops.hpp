@@ -2,9 +2,14 @@
 // library, comes from the derived class: CUDA's (cuda_backend.cpp), or the emulation's (tests/cuda).
 #pragma once
 
+#include <memory>
+#include <utility>
+#include <vector>
+
 #include "kernels/cuda/device/gpu.hpp"
 #include "kernels/cuda/device/stream.hpp"
 #include "kernels/cuda/products/matrix_product.hpp"
+#include "kernels/cuda/providers/attention_provider.hpp"
 #include "kernels/cuda/small/packed_weight.hpp"
 #include "kernels/ops/backend.hpp"
 
@@ -13,7 +18,7 @@ namespace helix::cuda {
 class KernelOps : public Backend {
  public:
   std::string kernel_path() const override { return "cuda-mma-bf16"; }
-  std::string kernel_for(const KvShape&) const override { return kernel_path(); }  // for all shapes the same
+  std::string kernel_for(const KvShape& shape) const override;
   int threads() const override { return 1; }
 
   std::span<const DType> weight_dtypes() const override;
@@ -59,6 +64,8 @@ class KernelOps : public Backend {
 
   // attention_ops.cu
   std::string why_not(const KvShape& shape) const override;
+  std::string why_not_attended(const KvShape& shape, std::int64_t q_heads,
+                               std::int64_t query_tokens) const override;
   std::size_t kv_page_bytes(const KvShape& shape) const override;
   void kv_append(const KvView& cache, std::int64_t batch, const std::int64_t* slots, const BF16* k,
                  std::int64_t ldk, const BF16* v, std::int64_t ldv) override;
@@ -103,6 +110,10 @@ class KernelOps : public Backend {
   /// such weights.
   KernelOps(const Gpu& gpu, Stream stream, std::size_t terms_bytes = std::size_t{64} << 20)
       : limits_(gpu), stream_(stream), terms_bytes_(terms_bytes) {}
+  /// From now on shapes may name its maker.
+  void add_provider(std::unique_ptr<AttentionProvider> provider) {
+    providers_.push_back(std::move(provider));
+  }
   Stream stream() const { return stream_; }
   const Gpu& limits() const { return limits_; }
 
@@ -112,6 +123,9 @@ class KernelOps : public Backend {
   virtual bool multiply(const MatrixProduct& product, const MatrixOperands& operands) = 0;
 
  private:
+  /// Null: none. Those of our own are no provider.
+  AttentionProvider* provider(const KvShape& shape) const;
+
   /// Of a quantised matrix that is about to be written; and the memory that its products take.
   void make_padding(const PackedWeight& weight, std::byte* matrix, const PackedLayout& layout);
 
@@ -125,6 +139,7 @@ class KernelOps : public Backend {
   Gpu limits_;
   Stream stream_;
   bool beside_exchange_ = false;
+  std::vector<std::unique_ptr<AttentionProvider>> providers_;
   std::size_t terms_bytes_;
   std::unique_ptr<Buffer> terms_;
   std::unique_ptr<Buffer> given_;  // weights on their way

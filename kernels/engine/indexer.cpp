@@ -20,6 +20,7 @@ std::int64_t most_tokens(const RankPlan& plan, std::int64_t steps) {
 KvShape Indexer::key_shape(const IndexerSpec& spec, const KvShape& latents) {
   KvShape keys = latents;
   keys.head_dim = keys.v_dim = spec.head_dim;
+  keys.kernels = KernelMaker::own;
   return keys;
 }
 

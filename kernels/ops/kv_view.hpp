@@ -11,7 +11,8 @@ namespace helix {
 
 /// One layer of a rank's paged cache. Local token t of request b lies in page page_table[b * max_pages + t /
 /// tokens_per_page], slot t % tokens_per_page; entries past a request's last page are invalid and must not be
-/// followed, and slots past its length hold garbage (tests: NaN). A step asks for query_tokens tokens of each
+/// followed, and slots past its length hold garbage (tests: NaN). Kernels of other makers read whole tiles, and multiply what
+/// lies behind the end by zero: for them each entry names a page, and each slot holds numbers. A step asks for query_tokens tokens of each
 /// request, in rows [batch, query_tokens]: row j of a request attends the first lengths[b * query_tokens + j] local
 /// tokens, no fewer than row j - 1 does and query_tokens - 1 more than row 0 at most.
 struct KvView {
@@ -22,6 +23,7 @@ struct KvView {
   std::int64_t max_pages = 0;
   const std::int64_t* lengths = nullptr;  // [batch, query_tokens] local tokens, may be 0
   std::int64_t query_tokens = 1;
+  std::int64_t page_count = 0, most_tokens = 0;  // in all, and of a request: for kernels of other makers
 
   KvView from_request(std::int64_t first) const {
     KvView v = *this;

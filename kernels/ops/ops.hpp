@@ -207,6 +207,11 @@ class DecodeOps {
   virtual std::span<const DType> kv_dtypes() const = 0;
   /// Why this cache has no kernel here; empty if it has.
   virtual std::string why_not(const KvShape& shape) const = 0;
+  /// The same of attention with so many query heads for each of a step's tokens.
+  virtual std::string why_not_attended(const KvShape& shape, std::int64_t /*q_heads*/,
+                                       std::int64_t /*query_tokens*/) const {
+    return why_not(shape);
+  }
   /// The kernels that a step over this cache takes: "amx-bf16", "attention avx512, linear amx-bf16" ...
   virtual std::string kernel_for(const KvShape& shape) const = 0;
   /// Throws UsageError, as every op on such a cache does, where `why_not` has a reason.
@@ -228,7 +233,7 @@ class DecodeOps {
   /// Flash-decode: q [rows, q_heads, head_dim] against the local tokens that each row attends, K and V being read
   /// once for all rows of a request. Query heads are split evenly over the KV heads in order. o [rows, q_heads, v_dim]
   /// = softmax(scale q k^T) v, lse [rows, q_heads] = natural log of sum exp(scale q k). A row with no local token: lse
-  /// = -inf and o is left unwritten. Throws std::logic_error, as moe_experts does, if `scratch` is too small for it.
+  /// = -inf and o is undefined (our own kernels leave it unwritten). Throws std::logic_error, as moe_experts does, if `scratch` is too small for it.
   virtual void attention(const KvView& cache, std::int64_t batch, std::int64_t q_heads, float scale,
                          const BF16* q, BF16* o, float* lse, std::span<std::byte> scratch) = 0;
   /// Head h's softmax gets the score sinks[h] more, to which no value belongs: o [batch, heads, v_dim] *= exp(lse) /

@@ -12,12 +12,23 @@ namespace {
 
 constexpr std::int32_t invalid_page = std::numeric_limits<std::int32_t>::min();
 
+/// Kernels of other makers read whole tiles, of 256 tokens at most, and the next one's pages ahead.
+bool read_whole(const KvShape& shape) {
+  return shape.kernels != KernelMaker::own;
+}
+std::int64_t table_width(const CacheRoom& room) {
+  const std::int64_t pages = room.pages_per_request();
+  if (!read_whole(room.shape)) return pages + 1;
+  const std::int64_t tile = std::max<std::int64_t>(1, 256 / room.shape.tokens_per_page);
+  return (ceil_div(pages, tile) + 1) * tile;
+}
+
 }  // namespace
 
 KvCache::Arrays::Arrays(Carver& carver, const CacheRoom& room, std::size_t page_bytes)
     : lengths(carver.take<std::int64_t>(room.requests * room.query_tokens)),
       slots(carver.take<std::int64_t>(room.requests * room.query_tokens)),
-      page_table(carver.take<std::int32_t>(room.requests * (room.pages_per_request() + 1))),
+      page_table(carver.take<std::int32_t>(room.requests * table_width(room))),
       pages(carver.take<std::byte>(std::ssize(room.layers) * room.requests * room.pages_per_request() *
                                    static_cast<std::int64_t>(page_bytes))) {}
 
@@ -48,11 +59,13 @@ KvCache::KvCache(Backend& backend, const CacheRoom& room, Carver& carver)
       arrays_(carver, room, page_bytes_) {
   // Pages of different requests alternate, as they do when a server's requests grow side by side.
   const std::int64_t pages = room.pages_per_request();
-  std::vector<std::int32_t> table(static_cast<std::size_t>(room.requests * (pages + 1)), invalid_page);
+  const std::int64_t width = table_width(room);
+  std::vector<std::int32_t> table(static_cast<std::size_t>(room.requests * width), invalid_page);
   for (std::int64_t b = 0; b < room.requests; ++b) {
-    for (std::int64_t p = 0; p < pages; ++p) {
-      table[static_cast<std::size_t>(b * (pages + 1) + p)] = static_cast<std::int32_t>(p * room.requests + b);
-    }
+    const auto row = table.begin() + b * width;
+    const auto page = [&](std::int64_t p) { return static_cast<std::int32_t>(p * room.requests + b); };
+    if (read_whole(room.shape) && pages > 0) std::fill_n(row, width, page(pages - 1));
+    for (std::int64_t p = 0; p < pages; ++p) row[p] = page(p);
   }
   backend.copy_to_device(arrays_.page_table, table.data(), table.size() * sizeof(std::int32_t));
 }
@@ -64,9 +77,11 @@ KvView KvCache::layer(std::int64_t layer) const {
           .pages = arrays_.pages + static_cast<std::size_t>(first_page) * page_bytes_,
           .page_bytes = page_bytes_,
           .page_table = arrays_.page_table,
-          .max_pages = room_.pages_per_request() + 1,
+          .max_pages = table_width(room_),
           .lengths = arrays_.lengths,
-          .query_tokens = room_.query_tokens};
+          .query_tokens = room_.query_tokens,
+          .page_count = room_.requests * room_.pages_per_request(),
+          .most_tokens = tokens_per_request()};
 }
 
 void KvCache::fill_history(History history) {
@@ -77,7 +92,8 @@ void KvCache::fill_history(History history) {
   const std::int64_t others = room_.pages_per_request() - full_pages;
   for (const std::int64_t l : room_.layers) {
     const KvView view = layer(l);
-    backend_.set_bytes(view.pages + static_cast<std::size_t>(full_pages * room_.requests) * page_bytes_, 0xff,
+    backend_.set_bytes(view.pages + static_cast<std::size_t>(full_pages * room_.requests) * page_bytes_,
+                       read_whole(room_.shape) ? 0 : 0xff,
                        static_cast<std::size_t>(others * room_.requests) * page_bytes_);
     write_history(view, l, room_.history.size());
   }
@@ -99,7 +115,7 @@ void KvCache::write_history(const KvView& view, std::int64_t layer, std::int64_t
     cached += run.size();
     note_work();
   }
-  poison_last_page(view);
+  if (!read_whole(room_.shape)) poison_last_page(view);
 }
 
 // Pages are filled whole: behind the history's end the last one holds what the next rank's first

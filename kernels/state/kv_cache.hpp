@@ -30,7 +30,7 @@ class KvCache {
     Tensor keys = Tensor::history_k;
   };
   /// Writes the synthetic history of all layers. All memory behind it is NaN, so that a kernel that reads too far is
-  /// found out.
+  /// found out, or zero for those that do (KvView).
   void fill_history(History history);
   /// Back to the history alone. `replaced`: as many of its tokens, the first ones, may have been replaced, and are
   /// made anew.
@@ -47,7 +47,7 @@ class KvCache {
     Arrays(Carver& carver, const CacheRoom& room, std::size_t page_bytes);
 
     std::int64_t *lengths, *slots;  // [requests, query_tokens], of the step that runs
-    std::int32_t* page_table;       // [requests, pages_per_request + 1], the last entry invalid
+    std::int32_t* page_table;       // [requests, pages_per_request and some], behind them what KvView says
     std::byte* pages;               // [layers, pages_per_request, requests]
   };
   void write_history(const KvView& view, std::int64_t layer, std::int64_t tokens);

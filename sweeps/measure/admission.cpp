@@ -61,7 +61,15 @@ std::string why_no_kernels(const SweepPoint& point, const Backend& backend) {
     return fmt::format("predicted only: {}", reason);
   const std::string of_types = why_dtypes_not_measured(point.config.shape, backend);
   if (!of_types.empty()) return of_types;
-  std::string of_cache = backend.why_not(first_ranks_cache(point));
+  const AttentionPart part =
+      attention_part(point.model->attention, point.config.sharding, {}, point.config.shape);
+  std::string of_cache =
+      backend.why_not_attended(part.cache, part.heads.size(), point.config.shape.query_tokens());
+  if (of_cache.empty() && part.cache.kernels != KernelMaker::own &&
+      point.model->attention.indexer.heads > 0) {
+    of_cache = fmt::format("sparse attention gathers rows for kernels of our own, not for those of {}",
+                           name(part.cache.kernels));
+  }
   if (of_cache.empty() && point.model->attention.indexer.heads > 0)
     of_cache = backend.why_not(Indexer::key_shape(point.model->attention.indexer, first_ranks_cache(point)));
   return of_cache.empty() ? of_cache : "predicted, not measured: " + of_cache;

@@ -142,6 +142,10 @@ ResultRow PointRunner::run(const SweepPoint& point, const SystemSpec& system) {
                fmt::format("cache-resident: a step reads {:.2f} GiB per node, caches hold {:.2f} GiB",
                            working_set / gib, static_cast<double>(world_.node_cache_bytes) / gib));
   }
+  if (c.shape.kernels != KernelMaker::own) {
+    add_caveat(row.reason, fmt::format("attention of {}, which no GPU had run from here before this version",
+                                       name(c.shape.kernels)));
+  }
   if (world_.oversubscribed) add_caveat(row.reason, "oversubscribed: more worker threads than CPUs");
 
   add_caveat(row.reason, long_context(model, c.shape.context));

@@ -31,6 +31,7 @@ std::string configuration_id(const Configuration& config) {
   id += fmt::format("/s{}/b{}/{}-{}/blk{}", shape.context, shape.batch, weights_text(shape),
                     name(shape.kv_dtype), shape.tokens_per_block);
   if (traits(config.strategy).cuts_group) id += fmt::format("/{}", to_string(shape.exchange));
+  if (shape.kernels != KernelMaker::own) id += fmt::format("/{}", name(shape.kernels));
   if (shape.hop_b > 1) id += fmt::format("/hop{}", shape.hop_b);
   if (shape.draft_tokens > 0) id += fmt::format("/draft{}", shape.draft_tokens);
   if (!config.draft_head.empty()) id += fmt::format("+{}", config.draft_head);

@@ -223,7 +223,12 @@ void for_each_point(const SweepSpace& requested_space, const ModelTable& models,
                 point.config.draft_head = draft_head_name(*point.model, shape);
                 for (const std::int64_t copies : redundant_experts(space, *point.model)) {
                   shape.redundant_experts = static_cast<int>(copies);
-                  for (const auto& group : groups) visit_group(group, point);
+                  for (const auto& group : groups) {
+                    for (const KernelMaker kernels : space.kernels) {
+                      shape.kernels = kernels;
+                      visit_group(group, point);
+                    }
+                  }
                 }
               }
             }

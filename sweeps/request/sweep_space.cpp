@@ -166,6 +166,15 @@ const auto space_setting_list = std::to_array<SpaceSetting>({
      apply_weight_dtypes},
     {"kv-dtype", "", "auto|LIST", "of bf16, fp8, nvfp4, fp4; auto, the default: as the checkpoint says",
      apply_kv_dtypes},
+    {"kernels", "", "LIST",
+     "whose kernels attend the cache: of own (default) and trtllm-gen, each in rows of its own; helix-bench "
+     "list "
+     "kernels says what there is",
+     [](SweepSpace& space, std::string_view text, const std::string& where) {
+       space.kernels =
+           parse_entries(text, where, [](const std::string& entry) { return parse_kernel_maker(entry); });
+     },
+     sweep_and_verify},
     {"tokens-per-block", "", "N", "tokens of a KV block, the unit of staggered growth; default 32",
      apply_count<&SweepSpace::tokens_per_block, block_tokens>},
     {"hop-b", "", "off|on|LIST",

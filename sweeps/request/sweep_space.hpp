@@ -25,6 +25,7 @@ struct SweepSpace {
                              .merge = CacheExchange::Merge::ag_rs};
   std::vector<WeightRequest> weight_dtypes{WeightRequest{}};
   std::vector<std::optional<DType>> kv_dtypes{std::nullopt};  // nothing: as the checkpoint has it
+  std::vector<KernelMaker> kernels{KernelMaker::own};
   std::int64_t tokens_per_block = 32;
   std::vector<std::int64_t> hop_b;  // pieces, 1: off; empty: the command's choice
   std::vector<std::int64_t> draft_tokens{0};

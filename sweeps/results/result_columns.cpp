@@ -279,6 +279,8 @@ constexpr auto all_columns = std::to_array<Column>({
      [](ResultRow& row, const std::string& text) { row.config.shape.draft_kv = parse_draft_kv(text); }},
     {"draft_model", [](const ResultRow& row) { return row.config.draft_head; },
      [](ResultRow& row, const std::string& text) { row.config.draft_head = text; }},
+    {"kernels", [](const ResultRow& row) { return std::string(name(row.config.shape.kernels)); },
+     [](ResultRow& row, const std::string& text) { row.config.shape.kernels = parse_kernel_maker(text); }},
 });
 
 }  // namespace

@@ -79,10 +79,12 @@ TEST_CASE("backend: history: what attention reads is unit_value, in every layout
   for (const DType dtype : kv_types())
     for (const KvShape& shape : {gqa(2, 64, dtype), gqa(1, 128, dtype, 7), gqa(1, 64, dtype, 7),
                                  KvShape{AttentionKind::gqa, 1, 48, 48, 32, dtype}, mla(dtype), mla(dtype, 7),
-                                 KvShape{AttentionKind::mla, 1, 96, 64, 32, dtype}})
+                                 KvShape{AttentionKind::mla, 1, 96, 64, 32, dtype},
+                                 of_others(gqa(2, 64, dtype)), of_others(mla(dtype))})
       if (runs(shape)) shapes.push_back(shape);
   for (const KvShape& shape : shapes) {
-    INFO("dim " << shape.head_dim << " page " << shape.tokens_per_page << ' ' << name(shape.dtype));
+    INFO("dim " << shape.head_dim << " page " << shape.tokens_per_page << ' ' << name(shape.dtype) << ' '
+                << name(shape.kernels));
     const std::int64_t tokens = 75;
     const bool latent = shape.kind == AttentionKind::mla;
     const HistorySlice history{Tensor::history_k, 7,     3, 5, 2, latent ? 0 : 1, latent ? 1 : 8,

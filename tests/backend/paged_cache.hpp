@@ -31,6 +31,12 @@ inline KvShape mla(DType dtype = DType::bf16, int page = 32) {
   return {AttentionKind::mla, 1, 576, 512, page, dtype};
 }
 
+/// The same in pages that kernels of other makers read.
+inline KvShape of_others(KvShape shape) {
+  shape.kernels = KernelMaker::trtllm_gen;
+  return shape;
+}
+
 /// What a cache of this type holds of a row.
 inline std::vector<float> stored_row(const std::vector<BF16>& row, DType dtype) {
   std::vector<float> x;
@@ -71,10 +77,10 @@ class PagedCache {
       : shape_(shape),
         lengths_(std::move(lengths)),
         random_(seed),
-        max_pages_(page_count(*std::max_element(lengths_.begin(), lengths_.end())) + 2),
+        max_pages_(page_count(*std::max_element(lengths_.begin(), lengths_.end())) + (read_whole() ? 16 : 2)),
         page_bytes_(device().kv_page_bytes(shape)),
         pages_(std::vector<std::byte>(page_bytes_ * static_cast<std::size_t>(total_pages()),
-                                      std::byte{0xff})),  // NaN in bf16 and e4m3
+                                      std::byte(read_whole() ? 0 : 0xff))),  // NaN in bf16 and e4m3
         table_(shuffled_table()),
         device_lengths_(lengths_),
         slot_(unwritten, 1),
@@ -87,7 +93,10 @@ class PagedCache {
   }
 
   KvView view() const {
-    return {shape_, pages_.data(), page_bytes_, table_.data(), max_pages_, device_lengths_.data()};
+    KvView view{shape_, pages_.data(), page_bytes_, table_.data(), max_pages_, device_lengths_.data()};
+    view.page_count = total_pages();
+    view.most_tokens = *std::max_element(lengths_.begin(), lengths_.end());
+    return view;
   }
 
   void append_random(float k_scale = 1.0f) {
@@ -126,6 +135,8 @@ class PagedCache {
   std::vector<std::byte> pages() const { return pages_.values(); }
 
  private:
+  /// Kernels of other makers read, and multiply by zero, what lies behind a request's end (KvView).
+  bool read_whole() const { return shape_.kernels != KernelMaker::own; }
   std::int64_t page_count(std::int64_t tokens) const {
     return (tokens + shape_.tokens_per_page - 1) / shape_.tokens_per_page;
   }
@@ -142,6 +153,7 @@ class PagedCache {
     for (std::int64_t length : lengths_)
       for (std::int64_t p = 0; p < max_pages_; ++p)
         table.push_back(p < page_count(length) ? ids[used++]
+                        : read_whole()         ? 0
                         : p % 2                ? std::numeric_limits<std::int32_t>::min()
                                                : std::numeric_limits<std::int32_t>::max());
     return table;

@@ -28,6 +28,8 @@ class EmulatedBackend : public cuda::KernelOps {
   explicit EmulatedBackend(const cuda::Gpu& gpu, Writers writers = Writers::kernels)
       : KernelOps(gpu, nullptr, terms_bytes), writers_(writers) {}
 
+  using KernelOps::add_provider;
+
   std::string name() const override { return "cuda-emulated"; }
   std::string device_name() const override { return "emulated GPU"; }
   std::size_t memory_available() const override { return std::size_t{1} << 30; }

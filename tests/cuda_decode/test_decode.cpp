@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "cuda/emulated_backend.hpp"
+#include "cuda/fake_kernel_driver.hpp"
 #include "mpi/rank.hpp"
 
 namespace helix {
@@ -43,6 +44,30 @@ TEST_CASE("the CUDA kernels decode as the reference does, across a change of own
   CAPTURE(describe(instance), result.rel_error, result.failure);
   CHECK(result.ok());
   CHECK(result.rel_error > 0);  // bf16 against fp64 cannot agree entirely
+}
+
+// NVIDIA's kernels behind the same step: a stand-in for their driver attends as their header describes them.
+TEST_CASE("a step with trtllm-gen's attention decodes as the reference does") {
+  using testing::EmulatedBackend;
+  const int ranks = world_size();
+  const auto [name, context, kv] = GENERATE(table<std::string, std::int64_t, DType>(
+      {{"tiny-gqa", 21, DType::bf16}, {"tiny-gqa", 70, DType::fp8}, {"tiny-mla", 33, DType::bf16}}));
+  const ModelSpec model = load_model(name);
+  const bool moe = model.moe.experts > 0;
+  const Sharding sharding{.kvp = ranks, .tpf = moe ? 1 : ranks, .ep = moe ? ranks : 1};
+  const DecodeShape shape{.context = context, .batch = 3, .kv_dtype = kv, .kernels = KernelMaker::trtllm_gen};
+  auto backend =
+      std::make_unique<EmulatedBackend>(cuda::kDatacentreGpu, EmulatedBackend::Writers::kernels_and_mpi);
+  testing::FakeKernelDriver* driver = nullptr;
+  backend->add_provider(testing::fake_trtllm_gen(cuda::kDatacentreGpu, &driver));
+  Rank rank(std::move(backend));
+  const Instance instance = legal_instance(model, sharding, shape);
+  const Verification result = rank.verify_instance(instance, {.steps = 34, .layers = {0, 1}});
+  CAPTURE(describe(instance), result.rel_error, result.failure);
+  CHECK(result.ok());
+  CHECK(result.rel_error > 0);
+  // Of a rank whose turn it never was nothing is asked.
+  CHECK((driver->launched.size() > 0 || ranks > 1));
 }
 
 TEST_CASE("the CUDA kernels check drafted tokens as the reference decodes them") {

@@ -30,6 +30,8 @@ namespace helix::cpu {
 
 /// Why the CPU has no layout for such pages; empty if it has.
 inline std::string why_no_layout(const KvShape& shape) {
+  if (shape.kernels != KernelMaker::own)
+    return "kernels of " + std::string(name(shape.kernels)) + " are a GPU's";
   if (shape.dtype != DType::bf16 && shape.dtype != DType::fp8)
     return "the CPU's KV cache holds bf16 or fp8, not " + std::string(name(shape.dtype));
   if (shape.tokens_per_page < 1) return "a KV page needs at least one token";

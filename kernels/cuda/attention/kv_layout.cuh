@@ -68,6 +68,27 @@ struct KvLayout {
   }
 };
 
+/// Pages as kernels of other makers read them: K [kv_heads, tokens, head_dim], behind it V [kv_heads, tokens, v_dim], of MLA
+/// K alone.
+struct PlainPages {
+  std::int64_t kv_heads, tokens, k_dims, v_dims;
+  int value_bytes;
+
+  explicit constexpr PlainPages(const KvShape& shape)
+      : kv_heads(shape.kv_heads),
+        tokens(shape.tokens_per_page),
+        k_dims(shape.head_dim),
+        v_dims(shape.kind == AttentionKind::mla ? 0 : shape.v_dim),
+        value_bytes(shape.dtype == DType::bf16 ? 2 : 1) {}
+
+  constexpr std::int64_t page_bytes() const { return kv_heads * tokens * (k_dims + v_dims) * value_bytes; }
+  /// First byte of a value of K or V.
+  constexpr std::int64_t offset(bool is_v, std::int64_t head, std::int64_t slot, std::int64_t dim) const {
+    const std::int64_t dims = is_v ? v_dims : k_dims, first = is_v ? kv_heads * tokens * k_dims : 0;
+    return (first + (head * tokens + slot) * dims + dim) * value_bytes;
+  }
+};
+
 /// An indexer's keys, which are scored and not attended.
 inline bool holds_index_keys(const KvShape& shape) {
   return shape.kind == AttentionKind::mla && shape.head_dim == shape.v_dim;
@@ -78,6 +99,8 @@ inline std::string why_no_layout(const KvShape& shape) {
   const bool mla = shape.kind == AttentionKind::mla;
   if (shape.dtype != DType::bf16 && shape.dtype != DType::fp8 && shape.dtype != DType::nvfp4)
     return "the KV cache on a GPU holds bf16, fp8 or nvfp4, not " + std::string(name(shape.dtype));
+  if (shape.kernels != KernelMaker::own && shape.dtype == DType::nvfp4)
+    return "kernels of other makers read bf16 and fp8 here, not nvfp4";
   if (shape.tokens_per_page < 1) return "a KV page needs at least one token";
   const bool index_keys = holds_index_keys(shape);
   if (index_keys && (shape.kv_heads != 1 || (shape.head_dim != 64 && shape.head_dim != 128)))
@@ -93,6 +116,7 @@ inline std::string why_no_layout(const KvShape& shape) {
 
 inline std::size_t kv_page_bytes(const KvShape& shape) {
   if (const std::string reason = why_no_layout(shape); !reason.empty()) throw UsageError(reason);
+  if (shape.kernels != KernelMaker::own) return static_cast<std::size_t>(PlainPages(shape).page_bytes());
   return static_cast<std::size_t>(KvLayout(shape).page_bytes());
 }
 

@@ -77,12 +77,44 @@ HELIX_DEVICE Global<std::byte> part_of(const KvView& cache, const KvLayout& layo
           (piece.is_v ? layout.k_bytes : 0));
 }
 
+/// Our own pages, in tiles.
+struct TiledPages {
+  template <DType dtype, typename Values>
+  HELIX_DEVICE static void store(const KvView& cache, std::int64_t request, std::int64_t token,
+                                 const RowPiece& piece, const Values& values) {
+    const KvLayout layout(cache.shape);
+    store_row<dtype>(part_of(cache, layout, request, token, piece),
+                     piece.is_v ? layout.v_dims : layout.k_dims, static_cast<int>(token % layout.page_tokens),
+                     piece.dim, values);
+  }
+};
+
+/// Those that kernels of other makers read.
+struct UntiledPages {
+  template <DType dtype, typename Values>
+  HELIX_DEVICE static void store(const KvView& cache, std::int64_t request, std::int64_t token,
+                                 const RowPiece& piece, const Values& values) {
+    const PlainPages pages(cache.shape);
+    const Global<const std::int32_t> table(cache.page_table);
+    const std::int64_t page = table[request * cache.max_pages + token / pages.tokens];
+    constexpr int per_word = dtype == DType::bf16 ? 2 : 4;
+    Vec<unsigned, 4> row{};
+    HELIX_UNROLL for (int i = 0; i < 4 * per_word; ++i) {
+      const unsigned value = dtype == DType::bf16 ? to_bf16(values(i)).bits : to_fp8(values(i)).bits;
+      row[i / per_word] |= value << (i % per_word * (32 / per_word));
+    }
+    const std::int64_t at = page * static_cast<std::int64_t>(cache.page_bytes) +
+                            pages.offset(piece.is_v, piece.head, token % pages.tokens, piece.dim);
+    (Global<std::byte>(cache.pages) + at).template as<Vec<unsigned, 4>>()[0] = row;
+  }
+};
+
 struct KvRows {
   Global<const BF16> k, v;
   std::int64_t ldk, ldv;
 };
 
-template <DType dtype>
+template <DType dtype, class Pages = TiledPages>
 HELIX_KERNEL void kv_append_rows(KvView cache, std::int64_t batch, Global<const std::int64_t> slots,
                                  KvRows rows) {
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kKvWriteThreads + threadIdx.x;
@@ -95,12 +127,10 @@ HELIX_KERNEL void kv_append_rows(KvView cache, std::int64_t batch, Global<const 
   const std::int64_t dims = piece.is_v ? layout.v_dims : layout.k_dims;
   const auto row = (piece.is_v ? rows.v + of_step * rows.ldv : rows.k + of_step * rows.ldk) +
                    (piece.head * dims + piece.dim);
-  store_row<dtype>(part_of(cache, layout, request, slot, piece), dims,
-                   static_cast<int>(slot % layout.page_tokens), piece.dim,
-                   [&](int i) -> float { return to_float(row[i]); });
+  Pages::template store<dtype>(cache, request, slot, piece, [&](int i) -> float { return to_float(row[i]); });
 }
 
-template <DType dtype>
+template <DType dtype, class Pages = TiledPages>
 HELIX_KERNEL void kv_history_rows(KvView cache, HistorySlice history) {
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kKvWriteThreads + threadIdx.x;
   const KvLayout layout(cache.shape);
@@ -113,10 +143,19 @@ HELIX_KERNEL void kv_history_rows(KvView cache, HistorySlice history) {
       history.seed, static_cast<std::uint32_t>(tensor), static_cast<std::uint32_t>(history.layer),
       static_cast<std::uint32_t>((history.first_request + request) * history.global_kv_heads + head));
   const std::uint32_t row = synthetic::row_key(key, history.first_position + token);
-  store_row<dtype>(part_of(cache, layout, request, token, piece), piece.is_v ? layout.v_dims : layout.k_dims,
-                   static_cast<int>(token % layout.page_tokens), piece.dim, [&](int i) -> float {
-                     return synthetic::unit_value(row, static_cast<std::uint32_t>(piece.dim + i));
-                   });
+  Pages::template store<dtype>(cache, request, token, piece, [&](int i) -> float {
+    return synthetic::unit_value(row, static_cast<std::uint32_t>(piece.dim + i));
+  });
+}
+
+/// Of the kernels for tiles of three types and for plain pages of two, the one for this cache.
+template <typename Kernel>
+Kernel* for_pages(const KvShape& shape, Kernel* bf16, Kernel* fp8, Kernel* nvfp4, Kernel* plain_bf16,
+                  Kernel* plain_fp8) {
+  const bool plain = shape.kernels != KernelMaker::own;
+  if (shape.dtype == DType::bf16) return plain ? plain_bf16 : bf16;
+  if (shape.dtype == DType::fp8) return plain ? plain_fp8 : fp8;
+  return nvfp4;
 }
 
 /// Of the three kernels, the one for the cache's type.
@@ -131,8 +170,9 @@ inline unsigned write_blocks(std::int64_t pieces) {
 
 inline void kv_append(Stream stream, const KvView& cache, std::int64_t batch, const std::int64_t* slots,
                       const BF16* k, std::int64_t ldk, const BF16* v, std::int64_t ldv) {
-  const auto kernel = of_dtype(cache.shape.dtype, kv_append_rows<DType::bf16>, kv_append_rows<DType::fp8>,
-                               kv_append_rows<DType::nvfp4>);
+  const auto kernel = for_pages(cache.shape, kv_append_rows<DType::bf16>, kv_append_rows<DType::fp8>,
+                                kv_append_rows<DType::nvfp4>, kv_append_rows<DType::bf16, UntiledPages>,
+                                kv_append_rows<DType::fp8, UntiledPages>);
   launch(kernel, write_blocks(batch * cache.query_tokens * RowPiece::per_token(cache.shape)), kKvWriteThreads,
          0, stream, cache, batch, slots, KvRows{k, v, ldk, ldv});
 }
@@ -140,8 +180,9 @@ inline void kv_append(Stream stream, const KvView& cache, std::int64_t batch, co
 inline void kv_fill_history(Stream stream, const KvView& cache, const HistorySlice& history) {
   const std::int64_t tokens = history.requests * history.tokens;
   if (tokens == 0) return;
-  const auto kernel = of_dtype(cache.shape.dtype, kv_history_rows<DType::bf16>, kv_history_rows<DType::fp8>,
-                               kv_history_rows<DType::nvfp4>);
+  const auto kernel = for_pages(cache.shape, kv_history_rows<DType::bf16>, kv_history_rows<DType::fp8>,
+                                kv_history_rows<DType::nvfp4>, kv_history_rows<DType::bf16, UntiledPages>,
+                                kv_history_rows<DType::fp8, UntiledPages>);
   launch(kernel, write_blocks(tokens * RowPiece::per_token(cache.shape)), kKvWriteThreads, 0, stream, cache,
          history);
 }

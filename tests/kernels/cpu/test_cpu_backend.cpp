@@ -4,6 +4,7 @@
 #include <new>
 
 #include "kernels/ops/backend.hpp"
+#include "roofline/base/error.hpp"
 #include "tests/kernels/cpu/isa_scope.hpp"
 
 using namespace helix;
@@ -33,6 +34,14 @@ TEST_CASE("the CPU backend says what it is") {
   CHECK(backend->threads() == 3);
   CHECK_FALSE(backend->kernel_path().empty());
   CHECK_FALSE(backend->device_name().empty());
+}
+
+TEST_CASE("the CPU backend attends with kernels of its own alone") {
+  const auto backend = make_cpu_backend(1);
+  const KvShape shape{.head_dim = 64, .v_dim = 64, .kernels = KernelMaker::trtllm_gen};
+  CHECK(backend->why_not(shape) == "kernels of trtllm-gen are a GPU's");
+  CHECK(backend->why_not_attended(shape, 4, 1) == "kernels of trtllm-gen are a GPU's");
+  CHECK_THROWS_AS(backend->kv_page_bytes(shape), UsageError);
 }
 
 TEST_CASE("the CPU backend names the kernels that a cache gets, not the best there are") {

@@ -222,6 +222,20 @@ TEST_CASE("copies of experts are points of their own, where EP shares them") {
   CHECK(configuration_id(points_of(projected).front().config).ends_with("/ag_rs+gathered+projected"));
 }
 
+TEST_CASE("kernels of other makers are points of their own") {
+  std::multiset<std::string> endings;
+  for (const SweepPoint& p :
+       points_of(space_of({{"strategy", "tp"}, {"ranks", "1"}, {"kernels", "own,trtllm-gen,own"}}), 1)) {
+    const std::string id = configuration_id(p.config);
+    endings.insert(id.substr(id.find("blk32") + 5));
+  }
+  CHECK(endings == std::multiset<std::string>{"", "/trtllm-gen"});
+  CHECK_THAT(usage_error([] {
+               space_of({{"kernels", "theirs"}});
+             }),
+             Catch::Contains("--kernels: no kernels are called 'theirs'; valid: own, trtllm-gen"));
+}
+
 TEST_CASE("local drafts are another point where a draft layer meets KVP") {
   const auto endings = [](const char* model, const char* draft_kv) {
     SweepSpace space = space_of({{"kvp", "1,2"}, {"draft-tokens", "0,1"}, {"draft-kv", draft_kv}});

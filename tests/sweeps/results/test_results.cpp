@@ -32,7 +32,7 @@ const std::string golden_header =
     "kv_read_bytes_per_token,"
     "state_bytes_per_request,memory_weights_share,memory_kv_share,memory_state_share,measured_watts,"
     "draft_tokens,acceptance,tokens_per_step,rank_compute_us,predicted_exchange_us,ttl_composed_us,"
-    "redundant_experts,draft_kv,draft_model\n";
+    "redundant_experts,draft_kv,draft_model,kernels\n";
 const std::string golden_measured =
     "m/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/bf16-bf16/"
     "blk32,ok,,helix,m,here,cpu,avx2,2,2,1,2,1,1,1,65536,4,1,32,bf16,"
@@ -42,7 +42,7 @@ const std::string golden_measured =
     "6,14,"
     "10000000000,2000000000,4096,12345678901,17,0.00125,1,plateau,"
     "0.0009,0.0027,0.0036,0.0055,0.0127,0.0073,524288,1,1,20000000000,0.92,131072,none,,,,,,,,,,0,0,0,,0,1,"
-    "4,,,,0,,\n";
+    "4,,,,0,,,own\n";
 const std::string golden_one_rank =
     "m/helix/kvp2.tpa1.tpf2.ep1/s65536/b4/bf16-bf16/"
     "blk32,one rank of 2,,helix,m,here,cpu,avx2,2,2,1,2,1,1,1,65536,4,1,32,bf16,"
@@ -52,12 +52,12 @@ const std::string golden_one_rank =
     "6,14,"
     "10000000000,2000000000,4096,12345678901,17,,,plateau,"
     "0.0009,0.0027,0.0036,0.0055,0.0127,0.0073,524288,1,1,20000000000,0.92,131072,none,,,,,,,,,,0,0,0,,0,1,"
-    "4,1000,250,1250,0,,\n";
+    "4,1000,250,1250,0,,,own\n";
 const std::string golden_skipped =
     "m/tp/kvp1.tpa1.tpf1.ep1/s1024/b1/bf16-bf16/blk32,skipped,\"does not fit memory: needs 10, has "
     "4\",tp,m,,,,1,1,1,1,"
     "1,1,1,1024,1,1,32,bf16,bf16,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,0,1,1,,,,"
-    "0,,\n";
+    "0,,,own\n";
 
 /// The same where one of its two ranks ran: nothing of it is a ttl_us.
 ResultRow row_of_one_rank() {
@@ -153,13 +153,16 @@ TEST_CASE("a row read back is written the same") {
   with_head.config.draft_head = "eagle3";
   const auto last = [](const ResultRow& row) {
     const CsvRecord record = to_record(row);
-    return std::vector<std::string>(record.end() - 2, record.end());
+    return std::vector<std::string>(record.end() - 3, record.end());
   };
-  CHECK(last(accepted) == std::vector<std::string>{"sharded", ""});
-  CHECK(last(local) == std::vector<std::string>{"local", ""});
-  CHECK(last(with_head) == std::vector<std::string>{"local", "eagle3"});
+  ResultRow others_kernels = measured_row(4, 1000);
+  others_kernels.config.shape.kernels = KernelMaker::trtllm_gen;
+  CHECK(last(accepted) == std::vector<std::string>{"sharded", "", "own"});
+  CHECK(last(local) == std::vector<std::string>{"local", "", "own"});
+  CHECK(last(with_head) == std::vector<std::string>{"local", "eagle3", "own"});
+  CHECK(last(others_kernels).back() == "trtllm-gen");
   for (const ResultRow& row : {measured_row(4, 1234.567), row_of_one_rank(), skipped_row(), predicted, failed,
-                               wrong, partial, drafted, accepted, local, with_head}) {
+                               wrong, partial, drafted, accepted, local, with_head, others_kernels}) {
     CAPTURE(row.id);
     const ResultRow back = from_record(to_record(row));
     CHECK(to_record(back) == to_record(row));
