@@ -69,6 +69,17 @@ gpu_steps() {
   else
     results+=("$(printf '%-28s %-8s %s' "sweep against a system" skipped "this GPU has no system file")")
   fi
+  # Last, since a fault of a kernel takes the process with it: no GPU had run these when this was written.
+  case $system in
+    b200 | b300 | gb200 | gb300)
+      if "$bench" list kernels | grep -q '^trtllm-gen .*kernels in '; then
+        step "verify, trtllm-gen" "${launch[@]}" verify --backend cuda --model tiny-gqa,tiny-mla --context 300,5000 --batch 3 \
+          --kernels trtllm-gen || true
+        step "sweep, own and trtllm-gen" "${launch[@]}" "${sizes[@]}" --weight-dtype bf16 --kernels own,trtllm-gen \
+          --out "$results_dir/trtllm-gen" || true
+      fi
+      ;;
+  esac
   if "$bench" report "$results_dir/sweep" >>"$log" 2>&1; then
     results+=("$(printf '%-28s %-8s' report ok)")
   else
