@@ -23,7 +23,7 @@ Vector Layer::multiply_wide(Tensor tensor, std::span<const double> x, std::int64
   const DType dtype = wide ? DType::bf16 : setup.weight_dtype;
   const WeightSlice whole = whole_tensor(setup.model, setup.seed, tensor, layer, index);
   return setup.weights != nullptr ? multiply_stored(*setup.weights, whole, dtype, x)
-                                  : reference::multiply(whole, dtype, x);
+                                  : setup.synthetic->multiply(whole, dtype, x);
 }
 
 Vector Layer::multiply_out(Tensor tensor, std::span<const double> x, std::int64_t index) const {

@@ -6,7 +6,6 @@
 
 #include "kernels/ops/nvfp4.hpp"
 #include "kernels/ops/simd_clones.hpp"
-#include "kernels/ops/synthetic.hpp"
 
 namespace helix::reference {
 namespace {
@@ -23,24 +22,11 @@ HELIX_SIMD_CLONES void add_values(double factor, const double* x, double* y, std
   for (std::size_t i = 0; i < n; ++i) y[i] += factor * x[i];
 }
 
-HELIX_SIMD_CLONES double dot_synthetic_fp8(std::uint32_t row, const double* x, std::uint32_t n) {
+HELIX_SIMD_CLONES double dot_floats(const float* a, const double* b, std::size_t n) {
   double sum = 0.0;
 #pragma omp simd reduction(+ : sum)
-  for (std::uint32_t i = 0; i < n; ++i)
-    sum += static_cast<double>(synthetic::fp8_unit_value(synthetic::unit_value(row, i))) * x[i];
+  for (std::size_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * b[i];
   return sum;
-}
-
-HELIX_SIMD_CLONES double dot_synthetic(std::uint32_t row, const double* x, std::uint32_t n) {
-  double sum = 0.0;
-#pragma omp simd reduction(+ : sum)
-  for (std::uint32_t i = 0; i < n; ++i) sum += static_cast<double>(synthetic::unit_value(row, i)) * x[i];
-  return sum;
-}
-
-HELIX_SIMD_CLONES void synthetic_values(std::uint32_t row, float scale, std::uint32_t n, float* out) {
-#pragma omp simd
-  for (std::uint32_t i = 0; i < n; ++i) out[i] = scale * synthetic::unit_value(row, i);
 }
 
 HELIX_SIMD_CLONES void round_to_nvfp4(float* x, std::size_t n) {
@@ -55,29 +41,14 @@ HELIX_SIMD_CLONES void round_to_nvfp4(float* x, std::size_t n) {
   }
 }
 
-double dot_synthetic_nvfp4(std::uint32_t row, const double* x, std::uint32_t n) {
-  // The scales of stored weights are of this order (weight_plan.hpp), where e4m3 has all its digits.
-  constexpr float tensor = 2048.0f;
-  constexpr std::uint32_t piece = 64 * kNvfp4Block;
-  float values[piece];
-  double sum = 0.0;
-  for (std::uint32_t begin = 0; begin < n; begin += piece) {
-    const std::uint32_t count = std::min(piece, n - begin);
-    const std::uint32_t first = row + begin * synthetic::column_step;
-    synthetic_values(first, tensor, count, values);
-    round_to_nvfp4(values, count);
-    double part = 0.0;
-#pragma omp simd reduction(+ : part)
-    for (std::uint32_t i = 0; i < count; ++i) part += static_cast<double>(values[i]) * x[begin + i];
-    sum += part;
-  }
-  return sum / static_cast<double>(tensor);
-}
-
 }  // namespace
 
 void store_as_nvfp4(std::span<float> x) {
   round_to_nvfp4(x.data(), x.size());
+}
+
+double dot(std::span<const float> a, std::span<const double> b) {
+  return dot_floats(a.data(), b.data(), a.size());
 }
 
 double dot(std::span<const double> a, std::span<const double> b) {
@@ -86,28 +57,6 @@ double dot(std::span<const double> a, std::span<const double> b) {
 
 void add_scaled(double factor, std::span<const double> x, std::span<double> y) {
   add_values(factor, x.data(), y.data(), x.size());
-}
-
-Vector multiply(const WeightSlice& weight, DType dtype, std::span<const double> x) {
-  const auto dot_row = dtype == DType::fp8     ? dot_synthetic_fp8
-                       : dtype == DType::nvfp4 ? dot_synthetic_nvfp4
-                                               : dot_synthetic;
-  Vector y(static_cast<std::size_t>(weight.rows));
-  for (std::size_t r = 0; r < y.size(); ++r) {
-    const std::uint32_t row = synthetic::row_key(weight.key, static_cast<std::int64_t>(r));
-    y[r] =
-        static_cast<double>(weight.scale) * dot_row(row, x.data(), static_cast<std::uint32_t>(weight.cols));
-  }
-  return y;
-}
-
-Vector weight_row(const WeightSlice& weight, std::int64_t row) {
-  Vector y(static_cast<std::size_t>(weight.cols));
-  const std::uint32_t key = synthetic::row_key(weight.key, row);
-  for (std::size_t i = 0; i < y.size(); ++i) {
-    y[i] = static_cast<double>(weight.scale * synthetic::unit_value(key, static_cast<std::uint32_t>(i)));
-  }
-  return y;
 }
 
 void rms_norm(std::span<double> x, const std::vector<BF16>& gain, double eps) {

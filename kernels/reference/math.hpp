@@ -1,5 +1,4 @@
-// The arithmetic of the fp64 reference: plain loops over doubles, and products with synthetic weights that
-// are made value by value as they are needed.
+// The arithmetic of the fp64 reference: plain loops over doubles.
 #pragma once
 
 #include <cstdint>
@@ -14,17 +13,12 @@ namespace helix::reference {
 using Vector = std::vector<double>;
 
 double dot(std::span<const double> a, std::span<const double> b);
+double dot(std::span<const float> a, std::span<const double> b);
 /// y += factor * x
 void add_scaled(double factor, std::span<const double> x, std::span<double> y);
 
 /// x becomes what NVFP4 holds of it, in blocks of 16 from the first on.
 void store_as_nvfp4(std::span<float> x);
-
-/// y = W x of the whole matrix (row0 = col0 = 0) as weights of this dtype hold it. What they cannot hold is
-/// no error of the kernels.
-Vector multiply(const WeightSlice& weight, DType dtype, std::span<const double> x);
-/// Row `row` of the whole matrix.
-Vector weight_row(const WeightSlice& weight, std::int64_t row);
 
 /// x / sqrt(mean(x^2) + eps) * gain
 void rms_norm(std::span<double> x, const std::vector<BF16>& gain, double eps);

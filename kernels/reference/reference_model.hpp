@@ -6,6 +6,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <memory>
 #include <numeric>
 #include <optional>
 #include <span>
@@ -15,6 +16,7 @@
 #include "kernels/ops/weight_source.hpp"
 #include "kernels/reference/math.hpp"
 #include "kernels/reference/request_cache.hpp"
+#include "kernels/reference/synthetic_weights.hpp"
 #include "roofline/base/dtype.hpp"
 #include "roofline/model/model_spec.hpp"
 
@@ -28,7 +30,9 @@ struct ReferenceSetup {
   DType weight_dtype = DType::bf16, kv_dtype = DType::bf16;
   bool exact_cache = false;               // decoded rows are cached as they are, in no dtype
   const WeightSource* weights = nullptr;  // null: synthetic ones
-  int threads = 1;                        // of attention over many tokens
+  std::shared_ptr<SyntheticWeights> synthetic =
+      std::make_shared<SyntheticWeights>();  // for requests one after the other
+  int threads = 1;                           // of attention over many tokens
   /// What an op of the engine leaves in bf16 is rounded to bf16: what this costs is what a backend is allowed to.
   bool round_as_engine = false;
   /// How far, in router logits, an expert chosen elsewhere may lie below this model's own choice.

@@ -29,13 +29,6 @@ void round_to(DType dtype, std::span<float> row) {
   for (float& x : row) x *= scale;
 }
 
-HELIX_SIMD_CLONES double dot_floats(const float* a, const double* b, std::int64_t n) {
-  double sum = 0.0;
-#pragma omp simd reduction(+ : sum)
-  for (std::int64_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * b[i];
-  return sum;
-}
-
 }  // namespace
 
 Vector multiply_stored(const WeightSource& source, const WeightSlice& whole, DType dtype,
@@ -50,7 +43,7 @@ Vector multiply_stored(const WeightSource& source, const WeightSlice& whole, DTy
     for (std::int64_t r = 0; r < count; ++r) {
       const std::span<float> row(rows.data() + r * cols, static_cast<std::size_t>(cols));
       round_to(dtype, row);
-      y.push_back(dot_floats(row.data(), x.data(), cols));
+      y.push_back(dot(std::span<const float>(row), x));
     }
   }
   return y;

@@ -98,6 +98,8 @@ int run_verify(const SweepRequest& request) {
   EngineHost host(*backend, world.memory_bytes);
 
   std::vector<VerifyRow> rows;
+  std::shared_ptr<reference::SyntheticWeights> synthetic;
+  const ModelSpec* synthetic_of = nullptr;
   for (const SweepPoint& point : points) {
     const Configuration& c = point.config;
     VerifyRow row;
@@ -105,6 +107,8 @@ int run_verify(const SweepRequest& request) {
     progress.running(row.id);
     working_on_row(row.id);
     const ModelSpec& model = *point.model;
+    if (std::exchange(synthetic_of, &model) != &model)
+      synthetic = std::make_shared<reference::SyntheticWeights>();
     // As few layers as show every kind of layer on every stage, unless --layers says otherwise.
     const std::int64_t held =
         c.layers > 0 ? std::min(c.layers, model.layers) : least_layers(model, c.sharding);
@@ -133,7 +137,8 @@ int run_verify(const SweepRequest& request) {
                       .layers = layers,
                       .max_requests = requests_to_follow(real(change.steps) * step_work, c.sharding.ranks()),
                       .threads = world.host_threads,
-                      .first_compared_step = change.first_compared},
+                      .first_compared_step = change.first_compared,
+                      .synthetic = synthetic},
                      instance);
         });
       }

@@ -100,6 +100,7 @@ Verification verify(DecodeEngine& engine, const VerifyOptions& options, MPI_Comm
                                         .weight_dtype = shape.weight_dtype,
                                         .kv_dtype = shape.kv_dtype,
                                         .weights = options.weights,
+                                        .synthetic = options.synthetic,
                                         .threads = options.threads};
   reference::ReferenceSetup rounding = setup;
   rounding.round_as_engine = true;

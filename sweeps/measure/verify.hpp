@@ -4,10 +4,12 @@
 #include <mpi.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "kernels/engine/decode_engine.hpp"
+#include "kernels/reference/synthetic_weights.hpp"
 
 namespace helix {
 
@@ -24,6 +26,8 @@ struct VerifyOptions {
   /// engine does, and so much may be twice as large as there where that is more than verify_tolerance. So it is of
   /// steps with drafts over a narrow cache that has more tokens of theirs than history.
   const WeightSource* weights = nullptr;
+  /// Of the reference; kept from one instance to the next where that has the same model.
+  std::shared_ptr<reference::SyntheticWeights> synthetic = std::make_shared<reference::SyntheticWeights>();
 };
 
 struct Verification {

@@ -43,7 +43,10 @@ class Rank {
   explicit Rank(std::unique_ptr<Backend> backend = make_cpu_backend(1))
       : backend_(std::move(backend)), weights_(*backend_) {}
 
-  Verification verify_instance(const Instance& instance, const VerifyOptions& options) {
+  Verification verify_instance(const Instance& instance, VerifyOptions options) {
+    if (std::exchange(synthetic_of_, instance.model().name) != instance.model().name)
+      synthetic_ = std::make_shared<reference::SyntheticWeights>();
+    options.synthetic = synthetic_;
     const Groups groups = make_groups(*backend_, MPI_COMM_WORLD, instance.sharding());
     weights_.load(RankPlan(instance, groups.rank()));
     DecodeEngine engine(instance, options.steps, *backend_, groups, weights_, memory_);
@@ -63,6 +66,8 @@ class Rank {
   std::unique_ptr<Backend> backend_;
   EngineMemory memory_;
   WeightStore weights_;
+  std::string synthetic_of_;
+  std::shared_ptr<reference::SyntheticWeights> synthetic_;
 };
 
 inline std::vector<std::int64_t> all_layers(const ModelSpec& model) {

@@ -4,7 +4,7 @@
 
 #include "kernels/ops/nvfp4.hpp"
 #include "kernels/ops/synthetic.hpp"
-#include "kernels/reference/math.hpp"
+#include "kernels/reference/synthetic_weights.hpp"
 #include "kernels/state/weight_plan.hpp"
 
 using namespace helix;
