@@ -32,7 +32,7 @@ struct TextAgreement {
 
 /// Fails where the truth has a problem; where rel_error exceeds allowed_multiple x bf16_error, or a position's error its
 /// multiple; where another token is the largest though the reference's leads by more than the logits of the position differ
-/// by; and where the perplexity is shifted by more than four standard errors of what rounding does to it. NaN fails.
+/// by; and where the perplexity is shifted by more than what rounding does to it and four standard errors of that. NaN fails.
 TextAgreement judge_text(const TextTruth& truth, std::span<const float> logits);
 
 }  // namespace helix
