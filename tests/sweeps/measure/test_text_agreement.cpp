@@ -7,7 +7,7 @@ using Catch::Matchers::Contains;
 
 namespace {
 
-/// Of a text of 65 tokens 0: logits of 4 tokens, that of the right one raised by half and by one and a half times `mean`.
+/// Of a text of 65 tokens 0: logits of 4 tokens, that of the right one raised by half and one and a half times `mean`.
 template <class T>
 std::vector<T> raised_by(double mean) {
   std::vector<T> logits;
