@@ -23,9 +23,9 @@ std::string KernelOps::kernel_for(const KvShape& shape) const {
 
 std::string KernelOps::why_not_attended(const KvShape& shape, std::int64_t q_heads,
                                         std::int64_t query_tokens) const {
-  if (std::string reason = why_not(shape); !reason.empty() || shape.kernels == KernelMaker::own)
-    return reason;
-  return provider(shape)->why_not(shape, q_heads, query_tokens);
+  std::string reason = why_not(shape);
+  const AttentionProvider* const maker = provider(shape);
+  return reason.empty() && maker != nullptr ? maker->why_not(shape, q_heads, query_tokens) : reason;
 }
 
 std::string KernelOps::why_not(const KvShape& shape) const {
