@@ -7,12 +7,10 @@ target_compile_options(helix_options INTERFACE
 if(HELIX_SANITIZE)
   # Instrumented, g++ 12 takes members of its own <regex> for uninitialised; the release build keeps the warning.
   # What UndefinedBehaviorSanitizer would say of null pointers and the sizes of objects AddressSanitizer says, too, and
-  # saying it once takes a fifth less time to compile. Functions of many accesses, as unrolled kernels are, check them by
-  # calls: inline these take g++ three times as long to compile.
+  # saying it once takes a fifth less time to compile.
   target_compile_options(helix_options INTERFACE -fsanitize=address,undefined -fno-sanitize=null,object-size
                                                  -fno-sanitize-recover=all -fno-omit-frame-pointer
-                                                 -Wno-maybe-uninitialized
-                                                 --param=asan-instrumentation-with-call-threshold=200)
+                                                 -Wno-maybe-uninitialized)
   target_link_options(helix_options INTERFACE -fsanitize=address,undefined)
 endif()
 if(HELIX_FUZZ)
