@@ -146,9 +146,8 @@ const Kernel& find(const std::vector<Kernel>& kernels, const KvShape& cache, con
   });
   if (found != kernels.end()) return *found;
   throw std::runtime_error(fmt::format(
-      "trtllm-gen: no kernel for heads of {} and {} values in {}, tiles of {} queries and {} values, type "
-      "{}, "
-      "split {}{}{}",
+      "trtllm-gen: no kernel for heads of {} and {} values in {}, tiles of {} queries and {} values, "
+      "type {}, split {}{}{}",
       cache.head_dim, cache.v_dim, name(cache.dtype), t.tile_q, t.v_dim_per_block, static_cast<int>(t.type),
       static_cast<int>(t.split), t.persistent ? ", persistent" : "", t.two_blocks ? ", of two blocks" : ""));
 }

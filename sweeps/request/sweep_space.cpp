@@ -167,9 +167,8 @@ const auto space_setting_list = std::to_array<SpaceSetting>({
     {"kv-dtype", "", "auto|LIST", "of bf16, fp8, nvfp4, fp4; auto, the default: as the checkpoint says",
      apply_kv_dtypes},
     {"kernels", "", "LIST",
-     "whose kernels attend the cache: of own (default) and trtllm-gen, each in rows of its own; helix-bench "
-     "list "
-     "kernels says what there is",
+     "whose kernels attend the cache: of own (default) and trtllm-gen, each in rows of its own; "
+     "helix-bench list kernels says what there is",
      [](SweepSpace& space, std::string_view text, const std::string& where) {
        space.kernels =
            parse_entries(text, where, [](const std::string& entry) { return parse_kernel_maker(entry); });
